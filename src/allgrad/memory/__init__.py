@@ -1,0 +1,10 @@
+"""Flat memory: parameters, gradients and optimizer state as slices of a few aligned arrays."""
+
+from allgrad.memory.allocator import ALIGNMENT as ALIGNMENT
+from allgrad.memory.allocator import Allocator as Allocator
+from allgrad.memory.allocator import aligned_zeros as aligned_zeros
+from allgrad.memory.arena import Arena as Arena
+from allgrad.memory.arena import Layout as Layout
+from allgrad.memory.arena import ParameterSpec as ParameterSpec
+from allgrad.memory.arena import Segment as Segment
+from allgrad.memory.arena import Slot as Slot

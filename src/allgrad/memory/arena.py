@@ -1,0 +1,213 @@
+"""Flat memory: all parameters of a replica in one array a dtype, and the plan that says who lies where.
+
+The contract
+------------
+- `Layout.plan` is a pure function of the parameters' names, shapes, dtypes and groups. Every rank plans for itself and
+  gets the same plan; `digest()` proves it.
+- Inside a dtype's flat array the groups follow one another, one contiguous *segment* each, and a segment holds its
+  parameters in **reverse** order of registration: backward finishes the last layer first, so the front of a
+  segment is ready first, and a bucket of finished gradients is a plain slice.
+- Every slot starts on a 64-byte boundary. The gap behind a slot belongs to nobody and stays zero: updates that run over
+  a whole segment read zero gradients there and leave zeros, sums and norms over it add nothing.
+- Nothing ever moves. A view that was taken once stays valid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from allgrad.memory.allocator import ALIGNMENT, Allocator, Array, aligned_zeros
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """What a layout must know of one parameter, in order of registration."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    group: int = 0
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The place of one parameter: `size` elements from element `offset` of its dtype's flat array."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    group: int
+    offset: int
+    size: int
+
+    @property
+    def stop(self) -> int:
+        """One past the last element."""
+        return self.offset + self.size
+
+
+@dataclass(frozen=True)
+class Segment:
+    """All of one group's elements of one dtype, padding included: `flat[dtype][start:stop]`."""
+
+    dtype: np.dtype[Any]
+    group: int
+    start: int
+    stop: int
+
+
+class Layout:
+    """Which element of which flat array belongs to which parameter. Built by `Layout.plan`, never changed.
+
+    Attributes:
+        slots: one a parameter, in order of registration.
+        segments: one a (dtype, group), in order of memory inside each dtype.
+        dtypes: the dtypes in order of their first parameter.
+    """
+
+    def __init__(self, slots: Sequence[Slot], segments: Sequence[Segment]) -> None:
+        self.slots = tuple(slots)
+        self.segments = tuple(segments)
+        self.dtypes = tuple(dict.fromkeys(segment.dtype for segment in segments))
+        self._by_name = {slot.name: slot for slot in slots}
+        self._length = {segment.dtype: segment.stop for segment in segments}
+
+    @classmethod
+    def plan(cls, specs: Sequence[ParameterSpec]) -> Layout:
+        """Lay parameters out.
+
+        Args:
+            specs: in order of registration; names must be unique, shapes may be `()` or hold zeros.
+
+        Raises:
+            ValueError: if a name comes twice, or a dtype has no fixed size that divides 64.
+
+        Example:
+            >>> import numpy as np
+            >>> from allgrad.memory import Layout, ParameterSpec
+            >>> f = np.dtype("float32")
+            >>> layout = Layout.plan([ParameterSpec("w", (3, 5), f), ParameterSpec("b", (5,), f)])
+            >>> [(slot.name, slot.offset, slot.size) for slot in layout.slots], layout.length(f)
+            ([('w', 16, 15), ('b', 0, 5)], 32)
+        """
+        _check(specs)
+        placed: dict[str, Slot] = {}
+        segments: list[Segment] = []
+        for dtype in dict.fromkeys(np.dtype(spec.dtype) for spec in specs):
+            position = 0
+            for group in sorted({spec.group for spec in specs if spec.dtype == dtype}):
+                start = position
+                for spec in reversed([spec for spec in specs if spec.dtype == dtype and spec.group == group]):
+                    size = math.prod(spec.shape)
+                    placed[spec.name] = Slot(spec.name, tuple(spec.shape), dtype, group, position, size)
+                    position = _padded(position + size, dtype)
+                segments.append(Segment(dtype, group, start, position))
+        return cls([placed[spec.name] for spec in specs], segments)
+
+    def __getitem__(self, name: str) -> Slot:
+        return self._by_name[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(self.slots)
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def length(self, dtype: npt.DTypeLike) -> int:
+        """Elements of a dtype's flat array, padding included; 0 for a dtype that no parameter has."""
+        return self._length.get(np.dtype(dtype), 0)
+
+    def in_memory_order(self, dtype: npt.DTypeLike) -> list[Slot]:
+        """The slots of a dtype by rising offset."""
+        # A slot of no elements shares its offset with its neighbour; the one without elements comes first.
+        return sorted((slot for slot in self.slots if slot.dtype == np.dtype(dtype)), key=lambda s: (s.offset, s.size))
+
+    def end(self, slot: Slot) -> int:
+        """Where the slot's padding ends, which is where the next slot starts."""
+        return _padded(slot.stop, slot.dtype)
+
+    def digest(self) -> str:
+        """sha256 (hex) over names, dtypes, shapes, groups and offsets: equal digests mean interchangeable arenas."""
+        lines = (f"{s.name!r} {s.dtype.str} {list(s.shape)} {s.group} {s.offset}\n" for s in self.slots)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+class Arena:
+    """One set of flat arrays of a layout: the parameters, or the gradients, or one of the optimizer's moments.
+
+    Args:
+        layout: the plan.
+        allocate: where the memory comes from, see `allgrad.memory.allocator`.
+
+    Raises:
+        ValueError: if the allocator returns anything else than the array that it was asked for.
+
+    Example:
+        >>> import numpy as np
+        >>> from allgrad.memory import Arena, Layout, ParameterSpec
+        >>> f = np.dtype("float32")
+        >>> arena = Arena(Layout.plan([ParameterSpec("w", (2, 2), f), ParameterSpec("b", (2,), f)]))
+        >>> arena["w"][...] = 1
+        >>> int(arena.flat[f].sum()), arena["w"].base is not None
+        (4, True)
+    """
+
+    def __init__(self, layout: Layout, allocate: Allocator = aligned_zeros) -> None:
+        self.layout = layout
+        self.flat: dict[np.dtype[Any], Array] = {}
+        for dtype in layout.dtypes:
+            self.flat[dtype] = _checked(allocate(layout.length(dtype), dtype), layout.length(dtype), dtype)
+        self._views = {
+            slot.name: self.flat[slot.dtype][slot.offset : slot.stop].reshape(slot.shape) for slot in layout.slots
+        }
+
+    def __getitem__(self, name: str) -> Array:
+        """The parameter's elements, in its shape: a view, the same object at every call."""
+        return self._views[name]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all flat arrays."""
+        return sum(array.nbytes for array in self.flat.values())
+
+
+def _padded(position: int, dtype: np.dtype[Any]) -> int:
+    step = ALIGNMENT // dtype.itemsize
+    return -(-position // step) * step
+
+
+def _check(specs: Sequence[ParameterSpec]) -> None:
+    seen: set[str] = set()
+    for spec in specs:
+        if spec.name in seen:
+            raise ValueError(f"Layout.plan: two parameters are named {spec.name!r}; names must be unique.")
+        seen.add(spec.name)
+        itemsize = np.dtype(spec.dtype).itemsize
+        if itemsize == 0 or ALIGNMENT % itemsize or np.dtype(spec.dtype).hasobject:
+            raise ValueError(
+                f"Layout.plan: parameter {spec.name!r} has dtype {spec.dtype}, which cannot lie in flat memory; "
+                "use float32 or float64."
+            )
+
+
+def _checked(array: Array, length: int, dtype: np.dtype[Any]) -> Array:
+    if array.shape != (length,) or array.dtype != dtype or not array.flags.c_contiguous:
+        raise ValueError(
+            f"Arena: the allocator was asked for a contiguous {dtype} array of shape ({length},). "
+            f"Got {array.dtype} {array.shape} instead."
+        )
+    if length and array.ctypes.data % ALIGNMENT:
+        raise ValueError(f"Arena: the allocator's array does not start on a {ALIGNMENT}-byte boundary.")
+    return array
