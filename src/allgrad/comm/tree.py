@@ -1,0 +1,202 @@
+"""The fixed reduction tree: which numbers are added to which, whoever holds them.
+
+The contract. A global vector is the sum of V leaves, one a virtual worker. Floating-point addition is not associative,
+so "the sum" means one particular tree of additions, and every path through this package (one process, any number of
+ranks, any algorithm on the wire, any order of arrival) performs exactly its V - 1 additions:
+
+- Node (level a, place j) stands for the workers [j 2^a, (j+1) 2^a), cut at V.
+- Its value is left + right, left = (a-1, 2j), right = (a-1, 2j+1). The left operand has the lower index.
+- Where the right child lies wholly beyond V there is no addition: the node *is* its left child.
+- The root is the node of level ceil(log2 V).
+
+Why this tree. Aligned nodes make the parts that a rank can add up alone big: a rank that runs the contiguous workers
+[s, e) knows every node whose cover lies inside [s, e), and needs to send only the *maximal* ones, those whose parent
+reaches outside. For V and R powers of two that is one node a rank, and then vector halving with distance doubling
+(partner r ^ 1 first) adds node to sibling, level by level: the tree costs what an ordinary all-reduce costs.
+
+How many arrays a rank needs. Worker after worker, a finished leaf is added into its left sibling, that sum into its own
+sibling, and so on: a binary counter, which needs a + 1 arrays for a node of level a, the running worker's array
+included. Finished maximal nodes stay until they are sent, so a rank runs the workers of its biggest maximal node first,
+when nothing else is held, and the single leaves of its ragged edges last (the order changes no bit: what a worker
+computes does not depend on when it runs). For a block of k workers this takes at most floor(log2 k) + 2 arrays, at
+every R, for every V up to 68. From V = 69 on some blocks are so ragged at both edges that they have more maximal nodes
+than that (14 workers from an index 1 mod 16 have six: 1, 2, 4, 4, 2, 1); these are different numbers that only this
+rank can form, so they are held. `BlockPlan.arrays` says it for a block.
+
+Everything here is a pure function of integers, or adds NumPy arrays; nothing knows MPI.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Node(NamedTuple):
+    """A node of the tree: it covers the workers [place 2^level, (place + 1) 2^level), cut at V."""
+
+    level: int
+    place: int
+
+
+def block(rank: int, ranks: int, total: int) -> range:
+    """The virtual workers that a rank runs: contiguous, floor(total / ranks) or ceil(total / ranks) of them.
+
+    >>> [list(block(r, 3, 8)) for r in range(3)]
+    [[0, 1], [2, 3, 4], [5, 6, 7]]
+    """
+    if not 0 <= rank < ranks:
+        raise ValueError(f"The rank must be one of 0 ... {ranks - 1}. Got {rank} instead.")
+    if ranks > total:
+        raise ValueError(
+            f"{ranks} ranks cannot share {total} virtual workers: each rank needs at least one. "
+            f"Start at most {total} ranks, or raise batch.virtual_workers to {ranks} or more."
+        )
+    return range(rank * total // ranks, (rank + 1) * total // ranks)
+
+
+def root_level(total: int) -> int:
+    """The level of the root of a tree over `total` leaves: ceil(log2 total).
+
+    >>> [root_level(v) for v in (1, 2, 3, 4, 5, 8, 9)]
+    [0, 1, 2, 2, 3, 3, 4]
+    """
+    if total < 1:
+        raise ValueError(f"A tree needs at least one leaf. Got total={total!r} instead.")
+    return (total - 1).bit_length()
+
+
+def cover(node: Node, total: int) -> range:
+    """The workers under a node.
+
+    >>> cover(Node(2, 1), 6)
+    range(4, 6)
+    """
+    return range(min(node.place << node.level, total), min((node.place + 1) << node.level, total))
+
+
+def maximal_nodes(workers: range, total: int) -> tuple[Node, ...]:
+    """The largest nodes whose cover lies inside a block, from left to right: what the block's rank sends.
+
+    >>> maximal_nodes(range(5, 8), 8)
+    (Node(level=0, place=5), Node(level=1, place=3))
+    >>> maximal_nodes(range(4, 5), 5)  # (2, 1) is cut at 5: it is the leaf 4
+    (Node(level=2, place=1),)
+    """
+    nodes = []
+    start = workers.start
+    while start < workers.stop:
+        node = Node(0, start)
+        while node.level < root_level(total):
+            parent = cover(Node(node.level + 1, node.place >> 1), total)
+            if parent.start < start or parent.stop > workers.stop:
+                break
+            node = Node(node.level + 1, node.place >> 1)
+        nodes.append(node)
+        start = cover(node, total).stop
+    return tuple(nodes)
+
+
+def rank_nodes(ranks: int, total: int) -> tuple[tuple[Node, ...], ...]:
+    """The maximal nodes of every rank, by rank."""
+    return tuple(maximal_nodes(block(rank, ranks, total), total) for rank in range(ranks))
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """In which order a rank runs its workers, and how it sums them in place in `arrays` arrays ("slots").
+
+    Run the workers in the order of `order`. For the i-th of them: its leaf is written into slot `writes[i]`; then, for
+    (left, right) in `merges[i]`, in this order, slot[left] += slot[right]. After the last one the maximal node
+    `nodes[m]` (left to right) lies in slot `slots[m]`. Slot 0 always holds one of them at the end: it is the array that
+    also receives the reduced sum.
+
+    The merges after the last worker touch elements independently: a caller who overlaps communication runs them for one
+    bucket's slice as soon as this slice is final, and posts it.
+    """
+
+    workers: range
+    total: int
+    order: tuple[int, ...]
+    nodes: tuple[Node, ...]
+    slots: tuple[int, ...]
+    writes: tuple[int, ...]
+    merges: tuple[tuple[tuple[int, int], ...], ...]
+    arrays: int
+
+
+def plan_block(workers: range, total: int) -> BlockPlan:
+    """The plan of a block of workers.
+
+    >>> plan = plan_block(range(0, 4), 4)
+    >>> plan.order, plan.writes, plan.merges, plan.arrays
+    ((0, 1, 2, 3), (0, 1, 1, 2), ((), ((0, 1),), (), ((1, 2), (0, 1))), 3)
+    >>> plan_block(range(1, 8), 8).order  # the node of four, the node of two, the single one
+    (4, 5, 6, 7, 2, 3, 1)
+    """
+    if not 0 <= workers.start < workers.stop <= total:
+        raise ValueError(f"A block must hold at least one of the workers 0 ... {total - 1}. Got {workers} instead.")
+    nodes = maximal_nodes(workers, total)
+    order = tuple(w for node in sorted(nodes, key=lambda n: -len(cover(n, total))) for w in cover(node, total))
+    held: dict[Node, int] = {}
+    writes: list[int] = []
+    merges: list[tuple[tuple[int, int], ...]] = []
+    for worker in order:
+        slot = next(s for s in range(len(held) + 1) if s not in held.values())
+        writes.append(slot)
+        node, now = Node(0, worker), []
+        while node not in nodes:
+            if node.place & 1:
+                left = held.pop(Node(node.level, node.place - 1))
+                now.append((left, slot))
+                slot = left
+            elif cover(Node(node.level, node.place + 1), total):
+                break  # waits for its right sibling
+            node = Node(node.level + 1, node.place >> 1)
+        held[node] = slot
+        merges.append(tuple(now))
+    slots = tuple(held[node] for node in nodes)
+    return BlockPlan(workers, total, order, nodes, slots, tuple(writes), tuple(merges), max(writes) + 1)
+
+
+class Assembly:
+    """Adds nodes up to the root, in whatever order they arrive; each addition is in place into its left operand.
+
+    `out`, where given, receives the root: the last addition writes there. It may be the very memory of one of the
+    operands, and must not overlap them otherwise.
+
+    >>> whole = Assembly(3)
+    >>> for worker in (2, 0, 1):
+    ...     whole.add(Node(0, worker), np.array([float(worker)]))
+    >>> whole.root
+    array([3.])
+    """
+
+    def __init__(self, total: int, out: Array | None = None) -> None:
+        self.total = total
+        self.out = out
+        self.root: Array | None = None
+        self.pending: dict[Node, Array] = {}
+        self._top = root_level(total)
+
+    def add(self, node: Node, array: Array) -> None:
+        """Take in one node; its array, or its sibling's, is overwritten."""
+        while node.level < self._top:
+            sibling = Node(node.level, node.place ^ 1)
+            if cover(sibling, self.total):
+                if sibling not in self.pending:
+                    self.pending[node] = array
+                    return
+                other = self.pending.pop(sibling)
+                left, right = (other, array) if node.place & 1 else (array, other)
+                last = node.level + 1 == self._top and self.out is not None
+                array = np.add(left, right, out=self.out if last else left)
+            node = Node(node.level + 1, node.place >> 1)
+        if self.out is not None and array is not self.out:
+            np.copyto(self.out, array)
+            array = self.out
+        self.root = array
