@@ -1,0 +1,118 @@
+"""Fashion-MNIST (Xiao, Rasul, Vollgraf, 2017; MIT licence): find it, or fetch it, and verify it.
+
+Four IDX files, 60,000 and 10,000 grey images of 28 x 28 in ten classes. They are looked for in the folder that is
+given, else in `$ALLGRAD_DATA/fashion-mnist` or the user's cache, and where Debian's package `dataset-fashion-mnist`
+puts them. Whatever is found is used only if the SHA-256 of its uncompressed content is the published one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from allgrad.data.datasets import DataInfo, DataSource
+from allgrad.data.images import Augmentation, idx_source, parse_idx
+from allgrad.data.sources import DataError, read_bytes, verify_sha256
+
+__all__ = ["CLASSES", "download_fashion_mnist", "fashion_mnist_source", "find_fashion_mnist"]
+
+CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+
+FILES = {
+    "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+"""File name to the SHA-256 of its uncompressed content."""
+
+PUBLISHED = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+"""Where its authors publish it; what comes from there is verified before it is used."""
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+
+
+def cache_folder() -> Path:
+    """Where downloads go: `$ALLGRAD_DATA`, else `$XDG_CACHE_HOME/allgrad`, else `~/.cache/allgrad`."""
+    if "ALLGRAD_DATA" in os.environ:
+        return Path(os.environ["ALLGRAD_DATA"]) / "fashion-mnist"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "allgrad" / "fashion-mnist"
+
+
+def find_fashion_mnist(folder: str | None = None) -> Path:
+    """The folder with the four files.
+
+    Raises:
+        DataError: when no candidate has all four; it says where they were looked for and what to do.
+    """
+    candidates = [Path(folder).expanduser()] if folder else [cache_folder(), DEBIAN]
+    for candidate in candidates:
+        if all((candidate / name).is_file() for name in FILES):
+            return candidate
+    places = ", ".join(str(candidate) for candidate in candidates)
+    raise DataError(
+        f"fashion_mnist: not found in {places}. Run `allgrad data fashion-mnist`, which downloads it; or install "
+        "Debian's package dataset-fashion-mnist; or, without a network, copy its four files "
+        f"({', '.join(FILES)}) there from elsewhere, or give their folder as data.folder."
+    )
+
+
+def download_fashion_mnist(target: Path | None = None, url: str = PUBLISHED, timeout: float = 60.0) -> Path:
+    """Fetch the four files into `target` (default: the cache), verify each, and return the folder.
+
+    A file appears under its name only when it is whole and verified; files that are there already are verified, not
+    fetched again.
+
+    Raises:
+        DataError: when there is no network, no right to write, or the content is not the published one.
+    """
+    folder = target or cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, digest in FILES.items():
+            path = folder / name
+            if not path.is_file():
+                _fetch(f"{url}/{name}", path, digest, timeout)
+            verify_sha256(read_bytes(path), digest, str(path))
+    except (urllib.error.URLError, TimeoutError) as error:
+        raise DataError(
+            f"fashion_mnist: {url} cannot be reached ({getattr(error, 'reason', error)}). Without a network, copy the "
+            f"files {', '.join(FILES)} into {folder}, or install Debian's package dataset-fashion-mnist."
+        ) from error
+    except OSError as error:
+        raise DataError(f"fashion_mnist: {folder}: cannot be written: {error.strerror or error}.") from error
+    return folder
+
+
+def fashion_mnist_source(folder: str | None, *, augmentation: Augmentation, seed: int) -> DataSource:
+    """The 60,000 training and 10,000 test images; `info.extra["classes"]` has the names.
+
+    Raises:
+        DataError: when the files are not found, or are not the published ones.
+    """
+    place = find_fashion_mnist(folder)
+    arrays = []
+    for name, digest in FILES.items():
+        content = read_bytes(place / name)
+        verify_sha256(content, digest, str(place / name))
+        arrays.append(parse_idx(content, str(place / name)))
+    source = idx_source(
+        (arrays[0], arrays[1]), (arrays[2], arrays[3]), augmentation=augmentation, seed=seed, what="fashion_mnist"
+    )
+    info = source.info
+    extra = {**info.extra, "classes": list(CLASSES)}
+    return DataSource(source.train, source.valid, DataInfo(info.kind, info.input_shape, info.outputs, extra))
+
+
+def _fetch(url: str, path: Path, digest: str, timeout: float) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as reply, partial.open("wb") as file:
+            shutil.copyfileobj(reply, file)
+        verify_sha256(read_bytes(partial), digest, url)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

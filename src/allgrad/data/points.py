@@ -1,0 +1,61 @@
+"""Collocation points for the heat equation, as a data set.
+
+The problem is u_t = alpha u_xx on 0 <= x <= 1, 0 <= t <= 1, with u(0, t) = u(1, t) = 0 and u(x, 0) = sin(pi x), whose
+solution is u = exp(-alpha pi^2 t) sin(pi x). A sample is a point: `inputs` (2,) = (x, t), `targets` (1,) = what u must
+be there, and `kind`, which says which term of the loss it belongs to: 0 inside (there the equation must hold, and the
+target is not used), 1 on the boundary, 2 at t = 0. A batch holds the kinds in whatever numbers the shuffle gives;
+each term of the loss has its own count. For evaluation the points are a grid, all of kind 3, with the exact solution.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from allgrad.data.datasets import ArrayDataset, DataInfo, DataSource
+from allgrad.data.random import stream
+
+__all__ = ["BOUNDARY", "EXACT", "INITIAL", "INTERIOR", "heat_equation_source", "heat_solution"]
+
+INTERIOR, BOUNDARY, INITIAL, EXACT = range(4)
+
+
+def heat_solution(points: np.ndarray, alpha: float) -> np.ndarray:
+    """u at points (n, 2) = (x, t), as (n, 1).
+
+    Example:
+        >>> round(float(heat_solution(np.array([[0.5, 0.0]]), alpha=0.1)[0, 0]), 6)
+        1.0
+    """
+    x, t = points[:, :1], points[:, 1:]
+    solution: np.ndarray = np.exp(-alpha * np.pi**2 * t) * np.sin(np.pi * x)
+    return solution
+
+
+def heat_equation_source(
+    *, alpha: float, interior: int, boundary: int, initial: int, grid: int, seed: int
+) -> DataSource:
+    """Random training points of the three kinds, and an evaluation grid of `grid` x `grid` points.
+
+    `boundary` points lie on the two ends in turn. Arrays are float32; `kind` is int64. `info.extra` has "alpha".
+    """
+    rng = stream(seed, path="heat_equation", use="points")
+    inside = rng.random((interior, 2))
+    ends = np.stack([np.arange(boundary) % 2, rng.random(boundary)], axis=1)
+    begin = np.stack([rng.random(initial), np.zeros(initial)], axis=1)
+    points = np.concatenate([inside, ends, begin])
+    kind = np.repeat([INTERIOR, BOUNDARY, INITIAL], [interior, boundary, initial])
+    targets = np.where(kind[:, None] == INITIAL, np.sin(np.pi * points[:, :1]), 0.0)
+    axis = np.linspace(0.0, 1.0, grid)
+    lattice = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+    exact = np.full(len(lattice), EXACT)
+    return DataSource(
+        _dataset(points, targets, kind),
+        _dataset(lattice, heat_solution(lattice, alpha), exact),
+        DataInfo("points", (2,), 1, {"alpha": alpha}),
+    )
+
+
+def _dataset(points: np.ndarray, targets: np.ndarray, kind: np.ndarray) -> ArrayDataset:
+    return ArrayDataset(
+        {"inputs": points.astype(np.float32), "targets": targets.astype(np.float32), "kind": kind.astype(np.int64)}
+    )

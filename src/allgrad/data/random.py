@@ -1,0 +1,105 @@
+"""Random numbers that depend on what they are for, and on nothing else.
+
+Contract. A stream is named by (seed, step, worker, path, use). The name is hashed into the 128-bit key of a
+counter-based generator (Philox; Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), so that
+
+- the same name gives the same numbers on any rank, in any process, in any order of asking, after any resume;
+- two names give independent numbers, however alike they look (`("a", 11)` and `("a1", 1)` are different names);
+- nothing is shared and nothing advances: whoever asks twice gets the same stream twice.
+
+`permutation` and `sample_bits` go one step further and use raw 64-bit words only, because NumPy keeps those the same
+between its versions and promises less for `Generator`'s methods (NEP 19).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["permutation", "sample_bits", "sample_uniform", "stream"]
+
+
+def stream(seed: int, step: int = 0, worker: int = 0, path: str = "", use: str = "") -> np.random.Generator:
+    """The generator for one purpose.
+
+    Args:
+        seed: the run's seed.
+        step: the global step (or the epoch, for what is drawn once an epoch).
+        worker: the virtual worker, never the rank.
+        path: who asks, for example a layer's path in the model.
+        use: what for, where one asker draws more than once.
+
+    Raises:
+        TypeError: when a number is not an integer.
+
+    Example:
+        >>> a = stream(1, step=7, worker=3, path="blocks.0.dropout")
+        >>> b = stream(1, step=7, worker=3, path="blocks.0.dropout")
+        >>> bool((a.random(4) == b.random(4)).all())
+        True
+    """
+    return np.random.Generator(np.random.Philox(key=_key(seed, step, worker, path, use)))
+
+
+def permutation(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order of `count` samples in an epoch: int64, every index once.
+
+    Example:
+        >>> permutation(5, seed=0, epoch=0).tolist() == permutation(5, seed=0, epoch=0).tolist()
+        True
+        >>> sorted(permutation(5, seed=0, epoch=1).tolist())
+        [0, 1, 2, 3, 4]
+    """
+    words = np.random.Philox(key=_key(seed, epoch, 0, "sampler", "order")).random_raw(count)
+    return np.argsort(words, kind="stable")
+
+
+def sample_bits(seed: int, epoch: int, indices: NDArray[np.integer], count: int, use: str) -> NDArray[np.uint64]:
+    """`count` random words for each sample: uint64 of shape (len(indices), count).
+
+    Row i depends on (seed, epoch, use, indices[i]) alone, so that a sample is augmented alike wherever it is computed
+    and whichever samples lie beside it. The mixing function is SplitMix64 (Steele, Lea, Flood, OOPSLA 2014), applied
+    to the sample's index and the word's number under a key that is hashed from the rest.
+
+    Example:
+        >>> both = sample_bits(0, 3, np.array([4, 9]), 2, "flip")
+        >>> bool((both[1:] == sample_bits(0, 3, np.array([9]), 2, "flip")).all())
+        True
+    """
+    low, high = _key(seed, epoch, 0, "sample", use)
+    index = np.asarray(indices).astype(np.uint64)[:, None]
+    word = np.arange(count, dtype=np.uint64)[None, :]
+    return _mix(_mix(index ^ low) + _mix(word ^ high))
+
+
+def sample_uniform(seed: int, epoch: int, indices: NDArray[np.integer], count: int, use: str) -> NDArray[np.float64]:
+    """As `sample_bits`, as float64 in [0, 1) with 53 random bits.
+
+    Example:
+        >>> sample_uniform(0, 0, np.arange(3), 2, "shift").shape
+        (3, 2)
+    """
+    return (sample_bits(seed, epoch, indices, count, use) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _key(seed: int, step: int, worker: int, path: str, use: str) -> NDArray[np.uint64]:
+    """Two 64-bit words from SHA-256 of the name, written unambiguously (JSON) and little-endian on any machine."""
+    for label, value in (("seed", seed), ("step", step), ("worker", worker)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise TypeError(f"random stream: {label} must be an integer. Got {value!r} instead.")
+    name = json.dumps([int(seed), int(step), int(worker), path, use]).encode()
+    return np.frombuffer(hashlib.sha256(name).digest()[:16], dtype="<u8").astype(np.uint64)
+
+
+def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's step and output function, elementwise; array arithmetic in uint64 wraps, as it should."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

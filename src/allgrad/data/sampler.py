@@ -1,0 +1,163 @@
+"""Which samples make up which step: the order of the data, its position, and its cut into virtual workers.
+
+Contract.
+
+- The order of an epoch depends on (number of samples, seed, epoch) alone; the global batches on that and the batch
+  size. Nothing here knows ranks: whoever runs worker v of step s, it gets the same samples.
+- Every epoch holds every sample exactly once. Its last batch is smaller where the size does not divide, and no batch
+  is ever empty.
+- The position counts batches that were handed out by `next_batch`. It is JSON, and a sampler with that position
+  goes on exactly where the other one stood, inside an epoch too.
+- The n samples of a batch are cut into V virtual workers at floor(v n / V): sizes differ by at most one, order is
+  kept, and where n < V some workers are empty. Evaluation is cut by the same rule, in the data's own order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from allgrad.data.random import permutation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+__all__ = ["GlobalBatch", "Sampler", "cut", "evaluation_batches"]
+
+
+@dataclass(frozen=True)
+class GlobalBatch:
+    """The samples of one step, over all workers.
+
+    Attributes:
+        epoch: which pass over the data, from 0.
+        number: which batch of that epoch, from 0.
+        indices: int64, the samples in order.
+    """
+
+    epoch: int
+    number: int
+    indices: NDArray[np.int64]
+
+
+def cut(count: int, workers: int) -> list[slice]:
+    """The slices of `count` samples that the virtual workers get, in order.
+
+    Raises:
+        ValueError: when `workers` is not positive or `count` negative.
+
+    Example:
+        >>> [(s.start, s.stop) for s in cut(10, 4)]
+        [(0, 2), (2, 5), (5, 7), (7, 10)]
+    """
+    if workers < 1 or count < 0:
+        raise ValueError(f"cut: expected count >= 0 and workers >= 1. Got {count} and {workers} instead.")
+    return [slice(v * count // workers, (v + 1) * count // workers) for v in range(workers)]
+
+
+def evaluation_batches(count: int, size: int) -> Iterator[NDArray[np.int64]]:
+    """Every sample once, in the data's order, in batches of `size`; the last one is smaller.
+
+    Example:
+        >>> [batch.tolist() for batch in evaluation_batches(5, 2)]
+        [[0, 1], [2, 3], [4]]
+    """
+    _positive(size, "size")
+    for start in range(0, count, size):
+        yield np.arange(start, min(start + size, count), dtype=np.int64)
+
+
+class Sampler:
+    """Global batches, epoch after epoch, without end.
+
+    Args:
+        samples: how many samples the data set has.
+        size: samples in a global batch.
+        seed: the run's seed.
+        shuffle: a new order every epoch; otherwise the data's own order.
+
+    Raises:
+        ValueError: when there are no samples, or the size is not positive.
+
+    Example:
+        >>> sampler = Sampler(5, 2, seed=0, shuffle=False)
+        >>> [sampler.next_batch().indices.tolist() for _ in range(4)]
+        [[0, 1], [2, 3], [4], [0, 1]]
+        >>> sampler.state()["epoch"], sampler.state()["batch"]
+        (1, 1)
+    """
+
+    def __init__(self, samples: int, size: int, *, seed: int, shuffle: bool = True) -> None:
+        _positive(samples, "samples")
+        _positive(size, "size")
+        self.samples = samples
+        self.size = size
+        self.seed = seed
+        self.shuffle = shuffle
+        self._epoch = 0
+        self._batch = 0
+        self._order: tuple[int, NDArray[np.int64]] | None = None  # the epoch it belongs to, and the order
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return -(-self.samples // self.size)
+
+    def next_batch(self) -> GlobalBatch:
+        """Hand out the next batch and move on."""
+        start = self._batch * self.size
+        batch = GlobalBatch(self._epoch, self._batch, self._epoch_order()[start : start + self.size])
+        self._batch += 1
+        if self._batch == self.batches_per_epoch:
+            self._epoch, self._batch = self._epoch + 1, 0
+        return batch
+
+    def state(self) -> dict[str, int | bool]:
+        """The position, and what it is a position in; JSON."""
+        return {
+            "samples": self.samples,
+            "size": self.size,
+            "seed": self.seed,
+            "shuffle": self.shuffle,
+            "epoch": self._epoch,
+            "batch": self._batch,
+        }
+
+    def load_state(self, state: Mapping[str, int | bool]) -> None:
+        """Go to a position that `state` returned.
+
+        Raises:
+            ValueError: when the position belongs to other data, another batch size, seed or order, or is none.
+        """
+        mine = self.state()
+        if set(state) != set(mine):
+            raise ValueError(f"position in the data: expected the keys {sorted(mine)}. Got {sorted(state)} instead.")
+        for key in ("samples", "size", "seed", "shuffle"):
+            if state[key] != mine[key]:
+                raise ValueError(
+                    f"position in the data: it was recorded with {key} = {state[key]}, this run has {mine[key]}. "
+                    "The rest of the epoch would not be the same samples. Resume with the recorded value, "
+                    "or start a new run."
+                )
+        epoch, batch = int(state["epoch"]), int(state["batch"])
+        if epoch < 0 or not 0 <= batch < self.batches_per_epoch:
+            raise ValueError(
+                f"position in the data: expected epoch >= 0 and batch in 0..{self.batches_per_epoch - 1}. "
+                f"Got epoch {epoch}, batch {batch} instead."
+            )
+        self._epoch, self._batch = epoch, batch
+
+    def _epoch_order(self) -> NDArray[np.int64]:
+        if self._order is None or self._order[0] != self._epoch:
+            natural = np.arange(self.samples, dtype=np.int64)
+            order = permutation(self.samples, self.seed, self._epoch) if self.shuffle else natural
+            self._order = (self._epoch, order)
+        return self._order[1]
+
+
+def _positive(value: int, label: str) -> None:
+    if value < 1:
+        raise ValueError(f"sampler: {label} must be at least 1. Got {value!r} instead.")
