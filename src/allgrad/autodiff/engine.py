@@ -1,0 +1,322 @@
+"""The backward walk.
+
+From the root, the nodes that it reaches are collected (iteratively: no depth is too deep) and visited in descending order of
+creation, which is a reverse topological order. At a node its cotangent is complete; its rules give one contribution to each
+parent. A leaf counts its pending uses: with the last one its gradient is final, and that event is what communication hangs on.
+
+**The hook contract.** `FinalGradients(leaves, callback).arm()` asks for the events of the *next* `.backward()` on this
+thread (and task). In that pass `callback(leaf, used)` is called for each of the leaves exactly once:
+
+1. after all its contributions of this pass are in `leaf.grad`: from every branch, from tied uses, and from recomputed regions
+   (`checkpoint` names the leaves that its function captured as its parents, so their uses are counted from the start);
+2. on the thread that called `.backward()`, during the walk, in the order in which gradients become final;
+3. for a leaf that this pass does not reach, at the end of the walk, in the order in which the leaves were given, with
+   used=False and its `.grad` as it was.
+
+Arming lasts for one pass: a second `.backward()` fires nothing unless it is armed again. Inner walks (`ag.grad` and the other
+transforms, recomputation) fire nothing, touch no `.grad`, and free nothing that an outer walk needs. If the walk raises, no
+further events fire. Several armed watchers are served in the order of arming.
+
+A walk runs its rules on raw arrays where it can. It runs them on Tensors where the result must be differentiable again:
+inside another transform, or when the function captured something that is tracked outside (see `pull`).
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from allgrad.autodiff import saved
+from allgrad.autodiff.errors import CotangentError, GraphFreedError, LostGradientError, NotDifferentiableError
+from allgrad.autodiff.modes import CURRENT, switched
+from allgrad.autodiff.node import Leaf, Node
+from allgrad.autodiff.primitive import Share, check_finite
+from allgrad.autodiff.tensor import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+_armed: ContextVar[tuple[FinalGradients, ...]] = ContextVar("allgrad_final_gradients", default=())
+_by_creation = attrgetter("seq")
+
+
+class FinalGradients:
+    """Watches for the moment at which each leaf's gradient is final; the contract stands at the top of this file.
+
+    Args:
+        leaves: leaf Tensors; a Tensor given twice (tied weights) is watched once.
+        callback: called as callback(leaf, used).
+
+    >>> import numpy as np, allgrad as ag
+    >>> w, b = ag.tensor([2.0], requires_grad=True), ag.tensor([1.0], requires_grad=True)
+    >>> ag.FinalGradients([w, b], lambda leaf, used: print(leaf.grad, used)).arm()
+    >>> np.sum(w * w).backward()
+    [4.] True
+    None False
+    """
+
+    def __init__(self, leaves: Iterable[Tensor], callback: Callable[[Tensor, bool], None]) -> None:
+        self.tensors = {t._leaf("FinalGradients"): t for t in leaves}
+        self.callback = callback
+
+    def arm(self) -> None:
+        """Ask for the events of the next `.backward()`; arming twice is arming once."""
+        if self not in _armed.get():
+            _armed.set((*_armed.get(), self))
+
+    def disarm(self) -> None:
+        _armed.set(tuple(watch for watch in _armed.get() if watch is not self))
+
+
+class Walk:
+    """One backward walk: what it visits, how its rules run, and where contributions go."""
+
+    def __init__(self, root: Node, floor: int = 0, targets: frozenset[Node] | None = None) -> None:
+        self.targets = targets or frozenset()
+        self.tensors = False
+        self.wanted: set[Node] | None = None
+        self.outside = False  # whether the walk saw something tracked that is older than its targets
+        self.pending: dict[Leaf, int] = {}
+        self.nodes = self._collect(root, floor)
+        self.cotangents: dict[Node, Any] = {}
+        self._own: set[Node] = set()  # nodes whose cotangent is an array of ours, which may be added to in place
+        self.watchers: dict[Leaf, list[FinalGradients]] = {}
+
+    def _collect(self, root: Node, floor: int) -> list[Node]:
+        seen = {root}
+        stack = [root]
+        pending, targets = self.pending, self.targets
+        dead = False
+        while stack:
+            node = stack.pop()
+            if node in targets:
+                continue
+            if node.plan is None and not isinstance(node, Leaf):
+                dead = dead or node.origin == CLOSED
+                if node.origin != CLOSED:
+                    raise GraphFreedError(
+                        "backward() reached a part of the graph that an earlier backward pass has freed. "
+                        "Pass retain_graph=True to that one, or compute the value again."
+                    )
+            for parent in node.parents:
+                if isinstance(parent, Leaf):
+                    if targets:
+                        self.outside = True
+                    else:
+                        pending[parent] = pending.get(parent, 0) + 1
+                elif parent not in seen:
+                    if parent.seq < floor:
+                        self.outside = True
+                    else:
+                        seen.add(parent)
+                        stack.append(parent)
+        nodes = sorted(seen, key=_by_creation, reverse=True)
+        if targets or dead:
+            self.wanted = self._leading_to_targets(nodes)
+            nodes = [node for node in nodes if node in self.wanted]
+            for leaf in pending:
+                pending[leaf] = sum(node.parents.count(leaf) for node in nodes)
+        return nodes
+
+    def _leading_to_targets(self, nodes: list[Node]) -> set[Node]:
+        wanted: set[Node] = set(self.targets) if self.targets else set(self.pending)
+        for node in reversed(nodes):
+            if node not in wanted and any(parent in wanted for parent in node.parents):
+                wanted.add(node)
+        return wanted
+
+    def run(self, root: Node, cotangent: Any, keep: bool) -> None:
+        anomaly = CURRENT.get().anomaly
+        cotangents, targets, pending = self.cotangents, self.targets, self.pending
+        cotangents[root] = cotangent
+        for node in self.nodes:
+            if node in targets:
+                continue
+            g = cotangents.pop(node, None)
+            if g is None:
+                self._skip(node)
+                continue
+            if node.outputs:
+                g = self._fill(node, g)
+            if node.hooks:
+                g = run_hooks(node, g)
+            if isinstance(node, Leaf):  # the root is a leaf itself
+                node.accumulate(g)
+                continue
+            if node.guards is not None:
+                saved.verify(node)
+            plan = node.plan
+            assert plan is not None
+            contributions = plan.pullback(node, g, self)
+            if anomaly:
+                for c in contributions:
+                    if c is not None and not isinstance(c, Share):
+                        check_finite(plan.primitive, c, f"(called at {node.origin}) was given the gradient")
+            for parent, c in zip(node.parents, contributions, strict=True):
+                if c is not None:
+                    self.add(parent, c)
+                if pending and isinstance(parent, Leaf):
+                    self._used(parent)
+            if not keep:
+                node.free()
+
+    def add(self, parent: Node, c: Any) -> None:
+        """Add a contribution to a parent's cotangent, after summing and casting it to the parent's shape and dtype."""
+        cotangents = self.cotangents
+        if parent.outputs:
+            shares = cotangents.setdefault(parent, [None] * parent.outputs)
+            shares[c.index] = c.cotangent if shares[c.index] is None else shares[c.index] + c.cotangent
+            return
+        if self.wanted is not None and parent not in self.wanted:
+            return
+        if c.shape != parent.shape:
+            c = unbroadcast(c, parent.shape)
+        if c.dtype != parent.dtype:
+            c = cast(c, parent.dtype)
+        if isinstance(parent, Leaf) and not parent.hooks and not self.tensors:
+            parent.accumulate(c)
+            return
+        before = cotangents.get(parent)
+        if before is None:
+            cotangents[parent] = c
+        elif parent in self._own:
+            np.add(before, c, out=before)
+        else:
+            total = cotangents[parent] = before + c
+            if type(total) is np.ndarray and total.ndim:
+                self._own.add(parent)
+
+    def offer(self, parent: Node) -> np.ndarray[Any, Any] | None:
+        """The array in which a rule may leave `parent`'s gradient, if it is bound and this is its first contribution."""
+        if isinstance(parent, Leaf) and parent.bound and not parent.filled and not parent.hooks and not self.tensors:
+            return parent.buffer
+        return None
+
+    def _fill(self, node: Node, shares: list[Any]) -> tuple[Any, ...]:
+        return tuple(
+            np.zeros(shape, dtype) if g is None else g
+            for g, shape, dtype in zip(shares, node.shape, node.dtype, strict=True)
+        )
+
+    def _skip(self, node: Node) -> None:
+        if self.pending:
+            for parent in node.parents:
+                if isinstance(parent, Leaf):
+                    self._used(parent)
+
+    def _used(self, leaf: Leaf) -> None:
+        self.pending[leaf] -= 1
+        if self.pending[leaf] == 0:
+            if leaf.hooks and leaf in self.cotangents:
+                leaf.accumulate(run_hooks(leaf, self.cotangents.pop(leaf)))
+            for watch in self.watchers.get(leaf, ()):
+                watch.callback(watch.tensors[leaf], True)
+
+
+CLOSED = "<closed>"
+"""The origin of an inner leaf whose transform has ended: nothing wants its gradient any more."""
+
+
+def backward(root: Tensor, cotangent: Any, retain_graph: bool) -> None:
+    """`Tensor.backward`."""
+    node = root.node
+    if node is None:
+        raise NotDifferentiableError(
+            f"backward() on a Tensor of shape {root.shape} that no gradient flows through: none of its inputs has "
+            "requires_grad=True, or it was computed under no_grad() or by a function whose derivative is zero."
+        )
+    if root.tangents is not None:
+        raise LostGradientError("backward() inside jvp would drop the tangents; use ag.grad or ag.vjp there.")
+    g = first_cotangent(root, cotangent)
+    walk = Walk(node)
+    armed = _armed.get()
+    _armed.set(())
+    for watch in armed:
+        for leaf in watch.tensors:
+            walk.watchers.setdefault(leaf, []).append(watch)
+    with switched(recording=False):
+        walk.run(node, g, keep=retain_graph)
+    reached = set(walk.pending)
+    for watch in armed:
+        for leaf, tensor in watch.tensors.items():
+            if leaf not in reached:
+                watch.callback(tensor, leaf is node)
+
+
+def pull(
+    root: Tensor, cotangent: Any, targets: Sequence[Node], *, linked: bool, keep: bool = False
+) -> tuple[list[Any], bool]:
+    """The cotangents of `targets` (inner leaves, or nodes) given that of `root`, None where nothing flows; and whether
+    they depend on something tracked outside.
+
+    The walk stays among nodes no older than the targets. Its rules run on Tensors and are recorded if the result must be
+    differentiable outside: `linked` targets, a tracked cotangent, or something tracked that the function captured.
+    """
+    if root.node is None:
+        return [None] * len(targets), False
+    walk = Walk(root.node, min((t.seq for t in targets), default=0), frozenset(targets))
+    modes = CURRENT.get()
+    tracked_cotangent = isinstance(cotangent, Tensor) and cotangent.node is not None
+    record = modes.recording and (linked or walk.outside or tracked_cotangent)
+    walk.tensors = record or modes.forward > 0
+    with switched(recording=record):
+        walk.run(root.node, cotangent, keep=keep or record)
+    return [walk.cotangents.get(t) for t in targets], record
+
+
+def depends_outside(root: Any, targets: Sequence[Node]) -> bool:
+    """Whether `root` depends on something tracked that is older than `targets`."""
+    if not isinstance(root, Tensor) or root.node is None:
+        return False
+    return Walk(root.node, min((t.seq for t in targets), default=0), frozenset(targets)).outside
+
+
+def first_cotangent(root: Tensor, cotangent: Any) -> Any:
+    if cotangent is None:
+        if root.size != 1:
+            raise CotangentError(
+                f"The gradient of a result of shape {root.shape} needs a cotangent of that shape; "
+                "only that of a single number may go without. Sum it first, or use ag.jacobian or ag.vjp."
+            )
+        return np.ones(root.shape, root.dtype)
+    shape = np.shape(cotangent)
+    if shape != root.shape:
+        raise CotangentError(f"The cotangent must have the shape of the result, {root.shape}; got {shape}.")
+    if isinstance(cotangent, Tensor):
+        return cotangent if cotangent.dtype == root.dtype else cast(cotangent, root.dtype)
+    given = np.asarray(cotangent)
+    if given.dtype.kind == "c" and root.dtype.kind != "c":
+        raise CotangentError(f"The cotangent is complex, but the result is {root.dtype}.")
+    return given.astype(root.dtype)  # a copy: the walk may add to it
+
+
+def run_hooks(node: Node, g: Any) -> Any:
+    for hook in list(node.hooks or ()):
+        replaced = hook(g)
+        if replaced is not None:
+            if np.shape(replaced) != np.shape(g):
+                raise CotangentError(
+                    f"A hook must return the shape it was given, {np.shape(g)}; got {np.shape(replaced)}."
+                )
+            g = replaced
+    return g
+
+
+def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
+    """Sum `g` over the axes along which an argument of `shape` was broadcast."""
+    extra = g.ndim - len(shape)
+    axes = tuple(range(extra)) + tuple(extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1)
+    if extra < 0 or any(n not in (1, g.shape[extra + i]) for i, n in enumerate(shape)):
+        raise CotangentError(f"A vjp rule gave shape {g.shape} for an argument of shape {shape}: the rule is wrong.")
+    g = np.sum(g, axis=axes, keepdims=True)
+    return np.reshape(g, shape) if extra else g
+
+
+def cast(g: Any, dtype: np.dtype[Any]) -> Any:
+    """`g` in an argument's dtype; of a complex cotangent for a real argument the real part counts."""
+    if g.dtype.kind == "c" and dtype.kind != "c":
+        g = np.real(g)
+    return g if g.dtype == dtype else g.astype(dtype)

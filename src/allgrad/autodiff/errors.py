@@ -1,0 +1,40 @@
+"""What can go wrong on the tape, each under its own name.
+
+Every message says what was asked, what came instead, and what to write.
+"""
+
+
+class TapeError(Exception):
+    """Base class of the errors that automatic differentiation raises by itself."""
+
+
+class NoRuleError(TapeError, TypeError):
+    """A NumPy function, method or keyword that has no derivative here was called on a tracked Tensor."""
+
+
+class LostGradientError(TapeError, TypeError):
+    """A tracked Tensor was about to become plain numbers, and its gradient would have been lost."""
+
+
+class NotDifferentiableError(TapeError, TypeError):
+    """A gradient was asked for with respect to, or of, something that has none (integers, untracked values)."""
+
+
+class CotangentError(TapeError, ValueError):
+    """A cotangent or tangent is missing, or has the wrong shape or dtype."""
+
+
+class GraphFreedError(TapeError, RuntimeError):
+    """Backward reached a part of the graph that an earlier backward pass has already freed."""
+
+
+class SavedArrayError(TapeError, RuntimeError):
+    """An array that backward needs was overwritten after the forward pass saved it."""
+
+
+class AssignmentError(TapeError, RuntimeError):
+    """An item assignment that cannot be differentiated."""
+
+
+class AnomalyError(TapeError, ArithmeticError):
+    """Anomaly detection met the first NaN or infinity."""

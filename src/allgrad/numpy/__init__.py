@@ -1,0 +1,6 @@
+"""The derivatives of NumPy's functions, and those functions for what NumPy's protocols cannot catch."""
+
+from allgrad.numpy import constant as _constant
+from allgrad.numpy import elementwise as _elementwise
+from allgrad.numpy import reductions as _reductions
+from allgrad.numpy import shaping as _shaping

@@ -1,0 +1,103 @@
+"""How NumPy's functions get their rules: the tools that every file of this package declares with.
+
+Three kinds of entry, all in `autodiff.RULES`:
+
+* `elementwise(np.sin, x=lambda x: np.cos(x))`: a ufunc by its partial derivatives, one factor an argument, which serve as vjp and jvp;
+* `@implements(np.trapezoid)`: a function with NumPy's own signature, written in other differentiated functions, or
+  one that sorts its arguments (arrays by position, the rest by keyword) and calls a `Primitive`;
+* `constant(np.argmax, np.greater)`: no derivative, or a derivative that is zero wherever it exists: the plain function of the plain values.
+
+Keyword policy of ufuncs: `where=` is differentiated (entries outside the mask are 0, where NumPy leaves them undefined), `dtype=`
+casts the arguments, `out=`, `casting=`, `order=`, `subok=` and `signature=` raise by name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from allgrad.autodiff.containers import map_tensors
+from allgrad.autodiff.errors import NoRuleError
+from allgrad.autodiff.primitive import Primitive, Rule
+from allgrad.autodiff.tensor import RULES, Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONSTANT: set[Any] = set()
+"""The functions declared to have no derivative."""
+
+
+def ufunc_keywords(primitive: Primitive, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """A ufunc call with keywords: `where` and `dtype` are differentiated, the others are refused by name."""
+    where = keywords.pop("where", True)
+    dtype = keywords.pop("dtype", None)
+    refuse(primitive.name, **keywords)
+    if dtype is not None:
+        args = tuple(np.astype(x, dtype) if isinstance(x, Tensor) else np.asarray(x, dtype) for x in args)
+    if where is True:
+        return primitive(*args)
+    # The masked-out arguments are replaced first, so that a derivative that is infinite there cannot turn 0 into NaN.
+    safe = [np.where(where, x, np.ones((), x.dtype if isinstance(x, (Tensor, np.ndarray)) else None)) for x in args]
+    result = primitive(*safe)
+    return np.where(where, result, np.zeros((), result.dtype))
+
+
+def refuse(name: str, **keywords: Any) -> None:
+    """Raise for keywords that no rule honours; None and NumPy's own "not given" pass."""
+    for keyword, value in keywords.items():
+        if value is not None and value is not np._NoValue:
+            remedy = "use the returned value" if keyword == "out" else "leave it out"
+            raise NoRuleError(f"{name}({keyword}=...) is not differentiated; {remedy}, or pass .detach()ed Tensors.")
+
+
+def elementwise(ufunc: np.ufunc, **partials: Callable[..., Any]) -> Primitive:
+    """Declare a ufunc by its partial derivatives, each a function of what it names among x, y and ans."""
+    rules: dict[str, Any] = {name: Rule(partial, factor=True) for name, partial in partials.items()}
+    return ufunc_rule(ufunc, vjp=rules, jvp=rules)
+
+
+def ufunc_rule(ufunc: np.ufunc, *, vjp: dict[str, Any], jvp: dict[str, Any]) -> Primitive:
+    """Declare a ufunc by its rules, where a factor does not say it."""
+    arguments = ("x", "y")[: ufunc.nin]
+    primitive = Primitive(ufunc, name=ufunc.__name__, arguments=arguments, vjp=vjp, jvp=jvp, policy=ufunc_keywords)
+    RULES[ufunc] = primitive
+    return primitive
+
+
+def implements(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The decorated function stands in for these NumPy functions when one of their arguments is a Tensor."""
+
+    def register(rule: Callable[..., Any]) -> Callable[..., Any]:
+        for function in functions:
+            RULES[function] = rule
+        return rule
+
+    return register
+
+
+def constant(*functions: Any) -> None:
+    """Declare functions that have no derivative: they compute on the values. Floating results stay Tensors (untracked)."""
+    for function in functions:
+        CONSTANT.add(function)
+        RULES[function] = _on_values(function)
+
+
+def _on_values(function: Callable[..., Any]) -> Callable[..., Any]:
+    def rule(*args: Any, **keywords: Any) -> Any:
+        result = function(*map_tensors(_value, args), **map_tensors(_value, keywords))
+        return map_tensors_back(result)
+
+    return rule
+
+
+def map_tensors_back(result: Any) -> Any:
+    if isinstance(result, tuple):
+        return tuple(map_tensors_back(r) for r in result)
+    kind = getattr(getattr(result, "dtype", None), "kind", "")
+    return Tensor(np.asarray(result)) if kind in ("f", "c") else result
+
+
+def _value(t: Tensor) -> Any:
+    return t.value
