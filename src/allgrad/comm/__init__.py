@@ -1,0 +1,11 @@
+"""Ranks and collectives: arrays in, arrays out, the same bits at any rank count. Knows nothing of tapes."""
+
+from .failure import EverywhereError as EverywhereError
+from .launcher import LaunchError as LaunchError
+from .tree import BlockPlan as BlockPlan
+from .tree import Node as Node
+from .tree import block as block
+from .tree import plan_block as plan_block
+from .world import DisagreementError as DisagreementError
+from .world import World as World
+from .world import init as init

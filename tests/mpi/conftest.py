@@ -1,0 +1,130 @@
+"""Real `mpirun` jobs for tests: the fixture `mpirun` runs a function on every rank and gathers what they returned."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PRELUDE = """\
+import json, os, sys
+from pathlib import Path
+{source}
+if __name__ == "__main__":
+    from allgrad import comm
+    value = {name}(*json.loads(sys.argv[2]))
+    Path(sys.argv[1], f"rank{{comm.init().rank}}.json").write_text(json.dumps(value))
+"""
+
+MPICH_FLAGS: list[str] = []
+OPENMPI_FLAGS = ["--oversubscribe"]
+OPENMPI_ENV = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMPI_MCA_pml": "ob1",
+    "OMPI_MCA_btl": "self,sm,tcp",
+    "OMPI_MCA_mpi_yield_when_idle": "1",
+}
+LAUNCHER_PREFIXES = ("PMI_", "PMIX_", "OMPI_", "SLURM_", "PALS_", "MV2_", "OMP_", "OPENBLAS_", "MKL_")
+
+
+@dataclass
+class Job:
+    """A finished job: its exit code, its output, the seconds it took, and what each rank returned (None: nothing)."""
+
+    code: int
+    stdout: str
+    stderr: str
+    seconds: float
+    values: list
+
+
+def _clean_environment(extra):
+    env = {k: v for k, v in os.environ.items() if not k.startswith(LAUNCHER_PREFIXES)}
+    env |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore::RuntimeWarning"}
+    env["PATH"] = str(Path(sys.executable).parent) + os.pathsep + env.get("PATH", "")
+    return env | extra
+
+
+@pytest.fixture
+def clean_environment():
+    """clean_environment(extra) -> the environment of this process without what launchers and BLAS left there."""
+    return _clean_environment
+
+
+@pytest.fixture(scope="session")
+def mpi_flavour():
+    """("mpich" | "openmpi", path of mpirun); skips where there is none."""
+    path = shutil.which("mpirun", path=_clean_environment({})["PATH"])
+    if path is None:
+        pytest.skip("no mpirun: install an MPI library, for example the wheel `pip install mpich`")
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30).stdout
+    return ("openmpi" if "Open MPI" in said else "mpich"), path
+
+
+@pytest.fixture
+def run_group():
+    """run_group(command, timeout=, env=, cwd=None) -> (exit code, stdout, stderr)"""
+    return _run_group
+
+
+def _run_group(command, *, timeout, env, cwd=None):
+    """Run a command in a session of its own; after `timeout` seconds the whole session is killed and the test fails."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=cwd, start_new_session=True
+    )
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        pytest.fail(f"{command[0]} did not end within {timeout} s.\nstdout:\n{out}\nstderr:\n{err}")
+    return process.returncode, out, err
+
+
+@pytest.fixture
+def mpirun(mpi_flavour, tmp_path):
+    """mpirun(function, ranks, *args, timeout=60, env=None, check=True) -> Job
+
+    `function` is self-contained (its source goes into a script of its own; imports stand inside), takes JSON values and
+    returns one; a path is run as it is, with `args` on its command line. With `check` a job that fails, or a rank that
+    returned nothing, fails the test with the job's output.
+    """
+    flavour, path = mpi_flavour
+    count = 0
+
+    def run(function, ranks, *args, timeout=60, env=None, check=True):
+        nonlocal count
+        count += 1
+        folder = tmp_path / f"job{count}"
+        folder.mkdir()
+        if callable(function):
+            script = folder / "job.py"
+            source = textwrap.dedent(inspect.getsource(function))
+            script.write_text(PRELUDE.format(source=source, name=function.__name__))
+            arguments = [str(folder), json.dumps(args)]
+        else:
+            script, arguments = Path(function), [str(a) for a in args]
+        flags = OPENMPI_FLAGS if flavour == "openmpi" else MPICH_FLAGS
+        extra = (OPENMPI_ENV if flavour == "openmpi" else {}) | (env or {})
+        command = [path, *flags, "-n", str(ranks), sys.executable, str(script), *arguments]
+        start = time.monotonic()
+        code, out, err = _run_group(command, timeout=timeout, env=_clean_environment(extra))
+        seconds = time.monotonic() - start
+        files = [folder / f"rank{rank}.json" for rank in range(ranks)]
+        values = [json.loads(file.read_text()) if file.exists() else None for file in files]
+        if check and (code != 0 or (callable(function) and not all(file.exists() for file in files))):
+            pytest.fail(f"The job of {ranks} ranks ended with code {code}.\nstdout:\n{out}\nstderr:\n{err}")
+        return Job(code, out, err, seconds, values)
+
+    return run
