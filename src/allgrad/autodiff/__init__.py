@@ -1,12 +1,15 @@
 """Automatic differentiation of NumPy code: the tape, its transforms and its tools."""
 
 from allgrad.autodiff.engine import FinalGradients as FinalGradients
+from allgrad.autodiff.fused import Fused as Fused
 from allgrad.autodiff.modes import detect_anomaly as detect_anomaly
 from allgrad.autodiff.modes import no_grad as no_grad
 from allgrad.autodiff.primitive import JOINTLY_LINEAR as JOINTLY_LINEAR
 from allgrad.autodiff.primitive import LINEAR as LINEAR
 from allgrad.autodiff.primitive import Primitive as Primitive
 from allgrad.autodiff.primitive import Rule as Rule
+from allgrad.autodiff.recompute import checkpoint as checkpoint
+from allgrad.autodiff.recompute import on_recompute as on_recompute
 from allgrad.autodiff.tensor import RULES as RULES
 from allgrad.autodiff.tensor import Tensor as Tensor
 from allgrad.autodiff.tensor import tensor as tensor

@@ -72,22 +72,26 @@ class FinalGradients:
 
 
 class Walk:
-    """One backward walk: what it visits, how its rules run, and where contributions go."""
+    """One backward walk: what it visits, how its rules run, and where contributions go.
 
-    def __init__(self, root: Node, floor: int = 0, targets: frozenset[Node] | None = None) -> None:
-        self.targets = targets or frozenset()
+    With `targets` (inner walks) it stops at them, and at nodes older than `floor`; `outside` lists the tracked nodes at
+    which it stopped for the latter reason. Without, it collects into the leaves.
+    """
+
+    def __init__(self, roots: Sequence[Node], targets: frozenset[Node] = frozenset(), floor: int = 0) -> None:
+        self.targets = targets
         self.tensors = False
         self.wanted: set[Node] | None = None
-        self.outside = False  # whether the walk saw something tracked that is older than its targets
+        self.outside: dict[Node, None] = {}
         self.pending: dict[Leaf, int] = {}
-        self.nodes = self._collect(root, floor)
         self.cotangents: dict[Node, Any] = {}
         self._own: set[Node] = set()  # nodes whose cotangent is an array of ours, which may be added to in place
         self.watchers: dict[Leaf, list[FinalGradients]] = {}
+        self.nodes = self._collect(roots, floor)
 
-    def _collect(self, root: Node, floor: int) -> list[Node]:
-        seen = {root}
-        stack = [root]
+    def _collect(self, roots: Sequence[Node], floor: int) -> list[Node]:
+        seen = set(roots)
+        stack = list(seen)
         pending, targets = self.pending, self.targets
         dead = False
         while stack:
@@ -95,24 +99,23 @@ class Walk:
             if node in targets:
                 continue
             if node.plan is None and not isinstance(node, Leaf):
-                dead = dead or node.origin == CLOSED
                 if node.origin != CLOSED:
                     raise GraphFreedError(
                         "backward() reached a part of the graph that an earlier backward pass has freed. "
                         "Pass retain_graph=True to that one, or compute the value again."
                     )
+                dead = True
             for parent in node.parents:
-                if isinstance(parent, Leaf):
-                    if targets:
-                        self.outside = True
-                    else:
-                        pending[parent] = pending.get(parent, 0) + 1
-                elif parent not in seen:
-                    if parent.seq < floor:
-                        self.outside = True
-                    else:
-                        seen.add(parent)
-                        stack.append(parent)
+                if targets:
+                    if parent not in targets and (parent.seq < floor or isinstance(parent, Leaf)):
+                        self.outside[parent] = None
+                        continue
+                elif isinstance(parent, Leaf):
+                    pending[parent] = pending.get(parent, 0) + 1
+                    continue
+                if parent not in seen:
+                    seen.add(parent)
+                    stack.append(parent)
         nodes = sorted(seen, key=_by_creation, reverse=True)
         if targets or dead:
             self.wanted = self._leading_to_targets(nodes)
@@ -128,10 +131,10 @@ class Walk:
                 wanted.add(node)
         return wanted
 
-    def run(self, root: Node, cotangent: Any, keep: bool) -> None:
+    def run(self, keep: bool) -> None:
+        """Visit the nodes; the roots' cotangents have been `add`ed."""
         anomaly = CURRENT.get().anomaly
         cotangents, targets, pending = self.cotangents, self.targets, self.pending
-        cotangents[root] = cotangent
         for node in self.nodes:
             if node in targets:
                 continue
@@ -143,7 +146,7 @@ class Walk:
                 g = self._fill(node, g)
             if node.hooks:
                 g = run_hooks(node, g)
-            if isinstance(node, Leaf):  # the root is a leaf itself
+            if isinstance(node, Leaf):  # a root that is a leaf itself, with hooks
                 node.accumulate(g)
                 continue
             if node.guards is not None:
@@ -176,7 +179,7 @@ class Walk:
             c = unbroadcast(c, parent.shape)
         if c.dtype != parent.dtype:
             c = cast(c, parent.dtype)
-        if isinstance(parent, Leaf) and not parent.hooks and not self.tensors:
+        if isinstance(parent, Leaf) and not parent.hooks and not self.targets:
             parent.accumulate(c)
             return
         before = cotangents.get(parent)
@@ -191,7 +194,7 @@ class Walk:
 
     def offer(self, parent: Node) -> np.ndarray[Any, Any] | None:
         """The array in which a rule may leave `parent`'s gradient, if it is bound and this is its first contribution."""
-        if isinstance(parent, Leaf) and parent.bound and not parent.filled and not parent.hooks and not self.tensors:
+        if isinstance(parent, Leaf) and parent.bound and not parent.filled and not parent.hooks and not self.targets:
             return parent.buffer
         return None
 
@@ -231,14 +234,17 @@ def backward(root: Tensor, cotangent: Any, retain_graph: bool) -> None:
     if root.tangents is not None:
         raise LostGradientError("backward() inside jvp would drop the tangents; use ag.grad or ag.vjp there.")
     g = first_cotangent(root, cotangent)
-    walk = Walk(node)
+    if isinstance(g, Tensor):
+        g = g._plain("backward() as its cotangent; use ag.vjp for that")
+    walk = Walk([node])
     armed = _armed.get()
     _armed.set(())
     for watch in armed:
         for leaf in watch.tensors:
             walk.watchers.setdefault(leaf, []).append(watch)
+    walk.add(node, g)
     with switched(recording=False):
-        walk.run(node, g, keep=retain_graph)
+        walk.run(keep=retain_graph)
     reached = set(walk.pending)
     for watch in armed:
         for leaf, tensor in watch.tensors.items():
@@ -247,31 +253,48 @@ def backward(root: Tensor, cotangent: Any, retain_graph: bool) -> None:
 
 
 def pull(
-    root: Tensor, cotangent: Any, targets: Sequence[Node], *, linked: bool, keep: bool = False
+    roots: Sequence[Any],
+    cotangents: Sequence[Any],
+    targets: Sequence[Node],
+    *,
+    linked: bool,
+    keep: bool = False,
+    floor: int | None = None,
 ) -> tuple[list[Any], bool]:
-    """The cotangents of `targets` (inner leaves, or nodes) given that of `root`, None where nothing flows; and whether
+    """The cotangents of `targets` (inner leaves, or nodes) given those of `roots`, None where nothing flows; and whether
     they depend on something tracked outside.
 
-    The walk stays among nodes no older than the targets. Its rules run on Tensors and are recorded if the result must be
-    differentiable outside: `linked` targets, a tracked cotangent, or something tracked that the function captured.
+    The walk stays among nodes no older than `floor`, the oldest target unless given. Its rules run on Tensors and are
+    recorded if the result must be differentiable outside: `linked` targets, a tracked cotangent, or something tracked
+    that the function captured.
     """
-    if root.node is None:
+    pairs = [(r.node, c) for r, c in zip(roots, cotangents, strict=True) if isinstance(r, Tensor) and r.node is not None]
+    if not pairs:
         return [None] * len(targets), False
-    walk = Walk(root.node, min((t.seq for t in targets), default=0), frozenset(targets))
+    walk = _inner_walk([node for node, _ in pairs], targets, floor)
     modes = CURRENT.get()
-    tracked_cotangent = isinstance(cotangent, Tensor) and cotangent.node is not None
-    record = modes.recording and (linked or walk.outside or tracked_cotangent)
+    tracked_cotangent = any(isinstance(c, Tensor) and c.node is not None for _, c in pairs)
+    record = modes.recording and (linked or bool(walk.outside) or tracked_cotangent)
     walk.tensors = record or modes.forward > 0
     with switched(recording=record):
-        walk.run(root.node, cotangent, keep=keep or record)
+        for node, c in pairs:
+            walk.add(node, c)
+        walk.run(keep=keep or record)
     return [walk.cotangents.get(t) for t in targets], record
 
 
-def depends_outside(root: Any, targets: Sequence[Node]) -> bool:
-    """Whether `root` depends on something tracked that is older than `targets`."""
-    if not isinstance(root, Tensor) or root.node is None:
-        return False
-    return Walk(root.node, min((t.seq for t in targets), default=0), frozenset(targets)).outside
+def captured(roots: Sequence[Any], targets: Sequence[Node], floor: int | None = None) -> list[Node]:
+    """The tracked nodes older than `targets` (or `floor`) that `roots` depend on, oldest first."""
+    nodes = [r.node for r in roots if isinstance(r, Tensor) and r.node is not None]
+    return sorted(_inner_walk(nodes, targets, floor).outside, key=_by_creation) if nodes else []
+
+
+_NOTHING = frozenset((Node(None, (), (), None),))
+
+
+def _inner_walk(roots: Sequence[Node], targets: Sequence[Node], floor: int | None) -> Walk:
+    oldest = min((t.seq for t in targets), default=0) if floor is None else floor
+    return Walk(roots, frozenset(targets) or _NOTHING, oldest)
 
 
 def first_cotangent(root: Tensor, cotangent: Any) -> Any:

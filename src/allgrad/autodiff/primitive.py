@@ -142,7 +142,8 @@ class Plan:
         """What `node` saved, as Tensors in their places on the tape, so that rules run on them are recorded."""
         duals = node.duals or (None,) * len(self.saved)
         result: list[Any] = []
-        for argument, link, value, dual in zip(self.saved, self.links, node.saved, duals, strict=True):
+        values = node.saved[: len(self.saved)]  # a fused operation keeps its residuals behind them
+        for argument, link, value, dual in zip(self.saved, self.links, values, duals, strict=True):
             if argument == ANS:
                 result.append(_outputs(value, node, dual) if node.outputs else Tensor(value, node, dual))
             elif link is not None:

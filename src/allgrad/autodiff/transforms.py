@@ -15,20 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad.autodiff.containers import flatten, map_tensors
-from allgrad.autodiff.engine import CLOSED, depends_outside, first_cotangent, pull
+from allgrad.autodiff.engine import CLOSED, captured, first_cotangent, pull
 from allgrad.autodiff.errors import CotangentError, NotDifferentiableError
 from allgrad.autodiff.forward import below, fit_tangent, strip
+from allgrad.autodiff.fused import inner_leaf
 from allgrad.autodiff.modes import CURRENT, switched
 from allgrad.autodiff.node import SEQUENCE, Node
-from allgrad.autodiff.primitive import LINEAR, Plan, Primitive
 from allgrad.autodiff.tensor import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-_INPUT = Primitive(lambda x: x, name="input", vjp={"x": lambda g: g}, jvp={"x": LINEAR})
-_LINKED = Plan(_INPUT, (0,), 1)
-_UNLINKED = Plan(_INPUT, (), 1)
 
 
 class _Inputs:
@@ -45,7 +41,8 @@ class _Inputs:
         outer, self.build = flatten([args[i] for i in self.argnums])
         self.outer = [_floating(x, caller) for x in outer]
         self.linked = any(isinstance(x, Tensor) and x.node is not None for x in self.outer)
-        inner = [_inner_leaf(x) for x in self.outer]
+        # A plain array is copied: what the caller writes to it later must not reach what was saved.
+        inner = [inner_leaf(x if isinstance(x, Tensor) else Tensor(x.copy())) for x in self.outer]
         self.nodes: list[Node] = [t.node for t in inner if t.node is not None]
         self.args = list(args)
         for i, x in zip(self.argnums, self.build(inner), strict=True):
@@ -75,23 +72,11 @@ def _floating(x: Any, caller: str) -> Any:
     return array
 
 
-def _inner_leaf(x: Any) -> Tensor:
-    if not isinstance(x, Tensor):
-        # A copy: what the caller writes to the array later must not reach what was saved.
-        return Tensor(x.copy(), Node(_UNLINKED, (), x.shape, x.dtype))
-    parents = () if x.node is None else (x.node,)
-    node = Node(_LINKED if parents else _UNLINKED, parents, x.shape, x.dtype)
-    made = Tensor(x.value, node, x.tangents)
-    if x._storage is not None:
-        made._storage = x._storage
-    return made
-
-
 def _outside(x: Any, inputs: _Inputs) -> Any:
     """A result as it leaves the transform: a Tensor if something outside is tracked through it, else plain NumPy."""
     if not isinstance(x, Tensor):
         return x
-    if CURRENT.get().recording and (inputs.linked or depends_outside(x, inputs.nodes)):
+    if CURRENT.get().recording and (inputs.linked or captured([x], inputs.nodes)):
         return x
     return _outside_untracked(x, inputs)
 
@@ -120,18 +105,15 @@ def vjp(f: Callable[..., Any], *args: Any, has_aux: bool = False) -> tuple[Any, 
         out = f(*inputs.args)
     out, aux = out if has_aux else (out, None)
     leaves, build = flatten(out)
+    leaves = [y if isinstance(y, Tensor) else Tensor(np.asarray(y)) for y in leaves]
 
     def pullback(cotangent: Any) -> tuple[Any, ...]:
         given, _ = flatten(cotangent)
         if len(given) != len(leaves):
             raise CotangentError(f"The pullback needs {len(leaves)} arrays, nested as the value is; got {len(given)}.")
-        totals: list[Any] = [None] * len(inputs.nodes)
-        for y, c in zip(leaves, given, strict=True):
-            if isinstance(y, Tensor) and y.node is not None:
-                parts, _ = pull(y, first_cotangent(y, c), inputs.nodes, linked=inputs.linked, keep=True)
-                totals = [p if t is None else t if p is None else t + p for t, p in zip(totals, parts, strict=True)]
-        result = [inputs.zeros(k) if t is None else _finish(t, inputs) for k, t in enumerate(totals)]
-        return tuple(inputs.build(result))
+        seeds = [first_cotangent(y, c) for y, c in zip(leaves, given, strict=True)]
+        parts, _ = pull(leaves, seeds, inputs.nodes, linked=inputs.linked, keep=True)
+        return tuple(inputs.build([inputs.zeros(k) if p is None else _finish(p, inputs) for k, p in enumerate(parts)]))
 
     value = build([_outside(y, inputs) for y in leaves])
     return (value, pullback, map_tensors(lambda t: _outside(t, inputs), aux)) if has_aux else (value, pullback)
@@ -179,7 +161,7 @@ def value_and_grad(
             raise NotDifferentiableError(
                 "grad needs a real result, got a complex one; take its real part, or use ag.vjp."
             )
-        parts, tracked = pull(y, first_cotangent(y, None), inputs.nodes, linked=inputs.linked)
+        parts, tracked = pull([y], [first_cotangent(y, None)], inputs.nodes, linked=inputs.linked)
         gradients = [inputs.zeros(k) if p is None else _finish(p, inputs) for k, p in enumerate(parts)]
         value = y if tracked else _outside_untracked(y, inputs)
         inputs.close()
