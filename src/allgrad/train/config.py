@@ -1,0 +1,106 @@
+"""Reading a run's configuration: one YAML file, `key.sub=value` overrides, and one message for all that is wrong.
+
+Contract.
+
+- `resolve` returns a `RunConfig` (schema.py) in which everything is set, known and checked, or raises `ConfigError`,
+  whose message has one line for each mistake: file and line, key, what was expected, what came, the way out.
+- How files, `extends`, `${...}` and overrides combine stands in layers.py; what names mean, in registry.py.
+- `dump_yaml` writes what `resolve` read: resolving that file again gives an equal `RunConfig`.
+- Importing this module costs nothing: pydantic and OmegaConf are imported by the functions that need them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from allgrad.train.problems import ConfigError, Problem, problems_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from allgrad.train.checks import RunPlan
+    from allgrad.train.schema import RunConfig
+
+__all__ = ["ConfigError", "Problem", "dump_yaml", "json_schema", "plan", "resolve"]
+
+
+def resolve(path: str | Path, overrides: Sequence[str] = (), *, plugins: Sequence[str | Path] = ()) -> RunConfig:
+    """The configuration in `path`, with overrides, checked.
+
+    Args:
+        path: a YAML file.
+        overrides: `key.sub=value` each; the value is YAML.
+        plugins: Python files that register models, data sets or losses of the user's.
+
+    Raises:
+        ConfigError: with everything that is wrong.
+        allgrad.train.registry.PluginError: when a plugin cannot be run.
+
+    Example:
+        >>> config = resolve("configs/moby_dick.yaml", ["train.steps=20", "optimizer.lr=1e-3"])  # doctest: +SKIP
+        >>> config.train.steps, config.optimizer.lr  # doctest: +SKIP
+        (20, 0.001)
+    """
+    from pydantic import ValidationError
+
+    from allgrad.train.checks import check_together
+    from allgrad.train.layers import locate, merge, read_layers
+
+    schema = _schema(plugins)
+    layers = read_layers(path, overrides)
+    data = merge(layers)
+
+    def where(key: tuple[Any, ...]) -> str:
+        return locate(layers, key)
+
+    try:
+        # By way of JSON, because pydantic's strict mode takes a list for a tuple from JSON only.
+        config = schema.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        raise ConfigError(problems_of(error, data, schema, where)) from error
+    problems = check_together(config, where)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def plan(config: RunConfig, samples: int) -> RunPlan:
+    """How many steps the run has, given the number of training samples.
+
+    Raises:
+        ConfigError: when the warm-up is as long as the run (which, for a run in epochs, only the data can tell).
+    """
+    from allgrad.train.checks import plan_run
+
+    planned, wrong = plan_run(config, samples)
+    if wrong:
+        raise ConfigError([Problem("configuration", *finding) for finding in wrong])
+    return planned
+
+
+def dump_yaml(config: RunConfig) -> str:
+    """The configuration as YAML, every key written out, in the schema's order."""
+    import yaml
+
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+    return text
+
+
+def json_schema(*, plugins: Sequence[str | Path] = ()) -> dict[str, Any]:
+    """The JSON schema of a configuration file, for editors: all keys with their types, defaults and descriptions."""
+    schema = _schema(plugins).model_json_schema()
+    names = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+    schema["properties"]["extends"] = {**names, "description": "Files that this one is laid over, relative to it."}
+    schema.pop("required", None)  # what a file leaves out may stand in the one that it extends
+    return schema
+
+
+def _schema(plugins: Sequence[str | Path]) -> type[RunConfig]:
+    from allgrad.train.registry import load_builtin, load_plugins
+    from allgrad.train.schema import run_config_type
+
+    load_builtin()
+    load_plugins(plugins)
+    return run_config_type()
