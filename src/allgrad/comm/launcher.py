@@ -25,6 +25,8 @@ _LAUNCHERS = (
 class LaunchError(RuntimeError):
     """The job was started in a way that cannot work; the message says how to start it."""
 
+    exit_code = 2  # what the command line ends with
+
 
 @dataclass(frozen=True)
 class Launch:

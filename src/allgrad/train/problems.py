@@ -40,6 +40,8 @@ class Problem:
 class ConfigError(ValueError):
     """A configuration that cannot be used. The message names every problem, one a line."""
 
+    exit_code = 2  # what the command line ends with
+
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)

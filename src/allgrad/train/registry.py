@@ -60,6 +60,8 @@ BUILTIN: tuple[str, ...] = ("allgrad.train.datasets",)
 class PluginError(RuntimeError):
     """A plugin file that is missing or fails when it is run."""
 
+    exit_code = 2  # what the command line ends with
+
 
 @dataclass(frozen=True)
 class Entry:
