@@ -1,5 +1,9 @@
 """Automatic differentiation of NumPy code: the tape, its transforms and its tools."""
 
+from allgrad.autodiff.check import check_grads as check_grads
+from allgrad.autodiff.check import numerical_grad as numerical_grad
+from allgrad.autodiff.custom import custom_jvp as custom_jvp
+from allgrad.autodiff.custom import custom_vjp as custom_vjp
 from allgrad.autodiff.engine import FinalGradients as FinalGradients
 from allgrad.autodiff.fused import Fused as Fused
 from allgrad.autodiff.modes import detect_anomaly as detect_anomaly

@@ -171,7 +171,8 @@ class Walk:
         cotangents = self.cotangents
         if parent.outputs:
             shares = cotangents.setdefault(parent, [None] * parent.outputs)
-            shares[c.index] = c.cotangent if shares[c.index] is None else shares[c.index] + c.cotangent
+            before = shares[c.output]
+            shares[c.output] = c.cotangent if before is None else before + c.cotangent
             return
         if self.wanted is not None and parent not in self.wanted:
             return
@@ -268,7 +269,9 @@ def pull(
     recorded if the result must be differentiable outside: `linked` targets, a tracked cotangent, or something tracked
     that the function captured.
     """
-    pairs = [(r.node, c) for r, c in zip(roots, cotangents, strict=True) if isinstance(r, Tensor) and r.node is not None]
+    pairs = [
+        (r.node, c) for r, c in zip(roots, cotangents, strict=True) if isinstance(r, Tensor) and r.node is not None
+    ]
     if not pairs:
         return [None] * len(targets), False
     walk = _inner_walk([node for node, _ in pairs], targets, floor)

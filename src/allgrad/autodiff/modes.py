@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ CURRENT: ContextVar[Modes] = ContextVar("allgrad_modes", default=Modes())  # noq
 
 
 @contextmanager
-def switched(**changes: bool | int) -> Iterator[None]:
+def switched(**changes: Any) -> Iterator[None]:
     token = CURRENT.set(CURRENT.get()._replace(**changes))
     try:
         yield

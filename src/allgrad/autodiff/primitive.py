@@ -117,7 +117,7 @@ class Plan:
             extra = {"into": self._offers(parents, walk)} if rule.into else {}
             cotangents = rule(g, [saved[k] for k in picks], keywords, needs=needs, **extra)
             return [cotangents[i] for i in self.tracked]
-        contributions = []
+        contributions: list[Any] = []
         for parent, rule, picks in self.steps:
             if walk.wanted is not None and parents[parent] not in walk.wanted:
                 contributions.append(None)
@@ -189,18 +189,41 @@ class Primitive:
         self.outputs = outputs
         self.policy = policy
         self.arguments = _argument_names(function) if arguments is None else arguments
-        self.vjps = {k: _rule(v) for k, v in (vjp or {}).items()}
-        self.joint = Rule(joint) if joint else None
+        self.plans: dict[tuple[int, int], Plan] = {}
+        self.vjps: dict[str, Rule] = {}
         self.jvps: dict[str, Rule | str] = {}
+        self.joint = Rule(joint) if joint else None
         self.joint_jvp: Rule | str | None = None
+        self.defvjp(**(vjp or {}))
         if isinstance(jvp, dict):
-            self.jvps = {k: v if isinstance(v, str) else _rule(v) for k, v in jvp.items()}
+            self.defjvp(**jvp)
         elif jvp is not None:
             self.joint_jvp = jvp if isinstance(jvp, str) else Rule(jvp)
-        unknown = (set(self.vjps) | set(self.jvps)) - set(self.arguments)
+
+    def defvjp(self, **rules: Callable[..., Any] | Rule) -> Primitive:
+        """Declare reverse-mode rules by argument name; returns the primitive."""
+        self._check_names(rules)
+        self.vjps |= {k: _rule(v) for k, v in rules.items()}
+        self.plans.clear()
+        return self
+
+    def defjvp(self, **rules: Callable[..., Any] | Rule | str) -> Primitive:
+        """Declare forward-mode rules by argument name; returns the primitive."""
+        self._check_names(rules)
+        self.jvps |= {k: v if isinstance(v, str) else _rule(v) for k, v in rules.items()}
+        return self
+
+    def _check_names(self, rules: dict[str, Any]) -> None:
+        unknown = set(rules) - set(self.arguments)
         if unknown:
-            raise ValueError(f"{name}: rules for {sorted(unknown)}, but its arguments are {list(self.arguments)}.")
-        self.plans: dict[tuple[int, int], Plan] = {}
+            raise ValueError(f"{self.name}: rules for {sorted(unknown)}, but its arguments are {list(self.arguments)}.")
+        for rule in rules.values():
+            names = set(_rule(rule).names) if not isinstance(rule, str) else set()
+            if names - {*self.arguments, "ans", "operands"}:
+                raise ValueError(
+                    f"{self.name}: a rule asks for {sorted(names - {*self.arguments})}; it may name 'ans' and the arguments "
+                    f"{list(self.arguments)}, and static arguments as keyword-only parameters."
+                )
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
@@ -313,7 +336,7 @@ def _argument_names(function: Callable[..., Any]) -> tuple[str, ...]:
 class Share(NamedTuple):
     """The cotangent of one result of a primitive that has several."""
 
-    index: int
+    output: int
     cotangent: Any
 
 

@@ -16,17 +16,16 @@ import numpy as np
 
 from allgrad.autodiff.errors import AssignmentError, LostGradientError, NoRuleError, NotDifferentiableError
 from allgrad.autodiff.node import Leaf, Node, Storage
+from allgrad.autodiff.operators import RULES as RULES
+from allgrad.autodiff.operators import Operators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-Array = np.ndarray[Any, Any]
-
-RULES: dict[Any, Callable[..., Any]] = {}
-"""NumPy function or ufunc -> what is called in its place when an argument is a Tensor."""
+Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 
-class Tensor:
+class Tensor(Operators):
     """An n-dimensional array that knows where it came from.
 
     Made by `allgrad.tensor` and by operations on other Tensors; use NumPy on it as on an array.
@@ -41,7 +40,6 @@ class Tensor:
 
     __slots__ = ("__weakref__", "_storage", "node", "tangents", "value")
     __array_priority__ = 1000.0
-    __hash__ = object.__hash__
 
     def __init__(self, value: Array, node: Node | None = None, tangents: dict[int, Any] | None = None) -> None:
         self.value = value
@@ -83,7 +81,7 @@ class Tensor:
             return _without_rule(name, getattr(ufunc, method), inputs, keywords)
         return rule(*inputs, **keywords)
 
-    def __array_function__(self, function: Any, types: Any, args: Any, keywords: Any) -> Any:  # noqa: ARG002
+    def __array_function__(self, function: Any, types: Any, args: Any, keywords: Any) -> Any:
         rule = RULES.get(function)
         if rule is None:
             name = f"{function.__module__}.{function.__name__}".replace("numpy", "np", 1)
@@ -275,164 +273,19 @@ class Tensor:
         new = RULES["setitem"](self, key, value)
         self.value, self.node, self.tangents, self._storage = new.value, new.node, new.tangents, None
 
-    # Operators: the ufunc of the same meaning.
-
-    def __add__(self, other: Any) -> Any:
-        return RULES[np.add](self, other)
-
-    def __radd__(self, other: Any) -> Any:
-        return RULES[np.add](other, self)
-
-    def __sub__(self, other: Any) -> Any:
-        return RULES[np.subtract](self, other)
-
-    def __rsub__(self, other: Any) -> Any:
-        return RULES[np.subtract](other, self)
-
-    def __mul__(self, other: Any) -> Any:
-        return RULES[np.multiply](self, other)
-
-    def __rmul__(self, other: Any) -> Any:
-        return RULES[np.multiply](other, self)
-
-    def __truediv__(self, other: Any) -> Any:
-        return RULES[np.true_divide](self, other)
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return RULES[np.true_divide](other, self)
-
-    def __pow__(self, other: Any) -> Any:
-        return RULES[np.power](self, other)
-
-    def __rpow__(self, other: Any) -> Any:
-        return RULES[np.power](other, self)
-
-    def __mod__(self, other: Any) -> Any:
-        return RULES[np.remainder](self, other)
-
-    def __rmod__(self, other: Any) -> Any:
-        return RULES[np.remainder](other, self)
-
-    def __floordiv__(self, other: Any) -> Any:
-        return RULES[np.floor_divide](self, other)
-
-    def __rfloordiv__(self, other: Any) -> Any:
-        return RULES[np.floor_divide](other, self)
-
-    def __divmod__(self, other: Any) -> Any:
-        return self // other, self % other
-
-    def __matmul__(self, other: Any) -> Any:
-        return RULES[np.matmul](self, other)
-
-    def __rmatmul__(self, other: Any) -> Any:
-        return RULES[np.matmul](other, self)
-
-    def __neg__(self) -> Any:
-        return RULES[np.negative](self)
-
-    def __pos__(self) -> Any:
-        return RULES[np.positive](self)
-
-    def __abs__(self) -> Any:
-        return RULES[np.absolute](self)
-
-    def __eq__(self, other: object) -> Any:
-        return RULES[np.equal](self, other)
-
-    def __ne__(self, other: object) -> Any:
-        return RULES[np.not_equal](self, other)
-
-    def __lt__(self, other: Any) -> Any:
-        return RULES[np.less](self, other)
-
-    def __le__(self, other: Any) -> Any:
-        return RULES[np.less_equal](self, other)
-
-    def __gt__(self, other: Any) -> Any:
-        return RULES[np.greater](self, other)
-
-    def __ge__(self, other: Any) -> Any:
-        return RULES[np.greater_equal](self, other)
-
-    # Methods: the function of the same name.
-
-    @property
-    def T(self) -> Any:
-        return np.transpose(self)  # type: ignore[call-overload]
-
-    @property
-    def mT(self) -> Any:
-        return np.swapaxes(self, -1, -2)  # type: ignore[call-overload]
-
-    @property
-    def real(self) -> Any:
-        return np.real(self)  # type: ignore[call-overload]
-
-    @property
-    def imag(self) -> Any:
-        return np.imag(self)  # type: ignore[call-overload]
-
-    @property
-    def flat(self) -> Any:
-        return iter(np.ravel(self))  # type: ignore[call-overload]
-
-    def reshape(self, *shape: Any, order: Any = "C") -> Any:
-        return RULES[np.reshape](self, shape[0] if len(shape) == 1 else shape, order=order)
-
-    def transpose(self, *axes: Any) -> Any:
-        return RULES[np.transpose](self, (axes[0] if len(axes) == 1 else axes) if axes else None)
-
-    def flatten(self, order: Any = "C") -> Any:
-        return RULES[np.copy](RULES[np.ravel](self, order))
-
-    def astype(self, dtype: Any, *, copy: bool = True) -> Any:
-        return RULES[np.astype](self, dtype, copy=copy)
-
-    def clip(self, min: Any = None, max: Any = None, **keywords: Any) -> Any:
-        return RULES[np.clip](self, min, max, **keywords)
-
-    def conj(self) -> Any:
-        return RULES[np.conjugate](self)
-
     def __copy__(self) -> Any:
         return self.copy()
 
     def copy(self) -> Any:
         return RULES[np.copy](self)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:  # noqa: ARG002
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         if self.node is not None and not self.is_leaf:
             raise LostGradientError("A Tensor with a history cannot be deep-copied; write .copy(), or .detach() first.")
         return tensor(self.value, requires_grad=self.is_leaf)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("Tensors are not pickled. Save `t.numpy()` with np.save or safetensors.")
-
-    if TYPE_CHECKING:  # given by the loop below
-
-        def __getattr__(self, name: str) -> Any: ...
-
-
-def _forward_methods() -> None:
-    """`t.sum(0)` is `np.sum(t, 0)`: one meaning for methods and functions."""
-    names = (
-        "all any argmax argmin argpartition argsort choose compress cumprod cumsum diagonal dot max mean min nonzero "
-        "partition prod ravel repeat round searchsorted sort squeeze std sum swapaxes take trace var"
-    )
-    for name in names.split():
-        function = getattr(np, name)
-
-        def method(self: Tensor, *args: Any, _function: Any = function, **keywords: Any) -> Any:
-            return _function(self, *args, **keywords)
-
-        method.__name__ = name
-        method.__qualname__ = f"Tensor.{name}"
-        method.__doc__ = f"`np.{name}` of this Tensor."
-        setattr(Tensor, name, method)
-
-
-_forward_methods()
 
 
 def tensor(value: Any, dtype: Any = None, *, requires_grad: bool = False, copy: bool = True) -> Tensor:
