@@ -2,11 +2,11 @@
 
 Contract. The layers of a configuration are, from the bottom: what `extends` names (recursively, relative to the file
 that says it; of several, later ones win), the file itself, the overrides of the command line. OmegaConf reads each
-(YAML 1.1 without its traps: `1e-3` is a number, a key that stands twice is an error), merges them key by key (lists are
-replaced as a whole) and then resolves `${...}`. Two rules make changing one's mind in an upper layer possible:
+(YAML 1.1 without its traps: `1e-3` is a number, a key that stands twice is an error), merges them key by key (lists
+are replaced as a whole) and then resolves `${...}`. Two rules make changing one's mind in an upper layer possible:
 
-- a layer that gives a section another `name` drops the options of the old component (what is common to the section, as an
-  optimizer's `lr` and `schedule`, stays);
+- a layer that gives a section another `name` drops the options of the old component (what is common to the section,
+  like an optimizer's `lr` and `schedule`, stays);
 - of keys that exclude each other (`train.steps`, `train.epochs`), one in an upper layer clears the other below.
 """
 
