@@ -1,0 +1,139 @@
+"""All-reduce over the fixed tree, as state machines that somebody else polls.
+
+Each function here is a generator that carries one chunk of a flat array through one all-reduce. It yields lists of MPI
+requests and is resumed when all of them are complete; between two yields it adds. So none of them blocks, and many can
+be under way at once, which is how chunks are pipelined: while one chunk's halves travel, another's are added. The
+engine resumes them; a test may do it in any order, without MPI.
+
+Which additions are done is fixed by `tree.py`, which ones where by the algorithm:
+
+- `halving`: V and R powers of two, where each rank holds one node. Recursive vector halving with *distance doubling*:
+  partner r ^ 1 first, then r ^ 2, ... so that step s adds nodes of level log2(V / R) + s, siblings, the lower rank's on
+  the left. Then the mirrored all-gather. 2 (R - 1) / R of the array cross each rank's link, the minimum.
+- `owners`: any V and R. The array is cut into R slices; the owner of a slice receives every rank's maximal nodes of it,
+  adds them in tree order, and sends the sum back to all.
+- `gather`: small arrays, where latency counts: everyone gets everyone's maximal nodes and adds them itself.
+- `library`: the sum in whatever order the MPI library chooses. Not the fixed tree; here for comparison and for speed
+  where bits do not matter.
+
+Messages between the same two ranks on the same tag arrive in the order in which they were sent (MPI guarantees it), so
+a chunk needs one tag.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .tree import Assembly, rank_nodes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from .tree import Array, Node
+
+    Part = Generator[list[Any], None, None]
+    Scratch = Callable[[int, np.dtype[Any]], Array]
+
+
+def alone(nodes: Sequence[tuple[Node, Array]], out: Array, *, total: int) -> Part:
+    """One rank: its one maximal node is the root."""
+    whole = Assembly(total, out)
+    for node, array in nodes:
+        whole.add(node, array)
+    yield []
+
+
+def halving(comm: Any, rank: int, size: int, node: Array, data: Array, *, tag: int, scratch: Scratch) -> Part:
+    """From this rank's one `node` to the root in `data`, which may be the same memory; `size` is a power of two."""
+    if node.ctypes.data != data.ctypes.data:
+        np.copyto(data, node)
+    received = scratch(data.size - data.size // 2, data.dtype)
+    steps = []
+    start, stop = 0, data.size
+    for level in range(size.bit_length() - 1):
+        partner, middle = rank ^ (1 << level), (start + stop) // 2
+        low, high = data[start:middle], data[middle:stop]
+        if partner > rank:
+            mine, given, stop = low, high, middle
+        else:
+            mine, given, start = high, low, middle
+        theirs = received[: mine.size]
+        yield [comm.Irecv(theirs, partner, tag), comm.Isend(given, partner, tag)]
+        left, right = (mine, theirs) if partner > rank else (theirs, mine)
+        np.add(left, right, out=mine)
+        steps.append((partner, mine, given))
+    for partner, mine, given in reversed(steps):
+        yield [comm.Irecv(given, partner, tag), comm.Isend(mine, partner, tag)]
+
+
+def owners(
+    comm: Any,
+    rank: int,
+    size: int,
+    nodes: Sequence[tuple[Node, Array]],
+    out: Array,
+    *,
+    total: int,
+    tag: int,
+    scratch: Scratch,
+) -> Part:
+    """From every rank's maximal `nodes` to the root in `out`, which may be the memory of one of them."""
+    table = rank_nodes(size, total)
+    cuts = [owner * out.size // size for owner in range(size + 1)]
+    own = slice(cuts[rank], cuts[rank + 1])
+    others = [other for other in range(size) if other != rank]
+    arriving = [(other, node) for other in others for node in table[other]]
+    rows = scratch(len(arriving) * (own.stop - own.start), out.dtype).reshape(len(arriving), own.stop - own.start)
+    requests = [comm.Irecv(row, other, tag) for row, (other, _) in zip(rows, arriving, strict=True)]
+    requests += [comm.Isend(array[cuts[o] : cuts[o + 1]], o, tag) for o in others for _, array in nodes]
+    yield requests
+    whole = Assembly(total, out[own])
+    for node, array in nodes:
+        whole.add(node, array[own])
+    for row, (_, node) in zip(rows, arriving, strict=True):
+        whole.add(node, row)
+    # The sends above are complete, so `out` may be overwritten even where it is the memory of a node.
+    requests = [comm.Irecv(out[cuts[o] : cuts[o + 1]], o, tag) for o in others]
+    yield requests + [comm.Isend(out[own], o, tag) for o in others]
+
+
+def gather(
+    comm: Any, size: int, nodes: Sequence[tuple[Node, Array]], out: Array, *, total: int, scratch: Scratch
+) -> Part:
+    """As `owners`, in one exchange; ranks with fewer nodes than others send rows that nobody reads."""
+    table = rank_nodes(size, total)
+    most = max(len(row) for row in table)
+    memory = scratch((size + 1) * most * out.size, out.dtype).reshape(size + 1, most, out.size)
+    mine, everyone = memory[0], memory[1:]
+    mine[len(nodes) :] = 0
+    for row, (_, array) in zip(mine, nodes, strict=False):
+        row[:] = array
+    yield [comm.Iallgather(mine, everyone)]
+    whole = Assembly(total, out)
+    for theirs, row_nodes in zip(everyone, table, strict=True):
+        for node, row in zip(row_nodes, theirs, strict=False):
+            whole.add(node, row)
+
+
+def library(comm: Any, nodes: Sequence[tuple[Node, Array]], out: Array) -> Part:
+    """The MPI library's own all-reduce over what each rank's nodes add up to."""
+    from mpi4py import MPI
+
+    if not any(array.ctypes.data == out.ctypes.data for _, array in nodes):
+        out.fill(0)
+    for _, array in nodes:
+        if array.ctypes.data != out.ctypes.data:
+            np.add(out, array, out=out)
+    yield [comm.Iallreduce(MPI.IN_PLACE, out, MPI.SUM)]
+
+
+def gather_bytes(size: int, total: int, nbytes: int) -> int:
+    """What `gather` receives on each rank for an array of `nbytes`."""
+    return size * nbytes * max(len(row) for row in rank_nodes(size, total))
+
+
+def power_of_two(number: int) -> bool:
+    """Whether a positive integer is a power of two."""
+    return number & (number - 1) == 0

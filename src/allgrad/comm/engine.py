@@ -1,0 +1,431 @@
+"""The communication thread: one thread a rank owns all MPI calls, and moves collectives along while the tape computes.
+
+The contract, for whoever posts (the reducer in `parallel/`, metrics, the world's own collectives):
+
+- Every rank posts the same collectives in the same order. A job is posted as soon as its data are final, `post` returns
+  at once, and `Handle.wait` returns when the result is there. Between the two the arrays belong to the engine: they are
+  read-only for NumPy where the caller's array object allows it, and so is whatever is named in `guard`.
+- Before a job's first byte moves, the ranks exchange a hash of what it is (kind, bucket, step, size, layout ...). Where
+  hashes differ, every rank's `wait` raises the same `DesyncError`, which names the ranks and what differs.
+- Jobs start in the order of posting, and are cut into chunks of which at most `window` are under way: memory for what
+  arrives is bounded by the window and reused. Since all ranks start chunks in one order, the oldest unfinished chunk
+  has been started everywhere that it has been posted, so the window cannot lock up.
+
+Mode "thread": the thread polls with `Test`, and sleeps `poll_seconds` after a poll that moved nothing, except while the
+main thread waits: then it polls without sleeping. (A thread in a blocking all-reduce spins and starves the compute;
+posted and not polled, a non-blocking one does not progress. Both were measured.) It needs MPI_THREAD_MULTIPLE. Mode
+"poll": there is no thread; who computes calls `poll()` between operations, and `wait` polls.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from .failure import EverywhereError
+from .jobs import Handle, Job, Times, chunks, prepare
+from .watch import Watch
+from .world import compare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .collectives import Part
+    from .tree import Array
+    from .world import World
+
+_TAGS = (
+    1 << 14
+)  # tags are reused after so many chunks; far more than can be under way, and below MPI's guaranteed bound
+_DETAIL = 1024  # bytes in which a rank describes its job when hashes differ
+_IDLE = 0.02  # seconds between two looks at the control messages while nothing is in flight
+
+
+class DesyncError(EverywhereError):
+    """The ranks posted different collectives."""
+
+
+@dataclass
+class _Running:
+    """A chunk under way."""
+
+    job: Job
+    part: Part
+    slot: int
+    requests: list[Any] = field(default_factory=list)
+
+
+class Engine:
+    """Moves collectives along. One a world; start it on all ranks together, after the world's set-up.
+
+    `mode`: "thread", "poll", or None: the thread where MPI grants MPI_THREAD_MULTIPLE. `chunk_bytes` and `window` bound
+    the memory in flight and change no bit. `small_bytes`: up to so many received bytes a job is one all-gather.
+    `record`: keep the `Times` of every job (`take_times`). `check`: exchange hashes before each job. `stall_seconds`:
+    after so long an unfinished collective is reported with the ranks that are missing, and, with `on_stall="abort"`,
+    the job ended.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        mode: Literal["thread", "poll"] | None = None,
+        chunk_bytes: int = 1 << 20,
+        window: int = 4,
+        small_bytes: int = 1 << 16,
+        poll_seconds: float = 3e-4,
+        record: bool = True,
+        check: bool = True,
+        stall_seconds: float = 300.0,
+        on_stall: Literal["abort", "report"] = "abort",
+    ) -> None:
+        if world.engine is not None:
+            raise RuntimeError("This world has an engine already. Use world.engine, or close() it first.")
+        self.world, self.chunk_bytes, self.small_bytes = world, chunk_bytes, small_bytes
+        self.poll_seconds, self.record, self.check = poll_seconds, record, check and world.size > 1
+        self.mode = _mode(world, mode)
+        self.error: BaseException | None = None
+        self.posted = self.finished = self.moves = 0
+        self.offset = 0.0
+        self._inbox: deque[Job] = deque()
+        self._jobs: deque[Job] = deque()
+        self._active: list[_Running] = []
+        self._scratch = [np.empty(0, np.uint8) for _ in range(window)]
+        self._free = list(range(window))
+        self._tag = 0
+        self._times: deque[Times] = deque(maxlen=100_000)
+        self._lock = threading.Lock()  # guards posting, and in mode "poll" the whole of MPI
+        self._wake = threading.Event()
+        self._waiting = 0
+        self._closing = False
+        self._watch: Watch | None = None
+        self._thread: threading.Thread | None = None
+        if world.size > 1:
+            self.data, self._checks, self._details, control = (world.comm.Dup() for _ in range(4))
+            self.offset = _clock_offset(control, world.rank, world.size)
+            self._watch = Watch(self, control, stall_seconds, on_stall)
+        world.engine = self
+        if self.mode == "thread":
+            self._thread = threading.Thread(target=self._serve, name="allgrad-communication", daemon=True)
+            self._thread.start()
+
+    # ---- what callers use ----
+
+    def post(
+        self,
+        nodes: Sequence[tuple[int, int, Array]],
+        out: Array,
+        *,
+        total: int,
+        label: str = "",
+        step: int = 0,
+        layout: str = "",
+        reduction: Literal["exact", "mpi"] = "exact",
+        ready: float | None = None,
+        guard: Sequence[Array] = (),
+    ) -> Handle:
+        """Start the sum over all `total` virtual workers; `out` holds it after `Handle.wait`.
+
+        `nodes` are this rank's maximal nodes, as (level, place, array) in the order of `tree.maximal_nodes`; their
+        arrays and `out` are flat, contiguous, of one dtype (float32 or float64) and one length, and all of them are
+        overwritten. `out` may be one of the arrays. `label` names the bucket, `layout` is a digest of what else must
+        agree; `ready` is when the data became final (`clock()`; default: now). Raises ValueError or TypeError for
+        anything else.
+        """
+        pieces, target = prepare(nodes, out, rank=self.world.rank, ranks=self.world.size, total=total)
+        what = {
+            "collective": f"all-reduce ({reduction})",
+            "bucket": label,
+            "step": str(step),
+            "elements": f"{out.size} {out.dtype.str}",
+            "layout": layout,
+            "virtual workers": str(total),
+            "chunks": f"{self.chunk_bytes} {self.small_bytes}",
+        }
+        parts = chunks(self, pieces, target, total=total, reduction=reduction)
+        guarded = [array for *_, array in nodes] + [out, *guard]
+        return self._submit(Job(what, label, step, out.nbytes, parts, ready), guarded)
+
+    def run(self, kind: str, size: int, start: Callable[[Any], Any]) -> Handle:
+        """Run one non-blocking MPI collective, `start(comm) -> request`, in its turn; all ranks name the same `size`."""
+
+        def part(tag: int, slot: int) -> Part:  # noqa: ARG001 - it needs neither
+            yield [start(self.data)]
+
+        return self._submit(Job({"collective": kind, "bytes": str(size)}, kind, -1, size, iter([part]), None), [])
+
+    def poll(self) -> None:
+        """Mode "poll": move what can be moved. Call it between operations; cheap when nothing is in flight."""
+        if self._thread is None and (self._jobs or self._inbox) and self._lock.acquire(blocking=False):
+            try:
+                self._progress()
+            finally:
+                self._lock.release()
+
+    def clock(self) -> float:
+        """Seconds on rank 0's clock, as recorded in `Times`."""
+        return time.perf_counter() + self.offset
+
+    def take_times(self) -> list[Times]:
+        """The times of the jobs finished since the last call, oldest first."""
+        taken = []
+        while self._times:
+            taken.append(self._times.popleft())
+        return taken
+
+    def unfinished(self) -> Job | None:
+        """The oldest job that is not finished."""
+        try:
+            return self._jobs[0] if self._jobs else self._inbox[0]
+        except IndexError:
+            return None
+
+    def scratch(self, slot: int, size: int, dtype: np.dtype[Any]) -> Array:
+        """Memory for what arrives, one piece a place in the window; it grows to what its chunks need and is reused."""
+        nbytes = size * dtype.itemsize
+        if self._scratch[slot].size < nbytes:
+            self._scratch[slot] = np.empty(nbytes, np.uint8)
+        return self._scratch[slot][:nbytes].view(dtype)
+
+    def close(self) -> None:
+        """End the thread, on all ranks together. Ends the job where collectives are unfinished: others wait for them."""
+        if self.world.engine is not self:
+            return
+        if self.world.size > 1:
+            assert self._watch is not None
+            self._watch.leave()
+        self._closing = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self.world.size > 1:
+            assert self._watch is not None
+            self._watch.close()
+            for comm in (self.data, self._checks, self._details):
+                comm.Free()
+        self.world.engine = None
+
+    # ---- posting and waiting ----
+
+    def _submit(self, job: Job, guarded: list[Array]) -> Handle:
+        if self.error is not None:
+            raise self.error
+        handle = job.handle = Handle(self, guarded)
+        if job.ready is None:
+            job.ready = self.clock()
+        with self._lock:
+            job.number = self.posted
+            self.posted += 1
+            self._inbox.append(job)
+            if self._thread is None:
+                self._progress()
+        self._wake.set()
+        return handle
+
+    def wait_for(self, handle: Handle) -> None:
+        """Block until the handle's job is finished or failed; the polls do not sleep meanwhile."""
+        if self._thread is not None:
+            with self._lock:
+                self._waiting += 1
+            self._wake.set()
+            try:
+                handle.event.wait()
+            finally:
+                with self._lock:
+                    self._waiting -= 1
+            return
+        idle = 0
+        while not handle.event.is_set():
+            with self._lock:
+                idle = 0 if self._progress() else idle + 1
+            self._pause(idle)
+
+    def drive(self) -> None:
+        """Mode "poll": one round of progress, control messages included, even where nothing is in flight."""
+        with self._lock:
+            self._progress()
+
+    def _pause(self, idle: int) -> None:
+        """Between two fruitless polls while somebody waits: let other ranks run, which they need where cores are few."""
+        if self.world.oversubscribed and idle > 20:
+            time.sleep(5e-5)
+        else:
+            os.sched_yield()
+
+    # ---- progress: everything below runs on the thread that owns MPI ----
+
+    def _serve(self) -> None:
+        idle = 0
+        while not self._closing:
+            self._wake.clear()
+            if self._progress():
+                idle = 0
+                continue
+            idle += 1
+            if self._waiting:
+                self._pause(idle)
+            else:
+                self._wake.wait(self.poll_seconds if self._jobs else _IDLE)
+
+    def _progress(self) -> bool:
+        """Move everything as far as it goes without blocking; returns whether anything moved."""
+        moved = False
+        while self._inbox:
+            job = self._inbox.popleft()
+            job.posted = self.clock()
+            if self.check:
+                job.check = self._agree(job)
+                job.check_requests = next(job.check)
+            self._jobs.append(job)
+            moved = True
+        if self.error is None:
+            moved |= self._advance_checks()
+            moved |= self._start_parts()
+            moved |= self._advance_parts()
+        if self._watch is not None:
+            self._watch.tick()
+        return moved
+
+    def _advance_checks(self) -> bool:
+        moved = False
+        for job in self._jobs:
+            if job.check is None:
+                continue
+            try:
+                if not _advance(job.check, job.check_requests):
+                    return moved  # in order, so that all ranks find the same first difference
+            except DesyncError as error:
+                self.fail(error)
+                return True
+            job.check = None
+            moved = True
+        return moved
+
+    def _start_parts(self) -> bool:
+        moved = False
+        for job in self._jobs:
+            while not job.exhausted:
+                if not self._free or job.check is not None:
+                    return moved
+                make = next(job.parts, None)
+                if make is None:
+                    job.exhausted = True
+                    break
+                slot, self._tag = self._free.pop(), (self._tag + 1) % _TAGS
+                part = make(self._tag, slot)
+                job.live += 1
+                self._active.append(_Running(job, part, slot, next(part)))
+                moved = True
+        return moved
+
+    def _advance_parts(self) -> bool:
+        moved = False
+        for running in list(self._active):
+            before = len(running.requests)
+            finished = _advance(running.part, running.requests)
+            if not finished and len(running.requests) == before:
+                continue
+            moved = True
+            self.moves += 1
+            job = running.job
+            if job.progress is None and self.record:
+                job.progress = self.clock()
+            if finished:
+                self._active.remove(running)
+                self._free.append(running.slot)
+                job.live -= 1
+        while self._jobs and self._jobs[0].complete:
+            self._finish(self._jobs.popleft())
+            moved = True
+        return moved
+
+    def _finish(self, job: Job) -> None:
+        if self.record:
+            done = self.clock()
+            assert job.ready is not None
+            progress = done if job.progress is None else job.progress
+            self._times.append(Times(job.label, job.step, job.nbytes, job.ready, job.posted, progress, done))
+        self.finished += 1
+        assert job.handle is not None
+        job.handle.event.set()
+
+    def fail(self, error: BaseException) -> None:
+        """Nothing can be reduced any more: everybody who waits is told why."""
+        self.error = error
+        for job in (*self._jobs, *self._inbox):
+            assert job.handle is not None
+            job.handle.error = error
+            job.handle.event.set()
+
+    def _agree(self, job: Job) -> Part:
+        """Compare the job's hash on all ranks; where it differs, what it stands for; then raise on all of them."""
+        text = json.dumps(job.what | {"number": str(job.number)})
+        mine = np.frombuffer(hashlib.blake2b(text.encode(), digest_size=8).digest(), np.uint64)
+        everyone = np.empty(self.world.size, np.uint64)
+        yield [self._checks.Iallgather(mine, everyone)]
+        if (everyone == mine).all():
+            return
+        short = {key: value if len(value) < 100 else value[:97] + "..." for key, value in job.what.items()}
+        line = json.dumps(short).encode()[:_DETAIL]
+        detail = np.frombuffer(line.ljust(_DETAIL), np.uint8)
+        details = np.empty((self.world.size, _DETAIL), np.uint8)
+        yield [self._details.Iallgather(detail, details)]
+        differences = compare([json.loads(row.tobytes()) for row in details])
+        if not differences:
+            differences = {"": "  the same words, but another hash: a name is longer than can be shown here"}
+        raise DesyncError(
+            f"The ranks of this job posted different collectives as number {job.number} (step {job.step}); "
+            "nothing has been added:\n" + "\n".join(differences.values())
+        )
+
+
+def _advance(part: Part, requests: list[Any]) -> bool:
+    """Resume a part as often as its requests are complete; `requests` keeps those that are not. True: it has ended."""
+    while True:
+        requests[:] = [request for request in requests if not request.Test()]
+        if requests:
+            return False
+        try:
+            requests[:] = next(part)
+        except StopIteration:
+            return True
+
+
+def _mode(world: World, wanted: str | None) -> str:
+    if wanted not in (None, "thread", "poll"):
+        raise ValueError(f"The mode parameter of Engine must be 'thread', 'poll' or None. Got {wanted!r} instead.")
+    if world.size == 1:
+        return "poll"
+    from mpi4py import MPI
+
+    granted = MPI.Query_thread() == MPI.THREAD_MULTIPLE
+    if wanted == "thread" and not granted:
+        raise RuntimeError(
+            "A communication thread needs MPI_THREAD_MULTIPLE, which this MPI library did not grant. Use mode='poll'."
+        )
+    return wanted or ("thread" if granted else "poll")
+
+
+def _clock_offset(comm: Any, rank: int, size: int, rounds: int = 10) -> float:
+    """What to add to this rank's clock to read rank 0's: from the quickest of some round trips, each rank in turn."""
+    buffer, best = np.empty(1), (np.inf, 0.0)
+    for other in range(1, size):
+        for _ in range(rounds):
+            if rank == 0:
+                comm.Recv(buffer, other)
+                comm.Send(np.array([time.perf_counter()]), other)
+            elif rank == other:
+                start = time.perf_counter()
+                comm.Send(buffer, 0)
+                comm.Recv(buffer, 0)
+                stop = time.perf_counter()
+                best = min(best, (stop - start, float(buffer[0]) - (start + stop) / 2))
+    return best[1]

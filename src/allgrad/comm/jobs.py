@@ -1,0 +1,154 @@
+"""What is posted to the engine: jobs and their handles, the checks of a caller's arrays, and a job cut into chunks."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from . import collectives
+from .tree import Node, block, maximal_nodes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from .collectives import Part
+    from .engine import Engine
+    from .tree import Array
+
+_SMALLEST_SLICE = 1 << 14  # bytes: with many ranks a chunk grows so that the slices sent do not fall below this
+
+
+class Times(NamedTuple):
+    """When a job's data were final, when it was posted, first moved, and done: seconds on rank 0's clock."""
+
+    label: str
+    step: int
+    nbytes: int
+    ready: float
+    posted: float
+    progress: float
+    done: float
+
+
+class Handle:
+    """A posted collective. Its arrays are read-only until `wait`."""
+
+    def __init__(self, engine: Engine, guarded: Sequence[Array]) -> None:
+        self.engine = engine
+        self.event = threading.Event()
+        self.error: BaseException | None = None
+        self._guarded = [array for array in guarded if array.flags.writeable]
+        for array in self._guarded:
+            array.flags.writeable = False
+
+    @property
+    def done(self) -> bool:
+        """Whether `wait` would return (or raise) at once."""
+        return self.event.is_set()
+
+    def wait(self) -> None:
+        """Return when the result is there; the arrays are the caller's again. Raises what went wrong."""
+        if not self.event.is_set():
+            self.engine.wait_for(self)
+        if self.error is not None:
+            raise self.error
+        guarded, self._guarded = self._guarded, []
+        for array in guarded:
+            array.flags.writeable = True
+
+
+@dataclass
+class Job:
+    """A collective inside the engine: what it is, its chunks still to start, and how far it has come."""
+
+    what: dict[str, str]
+    label: str
+    step: int
+    nbytes: int
+    parts: Iterator[Callable[[int, int], Part]]
+    ready: float | None
+    number: int = -1
+    posted: float = 0.0
+    progress: float | None = None
+    handle: Handle | None = None
+    check: Part | None = None
+    check_requests: list[Any] = field(default_factory=list)
+    exhausted: bool = False
+    live: int = 0
+
+    def describe(self) -> str:
+        """The job in words, for a report."""
+        if self.step < 0:
+            return f"{self.what['collective']} (collective number {self.number})"
+        bucket, step = f"bucket {self.label!r}", f"step {self.step}"
+        return f"{self.what['collective']} of {bucket}, {step} (collective number {self.number})"
+
+    @property
+    def complete(self) -> bool:
+        """Whether every chunk has been started and has ended."""
+        return self.exhausted and not self.live
+
+
+def prepare(
+    nodes: Sequence[tuple[int, int, Array]], out: Array, *, rank: int, ranks: int, total: int
+) -> tuple[list[tuple[Node, Array]], Array]:
+    """Check what a caller posts, and make views of it that stay writable while the caller's arrays are guarded."""
+    expected = maximal_nodes(block(rank, ranks, total), total)
+    got = tuple(Node(level, place) for level, place, _ in nodes)
+    if got != expected:
+        raise ValueError(
+            f"The nodes parameter of post must be this rank's maximal nodes {[tuple(n) for n in expected]} "
+            f"(rank {rank} of {ranks}, {total} virtual workers). Got {[tuple(n) for n in got]} instead."
+        )
+    for name, array in [*((f"node {tuple(n)}", a) for n, (*_, a) in zip(got, nodes, strict=True)), ("out", out)]:
+        if array.dtype not in (np.float32, np.float64):
+            raise TypeError(f"The arrays of post must be float32 or float64. Got {array.dtype} for {name} instead.")
+        if array.ndim != 1 or not array.flags.c_contiguous or array.dtype != out.dtype or array.size != out.size:
+            raise ValueError(
+                f"The arrays of post must be flat, contiguous and like out ({out.size} of {out.dtype}). "
+                f"Got {array.dtype} of shape {array.shape} and strides {array.strides} for {name} instead."
+            )
+        if not array.flags.writeable:
+            raise ValueError(
+                f"The arrays of post must be writable, {name} is read-only. A bucket that is in flight is guarded until "
+                "its handle's wait(): post it again only after that."
+            )
+    arrays = [array for *_, array in nodes]
+    overlap = any(np.may_share_memory(a, b) for i, a in enumerate(arrays) for b in arrays[i + 1 :])
+    if overlap or any(np.may_share_memory(a, out) and a.ctypes.data != out.ctypes.data for a in arrays):
+        raise ValueError("The arrays of post must not overlap (out may be exactly one of the nodes' arrays).")
+    return [(node, array.view()) for node, array in zip(got, arrays, strict=True)], out.view()
+
+
+def chunks(
+    engine: Engine, nodes: list[tuple[Node, Array]], out: Array, *, total: int, reduction: str
+) -> Iterator[Callable[[int, int], Part]]:
+    """The parts of an all-reduce, each to be called with its tag and its place in the window."""
+    if reduction not in ("exact", "mpi"):
+        raise ValueError(f"The reduction parameter of post must be 'exact' or 'mpi'. Got {reduction!r} instead.")
+    rank, size = engine.world.rank, engine.world.size
+    small = collectives.gather_bytes(size, total, out.nbytes) <= engine.small_bytes
+    aligned = collectives.power_of_two(size) and collectives.power_of_two(total)
+    length = max(engine.chunk_bytes, size * _SMALLEST_SLICE) // out.itemsize
+    if size == 1 or reduction == "mpi" or small:
+        length = max(out.size, 1)
+
+    def part(start: int, tag: int, slot: int) -> Part:
+        span = slice(start, start + length)
+        pieces, target = [(node, array[span]) for node, array in nodes], out[span]
+        scratch = partial(engine.scratch, slot)
+        if size == 1:
+            return collectives.alone(pieces, target, total=total)
+        if reduction == "mpi":
+            return collectives.library(engine.data, pieces, target)
+        if small:
+            return collectives.gather(engine.data, size, pieces, target, total=total, scratch=scratch)
+        if aligned:
+            return collectives.halving(engine.data, rank, size, pieces[0][1], target, tag=tag, scratch=scratch)
+        return collectives.owners(engine.data, rank, size, pieces, target, total=total, tag=tag, scratch=scratch)
+
+    return (partial(part, start) for start in range(0, max(out.size, 1), length))
