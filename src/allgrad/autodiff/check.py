@@ -1,8 +1,8 @@
 """Numerical differentiation, and checks of derivatives against it.
 
-A central difference (f(x + h) - f(x - h)) / 2h errs by O(h^2) for its truncation and O(u / h) for rounding, u being the unit
-roundoff; h ~ u^(1/3) balances the two (Nocedal & Wright, Numerical Optimization, sec. 8.1), which leaves errors of the order u^(2/3):
-4e-11 in float64, 2e-5 in float32, relative to the size of f. The default tolerances allow for a factor above that.
+A central difference (f(x + h) - f(x - h)) / 2h errs by O(h^2) for its truncation and O(u / h) for rounding, u being the
+unit roundoff; h ~ u^(1/3) balances the two (Nocedal & Wright, Numerical Optimization, sec. 8.1), which leaves errors of
+the order u^(2/3): 4e-11 in float64, 2e-5 in float32, relative to the size of f. The default tolerances lie well above.
 """
 
 from __future__ import annotations

@@ -1,0 +1,170 @@
+"""The recorded graph as a picture: text, DOT, Mermaid, and SVG or PNG where graphviz is installed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from allgrad.autodiff.errors import GraphFreedError, NotDifferentiableError
+from allgrad.autodiff.node import Leaf, Node
+from allgrad.autodiff.tensor import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass
+class Vertex:
+    """One operation or leaf of the graph.
+
+    Attributes:
+        name: the primitive's name, or that of the leaf; the user's name for it where given with `Tensor.named`.
+        kind: "leaf", "input" (of a transform) or "operation".
+        shape, dtype: of the result, as text.
+        parents: indices of the vertices that it was computed from.
+        gradient: the 2-norm of its cotangent in the last backward pass; None before, or if none arrived.
+    """
+
+    name: str
+    kind: str
+    shape: str
+    dtype: str
+    parents: list[int] = field(default_factory=list)
+    gradient: float | None = None
+
+    @property
+    def label(self) -> str:
+        size = "" if self.gradient is None else f"  |grad| = {self.gradient:.3g}"
+        return f"{self.name}  {self.shape} {self.dtype}{size}"
+
+
+class Graph:
+    """The graph behind a Tensor, in order of creation; draw it before or after its backward pass.
+
+    Args:
+        root: the result, a Tensor with a history that has not been freed.
+        **leaves: names for leaves.
+
+    Backward frees the tape but not this picture, which notes the size of every cotangent as it passes.
+
+    >>> import numpy as np, allgrad as ag
+    >>> x, w = ag.tensor([1.0, 2.0], requires_grad=True), ag.tensor(3.0, requires_grad=True)
+    >>> loss = np.sum(np.sin(x) * w)
+    >>> graph = ag.Graph(loss, x=x, w=w)
+    >>> print(graph.text())
+    %0 = x  (2,) float64
+    %1 = w  () float64
+    %2 = sin(%0)  (2,) float64
+    %3 = multiply(%2, %1)  (2,) float64
+    %4 = sum(%3)  () float64
+    >>> loss.backward()
+    >>> print(graph.text().splitlines()[1])
+    %1 = w  () float64  |grad| = 1.75
+    """
+
+    def __init__(self, root: Tensor, **leaves: Tensor) -> None:
+        if root.node is None:
+            raise NotDifferentiableError("Graph needs a Tensor with a history; nothing tracked went into this one.")
+        names = {t.node: name for name, t in leaves.items()}
+        nodes = _collect(root.node)
+        index = {node: i for i, node in enumerate(nodes)}
+        self.vertices = [_vertex(node, names.get(node), index) for node in nodes]
+        for node, vertex in zip(nodes, self.vertices, strict=True):
+            _watch(node, vertex)
+
+    def text(self) -> str:
+        """One line an operation, in order of creation."""
+        lines = []
+        for i, v in enumerate(self.vertices):
+            arguments = ", ".join(f"%{p}" for p in v.parents)
+            lines.append(f"%{i} = " + (v.label if not v.parents else v.label.replace("  ", f"({arguments})  ", 1)))
+        return "\n".join(lines)
+
+    def dot(self) -> str:
+        """The graph in graphviz' language, data flowing from top to bottom."""
+        lines = ["digraph allgrad {", "  node [shape=box, style=rounded, fontname=Helvetica];"]
+        for i, v in enumerate(self.vertices):
+            style = "" if v.parents else ", style=filled, fillcolor=lightyellow"
+            label = v.label.replace("\\", "\\\\").replace('"', '\\"').replace("  ", "\\n")
+            lines.append(f'  n{i} [label="{label}"{style}];')
+        lines += [f"  n{p} -> n{i};" for i, v in enumerate(self.vertices) for p in v.parents]
+        return "\n".join([*lines, "}"])
+
+    def mermaid(self) -> str:
+        """The graph in Mermaid's language, as Markdown viewers draw it."""
+        lines = ["graph TD"]
+        for i, v in enumerate(self.vertices):
+            label = v.label.replace('"', "#quot;").replace("  ", "<br/>")
+            lines.append(f'  n{i}["{label}"]' if v.parents else f'  n{i}(["{label}"])')
+        lines += [f"  n{p} --> n{i}" for i, v in enumerate(self.vertices) for p in v.parents]
+        return "\n".join(lines)
+
+    def save(self, path: str | Path) -> None:
+        """Write a picture; the suffix says which: .txt, .dot, .mmd, or .svg, .png, .pdf through graphviz' `dot`.
+
+        Raises:
+            ValueError: another suffix.
+            FileNotFoundError: graphviz is needed and not installed.
+        """
+        path = Path(path)
+        forms = {".txt": self.text, ".dot": self.dot, ".mmd": self.mermaid}
+        if path.suffix in forms:
+            path.write_text(forms[path.suffix]() + "\n", encoding="utf-8")
+            return
+        if path.suffix not in (".svg", ".png", ".pdf"):
+            raise ValueError(f"Graph.save: {path} must end in .txt, .dot, .mmd, .svg, .png or .pdf.")
+        program = shutil.which("dot")
+        if program is None:
+            raise FileNotFoundError(
+                f"Graph.save: {path.suffix} pictures are drawn by graphviz' `dot`, which is not installed. "
+                "Install graphviz, or save as .dot, .mmd or .txt."
+            )
+        drawn = subprocess.run(
+            [program, f"-T{path.suffix[1:]}"], input=self.dot().encode(), capture_output=True, check=True
+        )
+        path.write_bytes(drawn.stdout)
+
+
+def _collect(root: Node) -> list[Node]:
+    seen, stack = {root}, [root]
+    while stack:
+        node = stack.pop()
+        if node.plan is None and not isinstance(node, Leaf) and not node.origin:
+            raise GraphFreedError(
+                "Graph: a backward pass has freed this graph; draw it before, or pass retain_graph=True."
+            )
+        for parent in node.parents:
+            if parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return sorted(seen, key=lambda node: node.seq)
+
+
+def _vertex(node: Node, name: str | None, index: dict[Node, int]) -> Vertex:
+    made_by = node.plan.primitive.name if node.plan else "leaf"
+    kind = "leaf" if isinstance(node, Leaf) else "input" if made_by == "input" else "operation"
+    return Vertex(
+        name=name or node.origin or made_by,
+        kind=kind,
+        shape=", ".join(map(str, node.shape)) if node.outputs else str(node.shape),
+        dtype=", ".join(map(str, node.dtype)) if node.outputs else str(node.dtype),
+        parents=[index[p] for p in node.parents],
+    )
+
+
+def _watch(node: Node, vertex: Vertex) -> None:
+    if node.outputs:
+        return
+    node.hooks = [*(node.hooks or ()), _recorder(vertex)]
+
+
+def _recorder(vertex: Vertex) -> Callable[[Any], None]:
+    def record(g: Any) -> None:
+        vertex.gradient = float(np.linalg.norm(np.asarray(g.value if isinstance(g, Tensor) else g).ravel()))
+
+    return record
