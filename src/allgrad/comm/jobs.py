@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import collectives
-from .tree import Node, block, maximal_nodes
+from .tree import Node, block, cover, maximal_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -99,7 +99,7 @@ def prepare(
     """Check what a caller posts, and make views of it that stay writable while the caller's arrays are guarded."""
     expected = maximal_nodes(block(rank, ranks, total), total)
     got = tuple(Node(level, place) for level, place, _ in nodes)
-    if got != expected:
+    if [cover(node, total) for node in got] != [cover(node, total) for node in expected]:
         raise ValueError(
             f"The nodes parameter of post must be this rank's maximal nodes {[tuple(n) for n in expected]} "
             f"(rank {rank} of {ranks}, {total} virtual workers). Got {[tuple(n) for n in got]} instead."
@@ -121,7 +121,7 @@ def prepare(
     overlap = any(np.may_share_memory(a, b) for i, a in enumerate(arrays) for b in arrays[i + 1 :])
     if overlap or any(np.may_share_memory(a, out) and a.ctypes.data != out.ctypes.data for a in arrays):
         raise ValueError("The arrays of post must not overlap (out may be exactly one of the nodes' arrays).")
-    return [(node, array.view()) for node, array in zip(got, arrays, strict=True)], out.view()
+    return [(node, array.view()) for node, array in zip(expected, arrays, strict=True)], out.view()
 
 
 def chunks(

@@ -1,0 +1,181 @@
+"""Stalls, desyncs and early ends in real jobs: what is said, and that nothing hangs."""
+
+import json
+
+import pytest
+
+
+def stalling(how, mode, limit):
+    import ctypes
+    import os
+    import signal
+    import time
+
+    import numpy as np
+
+    from allgrad import comm
+
+    world = comm.init()
+    engine = comm.Engine(world, mode=mode, stall_seconds=limit, on_stall="report" if how == "late" else "abort")
+    a = np.ones(100_000)
+    nodes = [(0, world.rank, a)]
+    engine.post(nodes, a, total=3, label="first", step=6).wait()
+    time.sleep(limit / 2)
+
+    def forgets_the_others():
+        if how == "stopped":
+            time.sleep(limit / 2)  # for one heartbeat more
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if how == "gil":
+            ctypes.PyDLL(None).sleep(60)
+        time.sleep(3 * limit if how == "late" else 60)  # the line that is to be named
+
+    if world.rank == (0 if how == "first" else 2):
+        forgets_the_others()
+    handle = engine.post(nodes, a, total=3, label="encoder.3", step=7)
+    handle.wait()
+    return float(a[0])
+
+
+@pytest.mark.parametrize(("how", "mode"), [("sleeping", "thread"), ("first", "thread"), ("stopped", "thread")])
+def test_a_stall_names_the_rank_the_bucket_and_the_line(mpirun, how, mode):
+    job = mpirun(stalling, 3, how, mode, 1.0, timeout=30, check=False)
+    assert job.code != 0
+    assert job.seconds < 15
+    missing, waiting = (0, "1, 2") if how == "first" else (2, "0, 1")
+    assert "Stall: nothing has moved for 1 s in all-reduce (exact) of bucket 'encoder.3', step 7" in job.stderr
+    assert f"Waiting in it: ranks {waiting}." in job.stderr
+    assert f"Missing: rank {missing}" in job.stderr
+    assert "in forgets_the_others" in job.stderr
+    if how == "stopped":
+        assert "does not answer" in job.stderr
+        assert "Its last heartbeat" in job.stderr
+    else:
+        assert "time.sleep(3 * limit" in job.stderr
+        assert "has not posted it" in job.stderr
+
+
+def test_c_code_that_holds_the_gil_is_shown_by_faulthandler(mpirun):
+    job = mpirun(stalling, 3, "gil", "thread", 1.0, timeout=30, check=False)
+    assert job.code != 0
+    assert "Missing: rank 2 does not answer" in job.stderr
+    assert "Timeout (0:00:01)!" in job.stderr
+    assert job.stderr.count("forgets_the_others") >= 1
+
+
+def test_polling_ranks_report_too(mpirun):
+    """A main thread that polls cannot answer while it does something else: its last heartbeat is told."""
+    job = mpirun(stalling, 3, "sleeping", "poll", 1.0, timeout=30, check=False)
+    assert job.code != 0
+    assert "Missing: rank 2 does not answer" in job.stderr
+    assert "'encoder.3', step 7" in job.stderr
+
+
+def test_on_stall_report_goes_on(mpirun):
+    job = mpirun(stalling, 3, "late", "thread", 0.5, timeout=30)
+    assert job.values == [9.0] * 3
+    assert job.stderr.count("Stall: nothing has moved") == 1
+
+
+def differing(how, mode):
+    import json
+    import sys
+    from pathlib import Path
+
+    import numpy as np
+
+    from allgrad import comm
+
+    world = comm.init()
+    engine = comm.Engine(world, mode=mode, stall_seconds=10)
+    odd = world.rank == 2
+    size = 70_000 if odd and how == "size" else 60_000
+    a = np.full(size, 1.5)
+    label, step = ("b1" if odd and how == "bucket" else "b0"), (8 if odd and how == "step" else 7)
+    layout = "1111" if odd and how == "layout" else "2222"
+    text = ""
+    try:
+        if odd and how == "kind":
+            world.barrier()
+        else:
+            engine.post([(0, world.rank, a)], a, total=3, label=label, step=step, layout=layout).wait()
+    except comm.DesyncError as error:
+        text = str(error)
+    untouched = bool((a == 1.5).all())
+    Path(sys.argv[1], f"said{world.rank}.json").write_text(json.dumps([text, untouched]))
+    if text:
+        engine.post([(0, world.rank, np.ones(5))], np.ones(5), total=3)
+
+
+@pytest.mark.parametrize(
+    ("how", "mode", "words"),
+    [
+        ("bucket", "thread", "bucket: 'b0' on ranks 0, 1; 'b1' on rank 2"),
+        ("step", "poll", "step: '7' on ranks 0, 1; '8' on rank 2"),
+        ("size", "thread", "elements: '60000 <f8' on ranks 0, 1; '70000 <f8' on rank 2"),
+        ("layout", "thread", "layout: '2222' on ranks 0, 1; '1111' on rank 2"),
+        ("kind", "thread", "collective: 'all-reduce (exact)' on ranks 0, 1; 'barrier' on rank 2"),
+    ],
+)
+def test_a_desync_is_raised_everywhere_before_anything_is_added(mpirun, tmp_path, how, mode, words):
+    job = mpirun(differing, 3, how, mode, timeout=30, check=False)
+    assert job.code != 0
+    assert job.seconds < 10
+    said = [json.loads((tmp_path / "job1" / f"said{rank}.json").read_text()) for rank in range(3)]
+    assert all(words in text and untouched for text, untouched in said)
+    assert job.stderr.count("allgrad: rank 0 of 3") == 1
+    assert job.stderr.count("DesyncError: The ranks of this job posted different collectives") == 1
+
+
+def leaving(mode, code):
+    import sys
+
+    import numpy as np
+
+    from allgrad import comm
+
+    world = comm.init()
+    engine = comm.Engine(world, mode=mode)
+    a = np.ones(100_000)
+    engine.post([(0, world.rank, a)], a, total=3, label="b0", step=1).wait()
+    if world.rank == 1:
+        sys.exit(code)
+    engine.post([(0, world.rank, a)], a, total=3, label="b1", step=2).wait()
+
+
+@pytest.mark.parametrize(("mode", "code"), [("thread", 0), ("poll", 3)])
+def test_a_rank_that_ends_early_ends_the_job(mpirun, mode, code):
+    job = mpirun(leaving, 3, mode, code, timeout=30, check=False)
+    assert job.code != 0
+    assert job.seconds < 10
+    assert "The program of rank 1 is over" in job.stderr
+    assert "bucket 'b1', step 2" in job.stderr
+
+
+def breaking(how, mode):
+    import threading
+    import time
+
+    import numpy as np
+
+    from allgrad import comm
+
+    world = comm.init()
+    engine = comm.Engine(world, mode=mode)
+    a = np.ones(1_000_000)
+    if world.rank == 2:
+        if how == "thread":
+            threading.Thread(target=lambda: 1 / 0).start()
+            time.sleep(30)
+        1 / 0  # noqa: B018
+    engine.post([(0, world.rank, a)], a, total=3, label="b0", step=1).wait()
+
+
+@pytest.mark.parametrize(("how", "mode"), [("main", "thread"), ("main", "poll"), ("thread", "thread")])
+def test_an_exception_while_others_wait_for_a_bucket(mpirun, how, mode):
+    job = mpirun(breaking, 3, how, mode, timeout=30, check=False)
+    assert job.code != 0
+    assert job.seconds < 10
+    own = job.stderr[job.stderr.rindex("allgrad: rank") :]
+    assert own.startswith("allgrad: rank 2 of 3")
+    assert "ZeroDivisionError: division by zero" in own
