@@ -86,6 +86,7 @@ class Walk:
         self.pending: dict[Leaf, int] = {}
         self.cotangents: dict[Node, Any] = {}
         self._own: set[Node] = set()  # nodes whose cotangent is an array of ours, which may be added to in place
+        self._offered: set[Node] = set()
         self.watchers: dict[Leaf, list[FinalGradients]] = {}
         self.nodes = self._collect(roots, floor)
 
@@ -195,7 +196,10 @@ class Walk:
 
     def offer(self, parent: Node) -> np.ndarray[Any, Any] | None:
         """The array in which a rule may leave `parent`'s gradient, if it is bound and this is its first contribution."""
+        if parent in self._offered:  # w @ w: the first of one node's contributions lies there, not yet counted
+            return None
         if isinstance(parent, Leaf) and parent.bound and not parent.filled and not parent.hooks and not self.targets:
+            self._offered.add(parent)
             return parent.buffer
         return None
 

@@ -12,8 +12,11 @@ class NoRuleError(TapeError, TypeError):
     """A NumPy function, method or keyword that has no derivative here was called on a tracked Tensor."""
 
 
-class LostGradientError(TapeError, TypeError):
-    """A tracked Tensor was about to become plain numbers, and its gradient would have been lost."""
+class LostGradientError(TapeError, RuntimeError):
+    """A tracked Tensor was about to become plain numbers, and its gradient would have been lost.
+
+    Not a TypeError: NumPy swallows those in `a[0] = t` and raises one of its own.
+    """
 
 
 class NotDifferentiableError(TapeError, TypeError):

@@ -20,7 +20,7 @@ The conventions that every rule relies on:
 * A vjp is a *transpose*, not an adjoint: for a holomorphic f it multiplies by f'(x), without conjugation (JAX's convention).
 * `LINEAR` in place of a jvp rule says that the function is linear in that argument: the tangent goes through the function.
 * A `joint` rule returns the cotangents of all arguments at once, for functions that share work between them or take any number
-  of arrays; it may name `needs`, a tuple of booleans, and `operands`, all arguments.
+  of arrays; it may name `needs`, a tuple of booleans, and `*operands`, all arguments.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Rule:
 
     def __init__(self, function: Callable[..., Any], *, factor: bool = False) -> None:
         parameters = list(inspect.signature(function).parameters.values())
-        positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
         self.function = function
         self.factor = factor
         """Whether the function gives a factor for the cotangent (an elementwise partial derivative), not the result."""
