@@ -1,11 +1,12 @@
 """Ranks and collectives: arrays in, arrays out, the same bits at any rank count. Knows nothing of tapes."""
 
-from .engine import DesyncError as DesyncError
+from .desync import DesyncError as DesyncError
 from .engine import Engine as Engine
 from .failure import EverywhereError as EverywhereError
 from .jobs import Handle as Handle
 from .jobs import Times as Times
 from .launcher import LaunchError as LaunchError
+from .sums import tree_sum as tree_sum
 from .tree import BlockPlan as BlockPlan
 from .tree import Node as Node
 from .tree import block as block

@@ -19,8 +19,6 @@ posted and not polled, a non-blocking one does not progress. Both were measured.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import threading
 import time
@@ -30,10 +28,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .failure import EverywhereError
+from .desync import DesyncError, agree
 from .jobs import Handle, Job, Times, chunks, prepare
 from .watch import Watch
-from .world import compare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,12 +42,7 @@ if TYPE_CHECKING:
 _TAGS = (
     1 << 14
 )  # tags are reused after so many chunks; far more than can be under way, and below MPI's guaranteed bound
-_DETAIL = 1024  # bytes in which a rank describes its job when hashes differ
 _IDLE = 0.02  # seconds between two looks at the control messages while nothing is in flight
-
-
-class DesyncError(EverywhereError):
-    """The ranks posted different collectives."""
 
 
 @dataclass
@@ -282,7 +274,7 @@ class Engine:
             job = self._inbox.popleft()
             job.posted = self.clock()
             if self.check:
-                job.check = self._agree(job)
+                job.check = agree(self._checks, self._details, self.world.size, job)
                 job.check_requests = next(job.check)
             self._jobs.append(job)
             moved = True
@@ -364,27 +356,6 @@ class Engine:
             assert job.handle is not None
             job.handle.error = error
             job.handle.event.set()
-
-    def _agree(self, job: Job) -> Part:
-        """Compare the job's hash on all ranks; where it differs, what it stands for; then raise on all of them."""
-        text = json.dumps(job.what | {"number": str(job.number)})
-        mine = np.frombuffer(hashlib.blake2b(text.encode(), digest_size=8).digest(), np.uint64)
-        everyone = np.empty(self.world.size, np.uint64)
-        yield [self._checks.Iallgather(mine, everyone)]
-        if (everyone == mine).all():
-            return
-        short = {key: value if len(value) < 100 else value[:97] + "..." for key, value in job.what.items()}
-        line = json.dumps(short).encode()[:_DETAIL]
-        detail = np.frombuffer(line.ljust(_DETAIL), np.uint8)
-        details = np.empty((self.world.size, _DETAIL), np.uint8)
-        yield [self._details.Iallgather(detail, details)]
-        differences = compare([json.loads(row.tobytes()) for row in details])
-        if not differences:
-            differences = {"": "  the same words, but another hash: a name is longer than can be shown here"}
-        raise DesyncError(
-            f"The ranks of this job posted different collectives as number {job.number} (step {job.step}); "
-            "nothing has been added:\n" + "\n".join(differences.values())
-        )
 
 
 def _advance(part: Part, requests: list[Any]) -> bool:

@@ -1,0 +1,62 @@
+"""Sums of small vectors over the workers (metrics, counts of loss terms, batch statistics), with the fixed tree's bits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .tree import Assembly, Node, block, rank_nodes
+
+if TYPE_CHECKING:
+    from .tree import Array
+    from .world import World
+
+
+def tree_sum(world: World, per_worker: Array, *, total: int | None = None) -> Array:
+    """The sum over all virtual workers of a vector that each of them has; the same bits at any rank count.
+
+    `per_worker`: (k, n) float64, this rank's k workers in order. `total`: the number of virtual workers; where it is
+    not given, one more exchange counts them. Returns (n,) on every rank. All ranks call it, with the same n.
+
+    Raises ValueError where k is not the number of workers that this rank has, on every rank if `total` is not given.
+
+    >>> from allgrad.comm import World
+    >>> tree_sum(World(), np.array([[1.0, 2.0], [3.0, 4.0]]))
+    array([4., 6.])
+    """
+    rows = np.array(per_worker, np.float64, order="C")  # a copy: the tree adds in place
+    if rows.ndim != 2:
+        raise ValueError(
+            f"The per_worker parameter of tree_sum must be (workers, values). Got shape {rows.shape} instead."
+        )
+    if total is None:
+        counts = world.all_gather(np.array([len(rows)])).reshape(-1)
+        total = int(counts.sum())
+        expected = [len(block(rank, world.size, total)) for rank in range(world.size)]
+        if counts.tolist() != expected:
+            raise ValueError(
+                f"The ranks gave tree_sum {counts.tolist()} rows; {total} workers on {world.size} ranks are {expected}."
+            )
+    workers = block(world.rank, world.size, total)
+    if len(rows) != len(workers):
+        raise ValueError(
+            f"The per_worker parameter of tree_sum must have a row for each of rank {world.rank}'s {len(workers)} workers "
+            f"({total} in all). Got {len(rows)} rows instead."
+        )
+    mine = Assembly(total)
+    for worker, row in zip(workers, rows, strict=True):
+        mine.add(Node(0, worker), row)
+    if mine.root is not None:
+        return mine.root
+    table = rank_nodes(world.size, total)
+    packed = np.zeros((max(len(nodes) for nodes in table), rows.shape[1]))
+    for row, node in zip(packed, table[world.rank], strict=False):
+        row[:] = mine.pending[node]
+    everyone = world.all_gather(packed)
+    whole = Assembly(total)
+    for nodes, theirs in zip(table, everyone, strict=True):
+        for node, row in zip(nodes, theirs, strict=False):
+            whole.add(node, row)
+    assert whole.root is not None
+    return whole.root.copy()
