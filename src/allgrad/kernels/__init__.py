@@ -1,0 +1,65 @@
+"""The hot loops of training, in two sets behind one interface: NumPy always, numba where it is installed.
+
+The set is chosen once, at the first call of `active()`: the environment variable ALLGRAD_KERNELS (`numpy` or `numba`)
+if it is set, else numba if it is installed, else NumPy. `use(name)` chooses, or changes, by hand. Importing this
+package imports neither numba nor the kernels.
+
+Example:
+    >>> import numpy as np
+    >>> from allgrad import kernels
+    >>> kernels.use("numpy").name
+    'numpy'
+    >>> kernels.active().softmax_forward(np.array([[0.0, 0.0]])).tolist()
+    [[0.5, 0.5]]
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from typing import cast
+
+from allgrad.kernels.blas import describe as describe_blas
+from allgrad.kernels.blas import set_up as set_up_blas
+from allgrad.kernels.interface import Kernels
+
+__all__ = ["NAMES", "VARIABLE", "Kernels", "active", "describe_blas", "set_up_blas", "use"]
+
+NAMES = ("numpy", "numba")
+VARIABLE = "ALLGRAD_KERNELS"
+
+_active: Kernels | None = None
+
+
+def active() -> Kernels:
+    """The kernels in use; chosen at the first call.
+
+    Raises:
+        ValueError: if ALLGRAD_KERNELS names no set of kernels.
+        ModuleNotFoundError: if it asks for numba, which is not installed.
+    """
+    return _active if _active is not None else use(None)
+
+
+def use(name: str | None) -> Kernels:
+    """Choose the kernels by name; `None` is the environment's choice, or the default.
+
+    Bits depend on the set of kernels, so change it between runs, not within one.
+
+    Raises:
+        ValueError: if there is no set of this name.
+        ModuleNotFoundError: if numba is asked for and is not installed.
+    """
+    global _active
+    origin = "kernels.use"
+    if name is None:
+        origin, name = VARIABLE, os.environ.get(VARIABLE)
+    if not name:
+        name = "numba" if importlib.util.find_spec("numba") else "numpy"
+    if name not in NAMES:
+        raise ValueError(f"{origin}: kernels must be one of {', '.join(NAMES)}. Got {name!r} instead.")
+    if name == "numba" and not importlib.util.find_spec("numba"):
+        raise ModuleNotFoundError(f"{origin}: numba is not installed. Install allgrad[fast], or choose 'numpy'.")
+    _active = cast("Kernels", importlib.import_module(f"allgrad.kernels.{name}_kernels"))
+    return _active

@@ -1,0 +1,91 @@
+"""Blocks and scratch memory that the NumPy kernels share.
+
+A NumPy kernel makes several passes over its data. It walks in blocks that stay in the first-level cache from one pass
+to the next, so that only the first pass waits for memory. Block sizes depend on shapes alone, never on time or address:
+they decide how sums are grouped, and so decide bits.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Array = npt.NDArray[Any]
+
+BLOCK = 16384
+"""Elements a block: 64 KB of float32."""
+
+
+class _Scratch(threading.local):
+    """Reused temporaries. Thread-local: the virtual workers of one rank may run as threads."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[tuple[str, int], Array] = {}
+
+
+_scratch = _Scratch()
+
+
+def scratch(dtype: np.dtype[Any], index: int, shape: tuple[int, ...]) -> Array:
+    """A temporary of this thread, contents unknown; the same (dtype, index) is the same memory at the next call."""
+    size = 1
+    for length in shape:
+        size *= length
+    array = _scratch.arrays.get((dtype.char, index))
+    if array is None or array.size < size:
+        array = _scratch.arrays[dtype.char, index] = np.empty(max(size, BLOCK), dtype)
+    return array[:size].reshape(shape)
+
+
+def spans(length: int, block: int = BLOCK) -> Iterator[slice]:
+    """Consecutive slices of at most `block` elements that cover `range(length)`."""
+    for start in range(0, length, block):
+        yield slice(start, min(start + block, length))
+
+
+def rows_a_block(columns: int) -> int:
+    """How many rows of this many columns make a block."""
+    return max(1, BLOCK // max(columns, 1))
+
+
+def constant(dtype: np.dtype[Any], value: float, length: int) -> Array:
+    """A read-only vector of one value, kept for the next call. For sums by GEMV, and in place of slow NumPy scalars."""
+    key = (dtype.char, float(value))
+    array = _constants.get(key)
+    if array is None or array.size < length:
+        array = np.full(max(length, BLOCK), value, dtype)
+        array.flags.writeable = False
+        _constants[key] = array
+    return array[:length]
+
+
+_constants: dict[tuple[str, float], Array] = {}
+
+
+def as_rows(x: Array) -> Array:
+    """`x` as a C-contiguous matrix over its last axis (a view where it can be one)."""
+    columns = x.shape[-1] if x.ndim else 1
+    return np.ascontiguousarray(x).reshape(-1, columns) if x.size else x.reshape(0, columns)
+
+
+def output(out: Array | None, like: Array, shape: tuple[int, ...] | None = None) -> Array:
+    """`out`, checked, or a new array of `like`'s dtype and of `shape` (default: `like`'s).
+
+    Raises:
+        ValueError: if `out` has another shape or dtype, or is not C-contiguous.
+    """
+    shape = like.shape if shape is None else shape
+    if out is None:
+        return np.empty(shape, like.dtype)
+    if out.shape != shape or out.dtype != like.dtype or not out.flags.c_contiguous:
+        raise ValueError(
+            f"out must be a C-contiguous {like.dtype} array of shape {shape}. Got {out.dtype} {out.shape}, "
+            f"{'contiguous' if out.flags.c_contiguous else 'not contiguous'}, instead."
+        )
+    return out

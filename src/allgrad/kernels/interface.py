@@ -1,0 +1,228 @@
+"""What a set of kernels offers. Two modules keep this contract: `numpy_kernels` and `numba_kernels`.
+
+Rules for every kernel
+----------------------
+- float32 and float64; computed and returned in that dtype. Inputs may have any strides (they are copied if they must
+  be), outputs (`out=`, `derivative=`, gradients of weights) must be C-contiguous and of the right dtype.
+- `out` may be the array that the result replaces where the docstring says so.
+- The result's bits depend on values, shapes and the set of kernels; never on addresses, time, or other threads.
+- Nothing is validated here beyond what would otherwise go wrong silently: layers check what users give.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from allgrad.kernels.blocks import Array
+
+Pair = tuple[int, int]
+
+
+class Kernels(Protocol):
+    """The hot loops of training behind one interface."""
+
+    @property
+    def name(self) -> str:
+        """`"numpy"` or `"numba"`; recorded with each run, since bits depend on it."""
+
+    # -- optimizers, in place over flat memory -------------------------------------------------------------------
+
+    def adam(
+        self,
+        p: Array,
+        g: Array,
+        m: Array,
+        v: Array,
+        *,
+        step: int,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+    ) -> None:
+        """One step t = `step` (from 1) of Adam (Kingma & Ba 2015) or, `decoupled`, AdamW (Loshchilov & Hutter 2019).
+
+        m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, p -= lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps).
+        Weight decay adds wd p to g, or, decoupled, multiplies p by 1 - lr wd first. All four are one-dimensional.
+        """
+
+    def sgd(
+        self,
+        p: Array,
+        g: Array,
+        buffer: Array | None,
+        *,
+        first: bool,
+        lr: float,
+        momentum: float,
+        dampening: float,
+        nesterov: bool,
+        weight_decay: float,
+    ) -> None:
+        """One step of SGD as PyTorch defines it.
+
+        d = g + wd p; u = mu u + (1 - dampening) d (u = d in the `first` step);
+        p -= lr (d + mu u if nesterov else u). Without momentum `buffer` is None, and p -= lr d.
+        """
+
+    # -- norms over the last axis --------------------------------------------------------------------------------
+
+    def layer_norm_forward(
+        self, x: Array, weight: Array | None, bias: Array | None, eps: float, *, out: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        """Layer norm (Ba et al. 2016): y = (x - mean) / sqrt(var + eps) * weight + bias, var divided by n.
+
+        Returns y and, one a row, the mean and 1 / sqrt(var + eps), both of shape (rows,).
+        """
+
+    def layer_norm_backward(
+        self,
+        g: Array,
+        x: Array,
+        mean: Array,
+        inverse: Array,
+        weight: Array | None,
+        *,
+        out: Array | None = None,
+        dweight: Array | None = None,
+        dbias: Array | None = None,
+    ) -> Array:
+        """Gradient for x, written to `out` (which may be `g`); those for weight and bias are written where given."""
+
+    def rms_norm_forward(
+        self, x: Array, weight: Array | None, eps: float, *, out: Array | None = None
+    ) -> tuple[Array, Array]:
+        """RMS norm (Zhang & Sennrich 2019): y = x / sqrt(mean(x^2) + eps) * weight. Returns y and the inverse roots."""
+
+    def rms_norm_backward(
+        self,
+        g: Array,
+        x: Array,
+        inverse: Array,
+        weight: Array | None,
+        *,
+        out: Array | None = None,
+        dweight: Array | None = None,
+    ) -> Array:
+        """Gradient for x, written to `out` (which may be `g`); that for weight is written where given."""
+
+    # -- softmax over the last axis ------------------------------------------------------------------------------
+
+    def softmax_forward(self, x: Array, *, out: Array | None = None) -> Array:
+        """exp(x - max) / sum. `out` may be `x`."""
+
+    def causal_softmax_forward(self, x: Array, *, scale: float = 1.0, out: Array | None = None) -> Array:
+        """Softmax of scale * x, x of shape (..., queries, keys), in which query i sees keys 0 to i + keys - queries.
+
+        What a query does not see is exactly 0 in the result. `out` may be `x`. The gradient is `softmax_backward`'s
+        with the same scale.
+        """
+
+    def softmax_backward(self, g: Array, y: Array, *, scale: float = 1.0, out: Array | None = None) -> Array:
+        """scale * y * (g - sum(g y)), y being the forward's result. `out` may be `g`."""
+
+    # -- losses --------------------------------------------------------------------------------------------------
+
+    def cross_entropy_forward(
+        self,
+        logits: Array,
+        labels: Array,
+        *,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+        out: Array | None = None,
+    ) -> tuple[Array, int, Array]:
+        """Cross-entropy of logits (rows, classes) with integer labels (rows,).
+
+        With smoothing e the target is (1 - e) on the label plus e / classes everywhere (Szegedy et al. 2016).
+        Returns the loss of each row (0 where the label is `ignore_index`), the number of rows that count, and the
+        probabilities, which the backward needs; `out` (may be `logits`) receives those.
+
+        Raises:
+            ValueError: for shapes that do not fit, or a label that is no class; names the row.
+            TypeError: for labels that are not integers.
+        """
+
+    def cross_entropy_backward(
+        self,
+        scale: Array | float,
+        probabilities: Array,
+        labels: Array,
+        *,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+        out: Array | None = None,
+    ) -> Array:
+        """(probabilities - target) * scale, scale a number or one a row: the cotangent of the rows' losses.
+
+        0 in rows that do not count. `out` may be `probabilities`.
+        """
+
+    def soft_cross_entropy_forward(
+        self, logits: Array, targets: Array, *, out: Array | None = None
+    ) -> tuple[Array, Array]:
+        """-sum(targets * log_softmax(logits)) of each row, and the probabilities. Targets need not sum to 1."""
+
+    def soft_cross_entropy_backward(
+        self, scale: Array | float, probabilities: Array, targets: Array, *, out: Array | None = None
+    ) -> Array:
+        """(probabilities * sum(targets) - targets) * scale. `out` may be `probabilities`."""
+
+    # -- activations ---------------------------------------------------------------------------------------------
+
+    def gelu(self, x: Array, *, out: Array | None = None, derivative: Array | None = None) -> Array:
+        """x Phi(x), Phi the normal distribution function (Hendrycks & Gimpel 2016); exact, not the tanh form.
+
+        `derivative`, where given, receives gelu'(x): the backward is then g * derivative. `out` may be `x`.
+        """
+
+    def gelu_tanh(self, x: Array, *, out: Array | None = None, derivative: Array | None = None) -> Array:
+        """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, as GPT-2 has it. `derivative` and `out` as in `gelu`."""
+
+    def relu_forward(self, x: Array, *, out: Array | None = None) -> Array:
+        """max(x, 0); NaN stays NaN, -0.0 becomes 0.0 or stays. `out` may be `x`."""
+
+    def relu_backward(self, g: Array, y: Array, *, out: Array | None = None) -> Array:
+        """g where y > 0, else 0; y is the forward's result (a zero of either sign passes nothing). `out` may be `g`."""
+
+    # -- pooling, images channels-last ---------------------------------------------------------------------------
+
+    def max_pool_forward(
+        self,
+        x: Array,
+        window: Pair,
+        stride: Pair,
+        padding: Pair = (0, 0),
+        dilation: Pair = (1, 1),
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        """Largest pixel of each window; x is (batch, height, width, channels), padding counts as -inf, floor mode."""
+
+    def max_pool_backward(
+        self,
+        g: Array,
+        x: Array,
+        y: Array,
+        window: Pair,
+        stride: Pair,
+        padding: Pair = (0, 0),
+        dilation: Pair = (1, 1),
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        """Gradient for x. Among equal pixels of a window the first in reading order gets all, as in PyTorch."""
+
+    # -- sums over rows ------------------------------------------------------------------------------------------
+
+    def bias_gradient(self, g: Array, *, out: Array | None = None) -> Array:
+        """Sum of g (..., n) over all axes but the last: shape (n,)."""
+
+    def embedding_gradient(self, g: Array, indices: Array, *, out: Array) -> Array:
+        """Sum of the rows of g (..., n) by index (0 <= index < len(out)), in their order; zeros where none.
+
+        `indices` has g's leading shape. Writes all of `out`, shape (table rows, n).
+        """

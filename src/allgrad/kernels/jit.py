@@ -1,0 +1,181 @@
+"""Compiling with numba: one signature a function, lazily, with a cache on disk that many ranks may share.
+
+Why not `@njit(cache=True)`: numba keeps one index file a function and numbers its entries. Two processes that compile
+*different* entries at once (float32 and float64, or two kinds of CPU on one shared home) both take the next number, and
+the index can end up naming one and holding the other. Here that cannot happen:
+
+- each (function, dtype) is compiled as a function of its own, for exactly one signature, so its index has one entry;
+- the folder's name is a hash of the CPU, the versions and these sources, so that whoever writes a file writes the same one;
+- numba writes each file beside its place and renames it, which is atomic.
+
+A folder that cannot be written (a cache baked into a container image, a read-only home) is copied to a temporary one first.
+Nothing compiles before it is called.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import platform
+import shutil
+import tempfile
+import threading
+import types as python_types
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import llvmlite  # type: ignore[import-untyped]
+import llvmlite.binding  # type: ignore[import-untyped]
+import numba
+import numpy as np
+from numba import types
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from allgrad.kernels.blocks import Array
+
+CACHE_VARIABLE = "ALLGRAD_CACHE"
+_lock = threading.RLock()
+_folder: Path | None = None
+
+
+class PerDtype:
+    """A loop over arrays, compiled for a dtype at its first use.
+
+    Args:
+        function: plain Python in numba's subset.
+        signature: one letter an argument. Of the dtype: `r` read-only array, `w` written array, both followed by the
+            number of dimensions; `s` a scalar. Besides: `k` a read-only int64 vector, `n` an int64, `b` a bool.
+            For example `"w1 r1 s"`.
+
+    Example:
+        >>> import numpy as np
+        >>> from allgrad.kernels.jit import PerDtype
+        >>> def double(x, out):
+        ...     for i in range(x.size):
+        ...         out[i] = 2 * x[i]
+        >>> x = np.arange(3.0)
+        >>> PerDtype(double, "r1 w1", cache=False)[x.dtype](x, x)
+        >>> x.tolist()
+        [0.0, 2.0, 4.0]
+    """
+
+    def __init__(self, function: Callable[..., Any], signature: str, *, cache: bool = True) -> None:
+        self._function, self._signature, self._cache = function, signature, cache
+        self._compiled: dict[str, Callable[..., Any]] = {}
+
+    def __getitem__(self, dtype: np.dtype[Any]) -> Callable[..., Any]:
+        found = self._compiled.get(dtype.char)
+        return found if found is not None else self._compile(dtype)
+
+    def _compile(self, dtype: np.dtype[Any]) -> Callable[..., Any]:
+        with _lock:
+            if dtype.char not in self._compiled:
+                dispatcher = numba.njit(_named_copy(self._function, dtype.name))
+                if self._cache:
+                    _enable_cache(dispatcher)
+                dispatcher.compile(_signature(self._signature, dtype))
+                dispatcher.disable_compile()
+                self._compiled[dtype.char] = dispatcher
+            return self._compiled[dtype.char]
+
+
+def contiguous(x: Array) -> Array:
+    """`x` as the compiled loops want it: C-contiguous, native byte order."""
+    return np.ascontiguousarray(x)
+
+
+def cache_folder() -> Path:
+    """Where this process keeps compiled kernels (created if need be)."""
+    global _folder
+    with _lock:
+        if _folder is None:
+            shared = _cache_root() / f"numba-{_fingerprint()}"
+            _folder = shared if _writable(shared) else _private_copy(shared)
+        return _folder
+
+
+def _cache_root() -> Path:
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen)
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(home) / "allgrad"
+
+
+def _fingerprint() -> str:
+    """Everything that decides the machine code: versions, CPU, numba's settings for it, and the sources."""
+    parts = [
+        numba.__version__,
+        llvmlite.__version__,
+        platform.python_version(),
+        llvmlite.binding.get_host_cpu_name(),
+        llvmlite.binding.get_host_cpu_features().flatten(),
+        *(str(getattr(numba.config, setting, None)) for setting in ("CPU_NAME", "CPU_FEATURES", "OPT", "BOUNDSCHECK")),
+    ]
+    digest = hashlib.sha256("\n".join(parts).encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _private_copy(shared: Path) -> Path:
+    private = Path(tempfile.mkdtemp(prefix="allgrad-kernels-"))
+    atexit.register(shutil.rmtree, private, ignore_errors=True)
+    if shared.is_dir():
+        shutil.copytree(shared, private, dirs_exist_ok=True)
+    return private
+
+
+def _enable_cache(dispatcher: Any) -> None:
+    # numba reads its folder from its configuration at this moment and never again for this function.
+    config: Any = numba.config
+    before, config.CACHE_DIR = config.CACHE_DIR, str(cache_folder())
+    try:
+        dispatcher.enable_caching()
+    finally:
+        config.CACHE_DIR = before
+
+
+def _named_copy(function: Callable[..., Any], suffix: str) -> Callable[..., Any]:
+    """The same function under a name of its own, hence with cache files of its own."""
+    assert isinstance(function, python_types.FunctionType)
+    copy = python_types.FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+    copy.__module__ = function.__module__
+    copy.__qualname__ = f"{function.__qualname__}_{suffix}"
+    return copy
+
+
+def _signature(letters: str, dtype: np.dtype[Any]) -> tuple[Any, ...]:
+    element = numba.from_dtype(dtype)
+    return tuple(_type(word, element) for word in letters.split())
+
+
+def _type(word: str, element: Any) -> Any:
+    match word[0]:
+        case "r":
+            return types.Array(element, int(word[1]), "C", readonly=True)
+        case "w":
+            return types.Array(element, int(word[1]), "C")
+        case "s":
+            return element
+        case "k":
+            return types.Array(types.int64, 1, "C", readonly=True)
+        case "n":
+            return types.int64
+        case "b":
+            return types.boolean
+    raise ValueError(f"PerDtype: unknown letter in signature: {word!r}")

@@ -1,0 +1,288 @@
+"""The numba kernels: each makes one pass where NumPy makes several. Documented in `interface.Kernels`.
+
+What is one BLAS call or one vectorised pass in NumPy already (bias gradient, tanh GELU, soft labels) is NumPy's here too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from allgrad.kernels import numba_loops as loops
+from allgrad.kernels.blocks import Array, as_rows, constant, output, scratch
+from allgrad.kernels.jit import PerDtype, contiguous
+from allgrad.kernels.numpy_activations import gelu_tanh as gelu_tanh
+from allgrad.kernels.numpy_losses import checked_labels
+from allgrad.kernels.numpy_losses import soft_cross_entropy_backward as soft_cross_entropy_backward
+from allgrad.kernels.numpy_losses import soft_cross_entropy_forward as soft_cross_entropy_forward
+from allgrad.kernels.numpy_pooling import Pair, pooled_shape
+from allgrad.kernels.numpy_sums import bias_gradient as bias_gradient
+
+name = "numba"
+
+_adam = PerDtype(loops.adam, "w1 r1 w1 w1 s s s s s s s s")
+_sgd = PerDtype(loops.sgd, "w1 r1 s s")
+_sgd_momentum = PerDtype(loops.sgd_momentum, "w1 r1 w1 s s s s s b")
+_layer_norm_forward = PerDtype(loops.layer_norm_forward, "r2 r1 r1 s w2 w1 w1")
+_rms_norm_forward = PerDtype(loops.rms_norm_forward, "r2 r1 s w2 w1")
+_norm_backward = PerDtype(loops.norm_backward, "r2 r2 r1 r1 r1 b w2 w1 w1 w1 w1")
+_softmax_forward = PerDtype(loops.softmax_forward, "r2 w2")
+_causal_softmax_forward = PerDtype(loops.causal_softmax_forward, "r3 s w3")
+_softmax_backward = PerDtype(loops.softmax_backward, "r2 r2 s w2")
+_cross_entropy_forward = PerDtype(loops.cross_entropy_forward, "r2 k n s s w1 w2")
+_cross_entropy_backward = PerDtype(loops.cross_entropy_backward, "r1 r2 k n s s w2")
+_gelu = PerDtype(loops.gelu, "r1 w1")
+_gelu_with_derivative = PerDtype(loops.gelu_with_derivative, "r1 w1 w1")
+_relu_forward = PerDtype(loops.relu_forward, "r1 w1")
+_relu_backward = PerDtype(loops.relu_backward, "r1 r1 w1")
+_max_pool_forward = PerDtype(loops.max_pool_forward, "r4 n n n n n n n n w4")
+_max_pool_backward = PerDtype(loops.max_pool_backward, "r4 r4 r4 n n n n n n n n w4 w1")
+_embedding_gradient = PerDtype(loops.embedding_gradient, "r2 k w2")
+
+
+def adam(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    *,
+    step: int,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+) -> None:
+    """See `Kernels.adam`."""
+    root = (1 - beta2**step) ** 0.5
+    shrink, decay = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
+    rate = lr * root / (1 - beta1**step)
+    _adam[p.dtype](p, g, m, v, rate, eps * root, beta1, 1 - beta1, beta2, 1 - beta2, shrink, decay)
+
+
+def sgd(
+    p: Array,
+    g: Array,
+    buffer: Array | None,
+    *,
+    first: bool,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    nesterov: bool,
+    weight_decay: float,
+) -> None:
+    """See `Kernels.sgd`."""
+    if buffer is None:
+        _sgd[p.dtype](p, g, lr, weight_decay)
+        return
+    keep, take = (0.0, 1.0) if first else (momentum, 1 - dampening)
+    _sgd_momentum[p.dtype](p, g, buffer, lr, weight_decay, keep, take, momentum, nesterov)
+
+
+def layer_norm_forward(
+    x: Array, weight: Array | None, bias: Array | None, eps: float, *, out: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """See `Kernels.layer_norm_forward`."""
+    x2, y = as_rows(x), output(out, x)
+    mean, inverse = np.empty(len(x2), x.dtype), np.empty(len(x2), x.dtype)
+    w, b = _filled(weight, x, 1), _filled(bias, x, 0)
+    _layer_norm_forward[x.dtype](x2, w, b, eps, as_rows(y), mean, inverse)
+    return y, mean, inverse
+
+
+def layer_norm_backward(
+    g: Array,
+    x: Array,
+    mean: Array,
+    inverse: Array,
+    weight: Array | None,
+    *,
+    out: Array | None = None,
+    dweight: Array | None = None,
+    dbias: Array | None = None,
+) -> Array:
+    """See `Kernels.layer_norm_backward`."""
+    return _backward(g, x, mean, inverse, weight, True, out, dweight, dbias)
+
+
+def rms_norm_forward(x: Array, weight: Array | None, eps: float, *, out: Array | None = None) -> tuple[Array, Array]:
+    """See `Kernels.rms_norm_forward`."""
+    x2, y = as_rows(x), output(out, x)
+    inverse = np.empty(len(x2), x.dtype)
+    _rms_norm_forward[x.dtype](x2, _filled(weight, x, 1), eps, as_rows(y), inverse)
+    return y, inverse
+
+
+def rms_norm_backward(
+    g: Array,
+    x: Array,
+    inverse: Array,
+    weight: Array | None,
+    *,
+    out: Array | None = None,
+    dweight: Array | None = None,
+) -> Array:
+    """See `Kernels.rms_norm_backward`."""
+    return _backward(g, x, inverse, inverse, weight, False, out, dweight, None)
+
+
+def softmax_forward(x: Array, *, out: Array | None = None) -> Array:
+    """See `Kernels.softmax_forward`."""
+    y = output(out, x)
+    if x.size:
+        _softmax_forward[x.dtype](as_rows(x), as_rows(y))
+    return y
+
+
+def causal_softmax_forward(x: Array, *, scale: float = 1.0, out: Array | None = None) -> Array:
+    """See `Kernels.causal_softmax_forward`."""
+    y = output(out, x)
+    queries, keys = x.shape[-2:]
+    if keys < queries:
+        raise ValueError(f"causal_softmax: needs at least as many keys as queries. Got scores of shape {x.shape}.")
+    if x.size:
+        shape = (-1, queries, keys)
+        _causal_softmax_forward[x.dtype](contiguous(x).reshape(shape), scale, y.reshape(shape))
+    return y
+
+
+def softmax_backward(g: Array, y: Array, *, scale: float = 1.0, out: Array | None = None) -> Array:
+    """See `Kernels.softmax_backward`."""
+    dx = output(out, g)
+    _softmax_backward[g.dtype](as_rows(g), as_rows(y), scale, as_rows(dx))
+    return dx
+
+
+def cross_entropy_forward(
+    logits: Array, labels: Array, *, ignore_index: int = -100, label_smoothing: float = 0.0, out: Array | None = None
+) -> tuple[Array, int, Array]:
+    """See `Kernels.cross_entropy_forward`."""
+    counted = checked_labels(logits, labels, ignore_index)
+    probabilities = output(out, logits)
+    rows, classes = logits.shape
+    losses = np.empty(rows, logits.dtype)
+    if logits.size:
+        spread = label_smoothing / classes
+        _cross_entropy_forward[logits.dtype](
+            contiguous(logits), _int64(labels), ignore_index, 1 - label_smoothing, spread, losses, probabilities
+        )
+    return losses, int(np.count_nonzero(counted)), probabilities
+
+
+def cross_entropy_backward(
+    scale: Array | float,
+    probabilities: Array,
+    labels: Array,
+    *,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    out: Array | None = None,
+) -> Array:
+    """See `Kernels.cross_entropy_backward`."""
+    gradient = output(out, probabilities)
+    rows, classes = probabilities.shape
+    scales = np.full(rows, scale, probabilities.dtype)
+    spread = label_smoothing / max(classes, 1)
+    _cross_entropy_backward[probabilities.dtype](
+        scales, contiguous(probabilities), _int64(labels), ignore_index, 1 - label_smoothing, spread, gradient
+    )
+    return gradient
+
+
+def gelu(x: Array, *, out: Array | None = None, derivative: Array | None = None) -> Array:
+    """See `Kernels.gelu`."""
+    y, source = output(out, x), contiguous(x).reshape(-1)
+    if derivative is None:
+        _gelu[x.dtype](source, y.reshape(-1))
+    else:
+        _gelu_with_derivative[x.dtype](source, y.reshape(-1), output(derivative, x).reshape(-1))
+    return y
+
+
+def relu_forward(x: Array, *, out: Array | None = None) -> Array:
+    """See `Kernels.relu_forward`."""
+    y = output(out, x)
+    _relu_forward[x.dtype](contiguous(x).reshape(-1), y.reshape(-1))
+    return y
+
+
+def relu_backward(g: Array, y: Array, *, out: Array | None = None) -> Array:
+    """See `Kernels.relu_backward`."""
+    dx = output(out, g)
+    _relu_backward[g.dtype](contiguous(g).reshape(-1), contiguous(y).reshape(-1), dx.reshape(-1))
+    return dx
+
+
+def max_pool_forward(
+    x: Array, window: Pair, stride: Pair, padding: Pair = (0, 0), dilation: Pair = (1, 1), *, out: Array | None = None
+) -> Array:
+    """See `Kernels.max_pool_forward`."""
+    y = output(out, x, pooled_shape(x.shape, window, stride, padding, dilation))
+    _max_pool_forward[x.dtype](contiguous(x), *window, *stride, *padding, *dilation, y)
+    return y
+
+
+def max_pool_backward(
+    g: Array,
+    x: Array,
+    y: Array,
+    window: Pair,
+    stride: Pair,
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+    *,
+    out: Array | None = None,
+) -> Array:
+    """See `Kernels.max_pool_backward`."""
+    dx = output(out, x)
+    left = np.empty(x.shape[3], x.dtype)
+    _max_pool_backward[x.dtype](
+        contiguous(g), contiguous(x), contiguous(y), *window, *stride, *padding, *dilation, dx, left
+    )
+    return dx
+
+
+def embedding_gradient(g: Array, indices: Array, *, out: Array) -> Array:
+    """See `Kernels.embedding_gradient`."""
+    output(out, g, out.shape)
+    _embedding_gradient[g.dtype](as_rows(g), _int64(indices), out)
+    return out
+
+
+def _backward(
+    g: Array,
+    x: Array,
+    mean: Array,
+    inverse: Array,
+    weight: Array | None,
+    centred: bool,
+    out: Array | None,
+    dweight: Array | None,
+    dbias: Array | None,
+) -> Array:
+    dx, row = output(out, x), x.shape[-1:]
+    dweight = scratch(x.dtype, 0, row) if dweight is None else output(dweight, x, row)
+    dbias = scratch(x.dtype, 1, row) if dbias is None else output(dbias, x, row)
+    _norm_backward[x.dtype](
+        as_rows(g),
+        as_rows(x),
+        mean,
+        inverse,
+        _filled(weight, x, 1),
+        centred,
+        as_rows(dx),
+        dweight,
+        dbias,
+        scratch(x.dtype, 2, row),
+        scratch(x.dtype, 3, row),
+    )
+    return dx
+
+
+def _filled(vector: Array | None, x: Array, value: float) -> Array:
+    return constant(x.dtype, value, x.shape[-1]) if vector is None else contiguous(vector)
+
+
+def _int64(indices: Array) -> Array:
+    return np.ascontiguousarray(indices, np.int64).reshape(-1)

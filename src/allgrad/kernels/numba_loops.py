@@ -1,0 +1,254 @@
+"""The compiled loops, plain Python in numba's subset. `numba_kernels` calls them with contiguous arrays.
+
+Loops are kept to few arrays each: LLVM vectorises a loop only if it can prove, by a handful of comparisons at its start,
+that what it writes does not overlap what it reads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from allgrad.kernels.numba_math import exponential, normal_tail, row_maximum, row_product, row_sum
+from allgrad.kernels.numpy_activations import INVERSE_ROOT_TWO_PI
+
+
+def adam(
+    p: Any,
+    g: Any,
+    m: Any,
+    v: Any,
+    rate: Any,
+    small: Any,
+    b1: Any,
+    c1: Any,
+    b2: Any,
+    c2: Any,
+    shrink: Any,
+    decay: Any,
+) -> None:
+    for i in range(p.size):
+        d = g[i] + decay * p[i]
+        first = b1 * m[i] + c1 * d
+        second = b2 * v[i] + c2 * (d * d)
+        m[i] = first
+        v[i] = second
+        p[i] = shrink * p[i] - rate * (first / (np.sqrt(second) + small))
+
+
+def sgd(p: Any, g: Any, rate: Any, decay: Any) -> None:
+    for i in range(p.size):
+        p[i] = p[i] - rate * (g[i] + decay * p[i])
+
+
+def sgd_momentum(p: Any, g: Any, u: Any, rate: Any, decay: Any, keep: Any, take: Any, mu: Any, nesterov: Any) -> None:
+    for i in range(p.size):
+        d = g[i] + decay * p[i]
+        moved = keep * u[i] + take * d
+        u[i] = moved
+        p[i] = p[i] - rate * (d + mu * moved if nesterov else moved)
+
+
+def layer_norm_forward(x: Any, weight: Any, bias: Any, eps: Any, y: Any, mean: Any, inverse: Any) -> None:
+    columns = x.shape[1]
+    for row in range(x.shape[0]):
+        x_, y_ = x[row], y[row]
+        m = row_sum(x_) / x.dtype.type(columns)
+        for j in range(columns):
+            y_[j] = x_[j] - m
+        r = x.dtype.type(1) / np.sqrt(row_product(y_, y_) / x.dtype.type(columns) + eps)
+        mean[row] = m
+        inverse[row] = r
+        for j in range(columns):
+            y_[j] = y_[j] * r * weight[j] + bias[j]
+
+
+def rms_norm_forward(x: Any, weight: Any, eps: Any, y: Any, inverse: Any) -> None:
+    columns = x.shape[1]
+    for row in range(x.shape[0]):
+        x_, y_ = x[row], y[row]
+        r = x.dtype.type(1) / np.sqrt(row_product(x_, x_) / x.dtype.type(columns) + eps)
+        inverse[row] = r
+        for j in range(columns):
+            y_[j] = x_[j] * r * weight[j]
+
+
+def norm_backward(
+    g: Any,
+    x: Any,
+    mean: Any,
+    inverse: Any,
+    weight: Any,
+    centred: Any,
+    dx: Any,
+    dweight: Any,
+    dbias: Any,
+    n: Any,
+    t: Any,
+) -> None:
+    """Both norms; `centred` tells them apart. `n` and `t` are scratch rows. dx may be g."""
+    columns = x.shape[1]
+    share = x.dtype.type(1) / x.dtype.type(columns)
+    dweight[:] = 0
+    dbias[:] = 0
+    for row in range(x.shape[0]):
+        x_, g_, d_, r = x[row], g[row], dx[row], inverse[row]
+        m = mean[row] if centred else x.dtype.type(0)
+        for j in range(columns):
+            n[j] = (x_[j] - m) * r
+        for j in range(columns):
+            t[j] = g_[j] * weight[j]
+        for j in range(columns):
+            dweight[j] += g_[j] * n[j]
+        if centred:
+            for j in range(columns):
+                dbias[j] += g_[j]
+        along = row_product(t, n) * share
+        level = row_sum(t) * share if centred else x.dtype.type(0)
+        for j in range(columns):
+            d_[j] = (t[j] - n[j] * along - level) * r
+
+
+def softmax_forward(x: Any, y: Any) -> None:
+    for row in range(x.shape[0]):
+        x_, y_ = x[row], y[row]
+        largest = row_maximum(x_)
+        for j in range(x_.size):
+            y_[j] = exponential(x_[j] - largest)
+        scale = x.dtype.type(1) / row_sum(y_)
+        for j in range(x_.size):
+            y_[j] *= scale
+
+
+def causal_softmax_forward(x: Any, scale: Any, y: Any) -> None:
+    queries, keys = x.shape[1:]
+    for batch in range(x.shape[0]):
+        for query in range(queries):
+            seen = query + keys - queries + 1
+            x_, y_, rest = x[batch, query, :seen], y[batch, query, :seen], y[batch, query, seen:]
+            for j in range(seen):
+                y_[j] = x_[j] * scale
+            largest = row_maximum(y_)
+            for j in range(seen):
+                y_[j] = exponential(y_[j] - largest)
+            inverse = x.dtype.type(1) / row_sum(y_)
+            for j in range(seen):
+                y_[j] *= inverse
+            rest[:] = 0
+
+
+def softmax_backward(g: Any, y: Any, scale: Any, dx: Any) -> None:
+    for row in range(g.shape[0]):
+        g_, y_, d_ = g[row], y[row], dx[row]
+        along = row_product(g_, y_)
+        for j in range(g_.size):
+            d_[j] = (g_[j] - along) * y_[j] * scale
+
+
+def cross_entropy_forward(x: Any, labels: Any, ignore: Any, keep: Any, spread: Any, losses: Any, p: Any) -> None:
+    for row in range(x.shape[0]):
+        x_, p_, label = x[row], p[row], labels[row]
+        largest = row_maximum(x_)
+        for j in range(x_.size):
+            p_[j] = x_[j] - largest
+        counted = label != ignore
+        picked = keep * p_[label if counted else 0]
+        if spread != 0:
+            picked += spread * row_sum(p_)
+        for j in range(x_.size):
+            p_[j] = exponential(p_[j])
+        total = row_sum(p_)
+        losses[row] = np.log(total) - picked if counted else x.dtype.type(0)
+        scale = x.dtype.type(1) / total
+        for j in range(x_.size):
+            p_[j] *= scale
+
+
+def cross_entropy_backward(scales: Any, p: Any, labels: Any, ignore: Any, keep: Any, spread: Any, dx: Any) -> None:
+    for row in range(p.shape[0]):
+        p_, d_, label = p[row], dx[row], labels[row]
+        scale = scales[row] if label != ignore else p.dtype.type(0)
+        for j in range(p_.size):
+            d_[j] = (p_[j] - spread) * scale
+        if label != ignore:
+            d_[label] -= keep * scale
+
+
+def gelu(x: Any, y: Any) -> None:
+    zero = x.dtype.type(0)
+    for i in range(x.size):
+        size = abs(x[i])
+        gauss = exponential(x.dtype.type(-0.5) * x[i] * x[i])
+        y[i] = (x[i] if x[i] > zero else zero) - size * normal_tail(size, gauss)
+
+
+def gelu_with_derivative(x: Any, y: Any, derivative: Any) -> None:
+    zero, one, root = x.dtype.type(0), x.dtype.type(1), x.dtype.type(INVERSE_ROOT_TWO_PI)
+    for i in range(x.size):
+        v = x[i]
+        size = abs(v)
+        gauss = exponential(x.dtype.type(-0.5) * v * v)
+        tail = normal_tail(size, gauss)
+        slope = tail - size * (gauss * root)
+        y[i] = (v if v > zero else zero) - size * tail
+        derivative[i] = one - slope if v > zero else slope
+
+
+def relu_forward(x: Any, y: Any) -> None:
+    zero = x.dtype.type(0)
+    for i in range(x.size):
+        y[i] = zero if x[i] <= zero else x[i]
+
+
+def relu_backward(g: Any, y: Any, dx: Any) -> None:
+    zero = g.dtype.type(0)
+    for i in range(g.size):
+        dx[i] = g[i] if y[i] > zero else zero
+
+
+def max_pool_forward(x: Any, wh: Any, ww: Any, sh: Any, sw: Any, ph: Any, pw: Any, dh: Any, dw: Any, y: Any) -> None:
+    for image in range(y.shape[0]):
+        for row in range(y.shape[1]):
+            for column in range(y.shape[2]):
+                best = y[image, row, column]
+                best[:] = -np.inf
+                for i in range(wh):
+                    r = row * sh - ph + i * dh
+                    for j in range(ww):
+                        c = column * sw - pw + j * dw
+                        if 0 <= r < x.shape[1] and 0 <= c < x.shape[2]:
+                            pixel = x[image, r, c]
+                            for k in range(best.size):
+                                best[k] = best[k] if pixel[k] <= best[k] else pixel[k]
+
+
+def max_pool_backward(
+    g: Any, x: Any, y: Any, wh: Any, ww: Any, sh: Any, sw: Any, ph: Any, pw: Any, dh: Any, dw: Any, dx: Any, left: Any
+) -> None:
+    """`left` is a scratch row: what of the output's gradient nobody has taken yet."""
+    zero = x.dtype.type(0)
+    dx[:] = 0
+    for image in range(y.shape[0]):
+        for row in range(y.shape[1]):
+            for column in range(y.shape[2]):
+                best = y[image, row, column]
+                left[:] = g[image, row, column]
+                for i in range(wh):
+                    r = row * sh - ph + i * dh
+                    for j in range(ww):
+                        c = column * sw - pw + j * dw
+                        if 0 <= r < x.shape[1] and 0 <= c < x.shape[2]:
+                            pixel, d = x[image, r, c], dx[image, r, c]
+                            for k in range(best.size):
+                                d[k] += left[k] if pixel[k] == best[k] else zero
+                            for k in range(best.size):
+                                left[k] = zero if pixel[k] == best[k] else left[k]
+
+
+def embedding_gradient(g: Any, indices: Any, out: Any) -> None:
+    out[:] = 0
+    for row in range(indices.size):
+        source, target = g[row], out[indices[row]]
+        for j in range(source.size):
+            target[j] += source[j]

@@ -1,0 +1,130 @@
+"""Cross-entropy from logits, forward and backward, in NumPy.
+
+The forward leaves the probabilities behind, because the gradient is them minus the targets; it may write them over the
+logits, and the backward the gradient over them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from allgrad.kernels.blocks import Array, constant, output, rows_a_block, scratch, spans
+from allgrad.kernels.numpy_softmax import row_maximum
+
+
+def cross_entropy_forward(
+    logits: Array, labels: Array, *, ignore_index: int = -100, label_smoothing: float = 0.0, out: Array | None = None
+) -> tuple[Array, int, Array]:
+    """See `Kernels.cross_entropy_forward`."""
+    counted = checked_labels(logits, labels, ignore_index)
+    probabilities = output(out, logits)
+    rows, classes = logits.shape
+    losses = np.empty(rows, logits.dtype)
+    keep, spread = logits.dtype.type(1 - label_smoothing), logits.dtype.type(label_smoothing / max(classes, 1))
+    where = np.where(counted, labels, 0) + np.arange(rows) * classes
+    ones = constant(logits.dtype, 1, classes)
+    for span in spans(rows, rows_a_block(classes)):
+        e, loss = probabilities[span], losses[span]
+        np.subtract(logits[span], row_maximum(logits[span]), e)
+        picked = e.reshape(-1).take(where[span] - span.start * classes)
+        if label_smoothing:
+            picked = picked * keep + (e @ ones) * spread
+        np.exp(e, e)
+        total = e @ ones
+        np.log(total, loss)
+        np.subtract(loss, picked, loss)
+        np.reciprocal(total, total)
+        np.multiply(e, total[:, None], e)
+    count = int(np.count_nonzero(counted))
+    if count != rows:
+        losses[~counted] = 0
+    return losses, count, probabilities
+
+
+def cross_entropy_backward(
+    scale: Array | float,
+    probabilities: Array,
+    labels: Array,
+    *,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    out: Array | None = None,
+) -> Array:
+    """See `Kernels.cross_entropy_backward`."""
+    gradient = output(out, probabilities)
+    rows, classes = probabilities.shape
+    dtype = probabilities.dtype
+    scales = np.where(labels == ignore_index, 0, scale).astype(dtype)
+    where = np.where(labels == ignore_index, 0, labels) + np.arange(rows) * classes
+    spread = dtype.type(label_smoothing / max(classes, 1))
+    for span in spans(rows, rows_a_block(classes)):
+        d = gradient[span]
+        if label_smoothing:
+            np.subtract(probabilities[span], spread, d)
+            np.multiply(d, scales[span, None], d)
+        else:
+            np.multiply(probabilities[span], scales[span, None], d)
+        d.reshape(-1)[where[span] - span.start * classes] -= scales[span] * dtype.type(1 - label_smoothing)
+    return gradient
+
+
+def soft_cross_entropy_forward(logits: Array, targets: Array, *, out: Array | None = None) -> tuple[Array, Array]:
+    """See `Kernels.soft_cross_entropy_forward`."""
+    probabilities = output(out, logits)
+    rows, classes = logits.shape
+    losses = np.empty(rows, logits.dtype)
+    ones = constant(logits.dtype, 1, classes)
+    for span in spans(rows, rows_a_block(classes)):
+        e, t = probabilities[span], targets[span]
+        product = scratch(logits.dtype, 0, e.shape)
+        np.subtract(logits[span], row_maximum(logits[span]), e)
+        picked = np.multiply(e, t, product) @ ones
+        np.exp(e, e)
+        total = e @ ones
+        np.subtract(np.log(total) * (t @ ones), picked, losses[span])
+        np.reciprocal(total, total)
+        np.multiply(e, total[:, None], e)
+    return losses, probabilities
+
+
+def soft_cross_entropy_backward(
+    scale: Array | float, probabilities: Array, targets: Array, *, out: Array | None = None
+) -> Array:
+    """See `Kernels.soft_cross_entropy_backward`."""
+    gradient = output(out, probabilities)
+    rows, classes = probabilities.shape
+    scales = np.broadcast_to(np.asarray(scale, probabilities.dtype), (rows,))
+    ones = constant(probabilities.dtype, 1, classes)
+    for span in spans(rows, rows_a_block(classes)):
+        d, t = gradient[span], targets[span]
+        np.multiply(probabilities[span], (t @ ones)[:, None], d)
+        np.subtract(d, t, d)
+        np.multiply(d, scales[span, None], d)
+    return gradient
+
+
+def checked_labels(logits: Array, labels: Array, ignore_index: int) -> Array:
+    """Which labels count (bool).
+
+    Raises:
+        ValueError: if shapes do not fit, or a label that counts is no class; the message names the first such row.
+        TypeError: if the labels are not integers.
+    """
+    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+        raise ValueError(
+            "cross_entropy: expects logits (rows, classes) and labels (rows,). "
+            f"Got logits {logits.shape} and labels {labels.shape} instead."
+        )
+    if labels.dtype.kind not in "iu":
+        raise TypeError(
+            f"cross_entropy: labels must be integers. Got {labels.dtype} instead; for probabilities use soft labels."
+        )
+    counted: Array = labels != ignore_index
+    wrong = counted & ((labels < 0) | (labels >= logits.shape[1]))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"cross_entropy: label {int(labels[row])} in row {row} is not one of {logits.shape[1]} classes "
+            f"(0 to {logits.shape[1] - 1}), nor ignore_index ({ignore_index})."
+        )
+    return counted

@@ -1,0 +1,76 @@
+"""Softmax and causal softmax over the last axis, in NumPy. The row's maximum is always subtracted."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from allgrad.kernels.blocks import Array, as_rows, constant, output, rows_a_block, scratch, spans
+
+
+def softmax_forward(x: Array, *, out: Array | None = None) -> Array:
+    """See `Kernels.softmax_forward`."""
+    x2, y = as_rows(x), output(out, x)
+    y2 = as_rows(y)
+    rows, columns = x2.shape
+    for span in spans(rows, rows_a_block(columns)):
+        e = y2[span]
+        np.subtract(x2[span], row_maximum(x2[span]), e)
+        _normalised_exponentials(e)
+    return y
+
+
+def causal_softmax_forward(x: Array, *, scale: float = 1.0, out: Array | None = None) -> Array:
+    """See `Kernels.causal_softmax_forward`."""
+    y = output(out, x)
+    queries, keys = x.shape[-2:]
+    x3, y3 = np.ascontiguousarray(x).reshape(-1, queries, keys), y.reshape(-1, queries, keys)
+    if keys < queries:
+        raise ValueError(f"causal_softmax: needs at least as many keys as queries. Got scores of shape {x.shape}.")
+    # Adding -inf hides what lies in the future: exp makes an exact zero of it.
+    hidden = np.triu(np.full((queries, keys), -np.inf, x.dtype), keys - queries + 1)
+    factor = x.dtype.type(scale)
+    block = rows_a_block(keys)
+    for x_, y_ in zip(x3, y3, strict=True):
+        for span in spans(queries, block):
+            e = y_[span]
+            np.multiply(x_[span], factor, e)
+            np.add(e, hidden[span], e)
+            np.subtract(e, row_maximum(e), e)
+            _normalised_exponentials(e)
+    return y
+
+
+def softmax_backward(g: Array, y: Array, *, scale: float = 1.0, out: Array | None = None) -> Array:
+    """See `Kernels.softmax_backward`."""
+    g2, y2, dx = as_rows(g), as_rows(y), output(out, g)
+    dx2 = as_rows(dx)
+    rows, columns = g2.shape
+    for span in spans(rows, rows_a_block(columns)):
+        g_, y_, d = g2[span], y2[span], dx2[span]
+        t = scratch(g.dtype, 0, g_.shape)
+        along = np.multiply(g_, y_, t) @ constant(g.dtype, 1, columns)
+        np.subtract(g_, along[:, None], t)
+        np.multiply(t, y_, d)
+        if scale != 1:
+            np.multiply(d, g.dtype.type(scale), d)
+    return dx
+
+
+def row_maximum(x: Array) -> Array:
+    """The maximum of each row of a matrix, as a column. Short rows are turned first: NumPy reduces them slowly."""
+    rows, columns = x.shape
+    largest = np.empty((rows, 1), x.dtype)
+    if 1 < columns < 64:
+        turned = scratch(x.dtype, 2, (columns, rows))
+        turned[...] = x.T
+        np.maximum.reduce(turned, axis=0, out=largest[:, 0])
+    else:
+        np.maximum.reduce(x, axis=1, keepdims=True, out=largest)
+    return largest
+
+
+def _normalised_exponentials(e: Array) -> None:
+    np.exp(e, e)
+    total = e @ constant(e.dtype, 1, e.shape[1])
+    np.reciprocal(total, total)
+    np.multiply(e, total[:, None], e)

@@ -1,0 +1,65 @@
+"""Which kernels are used, and by what right."""
+
+import subprocess
+import sys
+
+import pytest
+
+from allgrad import kernels
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    monkeypatch.setattr(kernels, "_active", None)
+    monkeypatch.delenv(kernels.VARIABLE, raising=False)
+
+
+def test_environment_decides(monkeypatch):
+    monkeypatch.setenv(kernels.VARIABLE, "numpy")
+    assert kernels.active().name == "numpy"
+    monkeypatch.setenv(kernels.VARIABLE, "numba")
+    assert kernels.active().name == "numpy"  # chosen once
+
+
+def test_a_call_decides():
+    assert kernels.use("numpy").name == "numpy"
+    assert kernels.active().name == "numpy"
+
+
+def test_numba_is_the_default_where_installed():
+    pytest.importorskip("numba", reason="without numba the default is numpy, see the next test")
+    assert kernels.active().name == "numba"
+
+
+def test_without_numba(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert kernels.active().name == "numpy"
+    with pytest.raises(ModuleNotFoundError, match=r"Install allgrad\[fast\]"):
+        kernels.use("numba")
+
+
+def test_unknown_names(monkeypatch):
+    with pytest.raises(ValueError, match=r"kernels.use: kernels must be one of numpy, numba. Got 'cuda'"):
+        kernels.use("cuda")
+    monkeypatch.setenv(kernels.VARIABLE, "fast")
+    with pytest.raises(ValueError, match=r"ALLGRAD_KERNELS: .* Got 'fast'"):
+        kernels.active()
+
+
+def test_import_loads_neither_numba_nor_changes_the_environment():
+    code = (
+        "import os, sys; before = dict(os.environ); import allgrad.kernels;"
+        "assert dict(os.environ) == before; assert 'numba' not in sys.modules;"
+        "allgrad.kernels.use('numpy'); assert 'numba' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_both_sets_keep_the_whole_interface():
+    functions = [name for name in vars(kernels.Kernels) if not name.startswith("_") and name != "name"]
+    assert len(functions) > 15
+    for name in kernels.NAMES:
+        if name == "numba":
+            pytest.importorskip("numba", reason="the numba kernels need numba")
+        chosen = kernels.use(name)
+        assert all(callable(getattr(chosen, function)) for function in functions)

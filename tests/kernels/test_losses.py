@@ -1,0 +1,85 @@
+"""Cross-entropy from logits."""
+
+import numpy as np
+import pytest
+
+
+def log_softmax(x):
+    x = x - x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+@pytest.mark.parametrize(("rows", "classes"), [(1, 2), (7, 10), (500, 65), (3, 30_000)])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_labels(kernels, dtype, close, rng, rows, classes, smoothing):
+    logits = rng.normal(0, 3, size=(rows, classes)).astype(dtype)
+    labels = rng.integers(0, classes, size=rows)
+    labels[rows // 2] = -100
+    kept = labels != -100
+    losses, count, probabilities = kernels.cross_entropy_forward(logits, labels, label_smoothing=smoothing)
+    logp = log_softmax(logits.astype(float))
+    target = np.full((rows, classes), smoothing / classes)
+    target[kept, labels[kept]] += 1 - smoothing
+    close(losses, np.where(kept, -(target * logp).sum(-1), 0))
+    assert count == kept.sum()
+    close(probabilities, np.exp(logp), 64)
+    scale = rng.normal(size=rows).astype(dtype)
+    for s in (0.25, scale):
+        d = kernels.cross_entropy_backward(s, probabilities, labels, label_smoothing=smoothing)
+        full = np.broadcast_to(s, (rows,)) * kept
+        close(d, full[:, None] * (np.exp(logp) - target), 64)
+    in_place = kernels.cross_entropy_forward(logits, labels, label_smoothing=smoothing, out=logits)[2]
+    assert in_place is logits
+    assert (in_place == probabilities).all()
+    again = kernels.cross_entropy_backward(scale, in_place, labels, label_smoothing=smoothing, out=in_place)
+    assert (again == d).all()
+
+
+def test_equals_torch(kernels, dtype, close, rng):
+    torch = pytest.importorskip("torch", reason="the comparison is with PyTorch")
+    logits, labels = rng.normal(size=(40, 12)).astype(dtype), rng.integers(0, 12, size=40)
+    labels[::5] = 3
+    leaf = torch.tensor(logits, requires_grad=True)
+    loss = torch.nn.functional.cross_entropy(leaf, torch.tensor(labels), ignore_index=3, label_smoothing=0.2)
+    loss.backward()
+    losses, count, p = kernels.cross_entropy_forward(logits, labels, ignore_index=3, label_smoothing=0.2)
+    close(losses.sum(keepdims=True) / dtype.type(count), loss.detach().numpy()[None])
+    d = kernels.cross_entropy_backward(1 / count, p, labels, ignore_index=3, label_smoothing=0.2)
+    close(d, leaf.grad.numpy())
+
+
+def test_soft_labels(kernels, dtype, close, rng):
+    logits, targets = rng.normal(size=(30, 70)).astype(dtype), rng.random((30, 70)).astype(dtype)
+    losses, p = kernels.soft_cross_entropy_forward(logits, targets)
+    logp, t = log_softmax(logits.astype(float)), targets.astype(float)
+    close(losses, -(t * logp).sum(-1), 64)
+    scale = rng.normal(size=30).astype(dtype)
+    d = kernels.soft_cross_entropy_backward(scale, p, targets)
+    close(d, scale[:, None] * (np.exp(logp) * t.sum(-1, keepdims=True) - t), 128)
+
+
+def test_all_rows_ignored(kernels, dtype):
+    losses, count, p = kernels.cross_entropy_forward(np.zeros((3, 4), dtype), np.full(3, -1), ignore_index=-1)
+    assert count == 0
+    assert not losses.any()
+    assert not kernels.cross_entropy_backward(1.0, p, np.full(3, -1), ignore_index=-1).any()
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int32", "int64"])
+def test_any_integer_dtype(kernels, dtype, rng, kind):
+    logits = rng.normal(size=(6, 5)).astype(dtype)
+    labels = np.array([0, 1, 2, 3, 4, 0], kind)
+    expected = kernels.cross_entropy_forward(logits, labels.astype(np.int64))[0]
+    assert (kernels.cross_entropy_forward(logits, labels)[0] == expected).all()
+
+
+def test_wrong_labels_name_the_row(kernels, dtype):
+    logits = np.zeros((3, 4), dtype)
+    with pytest.raises(ValueError, match=r"label 4 in row 2 is not one of 4 classes \(0 to 3\)"):
+        kernels.cross_entropy_forward(logits, np.array([0, -100, 4]))
+    with pytest.raises(ValueError, match="label -1 in row 0"):
+        kernels.cross_entropy_forward(logits, np.array([-1, 0, 0]))
+    with pytest.raises(ValueError, match=r"logits \(3, 4\) and labels \(2,\)"):
+        kernels.cross_entropy_forward(logits, np.array([0, 1]))
+    with pytest.raises(TypeError, match="labels must be integers"):
+        kernels.cross_entropy_forward(logits, np.zeros(3))

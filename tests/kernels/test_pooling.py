@@ -1,0 +1,51 @@
+"""Max-pooling, channels-last, against PyTorch and by hand."""
+
+import numpy as np
+import pytest
+
+CASES = [
+    ((2, 8, 6, 3), (2, 2), (2, 2), (0, 0), (1, 1)),
+    ((2, 7, 9, 3), (2, 2), (2, 2), (0, 0), (1, 1)),
+    ((1, 10, 10, 2), (3, 3), (2, 2), (1, 1), (1, 1)),
+    ((3, 9, 8, 1), (3, 2), (1, 2), (1, 0), (1, 1)),
+    ((1, 12, 12, 2), (2, 3), (2, 1), (1, 1), (3, 2)),
+    ((2, 5, 5, 4), (2, 2), (3, 3), (0, 0), (1, 1)),
+    ((1, 3, 3, 1), (3, 3), (1, 1), (0, 0), (1, 1)),
+]
+
+
+@pytest.mark.parametrize(("shape", "window", "stride", "padding", "dilation"), CASES)
+@pytest.mark.parametrize("ties", [True, False])
+def test_equals_torch(kernels, dtype, rng, shape, window, stride, padding, dilation, ties):
+    torch = pytest.importorskip("torch", reason="the comparison is with PyTorch")
+    x = rng.normal(size=shape).astype(dtype)
+    if ties:
+        x = np.round(x)
+    leaf = torch.tensor(x.transpose(0, 3, 1, 2).copy(), requires_grad=True)
+    expected = torch.nn.functional.max_pool2d(leaf, window, stride, padding, dilation)
+    y = kernels.max_pool_forward(x, window, stride, padding, dilation)
+    np.testing.assert_array_equal(y, expected.detach().numpy().transpose(0, 2, 3, 1))
+    g = rng.integers(-8, 8, size=y.shape).astype(dtype)  # whole numbers: sums of overlaps are exact in any order
+    expected.backward(torch.tensor(g.transpose(0, 3, 1, 2).copy()))
+    dx = kernels.max_pool_backward(g, x, y, window, stride, padding, dilation)
+    assert dx.dtype == dtype
+    np.testing.assert_array_equal(dx, leaf.grad.numpy().transpose(0, 2, 3, 1))
+    full = np.full_like(x, np.nan)
+    assert (kernels.max_pool_backward(g, x, y, window, stride, padding, dilation, out=full) == dx).all()
+
+
+def test_ties_go_to_the_first(kernels, dtype):
+    x, g = np.ones((1, 2, 2, 1), dtype), np.full((1, 1, 1, 1), 5, dtype)
+    y = kernels.max_pool_forward(x, (2, 2), (2, 2))
+    dx = kernels.max_pool_backward(g, x, y, (2, 2), (2, 2))
+    assert dx.ravel().tolist() == [5, 0, 0, 0]
+
+
+def test_refusals(kernels, dtype):
+    x = np.zeros((1, 3, 3, 1), dtype)
+    with pytest.raises(ValueError, match="does not fit an image"):
+        kernels.max_pool_forward(x, (4, 2), (1, 1))
+    with pytest.raises(ValueError, match="padding"):
+        kernels.max_pool_forward(x, (2, 2), (1, 1), (2, 0))
+    with pytest.raises(ValueError, match="expects"):
+        kernels.max_pool_forward(x[0], (2, 2), (1, 1))
