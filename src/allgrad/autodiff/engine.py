@@ -86,7 +86,6 @@ class Walk:
         self.pending: dict[Leaf, int] = {}
         self.cotangents: dict[Node, Any] = {}
         self._own: set[Node] = set()  # nodes whose cotangent is an array of ours, which may be added to in place
-        self._offered: set[Node] = set()
         self.watchers: dict[Leaf, list[FinalGradients]] = {}
         self.nodes = self._collect(roots, floor)
 
@@ -194,12 +193,14 @@ class Walk:
             if type(total) is np.ndarray and total.ndim:
                 self._own.add(parent)
 
-    def offer(self, parent: Node) -> np.ndarray[Any, Any] | None:
-        """The array in which a rule may leave `parent`'s gradient, if it is bound and this is its first contribution."""
-        if parent in self._offered:  # w @ w: the first of one node's contributions lies there, not yet counted
+    def offer(self, parent: Node, siblings: tuple[Node, ...]) -> np.ndarray[Any, Any] | None:
+        """The array in which a rule may leave `parent`'s gradient, if it is bound and this is its first contribution.
+
+        `siblings` are the parents of the node whose rule asks.
+        """
+        if siblings.count(parent) > 1:  # w @ w: its other contribution would overwrite this one before it is counted
             return None
         if isinstance(parent, Leaf) and parent.bound and not parent.filled and not parent.hooks and not self.targets:
-            self._offered.add(parent)
             return parent.buffer
         return None
 

@@ -12,10 +12,10 @@ class NoRuleError(TapeError, TypeError):
     """A NumPy function, method or keyword that has no derivative here was called on a tracked Tensor."""
 
 
-class LostGradientError(TapeError, RuntimeError):
+class LostGradientError(TapeError, TypeError):
     """A tracked Tensor was about to become plain numbers, and its gradient would have been lost.
 
-    Not a TypeError: NumPy swallows those in `a[0] = t` and raises one of its own.
+    In `a[0] = t` NumPy raises a ValueError of its own, with this one as its cause.
     """
 
 

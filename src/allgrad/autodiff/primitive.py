@@ -122,7 +122,7 @@ class Plan:
             if walk.wanted is not None and parents[parent] not in walk.wanted:
                 contributions.append(None)
             elif rule.into:
-                buffer = walk.offer(parents[parent])
+                buffer = walk.offer(parents[parent], parents)
                 contributions.append(rule(g, [saved[k] for k in picks], keywords, into=buffer))
             else:
                 contributions.append(rule(g, [saved[k] for k in picks], keywords))
@@ -135,7 +135,7 @@ class Plan:
     def _offers(self, parents: Sequence[Node], walk: Any) -> list[Any]:
         buffers: list[Any] = [None] * len(self.needs)
         for i, parent in zip(self.tracked, parents, strict=True):
-            buffers[i] = walk.offer(parent)
+            buffers[i] = walk.offer(parent, parents)
         return buffers
 
     def as_tensors(self, node: Node) -> list[Any]:
