@@ -1,0 +1,111 @@
+"""The random numbers of layers: counter-based, so that a mask has a name instead of a place in a sequence.
+
+The contract: what a layer draws is a function of (seed, step, worker, path of the layer, number of its use in this step), and of
+nothing else. Not of the rank that runs the worker, nor of the order in which layers run, nor of what other layers drew. Whoever
+runs a virtual worker enters a stream:
+
+    with nn.random_stream(seed=1, step=step, worker=worker):
+        loss = model(x)
+
+A recomputed region (`ag.checkpoint`) sees the use counts of its forward again, hence the same masks.
+
+The generator is Philox 4x64 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", 2011) under a key of 128 bits that is
+hashed (SHA-256) from the name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from allgrad.autodiff import on_recompute
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+
+class Stream:
+    """Where the layers of one virtual worker draw from, in one step."""
+
+    __slots__ = ("seed", "step", "uses", "worker")
+
+    def __init__(self, seed: int, step: int = 0, worker: int = 0) -> None:
+        for label, value in (("seed", seed), ("step", step), ("worker", worker)):
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+                raise TypeError(f"random_stream: {label} must be an integer. Got {value!r} instead.")
+        self.seed, self.step, self.worker = int(seed), int(step), int(worker)
+        self.uses: dict[str, int] = {}
+
+    def generator(self, path: str) -> np.random.Philox:
+        """The bit generator of the next use of the layer at `path`."""
+        use = self.uses.get(path, 0)
+        self.uses[path] = use + 1
+        name = json.dumps([self.seed, self.step, self.worker, path, use]).encode()
+        key = np.frombuffer(hashlib.sha256(name).digest()[:16], dtype="<u8").astype(np.uint64)
+        return np.random.Philox(key=key)
+
+    def words(self, path: str, count: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
+        """`count` random 32-bit words for the next use of the layer at `path`."""
+        raw = self.generator(path).random_raw((count + 1) // 2)
+        return np.asarray(raw).astype("<u8", copy=False).view("<u4")[:count]
+
+    def fork(self) -> Stream:
+        """A stream that goes on from here by itself."""
+        made = Stream(self.seed, self.step, self.worker)
+        made.uses = dict(self.uses)
+        return made
+
+
+_current: ContextVar[Stream | None] = ContextVar("allgrad_random_stream", default=None)
+
+
+def current_stream() -> Stream:
+    """The stream in use. Where none was entered: one of seed 0, for this thread, whose use counts go on from step to step."""
+    stream = _current.get()
+    if stream is None:
+        stream = Stream(0)
+        _current.set(stream)
+    return stream
+
+
+@contextmanager
+def random_stream(*, seed: int, step: int = 0, worker: int = 0) -> Iterator[Stream]:
+    """Inside, layers draw from the stream of this name; see the top of this file.
+
+    Raises:
+        TypeError: when a number is not an integer.
+
+    >>> import numpy as np
+    >>> from allgrad import nn
+    >>> with nn.random_stream(seed=1, step=5, worker=0) as stream:
+    ...     first = stream.words("dropout", 3)
+    >>> with nn.random_stream(seed=1, step=5, worker=0) as stream:
+    ...     again = stream.words("dropout", 3)
+    >>> bool((first == again).all())
+    True
+    """
+    with _entered(Stream(seed, step, worker)) as stream:
+        yield stream
+
+
+@contextmanager
+def _entered(stream: Stream) -> Iterator[Stream]:
+    token = _current.set(stream)
+    try:
+        yield stream
+    finally:
+        _current.reset(token)
+
+
+def _snapshot() -> Callable[[], AbstractContextManager[Any]]:
+    before = current_stream().fork()
+    return lambda: _entered(before.fork())
+
+
+on_recompute(_snapshot)
