@@ -15,6 +15,21 @@ usage() {
     sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
+# The number of ranks for `CONFIG key=value ...`; of train's own options only --plugin matters here.
+fitting_ranks() {
+    local described=()
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --plugin) described+=("$1" "${2:-}") && shift ;;
+            --plugin=*) described+=("$1") ;;
+            -*) ;;
+            *) described+=("$1") ;;
+        esac
+        shift
+    done
+    "$venv/bin/allgrad" ranks "${described[@]}"
+}
+
 ranks="" mpi=mpich extras=""
 while [ $# -gt 0 ]; do
     case $1 in
@@ -39,7 +54,7 @@ case $ranks in *[!0-9]* | 0) die "-n must be a positive number, got '$ranks'" ;;
 use_mpi "$mpi"
 "$launch/setup.sh" --mpi "$mpi" --extras "$extras"
 one_blas_thread
-[ -n "$ranks" ] || ranks=$("$venv/bin/allgrad" ranks "$@")
+[ -n "$ranks" ] || ranks=$(fitting_ranks "$@")
 command=(mpirun -n "$ranks")
 if [ "$flavour" = openmpi ]; then
     command+=(--oversubscribe --bind-to none) # other jobs may run on this machine: leave the placing to the kernel

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# What every launcher shares; sourced, never run. Sets nothing outside the process that sources it.
+# What every launcher shares; sourced, never run. Functions hand results back in variables that their first line names.
+# shellcheck disable=SC2034
 
 launch=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 root=$(dirname "$launch")
@@ -44,4 +45,58 @@ one_blas_thread() {
         export "${name}_NUM_THREADS=${1:-1}"
     done
     export VECLIB_MAXIMUM_THREADS="${1:-1}"
+}
+
+# bound_mpirun RANKS RANKS_A_NODE: sets the array $mpirun so that each rank has cores of its own, $BLAS_THREADS of them.
+# BIND=none leaves the placing to the kernel, which is right on nodes that several jobs share.
+bound_mpirun() {
+    local name cores=${BLAS_THREADS:-1}
+    mpirun=(mpirun -n "$1")
+    if [ "$flavour" = mpich ]; then
+        mpirun+=(-ppn "$2")
+        [ "${BIND:-core}" = none ] || mpirun+=(-bind-to "core:$cores")
+    else
+        mpirun+=(--map-by "ppr:$2:node:PE=$cores")
+        [ "${BIND:-core}" = none ] && mpirun+=(--bind-to none)
+        # Open MPI passes on only what it is told to; MPICH passes on everything.
+        for name in ${!OMPI_@} ${!ALLGRAD_@} ${!STAGE_@} LOGS RUN \
+            OPENBLAS_NUM_THREADS MKL_NUM_THREADS OMP_NUM_THREADS BLIS_NUM_THREADS NUMBA_NUM_THREADS; do
+            [ -z "${!name:-}" ] || mpirun+=(-x "$name")
+        done
+    fi
+}
+
+# training RUN CONFIG [key=value ...]: sets the array $training to the command that one rank runs: the start of a run, or,
+# where RUN holds checkpoints already, going on with it.
+training() {
+    local run=$1
+    shift
+    if compgen -G "$run/checkpoints/*" >/dev/null; then
+        training=("$launch/rank.sh" "$venv/bin/allgrad" resume "$run")
+    else
+        training=("$launch/rank.sh" "$venv/bin/allgrad" train "$@" "run.dir=$run")
+    fi
+}
+
+# finished RUN: whether the run came to its end. An exit code alone does not say so: Open MPI's mpirun gives 0 when a whole
+# node has died, and a run that was stopped for the time limit ends well, too.
+finished() {
+    [ -f "$1/summary.json" ]
+}
+
+# forwarding COMMAND...: runs it, passes SIGUSR1 and SIGTERM on to it, returns its exit code. $stopped says whether one came.
+forwarding() {
+    local child code
+    stopped=""
+    "$@" &
+    child=$!
+    trap 'stopped=USR1; kill -USR1 "$child" 2>/dev/null' USR1
+    trap 'stopped=TERM; kill -TERM "$child" 2>/dev/null' TERM
+    while :; do # `wait` also returns when a signal has come
+        code=0
+        wait "$child" || code=$?
+        kill -0 "$child" 2>/dev/null || break
+    done
+    trap - USR1 TERM
+    return "$code"
 }

@@ -1,145 +1,91 @@
 """Find, fetch and verify the data sets that the examples use.
 
 Without options: says where the data set lies on this machine, and fetches it where it does not. Every file is compared
-with its known sha256. With --to, the files are written there uncompressed, ready to be memory-mapped.
+with its published sha256. With --to, the files are copied there; with --from, they are taken from that folder (a memory
+stick, a colleague's home) instead of the network.
 """
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import http.client
-import io
-import os
 import shutil
 import tempfile
-import urllib.error
-import urllib.request
-import zlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
-from allgrad.cli.errors import CommandError, UsageError
-from allgrad.data.files import CATALOGUE, find, home, present
+from allgrad.data import DataError, fashion_mnist
+from allgrad.data.sources import data_path, read_bytes, verify_sha256
 
 if TYPE_CHECKING:
     import argparse
 
-Stream = gzip.GzipFile | io.BufferedReader
-BLOCK = 1 << 20
-SECONDS = 30  # without an answer for this long, a download has failed
+__all__ = ["configure", "run"]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """One data set: what it is, its files with the sha256 of their uncompressed content, whether it must be fetched."""
+
+    title: str
+    files: dict[str, str]
+    comes_along: bool = True
+
+
+COLLECTIONS = {
+    "moby-dick": Collection(
+        "Melville's Moby-Dick, 1.2 million characters (comes with allgrad)",
+        {"moby_dick.txt.gz": "fe282a57094ed62e7144fb7c804a9748fc1c909bf3b49d06e7276015f9f67240"},
+    ),
+    "diamonds": Collection(
+        "price and nine properties of 53,940 diamonds (comes with allgrad)",
+        {"diamonds.csv.gz": "9574730b03aba241d899c4a97511c5061b19358fab89510774fb6c24168345c4"},
+    ),
+    "fashion-mnist": Collection(
+        "70,000 images of clothes, 28 x 28, ten classes (31 MB to fetch)", fashion_mnist.FILES, comes_along=False
+    ),
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `allgrad data`."""
-    names = "\n".join(f"{name:<14}{entry.title}" for name, entry in CATALOGUE.items())
-    parser.add_argument("name", choices=CATALOGUE, metavar="NAME", help=names)
-    parser.add_argument("--to", type=Path, metavar="DIR", help="write the files into this folder")
+    names = "\n".join(f"{name:<14} {entry.title}" for name, entry in COLLECTIONS.items())
+    parser.add_argument("name", choices=COLLECTIONS, metavar="NAME", help=names)
+    parser.add_argument("--to", type=Path, metavar="DIR", help="put the files into this folder")
     parser.add_argument("--from", dest="source", type=Path, metavar="DIR", help="take them from this folder")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """`allgrad data`: prints the folder that holds the verified files as its last line."""
-    name: str = arguments.name
-    entry = CATALOGUE[name]
-    source = _source(name, arguments.source)
-    if arguments.to is None and arguments.source is None and source is not None:
-        for file, sha256 in entry.files.items():
-            path = present(source, file)
-            assert path is not None  # find() saw it
-            with _reader(path) as stream:
-                _verify(stream, sha256, path)
-        print(f"{name}: {len(entry.files)} file(s), sha256 as published, in\n{source}")
-        return 0
-    folder = arguments.to or home(name)
-    folder.mkdir(parents=True, exist_ok=True)
-    for file, sha256 in entry.files.items():
-        _bring(file, sha256, source, name, folder)
-    print(f"{name}: {len(entry.files)} file(s), sha256 as published, in\n{folder}")
+    """`allgrad data`: its last line is the folder that holds the verified files."""
+    entry = COLLECTIONS[arguments.name]
+    source = arguments.source or _here(entry)
+    target = arguments.to
+    if source is None:
+        print(f"fetching from {fashion_mnist.PUBLISHED}", flush=True)
+        source = fashion_mnist.download_fashion_mnist(target)
+    elif arguments.source is not None and not entry.comes_along:
+        target = target or fashion_mnist.cache_folder()
+    for name, sha256 in entry.files.items():
+        verify_sha256(read_bytes(source / name), sha256, str(source / name))
+    if target is not None and target != source:
+        _copy(entry.files, source, target)
+    print(f"{arguments.name}: {len(entry.files)} file(s), sha256 as published, in\n{target or source}")
     return 0
 
 
-def _source(name: str, given: Path | None) -> Path | None:
-    """The folder to take the files from; None where they have to be downloaded."""
-    if given is None:
-        try:
-            return find(name)
-        except FileNotFoundError:
-            return None
-    missing = [file for file in CATALOGUE[name].files if present(given, file) is None]
-    if missing:
-        raise UsageError(f"--from {given}: lacks {', '.join(missing)} (each may also be there as .gz)")
-    return given
-
-
-def _bring(file: str, sha256: str, source: Path | None, name: str, folder: Path) -> None:
-    """Write `folder/file`, verified, by way of a temporary folder beside it; leave one that is already right."""
-    target = folder / file
-    if target.is_file():
-        with target.open("rb") as stream:
-            if _hash(stream) == sha256:
-                return
-    with tempfile.TemporaryDirectory(prefix=f".{file}.", dir=folder) as scratch:
-        path = present(source, file) if source else None
-        origin: Path | str = path or f"{CATALOGUE[name].url}/{file}.gz"
-        if path is None:
-            path = Path(scratch) / f"{file}.gz"
-            _download(str(origin), path, name)
-        unpacked = Path(scratch) / file
-        with unpacked.open("wb") as out, _reader(path) as stream:
-            _verify(stream, sha256, origin, out)
-            out.flush()
-            os.fsync(out.fileno())
-        unpacked.replace(target)
-
-
-def _reader(path: Path) -> Stream:
-    """`path` opened for reading, unpacked if it is a .gz."""
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-
-
-def _download(url: str, path: Path, name: str) -> None:
-    """Write what lies at `url` to `path`."""
-    print(f"fetching {url}", flush=True)
+def _here(entry: Collection) -> Path | None:
+    """The folder on this machine that has the files; None where they must be fetched."""
+    if entry.comes_along:
+        return data_path(f"package:{next(iter(entry.files))}").parent
     try:
-        with urllib.request.urlopen(url, timeout=SECONDS) as answer, path.open("wb") as out:
-            shutil.copyfileobj(answer, out, BLOCK)
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-        raise CommandError(_offline(url, name, getattr(error, "reason", error))) from error
+        return fashion_mnist.find_fashion_mnist()
+    except DataError:
+        return None
 
 
-def _offline(url: str, name: str, reason: object) -> str:
-    entry = CATALOGUE[name]
-    return (
-        f"cannot fetch {url}: {reason}\n"
-        "Without internet here:\n"
-        f"  - Debian, Ubuntu: apt-get install {entry.package}   (then this command finds it), or\n"
-        f"  - on a machine with internet: allgrad data {name} --to DIR; copy DIR here; allgrad data {name} --from DIR"
-    )
-
-
-def _hash(stream: Stream, out: BinaryIO | None = None) -> str:
-    """The sha256 of what `stream` holds, copied to `out` on the way."""
-    digest = hashlib.sha256()
-    while block := stream.read(BLOCK):
-        digest.update(block)
-        if out is not None:
-            out.write(block)
-    return digest.hexdigest()
-
-
-def _verify(stream: Stream, sha256: str, origin: Path | str, out: BinaryIO | None = None) -> None:
-    """Read `stream` to its end (copying it to `out`).
-
-    Raises:
-        CommandError: it is not the file with this `sha256`, or a damaged archive.
-    """
-    try:
-        got = _hash(stream, out)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise CommandError(f"{origin} is damaged: {error}. Remove it and call this command again.") from error
-    if got != sha256:
-        raise CommandError(
-            f"{origin} is not the published file: its sha256 is {got}, expected {sha256}. "
-            "It may be cut short or changed; remove it and call this command again."
-        )
+def _copy(names: dict[str, str], source: Path, target: Path) -> None:
+    """Copy the files; each appears in `target` whole or not at all."""
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".copying-", dir=target) as scratch:
+        for name in names:
+            shutil.copyfile(source / name, Path(scratch) / name)
+            (Path(scratch) / name).replace(target / name)

@@ -19,6 +19,8 @@ import difflib
 import importlib
 import os
 import sys
+import time
+import warnings
 from typing import TYPE_CHECKING
 
 from allgrad.cli.errors import UsageError
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 COMMANDS = {
+    "config": "print a configuration as a run would see it, or the schema",
+    "ranks": "print how many ranks to start for a configuration here",
     "data": "find, fetch and verify the data sets that the examples use",
+    "doctor": "one screen on this machine and its MPI, with remedies",
 }
 
 
@@ -88,6 +93,32 @@ def _explain(error: Exception) -> str:
     return str(error)
 
 
+def _report(message: str, code: int) -> None:
+    """Print the error; in a job of many ranks, once, and end all of them.
+
+    A rank that just exits leaves the others waiting for it (MPICH's mpirun does not mind), and a mistake on the command
+    line is made by every rank. So MPI is started if it has not been, the lowest rank that fails speaks, and MPI's Abort
+    ends the rest before they do.
+    """
+    from allgrad.comm import failure, launcher
+    from allgrad.comm.world import init
+
+    started = "mpi4py.MPI" in sys.modules
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            world = init() if started or launcher.detect(os.environ) else None
+    except (ImportError, RuntimeError):  # MPI does not start either: what went wrong first matters more
+        world = None
+    if world is None or world.size == 1:
+        print(f"allgrad: error: {message}", file=sys.stderr, flush=True)
+    elif started:
+        failure.end(world, message)
+    else:
+        time.sleep(min(0.02 * world.rank, 2))
+        print(f"allgrad: rank {world.rank} of {world.size}: error: {message}", file=sys.stderr, flush=True)
+        world.abort(code)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: this process's) and return the exit code.
 
@@ -119,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _exit_code(error)
         if code is None or show_traceback:
             raise
-        print(f"allgrad: error: {_explain(error)}", file=sys.stderr, flush=True)
+        _report(_explain(error), code)
         return code
 
 

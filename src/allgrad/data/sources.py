@@ -24,6 +24,8 @@ _PACKAGE = "package:"
 class DataError(ValueError):
     """Data that cannot be used: which file, where in it, what was expected and what came instead."""
 
+    exit_code = 1  # what the command line ends with
+
 
 def data_path(name: str) -> Path:
     """The file that `name` stands for: a path (`~` is understood), or `package:NAME` in allgrad's own files.

