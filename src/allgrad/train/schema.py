@@ -126,7 +126,9 @@ class TrainSection(Section):
     log_every: Count = 10
     """Steps between lines in metrics.jsonl and on the screen."""
     monitor: MonitorSection = MonitorSection()
+    """What the best checkpoint and early stopping go by."""
     early_stopping: EarlyStoppingSection | None = None
+    """None: the run goes on to its end."""
 
 
 class CheckpointSection(Section):
