@@ -22,6 +22,7 @@ a chunk needs one tag.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -129,9 +130,10 @@ def library(comm: Any, nodes: Sequence[tuple[Node, Array]], out: Array) -> Part:
     yield [comm.Iallreduce(MPI.IN_PLACE, out, MPI.SUM)]
 
 
-def gather_bytes(size: int, total: int, nbytes: int) -> int:
-    """What `gather` receives on each rank for an array of `nbytes`."""
-    return size * nbytes * max(len(row) for row in rank_nodes(size, total))
+@cache
+def gather_rows(size: int, total: int) -> int:
+    """How many arrays `gather` receives on each rank."""
+    return size * max(len(row) for row in rank_nodes(size, total))
 
 
 def power_of_two(number: int) -> bool:

@@ -365,7 +365,10 @@ def _advance(part: Part, requests: list[Any]) -> bool:
         if requests:
             return False
         try:
-            requests[:] = next(part)
+            with np.errstate(
+                all="ignore"
+            ):  # a sum that overflows is the trainer's to find, not this thread's to die of
+                requests[:] = next(part)
         except StopIteration:
             return True
 

@@ -99,12 +99,13 @@ def prepare(
     """Check what a caller posts, and make views of it that stay writable while the caller's arrays are guarded."""
     expected = maximal_nodes(block(rank, ranks, total), total)
     got = tuple(Node(level, place) for level, place, _ in nodes)
-    if [cover(node, total) for node in got] != [cover(node, total) for node in expected]:
+    if got != expected and [cover(node, total) for node in got] != [cover(node, total) for node in expected]:
         raise ValueError(
             f"The nodes parameter of post must be this rank's maximal nodes {[tuple(n) for n in expected]} "
             f"(rank {rank} of {ranks}, {total} virtual workers). Got {[tuple(n) for n in got]} instead."
         )
-    for name, array in [*((f"node {tuple(n)}", a) for n, (*_, a) in zip(got, nodes, strict=True)), ("out", out)]:
+    arrays = [array for *_, array in nodes]
+    for name, array in (*zip(got, arrays, strict=True), ("out", out)):
         if array.dtype not in (np.float32, np.float64):
             raise TypeError(f"The arrays of post must be float32 or float64. Got {array.dtype} for {name} instead.")
         if array.ndim != 1 or not array.flags.c_contiguous or array.dtype != out.dtype or array.size != out.size:
@@ -117,7 +118,6 @@ def prepare(
                 f"The arrays of post must be writable, {name} is read-only. A bucket that is in flight is guarded until "
                 "its handle's wait(): post it again only after that."
             )
-    arrays = [array for *_, array in nodes]
     overlap = any(np.may_share_memory(a, b) for i, a in enumerate(arrays) for b in arrays[i + 1 :])
     if overlap or any(np.may_share_memory(a, out) and a.ctypes.data != out.ctypes.data for a in arrays):
         raise ValueError("The arrays of post must not overlap (out may be exactly one of the nodes' arrays).")
@@ -131,7 +131,7 @@ def chunks(
     if reduction not in ("exact", "mpi"):
         raise ValueError(f"The reduction parameter of post must be 'exact' or 'mpi'. Got {reduction!r} instead.")
     rank, size = engine.world.rank, engine.world.size
-    small = collectives.gather_bytes(size, total, out.nbytes) <= engine.small_bytes
+    small = out.nbytes * collectives.gather_rows(size, total) <= engine.small_bytes
     aligned = collectives.power_of_two(size) and collectives.power_of_two(total)
     length = max(engine.chunk_bytes, size * _SMALLEST_SLICE) // out.itemsize
     if size == 1 or reduction == "mpi" or small:

@@ -29,6 +29,7 @@ Everything here is a pure function of integers, or adds NumPy arrays; nothing kn
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,6 +80,7 @@ def cover(node: Node, total: int) -> range:
     return range(min(node.place << node.level, total), min((node.place + 1) << node.level, total))
 
 
+@cache
 def maximal_nodes(workers: range, total: int) -> tuple[Node, ...]:
     """The largest nodes whose cover lies inside a block, from left to right: what the block's rank sends.
 
@@ -101,6 +103,7 @@ def maximal_nodes(workers: range, total: int) -> tuple[Node, ...]:
     return tuple(nodes)
 
 
+@cache
 def rank_nodes(ranks: int, total: int) -> tuple[tuple[Node, ...], ...]:
     """The maximal nodes of every rank, by rank."""
     return tuple(maximal_nodes(block(rank, ranks, total), total) for rank in range(ranks))
@@ -129,6 +132,7 @@ class BlockPlan:
     arrays: int
 
 
+@cache
 def plan_block(workers: range, total: int) -> BlockPlan:
     """The plan of a block of workers.
 
