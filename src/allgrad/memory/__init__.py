@@ -8,3 +8,5 @@ from allgrad.memory.arena import Layout as Layout
 from allgrad.memory.arena import ParameterSpec as ParameterSpec
 from allgrad.memory.arena import Segment as Segment
 from allgrad.memory.arena import Slot as Slot
+from allgrad.memory.flat import FlatParameters as FlatParameters
+from allgrad.memory.flat import flatten as flatten
