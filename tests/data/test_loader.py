@@ -1,0 +1,150 @@
+"""Prefetched batches: the same at any rank count, with an honest position, errors and end."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from allgrad.data import ArrayDataset, Batch, Loader, Sampler
+
+
+class Watched(ArrayDataset):
+    """Notes what was asked for, and fails where told to."""
+
+    def __init__(self, count: int, fail_at: int | None = None) -> None:
+        super().__init__({"inputs": np.arange(count), "wide": np.arange(2.0 * count).reshape(count, 2)})
+        self.asked = 0
+        self.fail_at = fail_at
+
+    def batch(self, indices: np.ndarray, *, epoch: int = 0) -> Batch:
+        self.asked += 1
+        if self.fail_at is not None and self.fail_at in indices:
+            raise OSError(f"sample {self.fail_at} cannot be read")
+        return super().batch(indices, epoch=epoch)
+
+
+def loader(count: int = 23, size: int = 8, workers: Any = range(4), total: int = 4, **options: Any) -> Loader:
+    dataset = options.pop("dataset", None) or Watched(count)
+    shuffle = options.pop("shuffle", True)
+    return Loader(
+        dataset, Sampler(count, size, seed=5, shuffle=shuffle), workers=workers, virtual_workers=total, **options
+    )
+
+
+def parts(batch: Any) -> list[list[int]]:
+    return [worker["inputs"].tolist() for worker in batch.workers]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 30), st.integers(1, 12), st.integers(1, 6), st.data())
+def test_workers_see_the_same_at_any_rank_count(count: int, size: int, total: int, data: st.DataObject) -> None:
+    ranks = data.draw(st.integers(1, total))
+    with loader(count, size, range(total), total, prefetch=0) as alone:
+        expected = [parts(next(alone)) for _ in range(7)]
+    found: list[list[list[int]]] = [[] for _ in range(7)]
+    for rank in range(ranks):
+        mine = range(rank * total // ranks, (rank + 1) * total // ranks)
+        with loader(count, size, mine, total, prefetch=2) as one:
+            for step in range(7):
+                found[step] += parts(next(one))
+    assert found == expected
+
+
+def test_an_empty_worker_has_arrays_of_the_right_kind() -> None:
+    with loader(count=2, size=8) as few:
+        batch = next(few)
+    assert (batch.samples, [len(worker["inputs"]) for worker in batch.workers]) == (2, [0, 1, 0, 1])
+    assert batch.workers[0]["wide"].shape == (0, 2)
+    assert batch.workers[0]["wide"].dtype == np.float64
+
+
+def test_the_position_counts_what_was_consumed() -> None:
+    with loader(prefetch=4) as ahead, loader(prefetch=0) as behind:
+        assert ahead.state() == behind.state()
+        for _ in range(5):
+            assert parts(next(ahead)) == parts(next(behind))
+            time.sleep(0.01)  # the thread runs ahead
+            assert ahead.state() == behind.state()
+
+
+@pytest.mark.parametrize("prefetch", [0, 3])
+@pytest.mark.parametrize("stop", [0, 1, 2, 3, 7])
+def test_resume_inside_an_epoch(prefetch: int, stop: int) -> None:
+    with loader(prefetch=prefetch) as through:
+        for _ in range(stop):
+            next(through)
+        state = json.loads(json.dumps(through.state()))
+        rest = [parts(next(through)) for _ in range(5)]
+        through.load_state(state)  # back, with batches prefetched
+        assert [parts(next(through)) for _ in range(5)] == rest
+    with loader(workers=range(1, 3), prefetch=prefetch) as resumed:  # another rank count
+        resumed.load_state(state)
+        assert [parts(next(resumed)) for _ in range(5)] == [step[1:3] for step in rest]
+
+
+def test_a_refused_position_leaves_the_loader_where_it_was() -> None:
+    with loader() as one, loader() as other:
+        next(one), next(other)
+        time.sleep(0.01)
+        with pytest.raises(ValueError, match="recorded with samples"):
+            one.load_state({**one.state(), "samples": 99})
+        assert parts(next(one)) == parts(next(other))
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_an_error_surfaces_at_its_batch_and_stays(prefetch: int) -> None:
+    dataset = Watched(23, fail_at=12)
+    with loader(dataset=dataset, shuffle=False, prefetch=prefetch) as failing:
+        assert next(failing).samples == 8
+        state = failing.state()
+        for _ in range(2):
+            with pytest.raises(OSError, match="sample 12 cannot be read") as caught:
+                next(failing)
+        assert any(entry.name == "batch" for entry in caught.traceback)
+        assert failing.state() == state
+
+
+def test_prefetching_is_bounded() -> None:
+    dataset = Watched(23)
+    with loader(dataset=dataset, workers=[0], prefetch=2) as bounded:
+        next(bounded)
+        time.sleep(0.1)
+        assert dataset.asked <= 1 + 2 + 1  # consumed, in the queue, in the thread's hands
+
+
+@pytest.mark.parametrize("consumed", [0, 1, 4])
+def test_the_end_is_clean(consumed: int) -> None:
+    def alive() -> int:
+        return sum(thread.name == "allgrad-loader" for thread in threading.enumerate())
+
+    before = alive()
+    one = loader(prefetch=1)
+    for _ in range(consumed):
+        next(one)
+    began = time.monotonic()
+    one.close()
+    one.close()
+    assert time.monotonic() - began < 1.0
+    assert alive() == before
+    with pytest.raises(RuntimeError, match="closed"):
+        next(one)
+
+
+def test_no_thread_without_prefetching() -> None:
+    before = threading.active_count()
+    with loader(prefetch=0) as one:
+        next(one)
+        assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("options", [{"workers": [4]}, {"workers": [-1]}, {"prefetch": -1}])
+def test_bad_arguments(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"workers must lie in 0\.\.3|prefetch must be at least 0"):
+        loader(**options)
