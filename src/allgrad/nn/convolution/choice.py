@@ -1,0 +1,37 @@
+"""Which method a convolution takes. By shapes alone, never by time: the method decides the bits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from allgrad.nn.convolution.depthwise import Depthwise
+from allgrad.nn.convolution.patches import Patches
+from allgrad.nn.convolution.pointwise import Pointwise
+from allgrad.nn.convolution.winograd import OUT, TILES, Winograd
+
+if TYPE_CHECKING:
+    from allgrad.nn.convolution.geometry import Geometry, Pair
+    from allgrad.nn.convolution.method import Array, Method
+
+CHANNELS = 16
+"""Winograd's products need at least this many channels on either side to run well."""
+FILL = 0.6
+"""... and at least this share of its tiles' area inside the image."""
+
+
+def choose(weight: Array, geometry: Geometry, image: Pair, samples: int) -> Method:
+    """The method for a kernel (kh, kw, C / groups, O) over `samples` images of (H, W)."""
+    kind: type[Method] = Patches
+    if geometry.groups > 1 and weight.shape[2] == 1 and weight.shape[3] == geometry.groups:
+        kind = Depthwise
+    elif geometry.plain and geometry.kernel == (1, 1) and geometry.output(image) == image:
+        kind = Pointwise
+    elif geometry.plain and geometry.kernel == (3, 3) and _tiles_well(weight, geometry.output(image), samples):
+        kind = Winograd
+    return kind(weight, geometry, image, samples)
+
+
+def _tiles_well(weight: Array, output: Pair, samples: int) -> bool:
+    tiles = -(-output[0] // OUT) * -(-output[1] // OUT)
+    filled = output[0] * output[1] >= FILL * OUT * OUT * tiles
+    return filled and min(weight.shape[2:]) >= CHANNELS and samples * tiles >= TILES // 2

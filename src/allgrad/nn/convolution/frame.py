@@ -1,0 +1,57 @@
+"""Padded images and the windows over them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+if TYPE_CHECKING:
+    from allgrad.nn.convolution.geometry import Geometry, Pair
+    from allgrad.nn.convolution.method import Array
+
+
+class Frame:
+    """Scratch memory of zeros with room for `samples` padded images, into which they are copied.
+
+    Args:
+        shape: (samples, padded H, padded W, channels).
+        corner: where an image's first pixel goes.
+        planar: lay it out plane by plane, not pixel by pixel; the face is the same.
+    """
+
+    def __init__(self, shape: tuple[int, int, int, int], corner: Pair, dtype: np.dtype[np.floating], planar: bool):
+        n, h, w, c = shape
+        self.memory: Array = np.zeros((c, n, h, w), dtype).transpose(1, 2, 3, 0) if planar else np.zeros(shape, dtype)
+        self.corner = corner
+
+    def inside(self, samples: int, image: Pair) -> Array:
+        """The part of the memory where the images stand."""
+        top, left = self.corner
+        return self.memory[:samples, top : top + image[0], left : left + image[1]]
+
+    def load(self, x: Array) -> Array:
+        """Copy images in; returns them with their padding."""
+        np.copyto(self.inside(len(x), (x.shape[1], x.shape[2])), x)
+        return self.memory[: len(x)]
+
+
+def windows(frame: Array, geometry: Geometry, output: Pair) -> Array:
+    """All windows over padded images, without a copy: (samples, *output, groups, kh, kw, C / groups)."""
+    n, channels = len(frame), frame.shape[3]
+    (kh, kw), (sh, sw), (dh, dw), groups = geometry.kernel, geometry.stride, geometry.dilation, geometry.groups
+    sample, row, column, channel = frame.strides
+    inner = channels // groups
+    shape = (n, *output, groups, kh, kw, inner)
+    return as_strided(
+        frame, shape, (sample, sh * row, sw * column, inner * channel, dh * row, dw * column, channel), writeable=False
+    )
+
+
+def place(frame: Array, geometry: Geometry, at: Pair, rows: slice, columns: int) -> Array:
+    """The pixels that lie at one place `at` of the windows of given output rows: (samples, rows, columns, channels)."""
+    (sh, sw), (dh, dw) = geometry.stride, geometry.dilation
+    top, left = at[0] * dh + rows.start * sh, at[1] * dw
+    height, width = (rows.stop - rows.start - 1) * sh + 1, (columns - 1) * sw + 1
+    return frame[:, top : top + height : sh, left : left + width : sw]

@@ -1,0 +1,121 @@
+"""Convolution and transposed convolution as fused operations of the tape.
+
+`convolve(x, weight, bias, geometry=, finish=)`: x (N, H, W, C), weight (kh, kw, C / groups, O), bias (O,) or None.
+`convolve_transposed(x, weight, bias, geometry=, image=)`: x (N, h, w, C), weight (kh, kw, O / groups, C), the result's
+(H, W) as `image`: the input gradient of the convolution that `geometry` and `weight` describe, which maps `image` to (h, w).
+
+Samples go through method and finish in groups (`Method.samples`), forward and backward, so that what a group needs stays in
+cache and no temporary has the size of the batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from allgrad.autodiff import Fused
+from allgrad.kernels import active
+from allgrad.nn.convolution.choice import choose
+from allgrad.nn.convolution.finish import Finish, add_bias_and_relu, pool_tiles, unpool_tiles
+from allgrad.nn.convolution.reference import reference, reference_transposed
+
+if TYPE_CHECKING:
+    from allgrad.nn.convolution.geometry import Geometry, Pair
+    from allgrad.nn.convolution.method import Array
+
+Cotangents = tuple["Array | None", "Array | None", "Array | None"]
+
+
+def _forward(
+    x: Array, weight: Array, bias: Array | None, *, geometry: Geometry, finish: Finish
+) -> tuple[Array, tuple[Any, ...]]:
+    method = choose(weight, geometry, x.shape[1:3], max(1, len(x)))
+    outer = weight.shape[3]
+    y = np.empty((len(x), *finish.output(method.output), outer), x.dtype)
+    winners = None if finish.pool is None else np.empty(y.shape, np.uint8)
+    raw = None if winners is None else np.empty((method.samples, *method.output, outer), x.dtype)
+    for group in method.groups_of(len(x)):
+        part = y[group]
+        if raw is None:
+            method.forward(x[group], part)
+        else:
+            method.forward(x[group], raw[: len(part)])
+            assert finish.pool is not None
+            assert winners is not None
+            pool_tiles(raw[: len(part)], finish.pool, part, winners[group])
+        add_bias_and_relu(part, bias, finish.relu)
+    return y, (x, weight, y if finish.relu else None, winners)
+
+
+def _backward(
+    g: Array, residuals: tuple[Any, ...], *, needs: Any, into: Any, geometry: Geometry, finish: Finish
+) -> Cotangents:
+    x, weight, y, winners = residuals
+    method = choose(weight, geometry, x.shape[1:3], max(1, len(x)))
+    dx = np.empty(x.shape, x.dtype) if needs[0] else None
+    bias = _BiasGradient(weight.shape[3], x.dtype, into[2]) if needs[2] else None
+    masked = np.empty((method.samples, *g.shape[1:]), x.dtype) if y is not None else None
+    raw = None if winners is None else np.zeros((method.samples, *method.output, weight.shape[3]), x.dtype)
+    for group in method.groups_of(len(x)):
+        part = np.ascontiguousarray(g[group])
+        n = len(part)
+        if masked is not None:
+            part = active().relu_backward(part, y[group], out=masked[:n])
+        if bias is not None:
+            bias.add(part)
+        if raw is not None:
+            assert finish.pool is not None
+            unpool_tiles(part, finish.pool, winners[group], raw[:n])
+            part = raw[:n]
+        if needs[0] or needs[1]:
+            method.backward(x[group] if needs[1] else None, part, None if dx is None else dx[group])
+    dw = method.weight_gradient(into[1]) if needs[1] else None
+    return dx, dw, None if bias is None else bias.total
+
+
+def _forward_transposed(
+    x: Array, weight: Array, bias: Array | None, *, geometry: Geometry, image: Pair
+) -> tuple[Array, tuple[Any, ...]]:
+    method = choose(weight, geometry, image, max(1, len(x)))
+    y = np.empty((len(x), *image, method.channels), x.dtype)
+    for group in method.groups_of(len(x)):
+        method.backward(None, np.ascontiguousarray(x[group]), y[group])
+        add_bias_and_relu(y[group], bias, relu=False)
+    return y, (x, weight)
+
+
+def _backward_transposed(
+    g: Array, residuals: tuple[Any, ...], *, needs: Any, into: Any, geometry: Geometry, image: Pair
+) -> Cotangents:
+    x, weight = residuals
+    method = choose(weight, geometry, image, max(1, len(x)))
+    dx = np.empty(x.shape, x.dtype) if needs[0] else None
+    bias = _BiasGradient(method.channels, x.dtype, into[2]) if needs[2] else None
+    for group in method.groups_of(len(x)):
+        part = np.ascontiguousarray(g[group])
+        if bias is not None:
+            bias.add(part)
+        if dx is not None:
+            method.forward(part, dx[group])
+        if needs[1]:
+            method.backward(part, np.ascontiguousarray(x[group]), None)
+    dw = method.weight_gradient(into[1]) if needs[1] else None
+    return dx, dw, None if bias is None else bias.total
+
+
+class _BiasGradient:
+    """The sum over pixels and samples, group by group."""
+
+    def __init__(self, channels: int, dtype: np.dtype[Any], into: Array | None) -> None:
+        self.total = np.empty(channels, dtype) if into is None else into
+        self.total[...] = 0
+
+    def add(self, g: Array) -> None:
+        np.add(self.total, active().bias_gradient(g), out=self.total)
+
+
+convolve = Fused(_forward, _backward, name="convolve", reference=reference)
+convolve_transposed = Fused(
+    _forward_transposed, _backward_transposed, name="convolve_transposed", reference=reference_transposed
+)
