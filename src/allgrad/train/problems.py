@@ -110,7 +110,18 @@ def _explain(path: tuple[Any, ...], details: Sequence[Any], data: Any, schema: t
     return expected, repr(first["input"]), hint
 
 
+_WORDS = {
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+}
+"""Where pydantic's words are a programmer's."""
+
+
 def _expected(detail: Any) -> str:
+    if detail["type"] in _WORDS:
+        return _WORDS[detail["type"]]
     words = str(detail["msg"])
     for start in ("Input should be ", "Value error, ", "Assertion failed, "):
         words = words.removeprefix(start)
