@@ -41,3 +41,7 @@ class AssignmentError(TapeError, RuntimeError):
 
 class AnomalyError(TapeError, ArithmeticError):
     """Anomaly detection met the first NaN or infinity."""
+
+
+class InFlightError(TapeError, RuntimeError):
+    """A gradient was written, or emptied, while it was being reduced over the ranks."""

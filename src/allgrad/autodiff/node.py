@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from allgrad.autodiff.errors import InFlightError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -99,13 +101,30 @@ class Leaf(Node):
         if not self.bound:
             # Never in place: the array of the pass before may be in the user's hands.
             self.buffer = np.array(gradient) if self.buffer is None else np.asarray(self.buffer + gradient)
-        elif self.filled:
-            np.add(self.buffer, gradient, out=self.buffer)  # type: ignore[arg-type]
+            self.filled = True
+            return
+        assert self.buffer is not None
+        if not self.buffer.flags.writeable:
+            raise InFlightError(
+                f"The gradient of a parameter of shape {self.shape} is being reduced over the ranks, and cannot be "
+                "written now. One backward pass a worker fires the reduction; run the others under no_sync()."
+            )
+        if self.filled:
+            np.add(self.buffer, gradient, out=self.buffer)
         elif gradient is not self.buffer:
-            np.copyto(self.buffer, gradient)  # type: ignore[arg-type]
+            np.copyto(self.buffer, gradient)
         self.filled = True
 
+    def redirect(self, buffer: np.ndarray[Any, Any], filled: bool = False) -> None:
+        """Collect in another array from now on; `filled` says whether it holds a part of the gradient already."""
+        self.buffer, self.bound, self.filled = buffer, True, filled
+
     def clear(self) -> None:
-        self.filled = False
+        """Empty the gradient."""
         if not self.bound:
             self.buffer = None
+        elif self.buffer is not None and not self.buffer.flags.writeable:
+            raise InFlightError(
+                "zero_grad() while the gradient is being reduced over the ranks. Wait for the reduction."
+            )
+        self.filled = False
