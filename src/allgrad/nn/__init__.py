@@ -1,9 +1,37 @@
 """Layers, losses and models."""
 
 from allgrad.nn import init as init
+from allgrad.nn import models as models
+from allgrad.nn.activations import ELU as ELU
+from allgrad.nn.activations import GELU as GELU
+from allgrad.nn.activations import Activation as Activation
+from allgrad.nn.activations import LeakyReLU as LeakyReLU
+from allgrad.nn.activations import ReLU as ReLU
+from allgrad.nn.activations import Sigmoid as Sigmoid
+from allgrad.nn.activations import SiLU as SiLU
+from allgrad.nn.activations import Softplus as Softplus
+from allgrad.nn.activations import Tanh as Tanh
+from allgrad.nn.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
+from allgrad.nn.dropout import Dropout as Dropout
+from allgrad.nn.embedding import Embedding as Embedding
+from allgrad.nn.embedding import LearnedPositions as LearnedPositions
+from allgrad.nn.embedding import RotaryPositions as RotaryPositions
+from allgrad.nn.linear import Linear as Linear
+from allgrad.nn.losses import BCEWithLogitsLoss as BCEWithLogitsLoss
+from allgrad.nn.losses import HuberLoss as HuberLoss
+from allgrad.nn.losses import KLDivLoss as KLDivLoss
+from allgrad.nn.losses import L1Loss as L1Loss
+from allgrad.nn.losses import Loss as Loss
+from allgrad.nn.losses import MSELoss as MSELoss
+from allgrad.nn.losses import NLLLoss as NLLLoss
 from allgrad.nn.module import BufferRule as BufferRule
 from allgrad.nn.module import LoadResult as LoadResult
 from allgrad.nn.module import Module as Module
+from allgrad.nn.multihead import MultiheadAttention as MultiheadAttention
+from allgrad.nn.multihead import TransformerBlock as TransformerBlock
+from allgrad.nn.norm import GroupNorm as GroupNorm
+from allgrad.nn.norm import LayerNorm as LayerNorm
+from allgrad.nn.norm import RMSNorm as RMSNorm
 from allgrad.nn.parameter import SAME as SAME
 from allgrad.nn.parameter import TRANSPOSED as TRANSPOSED
 from allgrad.nn.parameter import Parameter as Parameter
@@ -11,3 +39,8 @@ from allgrad.nn.parameter import TorchLayout as TorchLayout
 from allgrad.nn.random import Stream as Stream
 from allgrad.nn.random import current_stream as current_stream
 from allgrad.nn.random import random_stream as random_stream
+from allgrad.nn.sequential import ModuleList as ModuleList
+from allgrad.nn.sequential import Residual as Residual
+from allgrad.nn.sequential import Sequential as Sequential
+from allgrad.nn.softmax import LogSoftmax as LogSoftmax
+from allgrad.nn.softmax import Softmax as Softmax

@@ -1,0 +1,144 @@
+"""Softmax and cross-entropy in one operation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from allgrad import kernels
+from allgrad.autodiff import Fused, Tensor
+from allgrad.nn.losses import Count, Loss, same_shapes
+from allgrad.nn.softmax import log_softmax_reference
+
+Array = np.ndarray[Any, Any]
+
+
+def _labels_forward(
+    logits: Array, *, labels: Array, ignore_index: int, label_smoothing: float, scale: float | None
+) -> tuple[Array, Any]:
+    losses, count, probabilities = kernels.active().cross_entropy_forward(
+        logits, labels, ignore_index=ignore_index, label_smoothing=label_smoothing
+    )
+    factor = (1 / count if count else 0.0) if scale is None else scale
+    total = np.sum(losses) * logits.dtype.type(factor)
+    return total, (probabilities, factor)
+
+
+def _labels_backward(
+    g: Array,
+    residuals: Any,
+    *,
+    needs: Any,  # noqa: ARG001
+    labels: Array,
+    ignore_index: int,
+    label_smoothing: float,
+    scale: float | None,  # noqa: ARG001
+) -> tuple[Array]:
+    probabilities, factor = residuals
+    gradient = kernels.active().cross_entropy_backward(
+        float(g) * factor, probabilities, labels, ignore_index=ignore_index, label_smoothing=label_smoothing
+    )
+    return (gradient,)
+
+
+def _labels_reference(
+    logits: Any, *, labels: Array, ignore_index: int, label_smoothing: float, scale: float | None
+) -> Any:
+    counted = labels != ignore_index
+    classes = logits.shape[1]
+    targets = np.full(logits.shape, label_smoothing / classes, logits.dtype)
+    targets[np.arange(len(labels)), np.where(counted, labels, 0)] += logits.dtype.type(1 - label_smoothing)
+    targets *= counted[:, None]
+    targets.flags.writeable = False
+    total = -np.sum(log_softmax_reference(logits) * targets)
+    return total * (1 / max(int(counted.sum()), 1) if scale is None else scale)
+
+
+_with_labels = Fused(_labels_forward, _labels_backward, name="cross_entropy", reference=_labels_reference)
+
+
+def _soft_forward(logits: Array, targets: Array) -> tuple[Array, Any]:
+    losses, probabilities = kernels.active().soft_cross_entropy_forward(logits, targets)
+    return np.sum(losses), (logits, probabilities, targets)
+
+
+def _soft_backward(g: Array, residuals: Any, *, needs: Any) -> tuple[Any, Any]:
+    logits, probabilities, targets = residuals
+    scale = float(g)
+    d = kernels.active().soft_cross_entropy_backward(scale, probabilities, targets) if needs[0] else None
+    return d, log_softmax_reference(logits) * targets.dtype.type(-scale) if needs[1] else None
+
+
+_with_soft_labels = Fused(
+    _soft_forward,
+    _soft_backward,
+    name="soft_cross_entropy",
+    reference=lambda logits, targets: -np.sum(log_softmax_reference(logits) * targets),
+)
+
+
+class CrossEntropyLoss(Loss):
+    """Cross-entropy of logits (..., classes) with labels (...) or with probabilities (..., classes).
+
+    With smoothing e a label becomes (1 - e) on its class plus e / classes everywhere (Szegedy et al. 2016).
+
+    Args:
+        ignore_index: a label that does not count.
+        label_smoothing: e, from 0 to 1.
+
+    Raises:
+        ValueError: for shapes that do not fit, or a label that is no class.
+        TypeError: for labels that are neither integers nor of the logits' dtype.
+
+    >>> import numpy as np
+    >>> from allgrad import nn
+    >>> float(nn.CrossEntropyLoss()(np.zeros((2, 4)), np.array([1, 3])).value).hex() == np.log(4.0).hex()
+    True
+    """
+
+    def __init__(self, *, ignore_index: int = -100, label_smoothing: float = 0.0) -> None:
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"CrossEntropyLoss: label_smoothing must be in [0, 1]. Got {label_smoothing!r} instead.")
+        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
+
+    def forward(self, prediction: Any, target: Any) -> Any:
+        """The mean over the rows that count; 0 if none does."""
+        if _is_soft(target):
+            return super().forward(prediction, target)
+        return self._labelled(prediction, target, None)[0]
+
+    def terms(self, prediction: Any, target: Any) -> tuple[Any, Count]:
+        if not _is_soft(target):
+            return self._labelled(prediction, target, 1.0)
+        same_shapes(self, prediction, target)
+        classes = prediction.shape[-1]
+        if self.label_smoothing:
+            target = target * (1 - self.label_smoothing) + self.label_smoothing / classes
+        rows = _rows(prediction, classes)
+        return _with_soft_labels(rows, _rows(target, classes)), rows.shape[0]
+
+    def _labelled(self, prediction: Any, target: Any, scale: float | None) -> tuple[Any, Count]:
+        labels = target.value if isinstance(target, Tensor) else np.asarray(target)
+        if labels.shape != prediction.shape[:-1]:
+            raise ValueError(
+                f"{self.where()}: expects logits (..., classes) and labels (...), or probabilities of the logits' shape. "
+                f"Got logits {prediction.shape} and labels {labels.dtype} {labels.shape} instead."
+            )
+        labels = labels.reshape(-1)
+        total = _with_labels(
+            _rows(prediction, prediction.shape[-1]), labels=labels, ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing, scale=scale,
+        )  # fmt: skip
+        return total, 0 if scale is None else int(np.count_nonzero(labels != self.ignore_index))
+
+    def extra_repr(self) -> str:
+        return f"ignore_index={self.ignore_index}, label_smoothing={self.label_smoothing}"
+
+
+def _is_soft(target: Any) -> bool:
+    return getattr(getattr(target, "dtype", None), "kind", "") == "f"
+
+
+def _rows(x: Any, classes: int) -> Any:
+    return x if x.ndim == 2 else np.reshape(x, (-1, classes))

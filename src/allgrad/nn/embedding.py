@@ -1,0 +1,229 @@
+"""Embedding, and positions for sequences: learned and rotary.
+
+An embedding's gradient is a sum of rows by index, computed in the order of the rows straight into the gradient arena; no one-hot
+matrix of the table's size and no `np.add.at`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from allgrad import kernels
+from allgrad.autodiff import Fused, Tensor
+from allgrad.nn import init
+from allgrad.nn.checks import refuse_input
+from allgrad.nn.module import Module
+from allgrad.nn.parameter import Parameter
+
+Array = np.ndarray[Any, Any]
+
+
+def _take_forward(weight: Array, *, indices: Array, padding_index: int | None) -> tuple[Array, Any]:  # noqa: ARG001
+    # mode="clip" skips a pass of checks; the layer has checked.
+    return np.take(weight, indices, axis=0, mode="clip"), (weight.shape, indices)
+
+
+def _take_backward(
+    g: Array, residuals: Any, *, needs: Any, into: Any, indices: Array, padding_index: int | None
+) -> Any:  # noqa: ARG001
+    shape, indices = residuals
+    out = np.empty(shape, g.dtype) if into[0] is None else into[0]
+    kernels.active().embedding_gradient(g, indices, out=out)
+    if padding_index is not None:
+        out[padding_index] = 0
+    return (out,)
+
+
+def _take_reference(weight: Any, *, indices: Array, padding_index: int | None) -> Any:
+    if padding_index is not None:
+        learned = np.ones((weight.shape[0], 1), bool)
+        learned[padding_index] = False
+        frozen = weight.detach() if isinstance(weight, Tensor) else weight
+        weight = np.where(learned, weight, frozen)
+    return weight[indices]
+
+
+_take = Fused(_take_forward, _take_backward, name="embedding", reference=_take_reference)
+
+
+class Embedding(Module):
+    """Rows of a table, by index.
+
+    Args:
+        count: rows of the table; indices are 0 to count - 1.
+        features: length of a row.
+        padding_index: a row that starts as zeros and gets no gradient.
+        std: of the normal distribution that the table starts from.
+
+    Raises:
+        TypeError: indices that are not integers.
+        ValueError: an index outside the table; the message gives its place.
+
+    >>> import numpy as np
+    >>> from allgrad import nn
+    >>> nn.Embedding(10, 4, rng=0)(np.array([[1, 2, 1]])).shape
+    (1, 3, 4)
+    """
+
+    def __init__(
+        self,
+        count: int,
+        features: int,
+        *,
+        padding_index: int | None = None,
+        std: float = 1.0,
+        rng: init.Rng,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        if padding_index is not None and not -count <= padding_index < count:
+            raise ValueError(
+                f"Embedding: padding_index must lie in a table of {count} rows. Got {padding_index} instead."
+            )
+        self.count, self.features = count, features
+        self.padding_index = padding_index
+        table = init.normal((count, features), rng, std=std, dtype=dtype)
+        if padding_index is not None:
+            table[padding_index] = 0
+        self.weight = Parameter(table)
+
+    def forward(self, indices: Any) -> Any:
+        indices = indices.value if isinstance(indices, Tensor) else np.asarray(indices)
+        if indices.dtype.kind not in "iu":
+            raise TypeError(
+                f"{self.where()}: indices must be integers. Got {indices.dtype}, shape {indices.shape}, instead."
+            )
+        if indices.size and (int(indices.min()) < 0 or int(indices.max()) >= self.count):
+            where = tuple(int(i) for i in np.argwhere((indices < 0) | (indices >= self.count))[0])
+            raise ValueError(
+                f"{self.where()}: index {int(indices[where])} at {where} is outside a table of {self.count} rows "
+                f"(indices of shape {indices.shape})."
+            )
+        return _take(self.weight, indices=indices, padding_index=self.padding_index)
+
+    def extra_repr(self) -> str:
+        padding = "" if self.padding_index is None else f", padding_index={self.padding_index}"
+        return f"{self.count}, {self.features}{padding}"
+
+
+def _add_forward(x: Array, weight: Array) -> tuple[Array, Any]:
+    return x + weight[: x.shape[-2]], (x.shape, weight.shape)
+
+
+def _add_backward(g: Array, residuals: Any, *, needs: Any, into: Any) -> tuple[Any, Any]:
+    (*_, length, features), shape = residuals
+    if not needs[1]:
+        return g, None
+    out = np.empty(shape, g.dtype) if into[1] is None else into[1]
+    flat = np.ascontiguousarray(g).reshape(-1, length * features)
+    kernels.active().bias_gradient(flat, out=out[:length].reshape(-1))
+    out[length:] = 0
+    return g, out
+
+
+_add_positions = Fused(
+    _add_forward, _add_backward, name="add_positions", reference=lambda x, weight: x + weight[: x.shape[-2]]
+)
+
+
+class LearnedPositions(Module):
+    """x + weight[:length]: one learned vector a position, for x (..., length, features). Gehring et al., 2017.
+
+    Its weight has the name and shape of a PyTorch `Embedding` that is used for positions.
+
+    Args:
+        length: the longest sequence.
+    """
+
+    def __init__(
+        self, length: int, features: int, *, std: float = 1.0, rng: init.Rng, dtype: npt.DTypeLike = np.float32
+    ) -> None:
+        self.length, self.features = length, features
+        self.weight = Parameter(init.normal((length, features), rng, std=std, dtype=dtype))
+
+    def forward(self, x: Any) -> Any:
+        if x.dtype != self.weight.dtype or x.shape[-1] != self.features:
+            refuse_input(self, x, self.features, self.weight.dtype)
+        if x.ndim < 2 or x.shape[-2] > self.length:
+            raise ValueError(
+                f"{self.where()}: knows {self.length} positions; expects (..., length, {self.features}). Got shape {x.shape}."
+            )
+        return _add_positions(x, self.weight)
+
+    def extra_repr(self) -> str:
+        return f"{self.length}, {self.features}"
+
+
+def rotary_tables(length: int, features: int, base: float, dtype: npt.DTypeLike) -> tuple[Array, Array]:
+    """cos and sin of position * base^(-2 i / features), each (length, features / 2)."""
+    rates = base ** (-np.arange(0, features, 2) / features)
+    angles = np.arange(length)[:, None] * rates
+    return np.cos(angles).astype(dtype), np.sin(angles).astype(dtype)
+
+
+def _rotate(x: Array, cos: Array, sin: Array, heads: int) -> Array:
+    half = x.shape[-1] // 2
+    y = np.empty(x.shape, x.dtype)
+    a, b = x[..., :heads, :half], x[..., :heads, half:]
+    cos, sin = cos[:, None], sin[:, None]
+    np.subtract(a * cos, b * sin, out=y[..., :heads, :half])
+    np.add(b * cos, a * sin, out=y[..., :heads, half:])
+    y[..., heads:, :] = x[..., heads:, :]
+    return y
+
+
+def _rotary_reference(x: Any, *, cos: Array, sin: Array, heads: int) -> Any:
+    half = x.shape[-1] // 2
+    a, b = x[..., :heads, :half], x[..., :heads, half:]
+    cos, sin = cos[:, None], sin[:, None]
+    turned = np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+    return np.concatenate([turned, x[..., heads:, :]], axis=-2)
+
+
+_rotary = Fused(
+    lambda x, *, cos, sin, heads: (_rotate(x, cos, sin, heads), None),
+    lambda g, _, *, needs, cos, sin, heads: (_rotate(g, cos, -sin, heads),),  # noqa: ARG005 - the transpose of a rotation
+    name="rotary",
+    reference=_rotary_reference,
+)
+
+
+class RotaryPositions(Module):
+    """Turns queries and keys by an angle that grows with their position. Su et al., "RoFormer", 2021.
+
+    Entry i of the first half and entry i of the second half of a head are the coordinates of one rotation (the layout of
+    GPT-NeoX and Llama). It has no parameters.
+
+    Args:
+        head_features: length of a head, an even number.
+        length: the longest sequence.
+        base: the wavelengths are 2 pi base^(2 i / head_features).
+
+    >>> import numpy as np
+    >>> from allgrad import nn
+    >>> nn.RotaryPositions(4, 8)(np.ones((1, 8, 2, 4), np.float32)).shape
+    (1, 8, 2, 4)
+    """
+
+    def __init__(
+        self, head_features: int, length: int, *, base: float = 10000.0, dtype: npt.DTypeLike = np.float32
+    ) -> None:
+        if head_features % 2:
+            raise ValueError(f"RotaryPositions: head_features must be even. Got {head_features} instead.")
+        self.head_features, self.length, self.base = head_features, length, base
+        self.cos, self.sin = rotary_tables(length, head_features, base, dtype)
+
+    def forward(self, x: Any, heads: int | None = None) -> Any:
+        """x is (..., length, heads, head_features); with `heads`, only so many of the first heads are turned."""
+        if x.ndim < 3 or x.shape[-1] != self.head_features or x.shape[-3] > self.length or x.dtype != self.cos.dtype:
+            raise ValueError(
+                f"{self.where()}: expects {self.cos.dtype} of shape (..., length up to {self.length}, heads, "
+                f"{self.head_features}). Got {x.dtype}, shape {x.shape}, instead."
+            )
+        length = x.shape[-3]
+        return _rotary(x, cos=self.cos[:length], sin=self.sin[:length], heads=x.shape[-2] if heads is None else heads)
+
+    def extra_repr(self) -> str:
+        return f"{self.head_features}, {self.length}, base={self.base:g}"

@@ -1,0 +1,155 @@
+"""Linear: y = activation(x @ weight + bias), one operation on the tape.
+
+The gradients are, with G the cotangent of x @ weight + bias: dx = G weight^T, dweight = x^T G, dbias = the sum of G's rows. The
+weight's goes straight from the product into the gradient arena.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from allgrad import kernels
+from allgrad.autodiff import Fused
+from allgrad.nn import init
+from allgrad.nn.activations import Curve, curve
+from allgrad.nn.checks import refuse_input
+from allgrad.nn.module import Module
+from allgrad.nn.parameter import TRANSPOSED, Parameter
+
+Array = np.ndarray[Any, Any]
+
+
+def _forward(
+    x: Array, weight: Array, bias: Array | None, *, activation: Curve | None, transposed: bool
+) -> tuple[Array, Any]:
+    rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    matrix = weight.T if transposed else weight
+    y = np.matmul(rows, matrix)
+    if bias is not None:
+        np.add(y, bias, out=y)
+    kept = None
+    if activation is not None:
+        y, kept = activation.forward(y, y)
+    return (y if x.ndim == 2 else y.reshape(*x.shape[:-1], y.shape[-1])), (x, rows, weight, kept)
+
+
+def _backward(
+    g: Array, residuals: Any, *, needs: Any, into: Any, activation: Curve | None, transposed: bool
+) -> tuple[Any, Any, Any]:
+    x, rows, weight, kept = residuals
+    g = np.ascontiguousarray(g).reshape(rows.shape[0], -1)
+    if activation is not None:
+        g = activation.backward(g, kept)
+    dx = dweight = dbias = None
+    if needs[2]:
+        dbias = kernels.active().bias_gradient(g, out=into[2])
+    if needs[1]:
+        dweight = np.matmul(g.T, rows, out=into[1]) if transposed else np.matmul(rows.T, g, out=into[1])
+    if needs[0]:
+        dx = np.matmul(g, weight if transposed else weight.T)
+        dx = dx if x.ndim == 2 else dx.reshape(x.shape)
+    return dx, dweight, dbias
+
+
+def _reference(x: Any, weight: Any, bias: Any, *, activation: Curve | None, transposed: bool) -> Any:
+    y = np.matmul(x, np.transpose(weight) if transposed else weight)
+    if bias is not None:
+        y = y + bias
+    return y if activation is None else activation.reference(y)
+
+
+_linear = Fused(_forward, _backward, name="linear", reference=_reference)
+
+
+def linear(x: Any, weight: Any, bias: Any = None, *, activation: str | Curve | None = None) -> Any:
+    """activation(x @ weight + bias).
+
+    Args:
+        x: (..., in).
+        weight: (in, out).
+        bias: (out,), or None.
+        activation: a name in `activations.CURVES`, a Curve, or None.
+
+    >>> import numpy as np
+    >>> linear(np.ones((1, 2)), np.ones((2, 3)), -np.arange(3.0), activation="relu").tolist()
+    [[2.0, 1.0, 0.0]]
+    """
+    return _linear(x, weight, bias, activation=curve(activation), transposed=False)
+
+
+class Linear(Module):
+    """y = activation(x @ weight + bias).
+
+    weight is (in, out); on disk (out, in), as PyTorch has it.
+
+    Args:
+        in_features, out_features: x is (..., in_features), y (..., out_features).
+        bias: whether there is one.
+        activation: run in the same pass over memory: "relu", "gelu", "tanh", ...; see `activations.CURVES`.
+        tied: an embedding's weight of shape (out_features, in_features), whose transposed view is used in place of a weight of
+            its own. It gets gradients from both uses.
+        rng: where the initial numbers come from: uniform within 1 / sqrt(in_features), weight first.
+
+    Raises:
+        ValueError, TypeError: for sizes, shapes and dtypes that do not fit; the message names the layer's path.
+
+    >>> import numpy as np
+    >>> from allgrad import nn
+    >>> layer = nn.Linear(4, 2, rng=0)
+    >>> layer(np.ones((3, 4), np.float32)).shape
+    (3, 2)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = True,
+        activation: str | Curve | None = None,
+        tied: Parameter | None = None,
+        rng: init.Rng,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        if in_features < 1 or out_features < 1:
+            raise ValueError(f"Linear: sizes must be 1 or more. Got {in_features} in and {out_features} out instead.")
+        if tied is not None and tied.shape != (out_features, in_features):
+            raise ValueError(
+                f"Linear: a tied weight must have the shape {(out_features, in_features)} (out, in). Got {tied.shape} instead."
+            )
+        rng = init.generator(rng)
+        self.in_features, self.out_features = in_features, out_features
+        self.transposed = tied is not None
+        if tied is not None:
+            self.weight = tied
+        else:
+            weight = init.fan_in_uniform((in_features, out_features), rng, dtype=dtype)
+            self.weight = Parameter(weight, layout=TRANSPOSED)
+        self.bias = None
+        if bias:
+            self.bias = Parameter(init.uniform((out_features,), rng, bound=in_features**-0.5, dtype=dtype))
+        self.curve = curve(activation)
+
+    def forward(self, x: Any) -> Any:
+        return self.activated(x, self.curve)
+
+    def activated(self, x: Any, curve: Curve | None) -> Any:
+        """This layer with another activation in place of its own."""
+        weight = self.weight
+        dtype = getattr(x, "dtype", None)
+        if dtype != weight.value.dtype or not x.ndim or x.shape[-1] != self.in_features:
+            refuse_input(self, x, self.in_features, weight.dtype)
+        return _linear(x, weight, self.bias, activation=curve, transposed=self.transposed)
+
+    def extra_repr(self) -> str:
+        parts = [f"{self.in_features} -> {self.out_features}"]
+        if self.bias is None:
+            parts.append("bias=False")
+        if self.curve is not None:
+            parts.append(self.curve.name)
+        if self.transposed:
+            parts.append("tied")
+        return ", ".join(parts)

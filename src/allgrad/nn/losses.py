@@ -1,0 +1,163 @@
+"""Losses: each a sum and a count.
+
+`loss(prediction, target)` is the mean, a scalar Tensor. `loss.terms(prediction, target)` returns (sum, count): what the
+trainer adds up over virtual workers before it divides, so that unequal counts (ignored labels, a short last batch) weigh
+rightly. The mean is the sum over the count.
+
+All but cross-entropy (`cross_entropy.py`) are compositions of NumPy's functions, so they have derivatives of every order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from allgrad.autodiff import Tensor
+from allgrad.nn.activations import softplus_reference
+from allgrad.nn.module import Module
+
+Array = np.ndarray[Any, Any]
+Count = int | float
+
+
+class Loss(Module):
+    """Base class: a subclass writes `terms`."""
+
+    def terms(self, prediction: Any, target: Any) -> tuple[Any, Count]:
+        """The sum, a scalar Tensor, and what it is to be divided by for the mean."""
+        raise NotImplementedError(f"{type(self).__name__} has no terms(); write them.")
+
+    def forward(self, prediction: Any, target: Any) -> Any:
+        total, count = self.terms(prediction, target)
+        return total * (1 / count if count else 0.0)
+
+
+def same_shapes(loss: Module, prediction: Any, target: Any) -> None:
+    """Raise unless both are floating arrays of one shape: broadcasting here is nearly always a mistake."""
+    if np.shape(prediction) != np.shape(target):
+        raise ValueError(
+            f"{loss.where()}: prediction and target must have one shape. "
+            f"Got {np.shape(prediction)} and {np.shape(target)} instead."
+        )
+    for what, x in (("prediction", prediction), ("target", target)):
+        dtype = getattr(x, "dtype", np.asarray(x).dtype if not isinstance(x, Tensor) else None)
+        if dtype is None or dtype.kind != "f":
+            raise TypeError(f"{loss.where()}: the {what} must be floating. Got {dtype}, shape {np.shape(x)}, instead.")
+
+
+class MSELoss(Loss):
+    """(prediction - target)^2, averaged over all entries.
+
+    >>> import numpy as np
+    >>> from allgrad import nn
+    >>> nn.MSELoss()(np.array([1.0, 2.0]), np.array([1.0, 4.0])).item()
+    2.0
+    """
+
+    def terms(self, prediction: Any, target: Any) -> tuple[Any, Count]:
+        same_shapes(self, prediction, target)
+        difference = _tensor(prediction - target)
+        return np.sum(difference * difference), difference.size
+
+
+class L1Loss(Loss):
+    """|prediction - target|, averaged over all entries."""
+
+    def terms(self, prediction: Any, target: Any) -> tuple[Any, Count]:
+        same_shapes(self, prediction, target)
+        difference = _tensor(prediction - target)
+        return np.sum(np.abs(difference)), difference.size
+
+
+class HuberLoss(Loss):
+    """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), d = prediction - target. Huber, 1964."""
+
+    def __init__(self, delta: float = 1.0) -> None:
+        if delta <= 0:
+            raise ValueError(f"HuberLoss: delta must be above 0. Got {delta!r} instead.")
+        self.delta = delta
+
+    def terms(self, prediction: Any, target: Any) -> tuple[Any, Count]:
+        same_shapes(self, prediction, target)
+        d = _tensor(prediction - target)
+        size = np.abs(d)
+        return np.sum(np.where(size <= self.delta, d * d * 0.5, (size - 0.5 * self.delta) * self.delta)), d.size
+
+    def extra_repr(self) -> str:
+        return f"delta={self.delta}"
+
+
+class BCEWithLogitsLoss(Loss):
+    """Binary cross-entropy of logits x with probabilities t: softplus(x) - t x, averaged over all entries.
+
+    Args:
+        positive_weight: factor on the loss of positive examples (PyTorch's pos_weight), a number or one a column.
+    """
+
+    def __init__(self, positive_weight: Any = None) -> None:
+        self.positive_weight = None if positive_weight is None else np.array(positive_weight, np.float64)
+
+    def terms(self, prediction: Any, target: Any) -> tuple[Any, Count]:
+        same_shapes(self, prediction, target)
+        x = _tensor(prediction)
+        if self.positive_weight is None:
+            return np.sum(softplus_reference(x) - x * target), x.size
+        weight = target * (self.positive_weight.astype(x.dtype) - 1) + 1
+        return np.sum((1 - target) * x + weight * softplus_reference(-x)), x.size
+
+
+class NLLLoss(Loss):
+    """-log_probabilities[label], for log-probabilities (..., classes) and labels (...).
+
+    Args:
+        ignore_index: a label that does not count.
+    """
+
+    def __init__(self, *, ignore_index: int = -100) -> None:
+        self.ignore_index = ignore_index
+
+    def terms(self, prediction: Any, target: Any) -> tuple[Any, Count]:
+        labels = target.value if isinstance(target, Tensor) else np.asarray(target)
+        if labels.dtype.kind not in "iu" or labels.shape != prediction.shape[:-1]:
+            raise ValueError(
+                f"{self.where()}: expects log-probabilities (..., classes) and integer labels (...). "
+                f"Got {prediction.shape} and labels {labels.dtype} {labels.shape} instead."
+            )
+        classes = prediction.shape[-1]
+        labels = labels.reshape(-1)
+        counted = np.flatnonzero(labels != self.ignore_index)
+        chosen = labels[counted]
+        if chosen.size and (chosen.min() < 0 or chosen.max() >= classes):
+            raise ValueError(f"{self.where()}: a label is not one of {classes} classes, nor {self.ignore_index}.")
+        rows = np.reshape(_tensor(prediction), (-1, classes))
+        return -np.sum(rows[counted, chosen]), int(counted.size)
+
+
+class KLDivLoss(Loss):
+    """t (log t - x), x the prediction's *logarithm*, t the target's probabilities: the divergence of x from t.
+
+    Args:
+        reduction: "batchmean" divides by the length of the first axis, which is the divergence as it is defined;
+            "mean" by the number of entries (PyTorch's default).
+    """
+
+    def __init__(self, reduction: str = "batchmean") -> None:
+        if reduction not in ("batchmean", "mean"):
+            raise ValueError(f"KLDivLoss: reduction must be 'batchmean' or 'mean'. Got {reduction!r} instead.")
+        self.reduction = reduction
+
+    def terms(self, prediction: Any, target: Any) -> tuple[Any, Count]:
+        same_shapes(self, prediction, target)
+        x = _tensor(prediction)
+        positive = target > 0
+        safe = np.where(positive, target, np.ones((), x.dtype))  # 0 log 0 = 0
+        return np.sum(target * (np.log(safe) - x)), x.shape[0] if self.reduction == "batchmean" else x.size
+
+    def extra_repr(self) -> str:
+        return f"reduction={self.reduction!r}"
+
+
+def _tensor(x: Any) -> Any:
+    """A loss is a Tensor, also of plain arrays."""
+    return x if isinstance(x, Tensor) else Tensor(np.asarray(x))

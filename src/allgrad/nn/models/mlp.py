@@ -1,0 +1,60 @@
+"""A multilayer perceptron."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from allgrad.nn import init
+from allgrad.nn.activations import Activation
+from allgrad.nn.dropout import Dropout
+from allgrad.nn.linear import Linear
+from allgrad.nn.module import Module
+from allgrad.nn.sequential import Sequential
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class MLP(Module):
+    """Linear layers with an activation between them; x (batch, ...) is flattened to (batch, sizes[0]).
+
+    `layers` names its parameters as a PyTorch `nn.Sequential` of linear layers, activations and dropouts does.
+
+    Args:
+        sizes: input, hidden widths, output.
+        activation: a name in `activations.CURVES`.
+        dropout: probability in training after each hidden layer.
+        rng: where the initial numbers come from.
+
+    >>> import numpy as np
+    >>> from allgrad import nn
+    >>> nn.models.MLP([784, 32, 10], rng=0)(np.zeros((5, 28, 28), np.float32)).shape
+    (5, 10)
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        activation: str = "relu",
+        dropout: float = 0.0,
+        rng: init.Rng = 0,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        if len(sizes) < 2:
+            raise ValueError(f"MLP: sizes are input, hidden widths, output. Got {list(sizes)} instead.")
+        rng = init.generator(rng)
+        layers: list[Module] = []
+        for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+            if i:
+                layers.append(Activation(activation))
+                layers.extend([Dropout(dropout)] if dropout else [])
+            layers.append(Linear(fan_in, fan_out, rng=rng, dtype=dtype))
+        self.layers = Sequential(*layers)
+
+    def forward(self, x: Any) -> Any:
+        return self.layers(x if x.ndim == 2 else np.reshape(x, (x.shape[0], -1)))

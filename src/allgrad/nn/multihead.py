@@ -1,0 +1,186 @@
+"""Multi-head self-attention and the transformer block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from allgrad.nn import init
+from allgrad.nn.attention import Heads, attention_reference, packed_attention
+from allgrad.nn.checks import refuse_input
+from allgrad.nn.dropout import Dropout, dropout_mask
+from allgrad.nn.embedding import RotaryPositions
+from allgrad.nn.linear import Linear, linear
+from allgrad.nn.module import Module
+from allgrad.nn.norm import LayerNorm, RMSNorm
+from allgrad.nn.parameter import TRANSPOSED, Parameter
+
+Array = np.ndarray[Any, Any]
+
+
+class MultiheadAttention(Module):
+    """Self-attention with several heads over x (batch, length, features).
+
+    Its parameters have the names and, on disk, the shapes of PyTorch's `nn.MultiheadAttention`: in_proj_weight, in_proj_bias,
+    out_proj. With fewer key heads, in_proj_weight is (features + 2 key_heads * head features, features) there.
+
+    Args:
+        features: width of x, a multiple of `heads`.
+        heads: number of query heads.
+        key_heads: number of key and value heads, a divisor of `heads`; as many as query heads by default.
+        causal: whether position i sees only positions 0 to i.
+        rotary: longest sequence for rotary positions of queries and keys; None for none.
+        dropout: probability of dropping an attention weight in training. The fused operation is not used then.
+        rng: where the initial numbers come from: Xavier uniform for the projection in, as PyTorch has it; biases start at 0.
+
+    Raises:
+        ValueError, TypeError: for sizes, shapes and dtypes that do not fit; the message names the layer's path.
+
+    >>> import numpy as np
+    >>> from allgrad import nn
+    >>> nn.MultiheadAttention(8, 2, causal=True, rng=0)(np.ones((1, 5, 8), np.float32)).shape
+    (1, 5, 8)
+    """
+
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        *,
+        key_heads: int | None = None,
+        causal: bool = False,
+        bias: bool = True,
+        rotary: int | None = None,
+        dropout: float = 0.0,
+        rng: init.Rng,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        key_heads = heads if key_heads is None else key_heads
+        if heads < 1 or key_heads < 1 or features % heads or heads % key_heads:
+            raise ValueError(
+                "MultiheadAttention: heads must divide the features, and key_heads the heads. "
+                f"Got {features} features, {heads} heads, {key_heads} key heads."
+            )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"MultiheadAttention: dropout must be in [0, 1). Got {dropout!r} instead.")
+        rng = init.generator(rng)
+        self.features, self.heads, self.causal, self.dropout = features, Heads(heads, key_heads), causal, dropout
+        self.head_features = features // heads
+        packed = self.heads.packed * self.head_features
+        self.in_proj_weight = Parameter(init.xavier_uniform((features, packed), rng, dtype=dtype), layout=TRANSPOSED)
+        self.in_proj_bias = Parameter(np.zeros(packed, dtype)) if bias else None
+        self.out_proj = Linear(features, features, bias=bias, rng=rng, dtype=dtype)
+        if self.out_proj.bias is not None:
+            self.out_proj.bias.assign(np.zeros(features))
+        self.positions = None if rotary is None else RotaryPositions(self.head_features, rotary, dtype=dtype)
+
+    def forward(self, x: Any, key_padding_mask: Any = None) -> Any:
+        """x is (batch, length, features); `key_padding_mask` (batch, length) is True where a position is padding."""
+        if x.dtype != self.in_proj_weight.value.dtype or x.shape[-1] != self.features:
+            refuse_input(self, x, self.features, self.in_proj_weight.dtype)
+        if x.ndim != 3:
+            raise ValueError(f"{self.where()}: expects (batch, length, {self.features}). Got shape {x.shape} instead.")
+        batch, length, _ = x.shape
+        hidden = None if key_padding_mask is None else self._hidden(key_padding_mask, (batch, length))
+        packed = linear(x, self.in_proj_weight, self.in_proj_bias)
+        packed = np.reshape(packed, (batch, length, self.heads.packed, self.head_features))
+        if self.positions is not None:
+            packed = self.positions(packed, self.heads.queries + self.heads.keys)
+        answer = self._attend(packed, hidden)
+        return self.out_proj(np.reshape(answer, (batch, length, self.features)))
+
+    def _attend(self, packed: Any, hidden: Array | None) -> Any:
+        scale = self.head_features**-0.5
+        if not (self.training and self.dropout):
+            return packed_attention(packed, heads=self.heads, causal=self.causal, hidden=hidden, scale=scale)
+        batch, length = packed.shape[:2]
+        mask = dropout_mask(self.path or "", (batch, self.heads.queries, length, length), self.dropout, packed.dtype)
+        return attention_reference(
+            packed, heads=self.heads, causal=self.causal, hidden=hidden, scale=scale, dropout=mask
+        )
+
+    def _hidden(self, mask: Any, shape: tuple[int, int]) -> Array:
+        given: Array = np.asarray(mask)
+        if given.shape != shape or given.dtype != bool:
+            raise ValueError(
+                f"{self.where()}: key_padding_mask must be bool of shape {shape}, True where a position is padding. "
+                f"Got {given.dtype}, shape {given.shape}, instead."
+            )
+        return given
+
+    def extra_repr(self) -> str:
+        keys = "" if self.heads.keys == self.heads.queries else f", key_heads={self.heads.keys}"
+        return f"{self.features}, {self.heads.queries} heads{keys}{', causal' if self.causal else ''}"
+
+
+class TransformerBlock(Module):
+    """Attention and a two-layer network, each around a skip connection.
+
+    With layer norm its parameters have the names and, on disk, the shapes of PyTorch's `nn.TransformerEncoderLayer`.
+
+    Args:
+        features, heads, key_heads, causal, bias, rotary: see `MultiheadAttention`.
+        hidden: width between the two linear layers; 4 * features by default.
+        activation: see `Linear`.
+        dropout: probability in training after attention and after the network, and on the attention weights.
+        norm: "layer" or "rms".
+        norm_first: x + f(norm(x)) (Xiong et al. 2020); else norm(x + f(x)), as Vaswani et al. had it.
+
+    >>> import numpy as np
+    >>> from allgrad import nn
+    >>> nn.TransformerBlock(8, 2, rng=0)(np.ones((1, 5, 8), np.float32)).shape
+    (1, 5, 8)
+    """
+
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        *,
+        key_heads: int | None = None,
+        hidden: int | None = None,
+        activation: str = "gelu",
+        causal: bool = False,
+        bias: bool = True,
+        rotary: int | None = None,
+        dropout: float = 0.0,
+        norm: str = "layer",
+        norm_first: bool = True,
+        eps: float = 1e-5,
+        rng: init.Rng,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        rng = init.generator(rng)
+        hidden = 4 * features if hidden is None else hidden
+        self.self_attn = MultiheadAttention(
+            features, heads, key_heads=key_heads, causal=causal, bias=bias, rotary=rotary, dropout=dropout, rng=rng,
+            dtype=dtype,
+        )  # fmt: skip
+        self.linear1 = Linear(features, hidden, bias=bias, activation=activation, rng=rng, dtype=dtype)
+        self.linear2 = Linear(hidden, features, bias=bias, rng=rng, dtype=dtype)
+        self.norm1 = make_norm(norm, features, bias=bias, eps=eps, dtype=dtype)
+        self.norm2 = make_norm(norm, features, bias=bias, eps=eps, dtype=dtype)
+        self.dropout, self.dropout1, self.dropout2 = Dropout(dropout), Dropout(dropout), Dropout(dropout)
+        self.norm_first = norm_first
+
+    def forward(self, x: Any, key_padding_mask: Any = None) -> Any:
+        """x is (batch, length, features); `key_padding_mask` (batch, length) is True where a position is padding."""
+        if self.norm_first:
+            x = x + self.dropout1(self.self_attn(self.norm1(x), key_padding_mask))
+            return x + self._network(self.norm2(x))
+        x = self.norm1(x + self.dropout1(self.self_attn(x, key_padding_mask)))
+        return self.norm2(x + self._network(x))
+
+    def _network(self, x: Any) -> Any:
+        return self.dropout2(self.linear2(self.dropout(self.linear1(x))))
+
+
+def make_norm(name: str, features: int, *, bias: bool, eps: float, dtype: npt.DTypeLike) -> LayerNorm | RMSNorm:
+    """The norm of this name: "layer" or "rms"."""
+    if name == "layer":
+        return LayerNorm(features, eps=eps, bias=bias, dtype=dtype)
+    if name == "rms":
+        return RMSNorm(features, eps=eps, dtype=dtype)
+    raise ValueError(f"norm must be 'layer' or 'rms'. Got {name!r} instead.")

@@ -1,0 +1,213 @@
+"""Layer norm, RMS norm and group norm: statistics of one sample, so nothing crosses samples or workers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from allgrad import kernels
+from allgrad.autodiff import Fused
+from allgrad.nn.checks import refuse_input
+from allgrad.nn.module import Module
+from allgrad.nn.parameter import Parameter
+
+Array = np.ndarray[Any, Any]
+
+
+def _wanted(need: bool, into: Array | None, like: Array | None) -> Array | None:
+    """Where the gradient of a weight or bias goes; None if nobody asks."""
+    if not need or like is None:
+        return None
+    return np.empty_like(like) if into is None else into
+
+
+def _layer_norm_forward(x: Array, weight: Array | None, bias: Array | None, *, eps: float) -> tuple[Array, Any]:
+    y, mean, inverse = kernels.active().layer_norm_forward(x, weight, bias, eps)
+    return y, (x, mean, inverse, weight, bias)
+
+
+def _layer_norm_backward(g: Array, residuals: Any, *, needs: Any, into: Any, eps: float) -> tuple[Any, Any, Any]:  # noqa: ARG001
+    x, mean, inverse, weight, bias = residuals
+    dweight, dbias = _wanted(needs[1], into[1], weight), _wanted(needs[2], into[2], bias)
+    dx = kernels.active().layer_norm_backward(g, x, mean, inverse, weight, dweight=dweight, dbias=dbias)
+    return dx, dweight, dbias
+
+
+def _layer_norm_reference(x: Any, weight: Any, bias: Any, *, eps: float) -> Any:
+    centred = x - np.mean(x, axis=-1, keepdims=True)
+    y = centred / np.sqrt(np.mean(centred * centred, axis=-1, keepdims=True) + eps)
+    return _affine(y, weight, bias)
+
+
+def _affine(y: Any, weight: Any, bias: Any) -> Any:
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+layer_norm = Fused(_layer_norm_forward, _layer_norm_backward, name="layer_norm", reference=_layer_norm_reference)
+
+
+def _rms_norm_forward(x: Array, weight: Array | None, *, eps: float) -> tuple[Array, Any]:
+    y, inverse = kernels.active().rms_norm_forward(x, weight, eps)
+    return y, (x, inverse, weight)
+
+
+def _rms_norm_backward(g: Array, residuals: Any, *, needs: Any, into: Any, eps: float) -> tuple[Any, Any]:  # noqa: ARG001
+    x, inverse, weight = residuals
+    dweight = _wanted(needs[1], into[1], weight)
+    return kernels.active().rms_norm_backward(g, x, inverse, weight, dweight=dweight), dweight
+
+
+def _rms_norm_reference(x: Any, weight: Any, *, eps: float) -> Any:
+    return _affine(x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps), weight, None)
+
+
+rms_norm = Fused(_rms_norm_forward, _rms_norm_backward, name="rms_norm", reference=_rms_norm_reference)
+
+
+def _by_group(x: Array, groups: int) -> Array:
+    """(N, ..., C) -> (N, groups, pixels * C / groups), a copy."""
+    n, channels = x.shape[0], x.shape[-1]
+    return x.reshape(n, -1, groups, channels // groups).transpose(0, 2, 1, 3).reshape(n, groups, -1)
+
+
+def _by_pixel(grouped: Array, shape: tuple[int, ...]) -> Array:
+    n, groups = grouped.shape[:2]
+    return grouped.reshape(n, groups, -1, shape[-1] // groups).transpose(0, 2, 1, 3).reshape(shape)
+
+
+def _group_norm_forward(
+    x: Array, weight: Array | None, bias: Array | None, *, groups: int, eps: float
+) -> tuple[Array, Any]:
+    grouped = _by_group(x, groups)
+    normal, mean, inverse = kernels.active().layer_norm_forward(grouped, None, None, eps)
+    y = _by_pixel(normal, x.shape)
+    return _affine(y, weight, bias), (grouped, y, mean, inverse, weight)
+
+
+def _group_norm_backward(
+    g: Array,
+    residuals: Any,
+    *,
+    needs: Any,
+    into: Any,
+    groups: int,
+    eps: float,  # noqa: ARG001
+) -> tuple[Any, Any, Any]:
+    grouped, y, mean, inverse, weight = residuals
+    bias_gradient = kernels.active().bias_gradient
+    dbias = bias_gradient(g, out=into[2]) if needs[2] else None
+    dweight = bias_gradient(g * y, out=into[1]) if needs[1] else None
+    if not needs[0]:
+        return None, dweight, dbias
+    scaled = _by_group(g if weight is None else g * weight, groups)
+    dx = kernels.active().layer_norm_backward(scaled, grouped, mean, inverse, None)
+    return _by_pixel(dx, y.shape), dweight, dbias
+
+
+def _group_norm_reference(x: Any, weight: Any, bias: Any, *, groups: int, eps: float) -> Any:
+    n, channels = x.shape[0], x.shape[-1]
+    cut = np.reshape(x, (n, -1, groups, channels // groups))
+    centred = cut - np.mean(cut, axis=(1, 3), keepdims=True)
+    y = centred / np.sqrt(np.mean(centred * centred, axis=(1, 3), keepdims=True) + eps)
+    return _affine(np.reshape(y, x.shape), weight, bias)
+
+
+group_norm = Fused(_group_norm_forward, _group_norm_backward, name="group_norm", reference=_group_norm_reference)
+
+
+class _Norm(Module):
+    """What the three share: weight and bias over the last axis, eps."""
+
+    def __init__(self, features: int, *, eps: float, affine: bool, bias: bool, dtype: npt.DTypeLike) -> None:
+        if features < 1:
+            raise ValueError(f"{type(self).__name__}: features must be 1 or more. Got {features} instead.")
+        self.features, self.eps = features, eps
+        self.weight = Parameter(np.ones(features, dtype)) if affine else None
+        self.bias = Parameter(np.zeros(features, dtype)) if affine and bias else None
+
+    def check(self, x: Any) -> None:
+        """Raise if x is not (..., features), or not of the weight's dtype."""
+        dtype = getattr(x, "dtype", None)
+        expected = dtype if self.weight is None else self.weight.value.dtype
+        if dtype != expected or dtype is None or dtype.kind != "f" or not x.ndim or x.shape[-1] != self.features:
+            refuse_input(self, x, self.features, np.dtype(np.float32) if self.weight is None else self.weight.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.features}, eps={self.eps}{'' if self.weight is not None else ', affine=False'}"
+
+
+class LayerNorm(_Norm):
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last axis. Ba et al., 2016.
+
+    Args:
+        features: length of the last axis.
+        affine: whether there are a weight and a bias (PyTorch's elementwise_affine).
+
+    >>> import numpy as np
+    >>> from allgrad import nn
+    >>> y = nn.LayerNorm(4)(np.array([[1.0, 2.0, 3.0, 4.0]], np.float32))
+    >>> round(float(y.value.std()), 3)
+    1.0
+    """
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        eps: float = 1e-5,
+        affine: bool = True,
+        bias: bool = True,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        super().__init__(features, eps=eps, affine=affine, bias=bias, dtype=dtype)
+
+    def forward(self, x: Any) -> Any:
+        self.check(x)
+        return layer_norm(x, self.weight, self.bias, eps=self.eps)
+
+
+class RMSNorm(_Norm):
+    """x / sqrt(mean(x^2) + eps) * weight over the last axis. Zhang & Sennrich, 2019.
+
+    Args:
+        features: length of the last axis.
+        eps: PyTorch's default is the dtype's machine epsilon; give both the same one.
+    """
+
+    def __init__(
+        self, features: int, *, eps: float = 1e-6, affine: bool = True, dtype: npt.DTypeLike = np.float32
+    ) -> None:
+        super().__init__(features, eps=eps, affine=affine, bias=False, dtype=dtype)
+
+    def forward(self, x: Any) -> Any:
+        self.check(x)
+        return rms_norm(x, self.weight, eps=self.eps)
+
+
+class GroupNorm(_Norm):
+    """Layer norm of each group of channels over all pixels, for x (N, ..., channels). Wu & He, 2018.
+
+    Args:
+        groups: into how many groups of neighbours the channels are cut; must divide them.
+        channels: length of the last axis.
+    """
+
+    def __init__(
+        self, groups: int, channels: int, *, eps: float = 1e-5, affine: bool = True, dtype: npt.DTypeLike = np.float32
+    ) -> None:
+        if groups < 1 or channels % groups:
+            raise ValueError(f"GroupNorm: groups must divide the channels. Got {groups} groups, {channels} channels.")
+        super().__init__(channels, eps=eps, affine=affine, bias=True, dtype=dtype)
+        self.groups = groups
+
+    def forward(self, x: Any) -> Any:
+        self.check(x)
+        if x.ndim < 2:
+            raise ValueError(f"{self.where()}: expects (batch, ..., {self.features}). Got shape {x.shape} instead.")
+        return group_norm(x, self.weight, self.bias, groups=self.groups, eps=self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.groups} groups, {super().extra_repr()}"
