@@ -24,7 +24,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/mpi.sh"
 
 case ${1:-} in
-    -h | --help) sed -n '2,24s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
+    -h | --help) help && exit 0 ;;
 esac
 [ $# -ge 2 ] || die "usage: launch/hostfile.sh HOSTFILE CONFIG [key=value ...]"
 hostfile=$1
@@ -61,7 +61,7 @@ bound_mpirun "$ranks" "$most"
 if [ "$flavour" = mpich ]; then
     read -r agent options <<<"$RSH"
     if [ -n "$options" ]; then # Hydra wants one program: its own ssh gets the options by a variable
-        export HYDRA_LAUNCHER_EXTRA_ARGS=$options
+        export HYDRA_LAUNCHER_EXTRA_ARGS=$options HYDRA_LAUNCH_EXTRA_ARGS=$options # newer and older Hydra
     fi
     mpirun+=(-launcher ssh -launcher-exec "$(command -v "$agent")" -hosts "$list")
     if [ -n "$INTERFACE" ]; then

@@ -11,10 +11,6 @@ set -euo pipefail
 # shellcheck source=launch/mpi.sh
 source "$(dirname "${BASH_SOURCE[0]}")/mpi.sh"
 
-usage() {
-    sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
-}
-
 # The number of ranks for `CONFIG key=value ...`; of train's own options only --plugin matters here.
 fitting_ranks() {
     local described=()
@@ -42,7 +38,7 @@ while [ $# -gt 0 ]; do
             esac
             shift 2
             ;;
-        -h | --help) usage && exit 0 ;;
+        -h | --help) help && exit 0 ;;
         -*) die "unknown option '$1' before CONFIG (launch/local.sh --help)" ;;
         *) break ;;
     esac

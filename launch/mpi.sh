@@ -5,6 +5,11 @@
 launch=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 root=$(dirname "$launch")
 
+# help: prints the comment that the calling script opens with, and its settings.
+help() {
+    sed -n '2,/^set -/ { /^set -/d; s/^# \{0,1\}//; p; }' "${BASH_SOURCE[1]}"
+}
+
 die() {
     echo "allgrad: $*" >&2
     exit 2

@@ -59,7 +59,12 @@ echo "allgrad: $ranks ranks on $nodes nodes; run $RUN"
 # PBS has no signal before the limit: this process sends itself one.
 limit=$(qstat -f "$PBS_JOBID" | awk -F' = ' '/Resource_List.walltime/ { split($2, t, ":"); print t[1] * 3600 + t[2] * 60 + t[3] }')
 if [ -n "$limit" ] && [ "$limit" -gt "$MARGIN" ]; then
-    (sleep $((limit - MARGIN)) && kill -USR1 $$) &
+    (
+        trap 'kill "$nap"' TERM # a sleep that outlives the job would keep it from ending
+        sleep $((limit - MARGIN)) &
+        nap=$!
+        wait "$nap" && kill -USR1 $$
+    ) >/dev/null 2>&1 &
     timer=$!
 fi
 code=0

