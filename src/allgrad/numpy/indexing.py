@@ -243,7 +243,8 @@ def choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
     choices = choices if isinstance(choices, Tensor) else np.stack(np.broadcast_arrays(*choices))
     which = _within(a, choices.shape[0], mode)
     shape = np.broadcast_shapes(which.shape, choices.shape[1:])
-    spread = np.broadcast_to(choices, (choices.shape[0], *shape))
+    n, *rest = choices.shape
+    spread = np.broadcast_to(np.reshape(choices, (n, *(1,) * (len(shape) - len(rest)), *rest)), (n, *shape))
     return spread[(np.broadcast_to(which, shape), *np.indices(shape, sparse=True))]
 
 
@@ -256,16 +257,6 @@ def compress(condition: Any, a: Any, axis: int | None = None, out: Any = None) -
 @implements(np.extract)
 def extract(condition: Any, arr: Any) -> Any:
     return np.ravel(arr)[np.flatnonzero(index(condition))]
-
-
-@implements(np.select)
-def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
-    if len(condlist) != len(choicelist):
-        raise ValueError(f"np.select: {len(condlist)} conditions, but {len(choicelist)} choices.")
-    result = default
-    for condition, choice in reversed(list(zip(condlist, choicelist, strict=True))):
-        result = np.where(condition, choice, result)
-    return result
 
 
 # Diagonals and triangles.

@@ -150,22 +150,6 @@ _real = Primitive(
 )
 implements(np.real)(lambda val: _real(val))
 
-# The imaginary part of x + iy moves with y: its transpose takes g to -ig (JAX's convention, real(-ig * dz) = g dy).
-_imag = Primitive(
-    np.imag,
-    name="imag",
-    arguments=("x",),
-    vjp={"x": lambda g: -1j * g},
-    jvp={"x": lambda t: np.imag(t)},
-    views=True,
-)
-
-
-@implements(np.imag)
-def imag(val: Any) -> Any:
-    return _imag(val) if val.dtype.kind == "c" else np.zeros(val.shape, val.dtype)
-
-
 _copy = Primitive(np.copy, name="copy", arguments=("x",), vjp={"x": lambda g: g}, jvp={"x": LINEAR})
 implements(np.copy)(lambda a, order="K", subok=False: _copy(a))  # noqa: ARG005
 
