@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
+import itertools
 import json
 import os
 import shutil
@@ -26,7 +28,6 @@ if __name__ == "__main__":
     Path(sys.argv[1], f"rank{{comm.init().rank}}.json").write_text(json.dumps(value))
 """
 
-MPICH_FLAGS: list[str] = []
 OPENMPI_FLAGS = ["--oversubscribe"]
 OPENMPI_ENV = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -92,39 +93,73 @@ def _run_group(command, *, timeout, env, cwd=None):
     return process.returncode, out, err
 
 
+def _write_job(function, folder, args):
+    """The words that run a self-contained function, or a script, in a folder of its own."""
+    folder.mkdir()
+    if not callable(function):
+        return [sys.executable, str(function), *(str(a) for a in args)]
+    script = folder / "job.py"
+    source = textwrap.dedent(inspect.getsource(function))
+    script.write_text(PRELUDE.format(source=source, name=function.__name__))
+    return [sys.executable, str(script), str(folder), json.dumps(args)]
+
+
+def _run_job(command, function, folder, ranks, *, timeout, env, check):
+    start = time.monotonic()
+    code, out, err = _run_group(command, timeout=timeout, env=env)
+    seconds = time.monotonic() - start
+    files = [folder / f"rank{rank}.json" for rank in range(ranks)]
+    values = [json.loads(file.read_text()) if file.exists() else None for file in files]
+    # Open MPI ends with code 0 when a whole node dies: what the ranks wrote is the proof that they came to the end.
+    if check and (code != 0 or (callable(function) and not all(file.exists() for file in files))):
+        pytest.fail(f"The job of {ranks} ranks ended with code {code}.\nstdout:\n{out}\nstderr:\n{err}")
+    return Job(code, out, err, seconds, values)
+
+
 @pytest.fixture
 def mpirun(mpi_flavour, tmp_path):
     """mpirun(function, ranks, *args, timeout=60, env=None, check=True) -> Job
 
     `function` is self-contained (its source goes into a script of its own; imports stand inside), takes JSON values and
     returns one; a path is run as it is, with `args` on its command line. With `check` a job that fails, or a rank that
-    returned nothing, fails the test with the job's output.
+    returned nothing, fails the test with the job's output. The jobs of a test run in tmp_path / "job1", "job2", ...
     """
     flavour, path = mpi_flavour
-    count = 0
+    counter = itertools.count(1)
 
     def run(function, ranks, *args, timeout=60, env=None, check=True):
-        nonlocal count
-        count += 1
-        folder = tmp_path / f"job{count}"
-        folder.mkdir()
-        if callable(function):
-            script = folder / "job.py"
-            source = textwrap.dedent(inspect.getsource(function))
-            script.write_text(PRELUDE.format(source=source, name=function.__name__))
-            arguments = [str(folder), json.dumps(args)]
-        else:
-            script, arguments = Path(function), [str(a) for a in args]
-        flags = OPENMPI_FLAGS if flavour == "openmpi" else MPICH_FLAGS
-        extra = (OPENMPI_ENV if flavour == "openmpi" else {}) | (env or {})
-        command = [path, *flags, "-n", str(ranks), sys.executable, str(script), *arguments]
-        start = time.monotonic()
-        code, out, err = _run_group(command, timeout=timeout, env=_clean_environment(extra))
-        seconds = time.monotonic() - start
-        files = [folder / f"rank{rank}.json" for rank in range(ranks)]
-        values = [json.loads(file.read_text()) if file.exists() else None for file in files]
-        if check and (code != 0 or (callable(function) and not all(file.exists() for file in files))):
-            pytest.fail(f"The job of {ranks} ranks ended with code {code}.\nstdout:\n{out}\nstderr:\n{err}")
-        return Job(code, out, err, seconds, values)
+        folder = tmp_path / f"job{next(counter)}"
+        flags = OPENMPI_FLAGS if flavour == "openmpi" else []
+        environment = _clean_environment((OPENMPI_ENV if flavour == "openmpi" else {}) | (env or {}))
+        command = [path, *flags, "-n", str(ranks), *_write_job(function, folder, args)]
+        return _run_job(command, function, folder, ranks, timeout=timeout, env=environment, check=check)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def two_hosts(mpi_flavour):
+    """Two hosts on this kernel, joined by a link of 1 Gbit/s (netns/two_hosts.py)."""
+    spec = importlib.util.spec_from_file_location("two_hosts", Path(__file__).parent / "netns" / "two_hosts.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if reason := module.reason_against():
+        pytest.skip(reason)
+    if mpi_flavour[0] != "mpich":
+        pytest.skip("the two hosts are driven by MPICH's mpiexec")
+    with module.TwoHosts() as hosts:
+        yield hosts
+
+
+@pytest.fixture
+def mpirun_two_hosts(two_hosts, tmp_path):
+    """As `mpirun`, over two hosts, half of the ranks on each, or `per_host` in turn."""
+    counter = itertools.count(1)
+
+    def run(function, ranks, *args, timeout=60, env=None, check=True, per_host=None):
+        folder = tmp_path / f"two{next(counter)}"
+        environment = _clean_environment(two_hosts.environment() | (env or {}))
+        command = two_hosts.command(ranks, _write_job(function, folder, args), per_host)
+        return _run_job(command, function, folder, ranks, timeout=timeout, env=environment, check=check)
 
     return run

@@ -97,7 +97,7 @@ class Engine:
         self._lock = threading.Lock()  # guards posting, and in mode "poll" the whole of MPI
         self._wake = threading.Event()
         self._waiting = 0
-        self._closing = False
+        self._leaving = self._closing = False
         self._watch: Watch | None = None
         self._thread: threading.Thread | None = None
         if world.size > 1:
@@ -193,6 +193,7 @@ class Engine:
             return
         if self.world.size > 1:
             assert self._watch is not None
+            self._leaving = True
             self._watch.leave()
         self._closing = True
         self._wake.set()
@@ -265,7 +266,7 @@ class Engine:
             if self._waiting:
                 self._pause(idle)
             else:
-                self._wake.wait(self.poll_seconds if self._jobs else _IDLE)
+                self._wake.wait(self.poll_seconds if self._jobs or self._leaving else _IDLE)
 
     def _progress(self) -> bool:
         """Move everything as far as it goes without blocking; returns whether anything moved."""

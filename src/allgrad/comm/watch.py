@@ -44,7 +44,7 @@ class Watch:
         self.engine, self.world, self.comm = engine, engine.world, comm
         self.limit, self.on_stall = limit, on_stall
         self.left = threading.Event()
-        self._leaving = False
+        self._leaving = self._said_farewell = False
         self._farewell: Any = None
         self._gone: dict[int, int] = {}  # ranks whose program is over -> how many collectives they posted
         self._heard: dict[int, tuple[float, dict[str, Any]]] = {}  # rank 0: the last word of each rank, and when
@@ -55,15 +55,18 @@ class Watch:
         self._told = False
         self._next_tick = self._next_beat = 0.0
         self._sending: list[tuple[Any, Any]] = []
-        self._inbox = np.empty(_SIZE, np.uint8)
-        self._listening = self._listen()
+        # A receive for each rank that writes to us, and none from MPI.ANY_SOURCE: MPICH 5.0.2 lost messages on those
+        # where some ranks are on this node and others across UCX over TCP.
+        peers = [0] if self.world.rank else range(1, self.world.size)
+        self._inbox = {rank: np.empty(_SIZE, np.uint8) for rank in peers}
+        self._listening = {rank: comm.Irecv(buffer, rank, 1) for rank, buffer in self._inbox.items()}
 
     def tick(self) -> None:
         """Do what is due; costs a comparison when nothing is."""
         now = time.monotonic()
         if now < self._next_tick:
             return
-        self._next_tick = now + min(0.05, self.limit / 20)
+        self._next_tick = now + (0.0 if self._leaving else min(0.05, self.limit / 20))
         self._receive(now)
         self._sending = [(request, buffer) for request, buffer in self._sending if not request.Test()]
         self._look_for_leavers()
@@ -85,18 +88,14 @@ class Watch:
     def close(self) -> None:
         """Give back what MPI holds."""
         faulthandler.cancel_dump_traceback_later()
-        self._listening.Cancel()
-        self._listening.Wait()
+        for request in self._listening.values():
+            request.Cancel()
+            request.Wait()
         for request, _ in self._sending:
             request.Wait()
         self.comm.Free()
 
     # ---- messages ----
-
-    def _listen(self) -> Any:
-        from mpi4py import MPI
-
-        return self.comm.Irecv(self._inbox, MPI.ANY_SOURCE, 1)
 
     def _send(self, to: int, message: dict[str, Any]) -> None:
         text = json.dumps(message).encode()
@@ -106,20 +105,24 @@ class Watch:
         self._sending.append((self.comm.Isend(buffer, to, 1), buffer))
 
     def _receive(self, now: float) -> None:
-        while self._listening.Test():
-            message = json.loads(self._inbox.tobytes())
-            self._listening = self._listen()
-            kind, rank = message["kind"], message["rank"]
-            if kind == "leaving":
-                self._gone[rank] = message["posted"]
-            elif kind == "where":
-                self._send(0, self._status("here"))
-            else:
-                self._heard[rank] = (now, message)
-                if kind == "here" and self._asked is not None:
-                    self._answers[rank] = message
-                if kind == "stalled" and self._asked is None and message["oldest"] > self._reported:
-                    self._ask(now)
+        for rank, buffer in self._inbox.items():
+            while self._listening[rank].Test():
+                message = json.loads(buffer.tobytes())
+                self._listening[rank] = self.comm.Irecv(buffer, rank, 1)
+                self._take(now, rank, message)
+
+    def _take(self, now: float, rank: int, message: dict[str, Any]) -> None:
+        kind = message["kind"]
+        if kind == "leaving":
+            self._gone[rank] = message["posted"]
+        elif kind == "where":
+            self._send(0, self._status("here"))
+        else:
+            self._heard[rank] = (now, message)
+            if kind == "here" and self._asked is not None:
+                self._answers[rank] = message
+            if kind == "stalled" and self._asked is None and message["oldest"] > self._reported:
+                self._ask(now)
 
     def _status(self, kind: str) -> dict[str, Any]:
         frame = sys._current_frames().get(threading.main_thread().ident or 0)
@@ -197,15 +200,18 @@ class Watch:
             failure.end(self.world, text + f"{job.describe()}.")
 
     def _say_farewell(self) -> None:
-        if self._farewell is None:
-            if self.engine.unfinished() is not None:
-                return
+        if self.engine.unfinished() is not None:
+            return
+        if not self._said_farewell:
             # Rank 0 takes part in every collective and hears of every leaver; of rank 0 itself everyone is told.
             message = {"kind": "leaving", "rank": self.world.rank, "posted": self.engine.posted}
             for rank in [0] if self.world.rank else range(1, self.world.size):
                 self._send(rank, message)
+            self._said_farewell = True
+        # The barrier comes after every message has been taken in, so that none is left over in MPI_Finalize.
+        if self._farewell is None and len(self._gone) == (1 if self.world.rank else self.world.size - 1):
             self._farewell = self.comm.Ibarrier()
-        elif self._farewell.Test():
+        elif self._farewell is not None and self._farewell.Test():
             self.left.set()
 
 

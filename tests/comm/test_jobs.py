@@ -1,0 +1,63 @@
+"""What a caller may post, in a world of one rank, where no MPI is needed."""
+
+import numpy as np
+import pytest
+
+from allgrad.comm import Engine, World
+
+
+@pytest.fixture
+def engine():
+    world = World()
+    yield Engine(world)
+    world.engine.close()
+
+
+def test_one_process_runs_the_same_calls(engine):
+    nodes, out = [(3, 0, np.arange(5.0))], np.zeros(5)
+    handle = engine.post(nodes, out, total=8, label="b", step=2)
+    assert handle.done
+    with pytest.raises(ValueError, match="read-only"):
+        out[0] = 1
+    handle.wait()
+    out[0] = 0
+    assert out.tolist() == [0, 1, 2, 3, 4]
+    (times,) = engine.take_times()
+    assert (times.label, times.step, times.nbytes) == ("b", 2, 40)
+    assert times.ready <= times.posted <= times.progress <= times.done
+
+
+def test_a_sum_that_overflows_is_no_warning(engine):
+    out = np.full(3, 3e38, np.float32)
+    engine.post([(0, 0, out)], out, total=1).wait()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "out", "error", "words"),
+    [
+        ([(0, 0, np.ones(3))], np.ones(3), ValueError, r"maximal nodes \[\(3, 0\)\].*Got \[\(0, 0\)\]"),
+        ([(3, 0, np.ones(3, int))], np.ones(3, int), TypeError, "float32 or float64. Got int"),
+        ([(3, 0, np.ones((3, 1)))], np.ones((3, 1)), ValueError, "flat, contiguous"),
+        ([(3, 0, np.ones(6)[::2])], np.ones(3), ValueError, "flat, contiguous"),
+        ([(3, 0, np.ones(4))], np.ones(3), ValueError, "flat, contiguous"),
+        ([(3, 0, np.ones(3, "f4"))], np.ones(3), ValueError, "flat, contiguous"),
+    ],
+)
+def test_wrong_arrays_are_named(engine, nodes, out, error, words):
+    with pytest.raises(error, match=words):
+        engine.post(nodes, out, total=8)
+
+
+def test_arrays_that_overlap_are_refused(engine):
+    memory = np.zeros(10)
+    with pytest.raises(ValueError, match="must not overlap"):
+        engine.post([(3, 0, memory[:6])], memory[2:8], total=8)
+
+
+def test_one_engine_a_world_and_known_options(engine):
+    with pytest.raises(RuntimeError, match="has an engine already"):
+        Engine(engine.world)
+    with pytest.raises(ValueError, match="'exact' or 'mpi'"):
+        engine.post([(0, 0, np.ones(3))], np.ones(3), total=1, reduction="fast")
+    with pytest.raises(ValueError, match="'thread', 'poll' or None"):
+        Engine(World(), mode="fibre")
