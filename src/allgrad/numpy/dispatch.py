@@ -35,7 +35,7 @@ def ufunc_keywords(primitive: Primitive, args: tuple[Any, ...], keywords: dict[s
     dtype = keywords.pop("dtype", None)
     refuse(primitive.name, **keywords)
     if dtype is not None:
-        args = tuple(np.astype(x, dtype) if isinstance(x, Tensor) else np.asarray(x, dtype) for x in args)
+        args = tuple(x.astype(dtype) if isinstance(x, Tensor) else np.asarray(x, dtype) for x in args)
     if where is True:
         return primitive(*args)
     # The masked-out arguments are replaced first, so that a derivative that is infinite there cannot turn 0 into NaN.
@@ -81,10 +81,12 @@ def constant(*functions: Any) -> None:
     """Declare functions that have no derivative: they compute on the values. Floating results stay Tensors (untracked)."""
     for function in functions:
         CONSTANT.add(function)
-        RULES[function] = _on_values(function)
+        RULES[function] = on_values(function)
 
 
-def _on_values(function: Callable[..., Any]) -> Callable[..., Any]:
+def on_values(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` of the plain values; floating results are Tensors that nothing is tracked through."""
+
     def rule(*args: Any, **keywords: Any) -> Any:
         result = function(*map_tensors(_value, args), **map_tensors(_value, keywords))
         return map_tensors_back(result)

@@ -1,11 +1,37 @@
-"""Derivatives of NumPy's elementwise functions (ufuncs), one line each: the factor by which a cotangent or tangent is multiplied."""
+"""Derivatives of NumPy's elementwise functions (ufuncs), one line each: the factor that multiplies a cotangent or tangent.
+
+Where a derivative is infinite at a point of the function's domain (log at 0, arcsin at 1), `quotient` keeps zero
+cotangents zero: see singular.py. Conventions at kinks, the same in both modes:
+
+* `maximum`, `minimum`, `fmax`, `fmin` of equal numbers: each side gets half.
+* `absolute`, `fabs`, `copysign`, `hypot` and `sign` of a complex number, at 0: derivative 0.
+* `remainder`, `fmod`, `modf`, `frexp`, `unwrap` where they jump, and what rounds: the jump is ignored.
+
+The first argument is called x and the second y, whatever NumPy calls them.
+"""
 
 from __future__ import annotations
 
+from math import log, pi
+from typing import Any
+
 import numpy as np
 
-from allgrad.autodiff.primitive import LINEAR
-from allgrad.numpy.dispatch import elementwise, ufunc_rule
+from allgrad.autodiff.primitive import LINEAR, Primitive
+from allgrad.numpy.dispatch import elementwise, implements, ufunc_rule
+from allgrad.numpy.singular import quotient
+
+
+def _over(ufunc: np.ufunc, denominator: Any) -> None:
+    """Declare a ufunc of one argument whose derivative is 1 / denominator, infinite where that is 0."""
+    # The denominator's parameters are what the rule asks for by name: g or t comes first.
+    wanted = denominator.__code__.co_varnames[: denominator.__code__.co_argcount]
+    rules = {
+        ("x",): lambda g, x: quotient(g, denominator(x)),
+        ("ans",): lambda g, ans: quotient(g, denominator(ans)),
+    }
+    ufunc_rule(ufunc, vjp={"x": rules[wanted]}, jvp={"x": rules[wanted]})
+
 
 # Arithmetic.
 ufunc_rule(np.add, vjp={"x": lambda g: g, "y": lambda g: g}, jvp={"x": lambda t: t, "y": lambda t: t})
@@ -18,12 +44,95 @@ ufunc_rule(
 )
 ufunc_rule(np.negative, vjp={"x": lambda g: -g}, jvp={"x": LINEAR})
 ufunc_rule(np.positive, vjp={"x": lambda g: g}, jvp={"x": LINEAR})
-
-# Exponentials and trigonometry.
-elementwise(np.exp, x=lambda ans: ans)
-elementwise(np.log, x=lambda x: 1 / x)
-elementwise(np.sqrt, x=lambda ans: 0.5 / ans)
+elementwise(np.reciprocal, x=lambda ans: -(ans * ans))
 elementwise(np.square, x=lambda x: 2 * x)
+
+# Exponentials and logarithms.
+elementwise(np.exp, x=lambda ans: ans)
+elementwise(np.exp2, x=lambda ans: ans * log(2))
+elementwise(np.expm1, x=lambda ans: ans + 1)
+_over(np.log, lambda x: x)
+_over(np.log2, lambda x: x * log(2))
+_over(np.log10, lambda x: x * log(10))
+_over(np.log1p, lambda x: x + 1)
+elementwise(np.logaddexp, x=lambda x, ans: np.exp(x - ans), y=lambda y, ans: np.exp(y - ans))
+elementwise(np.logaddexp2, x=lambda x, ans: np.exp2(x - ans), y=lambda y, ans: np.exp2(y - ans))
+
+# Roots.
+_over(np.sqrt, lambda ans: 2 * ans)
+_over(np.cbrt, lambda ans: 3 * (ans * ans))
+
+# Trigonometric and hyperbolic functions, and their inverses.
 elementwise(np.sin, x=lambda x: np.cos(x))
 elementwise(np.cos, x=lambda x: -np.sin(x))
+elementwise(np.tan, x=lambda ans: 1 + ans * ans)
+elementwise(np.sinh, x=lambda x: np.cosh(x))
+elementwise(np.cosh, x=lambda x: np.sinh(x))
 elementwise(np.tanh, x=lambda ans: 1 - ans * ans)
+_over(np.arcsin, lambda x: np.sqrt((1 - x) * (1 + x)))
+_over(np.arccos, lambda x: -np.sqrt((1 - x) * (1 + x)))
+_over(np.arctan, lambda x: 1 + x * x)
+_over(np.arcsinh, lambda x: np.sqrt(1 + x * x))
+_over(np.arccosh, lambda x: np.sqrt(x - 1) * np.sqrt(x + 1))
+_over(np.arctanh, lambda x: (1 - x) * (1 + x))
+elementwise(np.deg2rad, x=lambda: pi / 180)
+elementwise(np.rad2deg, x=lambda: 180 / pi)
+elementwise(np.radians, x=lambda: pi / 180)
+elementwise(np.degrees, x=lambda: 180 / pi)
+ufunc_rule(
+    np.arctan2,
+    vjp={"x": lambda g, x, y: quotient(g * y, x * x + y * y), "y": lambda g, x, y: -quotient(g * x, x * x + y * y)},
+    jvp={"x": lambda t, x, y: quotient(t * y, x * x + y * y), "y": lambda t, x, y: -quotient(t * x, x * x + y * y)},
+)
+elementwise(np.hypot, x=lambda x, ans: quotient(x, ans), y=lambda y, ans: quotient(y, ans))
+
+
+# Size, sign, rounding. (`absolute` stands with the complex numbers.)
+elementwise(np.fabs, x=lambda x: np.sign(x))
+elementwise(np.copysign, x=lambda x, y: np.sign(x) * np.copysign(_one(x), y), y=lambda: 0.0)
+elementwise(np.nextafter, x=lambda: 1.0, y=lambda: 0.0)
+elementwise(np.heaviside, x=lambda: 0.0, y=lambda x: np.equal(x, 0))
+elementwise(np.remainder, x=lambda: 1.0, y=lambda x, y: -np.floor_divide(x, y))
+elementwise(np.fmod, x=lambda: 1.0, y=lambda x, y: -np.trunc(x / y))
+ufunc_rule(np.ldexp, vjp={"x": lambda g, y: np.ldexp(g, y)}, jvp={"x": lambda t, y: np.ldexp(t, y)})
+
+
+def _one(x: Any) -> Any:
+    return np.ones((), getattr(x, "dtype", None))
+
+
+@implements(np.divmod)
+def divmod(x: Any, y: Any, /) -> tuple[Any, Any]:
+    return np.floor_divide(x, y), np.remainder(x, y)
+
+
+@implements(np.frexp)
+def frexp(x: Any, /) -> tuple[Any, Any]:
+    """Mantissa and exponent; the exponent is a constant, so the mantissa is x times a constant."""
+    exponent = np.frexp(x.value)[1]
+    return np.ldexp(x, -exponent), exponent
+
+
+_modf = Primitive(
+    np.modf,
+    name="modf",
+    arguments=("x",),
+    outputs=True,
+    vjp={"x": lambda g: g[0]},
+    jvp={"x": lambda t: (t, np.zeros_like(t))},
+)
+implements(np.modf)(lambda x, /: _modf(x))
+
+
+# The larger and the smaller of two.
+
+
+def _share(mine: Any, other: Any, ans: Any) -> Any:
+    """The factor of `mine` in an extremum: 1 where it was chosen, 1/2 where both were."""
+    chosen = np.equal(mine, ans)
+    tied = np.equal(mine, other)
+    return chosen * (1 - 0.5 * tied) if tied.any() else chosen
+
+
+for _ufunc in (np.maximum, np.minimum, np.fmax, np.fmin):
+    elementwise(_ufunc, x=lambda x, y, ans: _share(x, y, ans), y=lambda x, y, ans: _share(y, x, ans))

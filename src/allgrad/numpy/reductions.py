@@ -1,13 +1,28 @@
-"""Derivatives of the functions that reduce axes."""
+"""Derivatives of the functions that reduce axes by a sum or an extremum: sum, mean, var, std, average, max, min, ptp, trapezoid.
+
+Keywords: `axis` (None, negative, tuples), `keepdims`, `dtype`, `initial` and `where` are honoured; `out` raises by name.
+Conventions, the same in both modes:
+
+* `max` and `min` over equal entries share the gradient evenly among them.
+* `std` of a constant has derivative 0 (the subgradient of least norm).
+
+Products stand in cumulative.py, functions that skip NaNs in nan_functions.py, order statistics in sorting.py.
+"""
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from allgrad.autodiff.primitive import LINEAR, Primitive
+from allgrad.autodiff.tensor import RULES, Tensor
+from allgrad.numpy.broadcast import mask
 from allgrad.numpy.dispatch import implements, refuse
+from allgrad.numpy.singular import quotient
+
+UNSET = np._NoValue
 
 
 def spread(g: Any, axis: Any, keepdims: bool, shape: tuple[int, ...]) -> Any:
@@ -17,8 +32,46 @@ def spread(g: Any, axis: Any, keepdims: bool, shape: tuple[int, ...]) -> Any:
     return np.broadcast_to(g, shape)
 
 
+def count(shape: tuple[int, ...], axis: Any) -> int:
+    """How many entries of an array of this shape go into one entry of its reduction."""
+    if axis is None:
+        return prod(shape)
+    return prod(shape[i] for i in (axis if isinstance(axis, tuple) else (axis,)))
+
+
+def given(value: Any) -> bool:
+    return value is not None and value is not UNSET
+
+
+def kept(keepdims: Any) -> bool:
+    return keepdims is not UNSET and bool(keepdims)
+
+
+def as_tensor(a: Any) -> Tensor:
+    """An argument as NumPy would take it: a list of Tensors is stacked, an array becomes an untracked Tensor."""
+    if isinstance(a, Tensor):
+        return a
+    if isinstance(a, (list, tuple)):
+        a = np.stack([as_tensor(x) for x in a])
+        return a if isinstance(a, Tensor) else Tensor(a)
+    return Tensor(np.asarray(a))
+
+
+def prepared(name: str, a: Any, dtype: Any, out: Any, where: Any, neutral: Any) -> Any:
+    """The array to reduce: cast to `dtype`, with `neutral` where the mask is False."""
+    refuse(name, out=out)
+    a = as_tensor(a)
+    if given(dtype):
+        a = np.astype(a, dtype)
+    if where is not True and where is not UNSET:
+        a = np.where(where, a, np.asarray(neutral, a.dtype))
+    return a
+
+
+# Sums.
+
 _sum = Primitive(
-    lambda x, *, axis, keepdims, shape: np.sum(x, axis=axis, keepdims=keepdims),  # noqa: ARG005
+    lambda x, *, axis, keepdims, shape: np.add.reduce(x, axis=axis, keepdims=keepdims),  # noqa: ARG005
     name="sum",
     vjp={"x": lambda g, *, axis, keepdims, shape: spread(g, axis, keepdims, shape)},
     jvp={"x": LINEAR},
@@ -32,13 +85,234 @@ def sum(
     dtype: Any = None,
     out: Any = None,
     keepdims: Any = False,
-    initial: Any = None,
+    initial: Any = UNSET,
     where: Any = True,
 ) -> Any:
-    refuse("np.sum", out=out)
-    if dtype is not None:
-        a = np.astype(a, dtype)
-    if where is not True:
-        a = np.where(where, a, np.zeros((), a.dtype))
-    total = _sum(a, axis=axis, keepdims=bool(keepdims), shape=a.shape)
-    return total if initial is None or initial is np._NoValue else total + initial
+    if dtype is not None or out is not None or where is not True or type(a) is not Tensor:
+        a = prepared("np.sum", a, dtype, out, where, 0)
+    total = _sum(a, axis=axis, keepdims=kept(keepdims), shape=a.value.shape)
+    return total + initial if given(initial) else total
+
+
+_mean = Primitive(
+    lambda x, *, axis, keepdims, shape, n: np.mean(x, axis=axis, keepdims=keepdims),  # noqa: ARG005
+    name="mean",
+    vjp={"x": lambda g, *, axis, keepdims, shape, n: spread(g / n, axis, keepdims, shape)},
+    jvp={"x": LINEAR},
+)
+
+
+@implements(np.mean)
+def mean(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True
+) -> Any:
+    a = as_tensor(a)
+    if where is True or where is UNSET:
+        a = prepared("np.mean", a, dtype, out, True, 0)
+        return _mean(a, axis=axis, keepdims=kept(keepdims), shape=a.shape, n=count(a.shape, axis))
+    total = np.sum(a, axis, dtype, out, kept(keepdims), where=where)
+    return total / _counted(a, axis, kept(keepdims), where).astype(total.dtype)
+
+
+def _counted(a: Any, axis: Any, keepdims: bool, where: Any) -> Any:
+    return np.asarray(np.sum(np.broadcast_to(mask(where), a.shape), axis=axis, keepdims=keepdims))
+
+
+def _squares(x: Any) -> Any:
+    return np.real(x * np.conjugate(x)) if np.iscomplexobj(x.value if isinstance(x, Tensor) else x) else x * x
+
+
+def _deviation(x: Any, axis: Any) -> Any:
+    return x - np.mean(x, axis=axis, keepdims=True)
+
+
+def _conjugate(x: Any) -> Any:
+    return np.conjugate(x) if x.dtype.kind == "c" else x
+
+
+# With d = x - mean(x), which sums to zero, d var = 2 Re sum(conj(d) dx) / n. And d std = d var / (2 std); the quotient
+# d / std is 0 where both are.
+
+
+def _var_vjp(g: Any, x: Any, *, axis: Any, keepdims: bool, n: Any) -> Any:
+    return spread(g * (2 / n), axis, keepdims, x.shape) * _conjugate(_deviation(x, axis))
+
+
+def _var_jvp(t: Any, x: Any, *, axis: Any, keepdims: bool, n: Any) -> Any:
+    return np.sum(np.real(t * _conjugate(_deviation(x, axis))), axis=axis, keepdims=keepdims) * (2 / n)
+
+
+def _std_direction(ans: Any, x: Any, axis: Any, keepdims: bool) -> Any:
+    return _conjugate(quotient(_deviation(x, axis), spread(ans, axis, keepdims, x.shape)))
+
+
+def _std_vjp(g: Any, ans: Any, x: Any, *, axis: Any, keepdims: bool, n: Any) -> Any:
+    return spread(g / n, axis, keepdims, x.shape) * _std_direction(ans, x, axis, keepdims)
+
+
+def _std_jvp(t: Any, ans: Any, x: Any, *, axis: Any, keepdims: bool, n: Any) -> Any:
+    return np.sum(np.real(t * _std_direction(ans, x, axis, keepdims)), axis=axis, keepdims=keepdims) / n
+
+
+_var = Primitive(
+    lambda x, *, axis, keepdims, n: np.var(x, axis=axis, ddof=count(x.shape, axis) - n, keepdims=keepdims),
+    name="var",
+    vjp={"x": _var_vjp},
+    jvp={"x": _var_jvp},
+)
+_std = Primitive(
+    lambda x, *, axis, keepdims, n: np.std(x, axis=axis, ddof=count(x.shape, axis) - n, keepdims=keepdims),
+    name="std",
+    vjp={"x": _std_vjp},
+    jvp={"x": _std_jvp},
+)
+
+
+def _spread_function(name: str, primitive: Primitive) -> Any:
+    def rule(
+        a: Any,
+        axis: Any = None,
+        dtype: Any = None,
+        out: Any = None,
+        ddof: Any = 0,
+        keepdims: Any = False,
+        *,
+        where: Any = True,
+        mean: Any = UNSET,
+        correction: Any = UNSET,
+    ) -> Any:
+        a = prepared(name, a, dtype, out, True, 0)
+        keepdims = kept(keepdims)
+        ddof = correction if given(correction) else ddof
+        if where is True and not given(mean):
+            return primitive(a, axis=axis, keepdims=keepdims, n=count(a.shape, axis) - ddof)
+        if not given(mean):
+            mean = np.mean(a, axis=axis, keepdims=True, where=where)
+        total = np.sum(_squares(a - mean), axis=axis, keepdims=keepdims, where=where)
+        variance = total / (_counted(a, axis, keepdims, where) - ddof).astype(total.dtype)
+        return _root(variance) if primitive is _std else variance
+
+    rule.__name__ = primitive.name
+    return rule
+
+
+def _root(variance: Any) -> Any:
+    """The square root, with derivative 0 at 0."""
+    zero = variance.value == 0
+    if not zero.any():
+        return np.sqrt(variance)
+    return np.where(zero, 0, np.sqrt(np.where(zero, 1, variance)))
+
+
+RULES[np.var] = _spread_function("np.var", _var)
+RULES[np.std] = _spread_function("np.std", _std)
+
+
+@implements(np.average)
+def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False) -> Any:
+    a = as_tensor(a)
+    keepdims = kept(keepdims)
+    if weights is None:
+        result = np.mean(a, axis=axis, keepdims=keepdims)
+        total = np.full(result.shape, count(a.shape, axis), result.dtype)
+    else:
+        weights = _aligned(as_tensor(weights), a, axis)
+        total = np.sum(weights, axis=axis, keepdims=keepdims)
+        if not np.all(total.value):
+            raise ZeroDivisionError("np.average: the weights along the reduced axes sum to zero.")
+        result = np.sum(a * weights, axis=axis, keepdims=keepdims) / total
+    return (result, total) if returned else result
+
+
+def _aligned(weights: Any, a: Any, axis: Any) -> Any:
+    """Weights in the form of `a`: its own shape, or that of the axes which are averaged over, in the order of `axis`."""
+    if weights.shape == a.shape:
+        return weights
+    axes = tuple(i % a.ndim for i in (axis if isinstance(axis, tuple) else (axis,))) if axis is not None else ()
+    if weights.shape != tuple(a.shape[i] for i in axes):
+        raise ValueError(
+            f"np.average: weights must have a's shape {a.shape} or that of the axes {axis} averaged over; got {weights.shape}."
+        )
+    weights = np.transpose(weights, np.argsort(axes))
+    weights = np.reshape(weights, tuple(n if i in axes else 1 for i, n in enumerate(a.shape)))
+    return np.broadcast_to(weights, a.shape)
+
+
+@implements(np.trapezoid)
+def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
+    y = as_tensor(y)
+    if x is None:
+        steps = dx
+    else:
+        x = x if isinstance(x, Tensor) else np.asarray(x)
+        steps = np.diff(x) if x.ndim == 1 else np.diff(x, axis=axis)
+        if x.ndim == 1:
+            steps = np.reshape(steps, (-1,) + (1,) * (-1 - axis if axis < 0 else y.ndim - 1 - axis))
+    before: list[Any] = [slice(None)] * y.ndim
+    after = list(before)
+    before[axis], after[axis] = slice(None, -1), slice(1, None)
+    return np.sum(steps * (y[tuple(after)] + y[tuple(before)]) / 2, axis=axis)
+
+
+# Extrema.
+
+
+def _shares(ans: Any, x: Any, axis: Any, keepdims: bool) -> Any:
+    """For each entry its share in the extremum that it belongs to: 1 over the number of entries that attain it, or 0."""
+    chosen = np.equal(x, spread(ans, axis, keepdims, x.shape))
+    attained = np.add.reduce(chosen, axis=axis, keepdims=True, dtype=ans.dtype if ans.dtype.kind == "f" else float)
+    if np.any(attained != 1):  # ties; or a NaN, which equals nothing, or an initial value, which is nobody's
+        if np.any(np.isnan(ans)):
+            chosen = np.logical_or(chosen, np.isnan(x))
+            attained = np.add.reduce(chosen, axis=axis, keepdims=True, dtype=attained.dtype)
+        return chosen / np.maximum(attained, 1)
+    return chosen
+
+
+_extremum_rules: dict[str, Any] = {
+    "vjp": {
+        "x": lambda g, ans, x, *, axis, keepdims: spread(g, axis, keepdims, x.shape) * _shares(ans, x, axis, keepdims)
+    },
+    "jvp": {
+        "x": lambda t, ans, x, *, axis, keepdims: np.sum(
+            t * _shares(ans, x, axis, keepdims), axis=axis, keepdims=keepdims
+        )
+    },
+}
+
+
+def _extremum(name: str, ufunc: np.ufunc, worst: Any) -> Any:
+    primitive = Primitive(
+        lambda x, *, axis, keepdims: ufunc.reduce(x, axis=axis, keepdims=keepdims), name=name, **_extremum_rules
+    )
+
+    def rule(
+        a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = UNSET, where: Any = True
+    ) -> Any:
+        keepdims = kept(keepdims)
+        if where is not True and where is not UNSET and not given(initial):
+            raise ValueError(f"np.{name} with where= needs initial=, for the case that nothing is left.")
+        a = prepared(f"np.{name}", a, None, out, where, worst)
+        if not given(initial):
+            return primitive(a, axis=axis, keepdims=keepdims)
+        if count(a.shape, axis) == 0:
+            shape = np.max(np.empty(a.shape), axis=axis, keepdims=keepdims, initial=0.0).shape
+            return np.broadcast_to(as_tensor(initial).astype(a.dtype), shape)
+        return ufunc(primitive(a, axis=axis, keepdims=keepdims), initial)
+
+    rule.__name__ = name
+    return rule
+
+
+for _functions, _name, _ufunc, _worst in (
+    ((np.max, np.amax), "max", np.maximum, -np.inf),
+    ((np.min, np.amin), "min", np.minimum, np.inf),
+):
+    implements(*_functions)(_extremum(_name, _ufunc, _worst))
+
+
+@implements(np.ptp)
+def ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> Any:
+    refuse("np.ptp", out=out)
+    keepdims = kept(keepdims)
+    return np.max(a, axis=axis, keepdims=keepdims) - np.min(a, axis=axis, keepdims=keepdims)

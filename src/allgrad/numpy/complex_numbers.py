@@ -1,0 +1,69 @@
+"""Complex numbers: their parts, size, angle and conjugate.
+
+The convention is JAX's: a vjp is the transpose of the jvp under Re(sum(w * v)), without conjugation. So `real` hands its
+cotangent g on as it is, `imag` as g * -1j (since Im(v) = Re(-1j * v)), and `conjugate` as conj(g); hence the gradient of a real
+function f of z = x + iy is df/dx - i df/dy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from allgrad.autodiff.primitive import Primitive
+from allgrad.autodiff.tensor import Tensor
+from allgrad.numpy.dispatch import implements, on_values, refuse, ufunc_rule
+from allgrad.numpy.singular import quotient
+
+
+def is_complex(x: Any) -> bool:
+    return bool(np.iscomplexobj(x.value if isinstance(x, Tensor) else x))
+
+
+ufunc_rule(np.conjugate, vjp={"x": lambda g: np.conjugate(g)}, jvp={"x": lambda t: np.conjugate(t)})
+
+_imag = Primitive(
+    lambda z: z.imag, name="imag", vjp={"z": lambda g: g * -1j}, jvp={"z": lambda t: np.imag(t)}, views=True
+)
+
+
+@implements(np.imag)
+def imag(val: Any) -> Any:
+    return _imag(val) if is_complex(val) else np.zeros_like(val)
+
+
+def _abs_vjp(g: Any, x: Any, ans: Any) -> Any:
+    """d|z| = Re(conj(z) dz) / |z|, and 0 at 0."""
+    return g * (np.conjugate(quotient(x, ans)) if is_complex(x) else np.sign(x))
+
+
+def _abs_jvp(t: Any, x: Any, ans: Any) -> Any:
+    return np.real(t * np.conjugate(quotient(x, ans))) if is_complex(x) else t * np.sign(x)
+
+
+ufunc_rule(np.absolute, vjp={"x": _abs_vjp}, jvp={"x": _abs_jvp})
+
+_sign_of_reals = on_values(np.sign)
+
+
+@implements(np.sign)
+def sign(x: Any, /, **keywords: Any) -> Any:
+    """z / |z| for complex z, and 0 at 0; a constant for real x."""
+    if not is_complex(x):
+        return _sign_of_reals(x, **keywords)
+    refuse("np.sign", **keywords)
+    return quotient(x, np.absolute(x))
+
+
+@implements(np.angle)
+def angle(z: Any, deg: bool = False) -> Any:
+    radians = np.arctan2(np.imag(z), np.real(z)) if is_complex(z) else np.arctan2(np.zeros_like(z), z)
+    return np.rad2deg(radians) if deg else radians
+
+
+@implements(np.real_if_close)
+def real_if_close(a: Any, tol: float = 100) -> Any:
+    if not is_complex(a) or np.iscomplexobj(np.real_if_close(a.value, tol)):
+        return a
+    return np.real(a)

@@ -1,0 +1,156 @@
+"""Derivatives of products and of running sums and products.
+
+A product has a gradient where some of its factors are zero: that of a factor is the product of the others. Where no
+factor is zero it is taken by one division; otherwise by multiplying out,
+
+    prod:     (product of all before) * (product of all after), from two exclusive running products;
+    cumprod:  y_k = x_1 ... x_k; the cotangent of x_i is P_i S_i with P_i = x_1 ... x_(i-1) and S_i = g_i + x_(i+1) S_(i+1);
+              the tangent of y_k is T_k = T_(k-1) x_k + P_k t_k.
+
+Both are written in differentiated functions, so that second derivatives exist at zeros too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from allgrad.autodiff.primitive import LINEAR, Primitive
+from allgrad.autodiff.tensor import RULES, Tensor
+from allgrad.numpy.dispatch import implements, refuse
+from allgrad.numpy.reductions import UNSET, as_tensor, given, kept, prepared, spread
+
+
+def _no_zeros(x: Any) -> bool:
+    return bool(np.all(x.value if isinstance(x, Tensor) else x))
+
+
+# Products.
+
+
+def _others(x: Any, ans: Any, axis: Any, keepdims: bool) -> Any:
+    """For each entry the product of the others that it is multiplied with."""
+    if _no_zeros(x):
+        return spread(ans, axis, keepdims, x.shape) / x
+    axes = tuple(range(x.ndim)) if axis is None else tuple(i % x.ndim for i in np.atleast_1d(axis))
+    last = tuple(range(x.ndim - len(axes), x.ndim))
+    moved = np.moveaxis(x, axes, last)
+    flat = np.reshape(moved, (*moved.shape[: x.ndim - len(axes)], -1))
+    before = _exclusive(flat)
+    after = np.flip(_exclusive(np.flip(flat, -1)), -1)
+    return np.moveaxis(np.reshape(before * after, moved.shape), last, axes)
+
+
+def _exclusive(x: Any) -> Any:
+    """Along the last axis, for each entry the product of those before it."""
+    ones = np.ones((*x.shape[:-1], 1), x.dtype)
+    return np.concatenate([ones, np.cumprod(x[..., :-1], axis=-1)], axis=-1)
+
+
+_prod = Primitive(
+    lambda x, *, axis, keepdims: np.multiply.reduce(x, axis=axis, keepdims=keepdims),
+    name="prod",
+    vjp={
+        "x": lambda g, ans, x, *, axis, keepdims: spread(g, axis, keepdims, x.shape) * _others(x, ans, axis, keepdims)
+    },
+    jvp={
+        "x": lambda t, ans, x, *, axis, keepdims: np.sum(
+            t * _others(x, ans, axis, keepdims), axis=axis, keepdims=keepdims
+        )
+    },
+)
+
+
+@implements(np.prod)
+def prod(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: Any = False,
+    initial: Any = UNSET,
+    where: Any = True,
+) -> Any:
+    a = prepared("np.prod", a, dtype, out, where, 1)
+    result = _prod(a, axis=axis, keepdims=kept(keepdims))
+    return result * initial if given(initial) else result
+
+
+# Running sums.
+
+_cumsum = Primitive(
+    lambda x, *, axis: np.cumsum(x, axis=axis),
+    name="cumsum",
+    vjp={"x": lambda g, *, axis: np.flip(np.cumsum(np.flip(g, axis), axis=axis), axis)},
+    jvp={"x": LINEAR},
+)
+
+
+# Running products.
+
+
+def _cumprod_vjp(g: Any, ans: Any, x: Any, *, axis: int) -> Any:
+    if _no_zeros(x):
+        return np.flip(np.cumsum(np.flip(g * ans, axis), axis=axis), axis) / x
+    g, x, ans = (np.moveaxis(v, axis, 0) for v in (g, x, ans))
+    s = g[-1]
+    rows = []
+    for i in range(len(x) - 1, 0, -1):
+        rows.append(ans[i - 1] * s)
+        s = g[i - 1] + x[i] * s
+    return np.moveaxis(np.stack([s, *rows[::-1]]), 0, axis)
+
+
+def _cumprod_jvp(t: Any, ans: Any, x: Any, *, axis: int) -> Any:
+    if _no_zeros(x):
+        return ans * np.cumsum(t / x, axis=axis)
+    t, x, ans = (np.moveaxis(v, axis, 0) for v in (t, x, ans))
+    rows = [t[0]]
+    for k in range(1, len(x)):
+        rows.append(rows[-1] * x[k] + ans[k - 1] * t[k])
+    return np.moveaxis(np.stack(rows), 0, axis)
+
+
+_cumprod = Primitive(
+    lambda x, *, axis: np.cumprod(x, axis=axis), name="cumprod", vjp={"x": _cumprod_vjp}, jvp={"x": _cumprod_jvp}
+)
+
+
+def _running(name: str, primitive: Primitive) -> Any:
+    def rule(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
+        a = prepared(f"np.{name}", a, dtype, out, True, 0)
+        if axis is None:
+            a, axis = np.ravel(a), 0
+        elif a.ndim == 0:
+            a = np.reshape(a, (1,))
+        return primitive(a, axis=int(axis))
+
+    rule.__name__ = name
+    return rule
+
+
+def _running_of_the_standard(name: str, function: Any, start: int) -> Any:
+    """The array API's form: axis must be given unless there is only one, and the start may be part of the result."""
+
+    def rule(x: Any, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False) -> Any:
+        refuse(f"np.{name}", out=out)
+        x = as_tensor(x)
+        if axis is None and x.ndim != 1:
+            raise ValueError(f"np.{name} needs axis= for an array of {x.ndim} axes.")
+        axis = 0 if axis is None else axis
+        result = RULES[function](x, axis=axis, dtype=dtype)
+        if not include_initial:
+            return result
+        shape = list(result.shape)
+        shape[axis] = 1
+        return np.concatenate([np.full(shape, start, result.dtype), result], axis=axis)
+
+    rule.__name__ = name
+    return rule
+
+
+RULES[np.cumsum] = _running("cumsum", _cumsum)
+RULES[np.cumprod] = _running("cumprod", _cumprod)
+RULES[np.cumulative_sum] = _running_of_the_standard("cumulative_sum", np.cumsum, 0)
+RULES[np.cumulative_prod] = _running_of_the_standard("cumulative_prod", np.cumprod, 1)

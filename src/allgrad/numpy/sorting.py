@@ -1,0 +1,207 @@
+"""Derivatives of sort, partition and the order statistics: median, quantile, percentile.
+
+The derivative of sorting is that of taking entries in the sorted order, which is constant between ties. Among equal
+entries the order is the stable one (the first comes first), in both modes; so the median of equal entries takes its
+gradient from those which stand in the middle of that order.
+
+A quantile lies at a virtual index v = n q + m between two neighbours of the sorted row (Hyndman and Fan 1996):
+sorted[floor v] + gamma (sorted[floor v + 1] - sorted[floor v]). Where gamma varies with q (the interpolating methods) q may be a
+Tensor too. `weights=` and `overwrite_input=` raise by name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from allgrad.autodiff.tensor import RULES, Tensor
+from allgrad.numpy.dispatch import implements, refuse
+from allgrad.numpy.reductions import as_tensor, kept
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Array = np.ndarray[Any, Any]
+
+
+@implements(np.sort)
+def sort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
+    refuse("np.sort", order=order)
+    a, axis = _along(a, axis)
+    # NumPy's other algorithms differ only in the order of equal entries, where ours is always the stable one.
+    if kind not in (None, "quicksort", "heapsort", "mergesort", "stable") or (kind is not None and stable is not None):
+        raise ValueError(f"np.sort: kind={kind!r}, stable={stable!r}: give one of them, and a kind that NumPy knows.")
+    return np.take_along_axis(a, np.argsort(a.value, axis=axis, kind="stable"), axis=axis)
+
+
+@implements(np.partition)
+def partition(a: Any, kth: Any, axis: Any = -1, kind: Any = "introselect", order: Any = None) -> Any:
+    refuse("np.partition", order=order)
+    a, axis = _along(a, axis)
+    return np.take_along_axis(a, np.argpartition(a.value, kth, axis=axis, kind=kind), axis=axis)
+
+
+@implements(np.sort_complex)
+def sort_complex(a: Any) -> Any:
+    made = np.sort(a)
+    return made if made.dtype.kind == "c" else np.astype(made, np.sort_complex(np.empty(0, made.dtype)).dtype)
+
+
+def _along(a: Any, axis: Any) -> tuple[Any, int]:
+    a = as_tensor(a)
+    return (np.ravel(a), 0) if axis is None else (a, axis)
+
+
+# Where a quantile lies: q and n (how many numbers there are in the row) to the virtual index, and gamma from its fraction.
+
+_LINES = {  # alpha and beta of v = n q + alpha + q (1 - alpha - beta) - 1, interpolated
+    "interpolated_inverted_cdf": (0.0, 1.0),
+    "hazen": (0.5, 0.5),
+    "weibull": (0.0, 0.0),
+    "linear": (1.0, 1.0),
+    "median_unbiased": (1 / 3, 1 / 3),
+    "normal_unbiased": (3 / 8, 3 / 8),
+}
+
+_STEPS: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {}
+
+
+def _step(function: Callable[[Array, Array], tuple[Array, Array]]) -> Callable[[Array, Array], tuple[Array, Array]]:
+    """A method whose gamma is a constant between its jumps: (n, q) -> lower index, gamma."""
+    _STEPS[function.__name__] = function
+    return function
+
+
+@_step
+def lower(n: Array, q: Array) -> tuple[Array, Array]:
+    return np.floor((n - 1) * q), np.zeros(())
+
+
+@_step
+def higher(n: Array, q: Array) -> tuple[Array, Array]:
+    return np.ceil((n - 1) * q), np.zeros(())
+
+
+@_step
+def nearest(n: Array, q: Array) -> tuple[Array, Array]:
+    return np.rint((n - 1) * q), np.zeros(())
+
+
+@_step
+def midpoint(n: Array, q: Array) -> tuple[Array, Array]:
+    v = (n - 1) * q
+    return np.floor(v), 0.5 * (v % 1 != 0)
+
+
+@_step
+def inverted_cdf(n: Array, q: Array) -> tuple[Array, Array]:
+    return np.ceil(n * q) - 1, np.zeros(())
+
+
+@_step
+def averaged_inverted_cdf(n: Array, q: Array) -> tuple[Array, Array]:
+    v = n * q - 1
+    return np.floor(v), np.where(v % 1 == 0, 0.5, 1.0)
+
+
+@_step
+def closest_observation(n: Array, q: Array) -> tuple[Array, Array]:
+    v = n * q - 1.5
+    low = np.floor(v)
+    return low, np.where((v == low) & (low % 2 == 1), 0.0, 1.0)
+
+
+def _place(method: str, n: Array, q: Any, dtype: Any) -> tuple[Any, Any]:
+    """The lower neighbour's index, not yet within bounds, and gamma."""
+    if method in _STEPS:
+        low, gamma = _STEPS[method](n, q.value if isinstance(q, Tensor) else q)
+        return low, np.asarray(gamma, dtype)
+    if method not in _LINES:
+        raise ValueError(f"np.quantile: method must be one of {sorted([*_LINES, *_STEPS])}, got {method!r}.")
+    alpha, beta = _LINES[method]
+    v = n * q + (alpha + q * (1 - alpha - beta)) - 1
+    low = np.floor(v.value if isinstance(v, Tensor) else v)
+    gamma = v - low
+    return low, gamma if isinstance(gamma, Tensor) else np.asarray(gamma, dtype)
+
+
+def _quantile(a: Any, q: Any, axis: Any, method: str, keepdims: bool, skip_nan: bool) -> Any:
+    rows, back = _rows(a, axis)
+    values = np.sort(rows, axis=-1)  # NaNs come last
+    missing = np.count_nonzero(np.isnan(values.value), axis=-1)[..., None]
+    size = values.shape[-1]
+    n = np.maximum(size - missing, 1) if skip_nan else np.full_like(missing, size)
+    flat_q = np.reshape(q, -1)
+    low, gamma = _place(method, n, flat_q, values.dtype)
+    inside = (low >= 0) & (low < n - 1)
+    i = np.clip(low, 0, n - 1).astype(np.intp)
+    i = np.broadcast_to(i, (*values.shape[:-1], i.shape[-1]))
+    j = np.where(inside, i + 1, i)
+    below = np.take_along_axis(values, i, axis=-1)
+    # At an exact index the neighbour has no say, and may be infinite.
+    result = below if method in ("lower", "higher", "nearest") else below + gamma * _step_up(values, below, j, gamma)
+    bad = np.broadcast_to(missing == size if skip_nan else missing > 0, result.shape)
+    if bad.any():
+        result = np.where(bad, np.asarray(np.nan, result.dtype), result)
+    result = np.reshape(np.moveaxis(result, -1, 0), (*np.shape(q), *result.shape[:-1]))
+    return np.reshape(result, (*np.shape(q), *back)) if keepdims else result
+
+
+def _step_up(values: Any, below: Any, j: Array, gamma: Any) -> Any:
+    above = np.take_along_axis(values, j, axis=-1)
+    used = (gamma.value if isinstance(gamma, Tensor) else gamma) != 0
+    return above - below if np.isfinite(above.value).all() else np.where(used, above, below) - below
+
+
+def _rows(a: Any, axis: Any) -> tuple[Any, tuple[int, ...]]:
+    """`a` with the axes to reduce made one, at the end; and the result's shape where they are kept."""
+    if axis is None:
+        return np.ravel(a), (1,) * a.ndim
+    axes = tuple(i % a.ndim for i in (axis if isinstance(axis, tuple) else (axis,)))
+    kept_axes = tuple(i for i in range(a.ndim) if i not in axes)
+    moved = np.transpose(a, (*kept_axes, *axes))
+    rows = np.reshape(moved, (*moved.shape[: len(kept_axes)], int(np.prod([a.shape[i] for i in axes]))))
+    return rows, tuple(1 if i in axes else n for i, n in enumerate(a.shape))
+
+
+def _order_statistic(name: str, scale: float, skip_nan: bool) -> Any:
+    def rule(
+        a: Any,
+        q: Any,
+        axis: Any = None,
+        out: Any = None,
+        overwrite_input: bool = False,
+        method: str = "linear",
+        keepdims: Any = False,
+        *,
+        weights: Any = None,
+    ) -> Any:
+        refuse(f"np.{name}", out=out, overwrite_input=overwrite_input or None, weights=weights)
+        a = as_tensor(a)
+        q = q if isinstance(q, Tensor) else np.asarray(q, a.dtype if isinstance(q, (int, float)) else None)
+        q = q / q.dtype.type(scale) if scale != 1 else q
+        if not np.all((q >= 0) & (q <= 1)):
+            raise ValueError(f"np.{name}: q must lie between 0 and {scale:g}.")
+        return _quantile(a, q, axis, method, kept(keepdims), skip_nan)
+
+    rule.__name__ = name
+    return rule
+
+
+def _median(name: str, skip_nan: bool) -> Any:
+    def rule(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: Any = False) -> Any:
+        refuse(f"np.{name}", out=out, overwrite_input=overwrite_input or None)
+        a = as_tensor(a)
+        return _quantile(a, np.asarray(0.5, a.dtype), axis, "linear", kept(keepdims), skip_nan)
+
+    rule.__name__ = name
+    return rule
+
+
+RULES[np.median] = _median("median", skip_nan=False)
+RULES[np.nanmedian] = _median("nanmedian", skip_nan=True)
+RULES[np.quantile] = _order_statistic("quantile", 1, skip_nan=False)
+RULES[np.nanquantile] = _order_statistic("nanquantile", 1, skip_nan=True)
+RULES[np.percentile] = _order_statistic("percentile", 100, skip_nan=False)
+RULES[np.nanpercentile] = _order_statistic("nanpercentile", 100, skip_nan=True)
