@@ -109,6 +109,8 @@ def test_an_error_surfaces_at_its_batch_and_stays(prefetch: int) -> None:
                 next(failing)
         assert any(entry.name == "batch" for entry in caught.traceback)
         assert failing.state() == state
+        time.sleep(0.02)
+        assert dataset.asked == 4 + 3  # the first batch, and the second up to its third worker; then no more
 
 
 def test_prefetching_is_bounded() -> None:

@@ -132,6 +132,27 @@ def test_no_array_of_objects(tmp_path: Path) -> None:
     assert list_checkpoints(tmp_path) == []
 
 
+def test_everything_is_on_the_disk_before_its_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is renamed before its content is synced can be empty after the machine crashed."""
+    done: list[str] = []
+    synced, rename = os.fsync, Path.rename
+
+    def fsync(descriptor: int) -> None:
+        done.append("sync " + Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        synced(descriptor)
+
+    def renamed(self: Path, target: Path) -> Path:
+        done.append(f"rename {self.name}")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "rename", renamed)
+    save(tmp_path / "checkpoints", 1)
+    files = ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"]
+    partial = ".step-000001.partial"
+    assert done == [*(f"sync {name}" for name in files), f"sync {partial}", f"rename {partial}", "sync checkpoints"]
+
+
 # Damage
 
 

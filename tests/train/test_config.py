@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from allgrad.train import registry
-from allgrad.train.config import ConfigError, dump_yaml, json_schema, plan, resolve
+from allgrad.train.config import ConfigError, changed_keys, dump_yaml, json_schema, plan, resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,6 +130,15 @@ def test_the_dump_reads_back_equal(base: Path) -> None:
     again = base.parent / "config.yaml"
     again.write_text(dump_yaml(config))
     assert resolve(again).model_dump() == config.model_dump()
+
+
+def test_what_changed_between_two(base: Path) -> None:
+    assert changed_keys(resolve(base), resolve(base)) == {}
+    assert changed_keys(resolve(base), resolve(base, ["optimizer.schedule.name=constant", "seed=2"])) == {
+        "seed": (1, 2),
+        "optimizer.schedule.name": ("cosine", "constant"),
+        "optimizer.schedule.final": (0.0, None),
+    }
 
 
 # What is wrong

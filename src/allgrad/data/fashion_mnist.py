@@ -17,7 +17,15 @@ from allgrad.data.datasets import DataInfo, DataSource
 from allgrad.data.images import Augmentation, idx_source, parse_idx
 from allgrad.data.sources import DataError, read_bytes, verify_sha256
 
-__all__ = ["CLASSES", "download_fashion_mnist", "fashion_mnist_source", "find_fashion_mnist"]
+__all__ = [
+    "CLASSES",
+    "FILES",
+    "PUBLISHED",
+    "cache_folder",
+    "download_fashion_mnist",
+    "fashion_mnist_source",
+    "find_fashion_mnist",
+]
 
 CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 

@@ -1,0 +1,11 @@
+"""Training from a configuration: reading it, running it, writing its results."""
+
+from allgrad.train.registry import (
+    register_dataset,
+    register_loss,
+    register_model,
+    register_optimizer,
+    register_schedule,
+)
+
+__all__ = ["register_dataset", "register_loss", "register_model", "register_optimizer", "register_schedule"]

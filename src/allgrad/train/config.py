@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from allgrad.train.checks import RunPlan
     from allgrad.train.schema import RunConfig
 
-__all__ = ["ConfigError", "Problem", "dump_yaml", "json_schema", "plan", "resolve"]
+__all__ = ["ConfigError", "Problem", "changed_keys", "dump_yaml", "json_schema", "plan", "resolve"]
 
 
 def resolve(path: str | Path, overrides: Sequence[str] = (), *, plugins: Sequence[str | Path] = ()) -> RunConfig:
@@ -80,6 +80,16 @@ def plan(config: RunConfig, samples: int) -> RunPlan:
     return planned
 
 
+def changed_keys(one: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Where two configurations differ: dotted key to the two values; a key that one lacks has None there.
+
+    A resumed run is compared with the `config.yaml` in its folder by this.
+    """
+    first, second = _flat(one.model_dump(mode="json")), _flat(other.model_dump(mode="json"))
+    pairs = {key: (first.get(key), second.get(key)) for key in [*first, *second]}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+
+
 def dump_yaml(config: RunConfig) -> str:
     """The configuration as YAML, every key written out, in the schema's order."""
     import yaml
@@ -95,6 +105,13 @@ def json_schema(*, plugins: Sequence[str | Path] = ()) -> dict[str, Any]:
     schema["properties"]["extends"] = {**names, "description": "Files that this one is laid over, relative to it."}
     schema.pop("required", None)  # what a file leaves out may stand in the one that it extends
     return schema
+
+
+def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in section.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
 
 
 def _schema(plugins: Sequence[str | Path]) -> type[RunConfig]:
