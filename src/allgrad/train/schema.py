@@ -22,6 +22,10 @@ Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
+_NO_SEARCH = {"use_attribute_docstrings": False}
+"""For types made at run time: pydantic would search source files for descriptions that cannot be there (half a second)."""
+
+
 class Section(BaseModel):
     """A mapping in the YAML file: strict types, no other keys, not changed once read."""
 
@@ -197,7 +201,7 @@ def run_config_type() -> type[RunConfig]:
         "loss": (_choice(registry.losses, Component), ...),
         "optimizer": (optimizer, ...),
     }
-    return create_model("RunConfig", __base__=RunConfig, **chosen)
+    return create_model("RunConfig", __base__=RunConfig, __cls_kwargs__=_NO_SEARCH, **chosen)
 
 
 def _choice(kind: registry.Registry, base: type[Component], **fields: Any) -> Any:
@@ -217,7 +221,9 @@ def _component_type(
         if option not in base.model_fields:
             fields[option] = (annotation, default)
     title = "".join(part.capitalize() for part in [*name.split("_"), kind.kind])
-    return create_model(title, __base__=base, __doc__=inspect.getdoc(factory) or "", **fields)
+    return create_model(
+        title, __base__=base, __cls_kwargs__=_NO_SEARCH, __doc__=inspect.getdoc(factory) or "", **fields
+    )
 
 
 def _options(kind: registry.Registry, name: str) -> dict[str, tuple[Any, Any]]:
