@@ -31,7 +31,13 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 COMMANDS = {
+    "train": "train what a configuration describes",
+    "resume": "go on with a run, on any number of ranks",
+    "eval": "evaluate a run's model on its held-out data",
+    "sample": "let a run's language model write",
+    "digest": "print the SHA-256 of a run's weights",
     "config": "print a configuration as a run would see it, or the schema",
+    "sweep": "run a configuration at every combination of values",
     "ranks": "print how many ranks to start for a configuration here",
     "data": "find, fetch and verify the data sets that the examples use",
     "doctor": "one screen on this machine and its MPI, with remedies",

@@ -32,7 +32,7 @@ class Findings:
     """What a job found out about its MPI.
 
     Attributes:
-        library: the first line that the library says about itself.
+        library: its name and version, as it says itself.
         standard: version of the MPI standard.
         threads: the level of thread support that was granted, such as "MULTIPLE".
         ranks: how many; nodes: on how many machines.
@@ -89,7 +89,7 @@ def measure(world: World) -> Findings:
 
     levels = {getattr(MPI, f"THREAD_{name}"): name for name in ("SINGLE", "FUNNELED", "SERIALIZED", "MULTIPLE")}
     return Findings(
-        library=" ".join(MPI.Get_library_version().splitlines()[0].split()),
+        library=" ".join(MPI.Get_library_version().splitlines()[0].split()).partition(", package")[0],
         standard=".".join(map(str, MPI.Get_version())),
         threads=levels[MPI.Query_thread()],
         ranks=world.size,

@@ -13,7 +13,9 @@ from allgrad.comm import cores
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["configure", "fitting", "run"]
+    from allgrad.train.schema import RunConfig
+
+__all__ = ["configure", "fitting", "here", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,10 +31,14 @@ def run(arguments: argparse.Namespace) -> int:
     """`allgrad ranks`: print the number."""
     from allgrad.train.config import resolve
 
-    config = resolve(arguments.config, arguments.overrides, plugins=arguments.plugin)
-    available = min(cores.physical_cores(cores.affinity()), cores.quota())
-    print(fitting(available, config.parallel.blas_threads, config.batch.virtual_workers))
+    print(here(resolve(arguments.config, arguments.overrides, plugins=arguments.plugin)))
     return 0
+
+
+def here(config: RunConfig) -> int:
+    """The number of ranks for `config` on this machine."""
+    available = min(cores.physical_cores(cores.affinity()), cores.quota())
+    return fitting(available, config.parallel.blas_threads, config.batch.virtual_workers)
 
 
 def fitting(available: float, blas_threads: int, virtual_workers: int) -> int:

@@ -12,7 +12,7 @@ Contract.
 
   | kind      | called as                                                                          |
   |-----------|------------------------------------------------------------------------------------|
-  | model     | `factory(info, **options)`: `info` is the data's `DataInfo`; returns the module    |
+  | model     | `factory(info, rng, **options)`: the data's `DataInfo`, a Generator; a module      |
   | data      | `factory(seed, **options)`: the run's seed; returns a `DataSource`                 |
   | loss      | `factory(info, **options)`: returns the loss function                              |
   | optimizer | `factory(groups, **options)`: parameter groups; `lr` among the options             |
@@ -53,7 +53,12 @@ __all__ = [
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
-BUILTIN: tuple[str, ...] = ("allgrad.train.datasets",)
+BUILTIN: tuple[str, ...] = (
+    "allgrad.train.datasets",
+    "allgrad.train.losses",
+    "allgrad.train.models",
+    "allgrad.train.optimizers",
+)
 """Modules whose import registers allgrad's own components."""
 
 

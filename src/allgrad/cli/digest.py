@@ -1,0 +1,35 @@
+"""Print the SHA-256 of a run's weights: equal digests mean equal names, shapes and bits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from allgrad.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `allgrad digest`."""
+    parser.add_argument("folder", metavar="RUN", help="the run's folder, or one of its checkpoints")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`allgrad digest`: the digest of the newest whole checkpoint, or of the one that is named."""
+    from pathlib import Path
+
+    from allgrad.train.checkpoint import load_latest, read_checkpoint, weights_sha256
+
+    folder = Path(arguments.folder)
+    if (folder / "manifest.json").is_file():
+        checkpoint = read_checkpoint(folder)
+    else:
+        found, _ = load_latest(folder / "checkpoints")
+        if found is None:
+            raise CommandError(f"{folder}: has no checkpoint.")
+        checkpoint = found
+    print(f"weights sha256 {weights_sha256(checkpoint.model)}")
+    return 0

@@ -1,0 +1,86 @@
+"""The models that a configuration can name, and their options."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from allgrad.nn import models
+from allgrad.train.registry import register_model
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from allgrad.data import DataInfo
+
+__all__ = ["cnn", "gpt", "lstm", "mlp", "pinn", "resnet18"]
+
+Count = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Curve = Literal["relu", "gelu", "gelu_tanh", "tanh", "silu"]
+
+
+@register_model("mlp")
+def mlp(
+    info: DataInfo,
+    rng: np.random.Generator,
+    *,
+    hidden: tuple[Count, ...] = (512, 512),
+    activation: Curve = "relu",
+    dropout: Probability = 0.0,
+) -> Any:
+    """A multilayer perceptron on flattened inputs."""
+    return models.MLP(
+        [math.prod(info.input_shape), *hidden, info.outputs], activation=activation, dropout=dropout, rng=rng
+    )
+
+
+@register_model("gpt")
+def gpt(
+    info: DataInfo,
+    rng: np.random.Generator,
+    *,
+    context: Count,
+    layers: Count = 4,
+    width: Count = 128,
+    heads: Count = 4,
+    activation: Curve = "gelu",
+    positions: Literal["learned", "rotary"] = "learned",
+    norm: Literal["layer", "rms"] = "layer",
+    dropout: Probability = 0.0,
+    tied_head: bool = True,
+    recompute: bool = False,
+) -> Any:
+    """A decoder-only transformer over tokens."""
+    return models.GPT(
+        info.outputs, context=context, layers=layers, width=width, heads=heads, activation=activation, positions=positions,
+        norm=norm, dropout=dropout, tied=tied_head, recompute=recompute, rng=rng,
+    )  # fmt: skip
+
+
+@register_model("cnn")
+def cnn(info: DataInfo, rng: np.random.Generator, *, dropout: Probability = 0.0) -> Any:
+    """A small convolutional network for small images."""
+    return models.CNN(info.input_shape, info.outputs, dropout=dropout, rng=rng)
+
+
+@register_model("resnet18")
+def resnet18(info: DataInfo, rng: np.random.Generator) -> Any:
+    """ResNet-18 in its form for images of about 32 x 32."""
+    return models.ResNet18(info.input_shape[-1], info.outputs, rng=rng)
+
+
+@register_model("lstm")
+def lstm(
+    info: DataInfo, rng: np.random.Generator, *, width: Count = 256, layers: Count = 2, dropout: Probability = 0.0
+) -> Any:
+    """A recurrent language model."""
+    return models.LSTMLanguageModel(info.outputs, width=width, layers=layers, dropout=dropout, rng=rng)
+
+
+@register_model("pinn")
+def pinn(info: DataInfo, rng: np.random.Generator, *, hidden: tuple[Count, ...] = (32, 32, 32)) -> Any:
+    """A tanh network for physics-informed losses, smooth enough to be differentiated in its input."""
+    return models.PINN(math.prod(info.input_shape), hidden, info.outputs, rng=rng)
