@@ -1,0 +1,100 @@
+"""`allgrad sweep`: the combinations, what is printed, what is started, skipped and given up."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import TYPE_CHECKING
+
+import pytest
+
+from allgrad.cli.errors import UsageError
+from allgrad.cli.main import main
+from allgrad.cli.sweep import name_of, points
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def mpirun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Put an `mpirun` on PATH that notes its call and finishes the run, except with seed 3."""
+    log = tmp_path / "calls"
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "mpirun").write_text(
+        f'#!/bin/bash\necho "$*" >> "{log}"\nfor word in "$@"; do case $word in\n'
+        "run.dir=*seed=3*) exit 5 ;;\n"
+        'run.dir=*) mkdir -p "${word#run.dir=}" && echo "{}" > "${word#run.dir=}/summary.json" ;;\nesac; done\n'
+    )
+    (folder / "mpirun").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return lambda: log.read_text().splitlines() if log.exists() else []
+
+
+def test_every_combination_the_last_key_fastest() -> None:
+    assert list(points(["a=1,2", "b=x"])) == [["a=1", "b=x"], ["a=2", "b=x"]]
+    assert list(points(["a=1,2", "b=3,4"])) == [["a=1", "b=3"], ["a=1", "b=4"], ["a=2", "b=3"], ["a=2", "b=4"]]
+
+
+@pytest.mark.parametrize(
+    ("override", "values"),
+    [
+        ("w=[8,8],[16]", ["[8,8]", "[16]"]),
+        ("m={name: a, width: 2},{name: b}", ["{name: a, width: 2}", "{name: b}"]),
+        ("s='a,b',c", ["'a,b'", "c"]),
+        ("p=x=y,z", ["x=y", "z"]),
+    ],
+)
+def test_values_with_commas_of_their_own(override, values) -> None:
+    key = override.partition("=")[0]
+    assert list(points([override])) == [[f"{key}={value}"] for value in values]
+
+
+@pytest.mark.parametrize("override", ["seed", "=1", "seed=", "seed=1,,2", "seed=1,", "w=[8,16"])
+def test_what_cannot_be_read_is_refused(override) -> None:
+    with pytest.raises(UsageError, match="expected key=value"):
+        points([override])
+
+
+def test_folders_differ_where_values_do() -> None:
+    assert name_of(["data.path=/tmp/a b"]) == "data.path=-tmp-a-b"
+    names = {name_of(point) for point in points(["lr=1e-3,3e-4", "seed=1,2,3"])}
+    assert len(names) == 6
+
+
+def test_list_prints_commands_and_starts_nothing(run, tmp_path, mpirun, capsys) -> None:
+    assert main(["sweep", *run, "seed=1,2", "-n", "2", "--to", str(tmp_path / "out"), "--list"]) == 0
+    lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line[:3] for line in lines] == [["mpirun", "-n", "2"]] * 2
+    assert [line[line.index("train") + 2 : -2] for line in lines] == [
+        [f"seed={seed}", f"run.dir={tmp_path}/out/seed={seed}"] for seed in (1, 2)
+    ]
+    assert mpirun() == []
+
+
+def test_points_are_what_slurm_reads(run, capsys) -> None:
+    assert main(["sweep", *run, "optimizer.lr=1e-3,3e-4", "seed=7", "--points"]) == 0
+    assert capsys.readouterr().out == "optimizer.lr=1e-3 seed=7\noptimizer.lr=3e-4 seed=7\n"
+
+
+def test_one_after_another_and_finished_ones_are_skipped(run, tmp_path, mpirun, capsys) -> None:
+    command = ["sweep", *run, "--to", str(tmp_path / "out"), "-n", "2"]
+    assert main([*command, "seed=1,2"]) == 0
+    assert len(mpirun()) == 2
+    assert main([*command, "seed=1,2,4"]) == 0
+    assert len(mpirun()) == 3
+    assert "seed=2 is finished already" in capsys.readouterr().out
+
+
+def test_a_run_that_fails_ends_the_sweep(run, tmp_path, mpirun, capsys) -> None:
+    assert main(["sweep", *run, "--to", str(tmp_path / "out"), "seed=1,3,4"]) == 1
+    assert "seed=3 did not come to its end (exit code 5)" in capsys.readouterr().err
+    assert len(mpirun()) == 2
+
+
+def test_a_mistake_in_the_last_run_is_found_before_the_first(run, mpirun, capsys) -> None:
+    assert main(["sweep", *run, "seed=1,2,many"]) == 2
+    assert "many" in capsys.readouterr().err
+    assert main(["sweep", *run, "seed=1", "-n", "0"]) == 2
+    assert mpirun() == []
