@@ -39,12 +39,19 @@ class Curve(NamedTuple):
     reference: Callable[[Any], Any]
 
 
+def _activate_forward(x: Array, *, curve: Curve) -> tuple[Array, Any]:
+    if x.ndim:
+        return curve.forward(x, None)
+    y, residual = curve.forward(x.reshape(1), None)  # NumPy makes scalars of 0-d arrays on the way
+    return y.reshape(()), residual
+
+
 def _activate_backward(g: Array, residual: Any, *, needs: Any, curve: Curve) -> tuple[Array]:  # noqa: ARG001
-    return (curve.backward(g, residual),)
+    return (curve.backward(g if g.ndim else g.reshape(1), residual).reshape(g.shape),)
 
 
 _activate = Fused(
-    lambda x, *, curve: curve.forward(x, None),
+    _activate_forward,
     _activate_backward,
     name="activation",
     reference=lambda x, *, curve: curve.reference(x),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -141,4 +142,4 @@ def _is_soft(target: Any) -> bool:
 
 
 def _rows(x: Any, classes: int) -> Any:
-    return x if x.ndim == 2 else np.reshape(x, (-1, classes))
+    return x if x.ndim == 2 else np.reshape(x, (math.prod(x.shape[:-1]), classes))

@@ -23,13 +23,19 @@ Array = np.ndarray[Any, Any]
 
 def _take_forward(weight: Array, *, indices: Array, padding_index: int | None) -> tuple[Array, Any]:  # noqa: ARG001
     # mode="clip" skips a pass of checks; the layer has checked.
-    return np.take(weight, indices, axis=0, mode="clip"), (weight.shape, indices)
+    return np.take(weight, indices, axis=0, mode="clip"), weight.shape
 
 
 def _take_backward(
-    g: Array, residuals: Any, *, needs: Any, into: Any, indices: Array, padding_index: int | None
-) -> Any:  # noqa: ARG001
-    shape, indices = residuals
+    g: Array,
+    residuals: Any,
+    *,
+    needs: Any,  # noqa: ARG001
+    into: Any,
+    indices: Array,
+    padding_index: int | None,
+) -> Any:
+    shape = residuals
     out = np.empty(shape, g.dtype) if into[0] is None else into[0]
     kernels.active().embedding_gradient(g, indices, out=out)
     if padding_index is not None:

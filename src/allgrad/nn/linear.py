@@ -6,6 +6,7 @@ weight's goes straight from the product into the gradient arena.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ Array = np.ndarray[Any, Any]
 def _forward(
     x: Array, weight: Array, bias: Array | None, *, activation: Curve | None, transposed: bool
 ) -> tuple[Array, Any]:
-    rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    rows = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     matrix = weight.T if transposed else weight
     y = np.matmul(rows, matrix)
     if bias is not None:
@@ -40,7 +41,7 @@ def _backward(
     g: Array, residuals: Any, *, needs: Any, into: Any, activation: Curve | None, transposed: bool
 ) -> tuple[Any, Any, Any]:
     x, rows, weight, kept = residuals
-    g = np.ascontiguousarray(g).reshape(rows.shape[0], -1)
+    g = np.ascontiguousarray(g).reshape(rows.shape[0], g.shape[-1])
     if activation is not None:
         g = activation.backward(g, kept)
     dx = dweight = dbias = None

@@ -137,25 +137,14 @@ class NLLLoss(Loss):
 class KLDivLoss(Loss):
     """t (log t - x), x the prediction's *logarithm*, t the target's probabilities: the divergence of x from t.
 
-    Args:
-        reduction: "batchmean" divides by the length of the first axis, which is the divergence as it is defined;
-            "mean" by the number of entries (PyTorch's default).
+    The mean is over the first axis (PyTorch's reduction="batchmean"), which is the divergence as it is defined.
     """
-
-    def __init__(self, reduction: str = "batchmean") -> None:
-        if reduction not in ("batchmean", "mean"):
-            raise ValueError(f"KLDivLoss: reduction must be 'batchmean' or 'mean'. Got {reduction!r} instead.")
-        self.reduction = reduction
 
     def terms(self, prediction: Any, target: Any) -> tuple[Any, Count]:
         same_shapes(self, prediction, target)
         x = _tensor(prediction)
-        positive = target > 0
-        safe = np.where(positive, target, np.ones((), x.dtype))  # 0 log 0 = 0
-        return np.sum(target * (np.log(safe) - x)), x.shape[0] if self.reduction == "batchmean" else x.size
-
-    def extra_repr(self) -> str:
-        return f"reduction={self.reduction!r}"
+        safe = np.where(target > 0, target, np.ones((), x.dtype))  # 0 log 0 = 0
+        return np.sum(target * (np.log(safe) - x)), x.shape[0]
 
 
 def _tensor(x: Any) -> Any:
