@@ -186,7 +186,7 @@ class Walk:
         before = cotangents.get(parent)
         if before is None:
             cotangents[parent] = c
-        elif parent in self._own:
+        elif parent in self._own and type(before) is type(c) is np.ndarray:
             np.add(before, c, out=before)
         else:
             total = cotangents[parent] = before + c
