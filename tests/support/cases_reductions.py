@@ -119,6 +119,42 @@ def along_first(draw: Callable[..., Any]) -> Callable[[Rng], Any]:
     return lambda rng: ((draw(rng, shape(rng, low=1, empty=False)),), {} if rng.random() < 0.5 else {"axis": 0})
 
 
+def observed(*, second: bool = False) -> Callable[[Rng], Any]:
+    def sample(rng: Rng) -> Any:
+        n = int(rng.integers(4, 7))
+        rowvar = bool(rng.integers(2))
+        arrays = [normal(rng, (2, n) if rowvar else (n, 2)) for _ in range(1 + second)]
+        return tuple(arrays), {"rowvar": rowvar}
+
+    return sample
+
+
+def observed_with_weights(rng: Rng) -> Any:
+    n = int(rng.integers(4, 7))
+    weights = {"fweights": rng.integers(1, 4, n), "aweights": rng.uniform(0.5, 2, n)}
+    return (normal(rng, (3, n)),), weights
+
+
+def counted(rng: Rng) -> Any:
+    return (rng.integers(0, 5, 7), normal(rng, (7,))), {"minlength": int(rng.integers(8))}
+
+
+def along_an_axis(rng: Rng) -> Any:
+    x = normal(rng, shape(rng, low=1, empty=False))
+    function = [lambda row: np.sum(row * row), lambda row: np.sin(row), lambda row: np.outer(row, row)][rng.integers(3)]
+    return (function, one_axis(rng, x.ndim), x), {}
+
+
+def over_axes(rng: Rng) -> Any:
+    return (np.sum, normal(rng, (2, 3, 2)), [[0, 2], [1], [-1, 0]][rng.integers(3)]), {}
+
+
+def distinct(rng: Rng) -> Any:
+    x = separated(rng, shape(rng, low=1, empty=False))
+    axis = one_axis(rng, x.ndim) if rng.random() < 0.5 else None
+    return (x,), {"axis": axis, "return_counts": bool(rng.integers(2))}
+
+
 CASES = [
     Case("sum", np.sum, reduced(), complex=True),
     Case("sum-where", np.sum, masked(initial=2.0), complex=True),
@@ -166,6 +202,15 @@ CASES = [
     Case("nanmin", np.nanmin, down_columns(with_nans(separated), keepdims=True)),
     Case("nancumsum", np.nancumsum, down_columns(with_nans())),
     Case("nancumprod", np.nancumprod, down_columns(with_nans()), rtol=1e-5),
+    Case("cov", np.cov, observed(), complex=True),
+    Case("cov-second", np.cov, observed(second=True), wrt=(0, 1)),
+    Case("cov-weights", np.cov, observed_with_weights, wrt=(0, "aweights")),
+    Case("corrcoef", np.corrcoef, observed(second=True), wrt=(0, 1), rtol=1e-5),
+    Case("bincount", np.bincount, counted, wrt=(1,)),
+    Case("unique", np.unique, distinct),
+    Case("unique_values", np.unique_values, lambda rng: ((separated(rng, (5,)),), {}), spellings=False),
+    Case("apply_along_axis", np.apply_along_axis, along_an_axis, wrt=(2,)),
+    Case("apply_over_axes", np.apply_over_axes, over_axes, wrt=(1,)),
     Case("add-reduce", np.add.reduce, along_first(normal), spellings=False),
     Case("multiply-reduce", np.multiply.reduce, along_first(normal), spellings=False, rtol=1e-5),
     Case("maximum-reduce", np.maximum.reduce, along_first(separated), spellings=False),

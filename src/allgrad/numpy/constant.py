@@ -20,7 +20,7 @@ constant(np.iscomplex, np.isreal, np.iscomplexobj, np.isrealobj, np.isin)
 # Whole numbers and rounding: constant between jumps.
 constant(np.floor, np.ceil, np.rint, np.trunc, np.fix, np.round, np.around, np.floor_divide, np.spacing)
 constant(np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert, np.bitwise_count, np.left_shift, np.right_shift)
-constant(np.gcd, np.lcm)
+constant(np.gcd, np.lcm, np.isnat, np.ix_)
 
 # Positions and counts.
 constant(np.argmax, np.argmin, np.nanargmax, np.nanargmin, np.argsort, np.argpartition, np.lexsort, np.searchsorted)

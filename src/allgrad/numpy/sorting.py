@@ -55,7 +55,7 @@ def _along(a: Any, axis: Any) -> tuple[Any, int]:
 
 # Where a quantile lies: q and n (how many numbers there are in the row) to the virtual index, and gamma from its fraction.
 
-_LINES = {  # alpha and beta of v = n q + alpha + q (1 - alpha - beta) - 1, interpolated
+_LINES: dict[str, tuple[float, float]] = {  # alpha and beta of v = n q + alpha + q (1 - alpha - beta) - 1, interpolated
     "interpolated_inverted_cdf": (0.0, 1.0),
     "hazen": (0.5, 0.5),
     "weibull": (0.0, 0.0),
@@ -109,38 +109,46 @@ def averaged_inverted_cdf(n: Array, q: Array) -> tuple[Array, Array]:
 def closest_observation(n: Array, q: Array) -> tuple[Array, Array]:
     v = n * q - 1.5
     low = np.floor(v)
-    return low, np.where((v == low) & (low % 2 == 1), 0.0, 1.0)
+    return low + np.where((v == low) & (low % 2 == 1), 0, 1), np.zeros(())
 
 
-def _place(method: str, n: Array, q: Any, dtype: Any) -> tuple[Any, Any]:
-    """The lower neighbour's index, not yet within bounds, and gamma."""
+EXACT = ("lower", "higher", "nearest", "inverted_cdf", "closest_observation")
+"""The methods that give one of the numbers itself."""
+
+
+def _place(method: str, n: Array, q: Any) -> tuple[Any, Any]:
+    """The lower neighbour's index, not yet within bounds, and gamma, in q's dtype."""
+    n = n.astype(q.dtype)
     if method in _STEPS:
-        low, gamma = _STEPS[method](n, q.value if isinstance(q, Tensor) else q)
-        return low, np.asarray(gamma, dtype)
+        low, gamma = _STEPS[method](n, _value(q))
+        return low, np.asarray(gamma, q.dtype)
     if method not in _LINES:
         raise ValueError(f"np.quantile: method must be one of {sorted([*_LINES, *_STEPS])}, got {method!r}.")
     alpha, beta = _LINES[method]
     v = n * q + (alpha + q * (1 - alpha - beta)) - 1
-    low = np.floor(v.value if isinstance(v, Tensor) else v)
-    gamma = v - low
-    return low, gamma if isinstance(gamma, Tensor) else np.asarray(gamma, dtype)
+    low = np.floor(_value(v))
+    return low, v - low
+
+
+def _value(x: Any) -> Any:
+    return x.value if isinstance(x, Tensor) else x
 
 
 def _quantile(a: Any, q: Any, axis: Any, method: str, keepdims: bool, skip_nan: bool) -> Any:
+    """The quantiles of an array; a Python number as q takes a's dtype, others promote."""
+    weak = type(q) in (int, float)
+    q = q if isinstance(q, Tensor) else np.asarray(q, float if weak else None)
     rows, back = _rows(a, axis)
-    values = np.sort(rows, axis=-1)  # NaNs come last
+    values: Any = np.sort(rows, axis=-1)  # NaNs come last
     missing = np.count_nonzero(np.isnan(values.value), axis=-1)[..., None]
     size = values.shape[-1]
     n = np.maximum(size - missing, 1) if skip_nan else np.full_like(missing, size)
-    flat_q = np.reshape(q, -1)
-    low, gamma = _place(method, n, flat_q, values.dtype)
-    inside = (low >= 0) & (low < n - 1)
-    i = np.clip(low, 0, n - 1).astype(np.intp)
-    i = np.broadcast_to(i, (*values.shape[:-1], i.shape[-1]))
-    j = np.where(inside, i + 1, i)
-    below = np.take_along_axis(values, i, axis=-1)
-    # At an exact index the neighbour has no say, and may be infinite.
-    result = below if method in ("lower", "higher", "nearest") else below + gamma * _step_up(values, below, j, gamma)
+    low, gamma = _place(method, n, np.reshape(q, -1))
+    i = np.broadcast_to(np.clip(low, 0, n - 1).astype(np.intp), (*values.shape[:-1], low.shape[-1]))
+    result = np.take_along_axis(values, i, axis=-1)
+    if method not in EXACT:
+        above = np.take_along_axis(values, np.where((low >= 0) & (low < n - 1), i + 1, i), axis=-1)
+        result = _between(result, above, gamma.astype(values.dtype) if weak else gamma)
     bad = np.broadcast_to(missing == size if skip_nan else missing > 0, result.shape)
     if bad.any():
         result = np.where(bad, np.asarray(np.nan, result.dtype), result)
@@ -148,10 +156,10 @@ def _quantile(a: Any, q: Any, axis: Any, method: str, keepdims: bool, skip_nan: 
     return np.reshape(result, (*np.shape(q), *back)) if keepdims else result
 
 
-def _step_up(values: Any, below: Any, j: Array, gamma: Any) -> Any:
-    above = np.take_along_axis(values, j, axis=-1)
-    used = (gamma.value if isinstance(gamma, Tensor) else gamma) != 0
-    return above - below if np.isfinite(above.value).all() else np.where(used, above, below) - below
+def _between(below: Any, above: Any, gamma: Any) -> Any:
+    if not np.isfinite(above.value).all():  # where gamma is 0 the upper neighbour has no say, and may be infinite
+        above = np.where(_value(gamma) != 0, above, below)
+    return below + gamma * (above - below)
 
 
 def _rows(a: Any, axis: Any) -> tuple[Any, tuple[int, ...]]:
@@ -179,8 +187,9 @@ def _order_statistic(name: str, scale: float, skip_nan: bool) -> Any:
     ) -> Any:
         refuse(f"np.{name}", out=out, overwrite_input=overwrite_input or None, weights=weights)
         a = as_tensor(a)
-        q = q if isinstance(q, Tensor) else np.asarray(q, a.dtype if isinstance(q, (int, float)) else None)
-        q = q / q.dtype.type(scale) if scale != 1 else q
+        if not isinstance(q, Tensor) and type(q) not in (int, float):
+            q = np.asarray(q)
+        q = q / scale if scale != 1 else q
         if not np.all((q >= 0) & (q <= 1)):
             raise ValueError(f"np.{name}: q must lie between 0 and {scale:g}.")
         return _quantile(a, q, axis, method, kept(keepdims), skip_nan)
@@ -193,7 +202,7 @@ def _median(name: str, skip_nan: bool) -> Any:
     def rule(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: Any = False) -> Any:
         refuse(f"np.{name}", out=out, overwrite_input=overwrite_input or None)
         a = as_tensor(a)
-        return _quantile(a, np.asarray(0.5, a.dtype), axis, "linear", kept(keepdims), skip_nan)
+        return _quantile(a, 0.5, axis, "linear", kept(keepdims), skip_nan)
 
     rule.__name__ = name
     return rule
