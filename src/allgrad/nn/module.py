@@ -10,7 +10,7 @@ time: error messages name it, and layers that draw random numbers draw them unde
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -45,6 +45,8 @@ class Module:
     Attributes:
         training: whether dropout drops and batch norm learns; see `train`.
         path: the place in the model, "" for the model itself, None before the first use.
+        meets_workers: whether this layer sums over the virtual workers in the middle of a step (synchronised batch norm):
+            data parallelism then runs them as threads that wait for each other.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -59,6 +61,7 @@ class Module:
     """
 
     training: bool = True
+    meets_workers: ClassVar[bool] = False
     path: str | None = None
     _rules: dict[str, BufferRule]
 

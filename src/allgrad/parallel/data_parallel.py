@@ -109,7 +109,7 @@ class DataParallel:
         world.verify({"model layout": self.flat.layout.digest(), "virtual workers": str(self.total)})
         self._agree_on_weights(weights)
         self.engine = _engine(world, comm)
-        self._meets = any(getattr(module, "meets_workers", False) for module in model.modules())
+        self._meets = any(module.meets_workers for module in model.modules())
         self._syncing = True
         self._accumulated = False
         self._used: set[str] = set()
