@@ -58,7 +58,7 @@ def test_what_cannot_be_read_is_refused(override) -> None:
 
 
 def test_folders_differ_where_values_do() -> None:
-    assert name_of(["data.path=/tmp/a b"]) == "data.path=-tmp-a-b"
+    assert name_of(["data.path=/tmp/a b"]) == "data.path=_tmp_a_b"
     names = {name_of(point) for point in points(["lr=1e-3,3e-4", "seed=1,2,3"])}
     assert len(names) == 6
 
@@ -91,6 +91,13 @@ def test_a_run_that_fails_ends_the_sweep(run, tmp_path, mpirun, capsys) -> None:
     assert main(["sweep", *run, "--to", str(tmp_path / "out"), "seed=1,3,4"]) == 1
     assert "seed=3 did not come to its end (exit code 5)" in capsys.readouterr().err
     assert len(mpirun()) == 2
+
+
+@pytest.mark.parametrize("override", ["seed=1,1", "run.name='a b','a/b'"])
+def test_two_runs_never_share_a_folder(override, run, mpirun, capsys) -> None:
+    assert main(["sweep", *run, override]) == 2
+    assert "two of the combinations are the same" in capsys.readouterr().err
+    assert mpirun() == []
 
 
 def test_a_mistake_in_the_last_run_is_found_before_the_first(run, mpirun, capsys) -> None:

@@ -57,6 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
         plugins = [part for plugin in arguments.plugin for part in ("--plugin", plugin)]
         train = [sys.executable, "-m", "allgrad.cli.main", "train", arguments.config, *overrides, *plugins]
         todo.append((folder / name_of(point), point, ["mpirun", "-n", str(arguments.ranks or here(config)), *train]))
+    if len({place for place, _, _ in todo}) < len(todo):
+        raise UsageError(
+            "two of the combinations are the same, or differ only in characters that no folder's name takes"
+        )
     for number, (place, point, command) in enumerate(todo, 1):
         if arguments.points:
             print(" ".join(point))
@@ -93,9 +97,9 @@ def name_of(point: Sequence[str]) -> str:
     """The folder of a run: its overrides, in characters that every file system takes.
 
     >>> name_of(["optimizer.lr=1e-3", "model.widths=[8,16]"])
-    'optimizer.lr=1e-3,model.widths=8-16'
+    'optimizer.lr=1e-3,model.widths=_8_16_'
     """
-    return ",".join(re.sub(r"[^\w.=+-]+", "-", part).strip("-") for part in point)
+    return ",".join(re.sub(r"[^\w.=+-]+", "_", part) for part in point)
 
 
 def _start(command: Sequence[str], place: Path) -> None:
