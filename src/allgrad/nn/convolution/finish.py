@@ -1,7 +1,7 @@
-"""What follows a convolution while its result is still in cache: bias, ReLU, max-pooling; and their backward.
+"""What follows a convolution while its result is still in cache: bias, activation, max-pooling; and their backward.
 
-Pooling by tiles commutes with adding a bias and with ReLU, since both keep order. So the raw result is pooled first, and
-the rest works on the small image. Of the large one only the winner's place in each tile is kept, a byte: the
+Pooling by tiles commutes with adding a bias and with a monotonic activation, since both keep order. So the raw result is
+pooled first, and the rest works on the small image. Of the large one only the winner's place in each tile is kept, a byte: the
 result before pooling never exists as a whole. Among equal pixels the first in reading order wins, as in PyTorch.
 """
 
@@ -11,31 +11,25 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from allgrad.kernels import active
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from allgrad.nn.activations import Curve
     from allgrad.nn.convolution.geometry import Pair
     from allgrad.nn.convolution.method import Array
 
 
 class Finish(NamedTuple):
-    """ReLU or nothing, and the tile of max-pooling or None."""
+    """An activation, and the tile of max-pooling; or None. With pooling, the activation must be monotonic."""
 
-    relu: bool = False
+    curve: Curve | None = None
     pool: Pair | None = None
 
     def output(self, image: Pair) -> Pair:
         return image if self.pool is None else (image[0] // self.pool[0], image[1] // self.pool[1])
 
 
-def add_bias_and_relu(y: Array, bias: Array | None, relu: bool) -> None:
-    """In place."""
-    if bias is not None:
-        np.add(y, bias, out=y)
-    if relu:
-        active().relu_forward(y, out=y)
+MONOTONIC = ("relu", "leaky_relu", "tanh", "sigmoid", "softplus", "elu")
 
 
 def pool_tiles(raw: Array, tile: Pair, y: Array, winners: Array) -> None:

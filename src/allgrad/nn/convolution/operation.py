@@ -17,12 +17,13 @@ import numpy as np
 from allgrad.autodiff import Fused
 from allgrad.kernels import active
 from allgrad.nn.convolution.choice import choose
-from allgrad.nn.convolution.finish import Finish, add_bias_and_relu, pool_tiles, unpool_tiles
+from allgrad.nn.convolution.finish import Finish, pool_tiles, unpool_tiles
+from allgrad.nn.convolution.method import deliver
 from allgrad.nn.convolution.reference import reference, reference_transposed
 
 if TYPE_CHECKING:
     from allgrad.nn.convolution.geometry import Geometry, Pair
-    from allgrad.nn.convolution.method import Array
+    from allgrad.nn.convolution.method import Array, Method
 
 Cotangents = tuple["Array | None", "Array | None", "Array | None"]
 
@@ -35,6 +36,7 @@ def _forward(
     y = np.empty((len(x), *finish.output(method.output), outer), x.dtype)
     winners = None if finish.pool is None else np.empty(y.shape, np.uint8)
     raw = None if winners is None else np.empty((method.samples, *method.output, outer), x.dtype)
+    kept = []
     for group in method.groups_of(len(x)):
         part = y[group]
         if raw is None:
@@ -44,24 +46,26 @@ def _forward(
             assert finish.pool is not None
             assert winners is not None
             pool_tiles(raw[: len(part)], finish.pool, part, winners[group])
-        add_bias_and_relu(part, bias, finish.relu)
-    return y, (x, weight, y if finish.relu else None, winners)
+        if bias is not None:
+            np.add(part, bias, out=part)
+        if finish.curve is not None:
+            kept.append(finish.curve.forward(part, part)[1])
+    return y, (x, weight, kept, winners)
 
 
 def _backward(
     g: Array, residuals: tuple[Any, ...], *, needs: Any, into: Any, geometry: Geometry, finish: Finish
 ) -> Cotangents:
-    x, weight, y, winners = residuals
+    x, weight, kept, winners = residuals
     method = choose(weight, geometry, x.shape[1:3], max(1, len(x)))
     dx = np.empty(x.shape, x.dtype) if needs[0] else None
     bias = _BiasGradient(weight.shape[3], x.dtype, into[2]) if needs[2] else None
-    masked = np.empty((method.samples, *g.shape[1:]), x.dtype) if y is not None else None
     raw = None if winners is None else np.zeros((method.samples, *method.output, weight.shape[3]), x.dtype)
-    for group in method.groups_of(len(x)):
+    for number, group in enumerate(method.groups_of(len(x))):
         part = np.ascontiguousarray(g[group])
         n = len(part)
-        if masked is not None:
-            part = active().relu_backward(part, y[group], out=masked[:n])
+        if finish.curve is not None:
+            part = finish.curve.backward(part, kept[number])
         if bias is not None:
             bias.add(part)
         if raw is not None:
@@ -70,7 +74,7 @@ def _backward(
             part = raw[:n]
         if needs[0] or needs[1]:
             method.backward(x[group] if needs[1] else None, part, None if dx is None else dx[group])
-    dw = method.weight_gradient(into[1]) if needs[1] else None
+    dw = _weight_gradient(method, len(x), into[1]) if needs[1] else None
     return dx, dw, None if bias is None else bias.total
 
 
@@ -81,7 +85,8 @@ def _forward_transposed(
     y = np.empty((len(x), *image, method.channels), x.dtype)
     for group in method.groups_of(len(x)):
         method.backward(None, np.ascontiguousarray(x[group]), y[group])
-        add_bias_and_relu(y[group], bias, relu=False)
+        if bias is not None:
+            np.add(y[group], bias, out=y[group])
     return y, (x, weight)
 
 
@@ -100,8 +105,14 @@ def _backward_transposed(
             method.forward(part, dx[group])
         if needs[1]:
             method.backward(part, np.ascontiguousarray(x[group]), None)
-    dw = method.weight_gradient(into[1]) if needs[1] else None
+    dw = _weight_gradient(method, len(x), into[1]) if needs[1] else None
     return dx, dw, None if bias is None else bias.total
+
+
+def _weight_gradient(method: Method, samples: int, into: Array | None) -> Array:
+    if samples:
+        return method.weight_gradient(into)
+    return deliver(np.zeros_like(method.weight), into)
 
 
 class _BiasGradient:

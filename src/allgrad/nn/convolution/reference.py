@@ -24,8 +24,8 @@ def reference(x: Any, weight: Any, bias: Any, *, geometry: Geometry, finish: Fin
             total = total + _by_group(pixels, weight[i, j], geometry.groups)
     if bias is not None:
         total = total + bias
-    if finish.relu:
-        total = np.maximum(total, np.zeros((), total.dtype))
+    if finish.curve is not None:
+        total = finish.curve.reference(total)
     return total if finish.pool is None else _pooled(total, finish.pool)
 
 

@@ -1,0 +1,348 @@
+"""Batch norm: every channel is centred and scaled by the statistics of the batch (Ioffe & Szegedy 2015).
+
+With n pixels in the batch, d = x - mean, r = 1 / sqrt(mean(d^2) + eps) and y = d r weight + bias, the gradients are
+
+    dbias = sum(g),   dweight = r sum(g d),   dx = r weight (g - sum(g) / n - d r^2 sum(g d) / n).
+
+`SyncBatchNorm` takes n and all four sums over the batches of all virtual workers; dweight and dbias stay the worker's own,
+since the reducer adds them. The sums travel through the function that the data-parallel side supplies:
+
+    with nn.cross_worker_sum(reduce):     # reduce(array of float64) -> the sum of the workers' arrays
+        loss = model(x)
+
+It is called in forward (twice a layer) and in backward (once a layer), in the same order on every worker. Without it, and
+in evaluation, the layer is plain batch norm.
+
+Running statistics are buffers: they move only in training, and not when `ag.checkpoint` computes a forward again. Sums are
+taken in blocks of rows, in float64 across blocks, and each pass over a block finds it in cache.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from allgrad.autodiff import Fused, Tensor, on_recompute
+from allgrad.autodiff.errors import NoRuleError
+from allgrad.kernels import active
+from allgrad.kernels.blocks import as_rows, rows_a_block, spans
+from allgrad.nn.activations import Curve, activate, curve
+from allgrad.nn.conv import refuse_image
+from allgrad.nn.module import Module
+from allgrad.nn.parameter import Array, Parameter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+_reduce: ContextVar[Callable[[Array], Array] | None] = ContextVar("allgrad_cross_worker_sum", default=None)
+_recomputing: ContextVar[bool] = ContextVar("allgrad_batch_norm_recomputing", default=False)
+
+
+@contextmanager
+def cross_worker_sum(reduce: Callable[[Array], Array] | None) -> Iterator[None]:
+    """Inside, `SyncBatchNorm` sums over the workers with `reduce`, a function of a one-dimensional float64 array.
+
+    >>> import numpy as np
+    >>> from allgrad import nn
+    >>> norm = nn.SyncBatchNorm(1)
+    >>> with nn.cross_worker_sum(lambda a: 2 * a):     # a twin worker with the same numbers
+    ...     y = norm(np.array([[0.0], [2.0]], np.float32))
+    >>> y.numpy().round(3).tolist(), round(float(norm.running_var[0]), 3)
+    ([[-1.0], [1.0]], 1.033)
+    """
+    token = _reduce.set(reduce)
+    try:
+        yield
+    finally:
+        _reduce.reset(token)
+
+
+@contextmanager
+def _again() -> Iterator[None]:
+    token = _recomputing.set(True)
+    try:
+        yield
+    finally:
+        _recomputing.reset(token)
+
+
+def _snapshot() -> Callable[[], AbstractContextManager[None]]:
+    return _again
+
+
+on_recompute(_snapshot)
+
+
+def _blocks(rows: Array) -> list[slice]:
+    return list(spans(len(rows), rows_a_block(rows.shape[1])))
+
+
+def statistics(x: Array, reduce: Callable[[Array], Array] | None = None) -> tuple[Array, Array, float]:
+    """Mean and variance (divided by n) of each channel of x (..., C), in float64, and n.
+
+    Raises:
+        ValueError: if n is 0.
+    """
+    rows = as_rows(x)
+    total = np.zeros(rows.shape[1] + 1)
+    total[-1] = len(rows)
+    for block in _blocks(rows):
+        total[:-1] += active().bias_gradient(rows[block])
+    if reduce is not None:
+        total = reduce(total)
+    if not total[-1]:
+        raise ValueError(f"batch norm needs at least one row. Got shape {x.shape}.")
+    mean = total[:-1] / total[-1]
+    centre, squares = mean.astype(x.dtype), np.zeros(rows.shape[1])
+    for block in _blocks(rows):
+        d = np.subtract(rows[block], centre)
+        squares += active().bias_gradient(np.multiply(d, d, out=d))
+    # The centre was rounded to x's dtype; what that adds to the squares is taken off again.
+    slack = (mean - centre) ** 2
+    if reduce is not None:
+        squares = reduce(squares)
+    return mean, np.maximum(squares / total[-1] - slack, 0), float(total[-1])
+
+
+def _forward(
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    *,
+    mean: Array,
+    variance: Array,
+    count: float,  # noqa: ARG001
+    eps: float,
+    activation: Curve | None,
+    reduce: Any,  # noqa: ARG001
+) -> tuple[Array, Any]:
+    rows = as_rows(x)
+    inverse = 1 / np.sqrt(variance + eps)
+    scale = (inverse if weight is None else inverse * weight).astype(x.dtype)
+    centre = mean.astype(x.dtype)
+    y, kept = np.empty_like(rows), []
+    for block in _blocks(rows):
+        part = np.subtract(rows[block], centre, out=y[block])
+        np.multiply(part, scale, out=part)
+        if bias is not None:
+            np.add(part, bias, out=part)
+        if activation is not None:
+            kept.append(activation.forward(part, part)[1])
+    return y.reshape(x.shape), (x, centre, inverse, weight, kept)
+
+
+def _backward(
+    g: Array,
+    residuals: Any,
+    *,
+    needs: Any,
+    into: Any,
+    mean: Array,  # noqa: ARG001
+    variance: Array,  # noqa: ARG001
+    count: float,
+    eps: float,  # noqa: ARG001
+    activation: Curve | None,
+    reduce: Any,
+) -> tuple[Any, Any, Any]:
+    x, centre, inverse, weight, kept = residuals
+    rows, cotangent = as_rows(x), as_rows(g)
+    dx = np.empty_like(rows)
+    sums = np.zeros((2, rows.shape[1]))
+    for number, block in enumerate(_blocks(rows)):
+        part = cotangent[block]
+        if activation is not None:
+            part = dx[block] = activation.backward(part, kept[number])
+        d = np.subtract(rows[block], centre)
+        sums[0] += active().bias_gradient(part)
+        sums[1] += active().bias_gradient(np.multiply(d, part, out=d))
+    dweight = _delivered(sums[1] * inverse, into[1], weight) if needs[1] else None
+    dbias = _delivered(sums[0], into[2], weight) if needs[2] else None
+    if not needs[0]:
+        return None, dweight, dbias
+    if reduce is not None:
+        sums = reduce(sums.reshape(-1)).reshape(sums.shape)
+    level = (sums[0] / count).astype(x.dtype)
+    slope = (sums[1] * inverse**2 / count).astype(x.dtype)
+    scale = (inverse if weight is None else inverse * weight).astype(x.dtype)
+    for block in _blocks(rows):
+        part = cotangent[block] if activation is None else dx[block]
+        d = np.subtract(rows[block], centre)
+        np.multiply(d, slope, out=d)
+        np.subtract(part, d, out=d)
+        np.subtract(d, level, out=d)
+        np.multiply(d, scale, out=dx[block])
+    return dx.reshape(x.shape), dweight, dbias
+
+
+def _delivered(sums: Array, into: Array | None, like: Array) -> Array:
+    if into is None:
+        return sums.astype(like.dtype)
+    into[...] = sums
+    return into
+
+
+def _reference(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    *,
+    mean: Array,  # noqa: ARG001
+    variance: Array,  # noqa: ARG001
+    count: float,  # noqa: ARG001
+    eps: float,
+    activation: Curve | None,
+    reduce: Any,
+) -> Any:
+    if reduce is not None:
+        raise NoRuleError(
+            "SyncBatchNorm inside nn.cross_worker_sum has first derivatives in reverse mode only. "
+            "Use BatchNorm1d or BatchNorm2d where the loss contains derivatives."
+        )
+    axes = tuple(range(x.ndim - 1))
+    d = x - np.mean(x, axis=axes)
+    y = d / np.sqrt(np.mean(d * d, axis=axes) + eps)
+    y = y if weight is None else y * weight
+    y = y if bias is None else y + bias
+    return y if activation is None else activation.reference(y)
+
+
+batch_norm = Fused(_forward, _backward, name="batch_norm", reference=_reference)
+
+
+class _BatchNorm(Module):
+    """What all share; x is (N, ..., features)."""
+
+    kinds: tuple[tuple[str, ...], ...]
+    running_mean: Array
+    running_var: Array
+    num_batches_tracked: Array
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        activation: str | Curve | None = None,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        if features < 1:
+            raise ValueError(f"{type(self).__name__}: features must be 1 or more. Got {features} instead.")
+        self.features, self.eps, self.momentum = features, eps, momentum
+        self.dtype = np.dtype(dtype)
+        self.weight = Parameter(np.ones(features, dtype)) if affine else None
+        self.bias = Parameter(np.zeros(features, dtype)) if affine else None
+        self.curve = curve(activation)
+        self.tracks = track_running_stats
+        if track_running_stats:
+            self.register_buffer("running_mean", np.zeros(features, dtype), merge="mean")
+            self.register_buffer("running_var", np.ones(features, dtype), merge="mean")
+            self.register_buffer("num_batches_tracked", np.zeros((), np.int64), merge="last")
+
+    def forward(self, x: Any) -> Any:
+        return self.activated(x, self.curve)
+
+    def activated(self, x: Any, curve: Curve | None) -> Any:
+        """This layer with another activation in place of its own."""
+        self._check(x)
+        if not self.training and self.tracks:
+            return self._by_running_statistics(x, curve)
+        reduce = self._reduce() if self.training else None
+        mean, variance, count = statistics(x.value if isinstance(x, Tensor) else x, reduce)
+        if count < 2 and self.training:
+            raise ValueError(
+                f"{self.where()}: training needs more than one value a channel. Got an input of shape {x.shape}."
+            )
+        if self.training and self.tracks and not _recomputing.get():
+            self._learn(mean, variance * (count / (count - 1)))
+        return batch_norm(
+            x,
+            self.weight,
+            self.bias,
+            mean=mean,
+            variance=variance,
+            count=count,
+            eps=self.eps,
+            activation=curve,
+            reduce=reduce,
+        )
+
+    def _check(self, x: Any) -> None:
+        ndim = getattr(x, "ndim", 0)
+        fits = ndim in [2 + len(axes) for axes in self.kinds]
+        if not fits or x.dtype != self.dtype or x.shape[-1] != self.features:
+            refuse_image(self, x, self.kinds, self.features, self.dtype)
+
+    def _reduce(self) -> Callable[[Array], Array] | None:
+        return None
+
+    def _learn(self, mean: Array, variance: Array) -> None:
+        self.num_batches_tracked[...] += 1
+        momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        for running, new in ((self.running_mean, mean), (self.running_var, variance)):
+            running[...] = (1 - momentum) * running + momentum * new
+
+    def _by_running_statistics(self, x: Any, curve: Curve | None) -> Any:
+        scale: Any = np.reciprocal(np.sqrt(self.running_var + self.eps))
+        y = (x - self.running_mean.copy()) * (scale if self.weight is None else scale * self.weight)
+        y = y if self.bias is None else y + self.bias
+        if curve is None:
+            return y if isinstance(y, Tensor) else Tensor(y)
+        return activate(y, curve)
+
+    def extra_repr(self) -> str:
+        parts = [f"{self.features}", f"eps={self.eps}", f"momentum={self.momentum}"]
+        if self.weight is None:
+            parts.append("affine=False")
+        if not self.tracks:
+            parts.append("track_running_stats=False")
+        return ", ".join(parts + ([] if self.curve is None else [self.curve.name]))
+
+
+class BatchNorm1d(_BatchNorm):
+    """Batch norm of (N, C), or of (N, T, C) over samples and steps.
+
+    Args:
+        features: C.
+        eps: added to the variance.
+        momentum: weight of a batch in the running statistics; None averages all batches alike.
+        affine: whether there are a weight and a bias.
+        track_running_stats: whether there are running statistics, which evaluation uses; without them it uses the batch's.
+        activation: run in the same pass over memory: "relu", ...; see `activations.CURVES`.
+
+    Raises:
+        ValueError, TypeError: for shapes and dtypes that do not fit; the message names the layer's path.
+
+    >>> import numpy as np
+    >>> from allgrad import nn
+    >>> nn.BatchNorm1d(1)(np.array([[0.0], [2.0]], np.float32)).numpy().round(3).tolist()
+    [[-1.0], [1.0]]
+    """
+
+    kinds = ((), ("length",))
+
+
+class BatchNorm2d(_BatchNorm):
+    """Batch norm of images (N, H, W, C) over samples and pixels. Arguments as `BatchNorm1d`'s."""
+
+    kinds = (("height", "width"),)
+
+
+class SyncBatchNorm(_BatchNorm):
+    """Batch norm of (N, C), (N, T, C) or (N, H, W, C) with the statistics of all virtual workers' batches.
+
+    See the top of this file. Arguments as `BatchNorm1d`'s.
+    """
+
+    kinds = ((), ("length",), ("height", "width"))
+    meets_workers = True
+
+    def _reduce(self) -> Callable[[Array], Array] | None:
+        return _reduce.get()

@@ -1,0 +1,341 @@
+"""Convolution layers, channels last: Conv1d, Conv2d, ConvTranspose2d.
+
+Bias, activation and max-pooling of a convolution run on each sample while it is in cache; see `convolution/`. On disk all
+speak PyTorch's layout.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from allgrad.nn import init
+from allgrad.nn.activations import Curve, curve
+from allgrad.nn.convolution.finish import MONOTONIC, Finish
+from allgrad.nn.convolution.geometry import Geometry, Pair
+from allgrad.nn.convolution.operation import convolve, convolve_transposed
+from allgrad.nn.module import Module
+from allgrad.nn.parameter import Parameter, TorchLayout
+
+KERNEL_2D = TorchLayout(lambda a: a.transpose(3, 2, 0, 1), lambda a: a.transpose(2, 3, 1, 0))
+"""Ours (kh, kw, in / groups, out), PyTorch's (out, in / groups, kh, kw)."""
+
+KERNEL_1D = TorchLayout(lambda a: a[0].T, lambda a: a.T[None])
+"""Ours (1, k, in / groups, out), PyTorch's (out, in / groups, k)."""
+
+Padding = int | Pair | Literal["same", "valid"]
+
+
+def pair(value: int | Pair, what: str, least: int) -> Pair:
+    """A number for both axes, or one for each.
+
+    Raises:
+        ValueError: if it is not one or two integers of at least `least`.
+    """
+    both = (value, value) if isinstance(value, int) else tuple(value)
+    if len(both) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or v < least for v in both):
+        raise ValueError(f"{what} must be one or two integers of at least {least}. Got {value!r} instead.")
+    return both
+
+
+class _Convolution(Module):
+    """What the layers share: the kernel, the bias, and what they refuse."""
+
+    axes: tuple[str, ...] = ("height", "width")
+
+    def _build(
+        self,
+        in_channels: int,
+        out_channels: int,
+        geometry: Geometry,
+        shape: tuple[int, ...],
+        layout: TorchLayout,
+        *,
+        bias: bool,
+        rng: init.Rng,
+        dtype: npt.DTypeLike,
+    ) -> None:
+        rng = init.generator(rng)
+        self.in_channels, self.out_channels, self.geometry = in_channels, out_channels, geometry
+        self.weight = Parameter(init.fan_in_uniform(shape, rng, dtype=dtype), layout=layout)
+        self.bias = None
+        if bias:
+            bound = math.prod(shape[:-1]) ** -0.5
+            self.bias = Parameter(init.uniform((out_channels,), rng, bound=bound, dtype=dtype))
+
+    def _check(self, x: Any) -> None:
+        dtype = getattr(x, "dtype", None)
+        if dtype != self.weight.value.dtype or x.ndim != 2 + len(self.axes) or x.shape[-1] != self.in_channels:
+            refuse_image(self, x, (self.axes,), self.in_channels, self.weight.dtype)
+
+    def extra_repr(self) -> str:
+        g = self.geometry
+        one = len(self.axes) == 1
+        parts = [f"{self.in_channels} -> {self.out_channels}", f"kernel {g.kernel[1] if one else g.kernel}"]
+        for name, value, default in (
+            ("stride", g.stride, (1, 1)),
+            ("padding", g.padding, ((0, 0), (0, 0))),
+            ("dilation", g.dilation, (1, 1)),
+            ("groups", g.groups, 1),
+        ):
+            if value != default:
+                parts.append(f"{name}={value[1] if one and isinstance(value, tuple) else value}")
+        return ", ".join(parts + ([] if self.bias is not None else ["bias=False"]))
+
+
+def refuse_image(
+    layer: Module,
+    x: Any,
+    kinds: tuple[tuple[str, ...], ...],
+    channels: int | None = None,
+    dtype: np.dtype[Any] | None = None,
+) -> NoReturn:
+    """Raise for an input that is not (batch, *axes, channels), axes being one of `kinds`, of the layer's dtype."""
+    if not hasattr(x, "dtype"):
+        raise TypeError(f"{layer.where()}: expects an array or a Tensor. Got {type(x).__name__} instead.")
+    shape = x.shape
+    fitting = len(shape) in [2 + len(axes) for axes in kinds]
+    if not fitting or channels not in (None, shape[-1]):
+        last = "channels" if channels is None else str(channels)
+        expected = " or ".join(f"({', '.join(('batch', *axes, last))})" for axes in kinds)
+        hint = ""
+        if fitting and shape[1] == channels:
+            hint = " It looks like PyTorch's order: write np.moveaxis(x, 1, -1)."
+        raise ValueError(f"{layer.where()}: expects shape {expected}, channels last. Got shape {shape} instead.{hint}")
+    raise TypeError(f"{layer.where()}: expects {dtype or 'floating'} input. Got {x.dtype}, of shape {shape}, instead.")
+
+
+def _checked_sizes(layer: str, in_channels: int, out_channels: int, groups: int) -> None:
+    if min(in_channels, out_channels, groups) < 1 or in_channels % groups or out_channels % groups:
+        raise ValueError(
+            f"{layer}: channels and groups must be 1 or more, and groups must divide both channels. "
+            f"Got {in_channels} in, {out_channels} out, {groups} groups."
+        )
+
+
+def _sides(layer: str, padding: Padding, geometry: Geometry) -> tuple[Pair, Pair]:
+    """Padding as ((top, bottom), (left, right))."""
+    if padding == "same":
+        if geometry.stride != (1, 1):
+            raise ValueError(f"{layer}: padding='same' needs stride 1. Got {geometry.stride} instead.")
+        rows, columns = ((r - 1) // 2 for r in geometry.reach)
+        return (rows, geometry.reach[0] - 1 - rows), (columns, geometry.reach[1] - 1 - columns)
+    if isinstance(padding, str):
+        if padding != "valid":
+            raise ValueError(f"{layer}: padding must be 'same', 'valid', or integers. Got {padding!r} instead.")
+        return (0, 0), (0, 0)
+    rows, columns = pair(padding, f"{layer}: padding", 0)
+    return (rows, rows), (columns, columns)
+
+
+class Conv2d(_Convolution):
+    """Two-dimensional cross-correlation, y = pool(activation(x * weight + bias)).
+
+    x is (N, H, W, in), y (N, H', W', out); weight is (kh, kw, in / groups, out), on disk PyTorch's (out, in / groups, kh, kw).
+    Kernels of 3x3 with stride 1 and 16 channels or more are computed by Winograd's method, which rounds more than a direct
+    sum: 2 times as much at 32 channels, 4.5 times at 256 (root mean square; 1.5e-6 for outputs of size 1).
+
+    Args:
+        kernel_size, stride, dilation: a number, or one for each axis.
+        padding: zeros on both sides of each axis, "same" (stride 1), or "valid".
+        groups: channels are cut into this many groups that do not see each other.
+        activation: run on each sample while it is in cache: "relu", ...; see `activations.CURVES`.
+        pool: max-pooling by tiles of this size, likewise; the image before pooling is never stored. Needs a monotonic
+            activation or none.
+        rng: where the initial numbers come from: uniform within 1 / sqrt(fan_in), weight first.
+
+    Raises:
+        ValueError, TypeError: for options, shapes and dtypes that do not fit; the message names the layer's path.
+
+    >>> import numpy as np
+    >>> from allgrad import nn
+    >>> layer = nn.Conv2d(3, 8, 3, padding=1, activation="relu", pool=2, rng=0)
+    >>> layer(np.ones((2, 8, 8, 3), np.float32)).shape
+    (2, 4, 4, 8)
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Pair,
+        *,
+        stride: int | Pair = 1,
+        padding: Padding = 0,
+        dilation: int | Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        activation: str | Curve | None = None,
+        pool: int | Pair | None = None,
+        rng: init.Rng,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        _checked_sizes("Conv2d", in_channels, out_channels, groups)
+        kernel = pair(kernel_size, "Conv2d: kernel_size", 1)
+        geometry = Geometry(
+            kernel,
+            pair(stride, "Conv2d: stride", 1),
+            dilation=pair(dilation, "Conv2d: dilation", 1),
+            groups=groups,
+        )
+        geometry = geometry._replace(padding=_sides("Conv2d", padding, geometry))
+        shape = (*kernel, in_channels // groups, out_channels)
+        self._build(in_channels, out_channels, geometry, shape, KERNEL_2D, bias=bias, rng=rng, dtype=dtype)
+        self.finish = Finish(curve(activation), None if pool is None else pair(pool, "Conv2d: pool", 1))
+        _check_finish(self.finish)
+
+    def forward(self, x: Any) -> Any:
+        return self.finished(x, self.finish)
+
+    def finished(self, x: Any, finish: Finish) -> Any:
+        """This layer with another activation and pooling in place of its own."""
+        self._check(x)
+        if min(finish.output(self.geometry.output(x.shape[1:3]))) < 1:
+            raise ValueError(
+                f"{self.where()}: a kernel that reaches over {self.geometry.reach} pixels"
+                f"{'' if finish.pool is None else f' and pooling by {finish.pool}'} does not fit an input of shape "
+                f"{x.shape} with padding {self.geometry.padding}."
+            )
+        return convolve(x, self.weight, self.bias, geometry=self.geometry, finish=finish)
+
+    def extra_repr(self) -> str:
+        parts = [super().extra_repr()]
+        if self.finish.curve is not None:
+            parts.append(self.finish.curve.name)
+        if self.finish.pool is not None:
+            parts.append(f"pool={self.finish.pool}")
+        return ", ".join(parts)
+
+
+def _check_finish(finish: Finish) -> None:
+    if finish.pool is not None and finish.curve is not None and finish.curve.name not in MONOTONIC:
+        raise ValueError(
+            f"Conv2d: pool=... needs an activation that keeps order ({', '.join(MONOTONIC)}) or none. "
+            f"Got {finish.curve.name!r} instead; put nn.MaxPool2d behind the layer."
+        )
+    if finish.pool is not None and math.prod(finish.pool) > 256:
+        raise ValueError(f"Conv2d: pool=... takes tiles of at most 256 pixels. Got {finish.pool}; use nn.MaxPool2d.")
+
+
+class Conv1d(_Convolution):
+    """One-dimensional cross-correlation: x (N, T, in), y (N, T', out). Options as `Conv2d`'s.
+
+    weight is (1, k, in / groups, out), on disk PyTorch's (out, in / groups, k).
+
+    >>> import numpy as np
+    >>> from allgrad import nn
+    >>> nn.Conv1d(4, 6, 3, stride=2, rng=0)(np.ones((2, 9, 4), np.float32)).shape
+    (2, 4, 6)
+    """
+
+    axes = ("length",)
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int | Literal["same", "valid"] = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+        activation: str | Curve | None = None,
+        rng: init.Rng,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        _checked_sizes("Conv1d", in_channels, out_channels, groups)
+        kernel = (1, pair(kernel_size, "Conv1d: kernel_size", 1)[1])
+        geometry = Geometry(
+            kernel,
+            (1, pair(stride, "Conv1d: stride", 1)[1]),
+            dilation=(1, pair(dilation, "Conv1d: dilation", 1)[1]),
+            groups=groups,
+        )
+        around = padding if isinstance(padding, str) else (0, pair(padding, "Conv1d: padding", 0)[1])
+        geometry = geometry._replace(padding=_sides("Conv1d", around, geometry))
+        shape = (*kernel, in_channels // groups, out_channels)
+        self._build(in_channels, out_channels, geometry, shape, KERNEL_1D, bias=bias, rng=rng, dtype=dtype)
+        self.finish = Finish(curve(activation))
+
+    def forward(self, x: Any) -> Any:
+        self._check(x)
+        n, length, channels = x.shape
+        if self.geometry.output((1, length))[1] < 1:
+            raise ValueError(
+                f"{self.where()}: a kernel that reaches over {self.geometry.reach[1]} steps does not fit an input of shape "
+                f"{x.shape} with padding {self.geometry.padding[1]}."
+            )
+        image = np.reshape(x, (n, 1, length, channels))
+        y = convolve(image, self.weight, self.bias, geometry=self.geometry, finish=self.finish)
+        return np.reshape(y, (n, y.shape[2], self.out_channels))
+
+
+class ConvTranspose2d(_Convolution):
+    """The transpose (input gradient) of a two-dimensional convolution, which enlarges images by its stride.
+
+    x is (N, H, W, in), y (N, (H - 1) stride - 2 padding + dilation (k - 1) + 1 + output_padding, ..., out). weight is
+    (kh, kw, out / groups, in), on disk PyTorch's (in, out / groups, kh, kw).
+
+    Args:
+        output_padding: further rows and columns at the end; smaller than the stride.
+        Others as `Conv2d`'s.
+
+    >>> import numpy as np
+    >>> from allgrad import nn
+    >>> nn.ConvTranspose2d(4, 6, 2, stride=2, rng=0)(np.ones((2, 5, 5, 4), np.float32)).shape
+    (2, 10, 10, 6)
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Pair,
+        *,
+        stride: int | Pair = 1,
+        padding: int | Pair = 0,
+        output_padding: int | Pair = 0,
+        dilation: int | Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        rng: init.Rng,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        _checked_sizes("ConvTranspose2d", in_channels, out_channels, groups)
+        kernel = pair(kernel_size, "ConvTranspose2d: kernel_size", 1)
+        geometry = Geometry(
+            kernel,
+            pair(stride, "ConvTranspose2d: stride", 1),
+            dilation=pair(dilation, "ConvTranspose2d: dilation", 1),
+            groups=groups,
+        )
+        geometry = geometry._replace(padding=_sides("ConvTranspose2d", padding, geometry))
+        self.output_padding = pair(output_padding, "ConvTranspose2d: output_padding", 0)
+        if any(o >= s for o, s in zip(self.output_padding, geometry.stride, strict=True)):
+            raise ValueError(
+                f"ConvTranspose2d: output_padding must be smaller than the stride {geometry.stride}. "
+                f"Got {self.output_padding} instead."
+            )
+        shape = (*kernel, out_channels // groups, in_channels)
+        self._build(in_channels, out_channels, geometry, shape, KERNEL_2D, bias=bias, rng=rng, dtype=dtype)
+
+    def forward(self, x: Any) -> Any:
+        self._check(x)
+        image = self._image(x.shape[1:3])
+        if min(image) < 1:
+            raise ValueError(
+                f"{self.where()}: padding {self.geometry.padding} leaves nothing of an input of {x.shape}."
+            )
+        return convolve_transposed(x, self.weight, self.bias, geometry=self.geometry, image=image)
+
+    def _image(self, small: Pair) -> Pair:
+        g = self.geometry
+        height, width = (
+            (small[i] - 1) * g.stride[i] - sum(g.padding[i]) + g.reach[i] + self.output_padding[i] for i in (0, 1)
+        )
+        return height, width
