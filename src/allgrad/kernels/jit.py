@@ -73,7 +73,8 @@ class PerDtype:
     def _compile(self, dtype: np.dtype[Any]) -> Callable[..., Any]:
         with _lock:
             if dtype.char not in self._compiled:
-                dispatcher = numba.njit(_named_copy(self._function, dtype.name))
+                # "numpy": x / 0 is inf, not an exception. The check for it would keep LLVM from vectorising any division.
+                dispatcher = numba.njit(error_model="numpy")(_named_copy(self._function, dtype.name))
                 if self._cache:
                     _enable_cache(dispatcher)
                 dispatcher.compile(_signature(self._signature, dtype))
