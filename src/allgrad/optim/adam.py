@@ -65,7 +65,7 @@ class Adam(Optimizer):
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
 
     def _update_run(self, run: Run, step: int) -> None:
-        group = run.group
+        options = run.group.options
         p, g, m, v = self._slices(run, "exp_avg", "exp_avg_sq")
         kernels.active().adam(
             p,
@@ -73,11 +73,11 @@ class Adam(Optimizer):
             m,
             v,
             step=step,
-            lr=group.lr,
-            beta1=group.betas[0],
-            beta2=group.betas[1],
-            eps=group.eps,
-            weight_decay=group.weight_decay,
+            lr=options["lr"],
+            beta1=options["betas"][0],
+            beta2=options["betas"][1],
+            eps=options["eps"],
+            weight_decay=options["weight_decay"],
             decoupled=self._decoupled,
         )
 

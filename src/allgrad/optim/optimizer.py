@@ -33,13 +33,17 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Run(NamedTuple):
-    """A contiguous stretch of one dtype's flat arrays whose parameters are at the same step of the same group."""
+    """A contiguous stretch of one dtype's flat arrays whose parameters are at the same step of the same group.
+
+    `views` keeps its slices of the arenas, which never move: in a small model, looking them up costs more than the update.
+    """
 
     group: Group
     dtype: np.dtype[Any]
     start: int
     stop: int
     names: tuple[str, ...]
+    views: dict[str, Array]
 
 
 class Optimizer:
@@ -141,13 +145,21 @@ class Optimizer:
                 if joins and last is not None and self.steps[last.names[0]] == self.steps[slot.name]:
                     runs[-1] = last._replace(stop=stop, names=(*last.names, slot.name))
                 else:
-                    runs.append(Run(group, dtype, start, stop, (slot.name,)))
+                    runs.append(Run(group, dtype, start, stop, (slot.name,), {}))
         return runs
 
     def _slices(self, run: Run, *moments: str) -> list[Array]:
         """The run's parameters, gradients, and the named moments."""
-        arenas = (self.flat.params, self.flat.grads, *(self.state[moment] for moment in moments))
-        return [arena.flat[run.dtype][run.start : run.stop] for arena in arenas]
+        views = run.views
+        if not views:
+            views["params"], views["grads"] = self._slice(run, self.flat.params), self._slice(run, self.flat.grads)
+        for moment in moments:
+            if moment not in views:
+                views[moment] = self._slice(run, self.state[moment])
+        return [views["params"], views["grads"], *(views[moment] for moment in moments)]
+
+    def _slice(self, run: Run, arena: Arena) -> Array:
+        return arena.flat[run.dtype][run.start : run.stop]
 
     def _update_run(self, run: Run, step: int) -> None:
         raise NotImplementedError(f"{self._title} does not say how it updates a run.")
