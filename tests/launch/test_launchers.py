@@ -224,7 +224,11 @@ class TestRank:
         assert "STAGE_TO" in done.stderr
 
     def test_it_becomes_the_command(self, clone) -> None:
-        assert clone.run("rank.sh", "bash", "-c", "exit 9", PMI_RANK="1", LOGS="logs").returncode == 9
+        command = [str(clone.root / "launch/rank.sh"), "bash", "-c", "echo $$; exit 9"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as rank:
+            assert rank.stdout is not None
+            assert int(rank.stdout.read()) == rank.pid, "signals of the launcher must reach the command itself"
+        assert rank.returncode == 9
 
 
 SLURM = {
