@@ -204,6 +204,7 @@ CASES = [
         "power-whole-complex", np.power, lambda rng: ((away_from_zero(rng, shape(rng)), 3), {}), complex=True, rtol=1e-5
     ),
     Case("sign-complex", np.sign, nonzero, complex=True),
+    Case("real", np.real, any_number, complex=True),
     Case("imag", np.imag, any_number, complex=True),
     Case("angle", np.angle, nonzero, complex=True),
     Case("angle-degrees", np.angle, lambda rng: ((nonzero(rng)[0][0],), {"deg": True}), complex=True),

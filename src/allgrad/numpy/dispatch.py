@@ -19,8 +19,9 @@ import numpy as np
 
 from allgrad.autodiff.containers import map_tensors
 from allgrad.autodiff.errors import NoRuleError
-from allgrad.autodiff.primitive import Primitive, Rule
+from allgrad.autodiff.primitive import Primitive
 from allgrad.autodiff.tensor import RULES, Tensor
+from allgrad.numpy.singular import Factor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,7 @@ def refuse(name: str, **keywords: Any) -> None:
 
 def elementwise(ufunc: np.ufunc, **partials: Callable[..., Any]) -> Primitive:
     """Declare a ufunc by its partial derivatives, each a function of what it names among x, y and ans."""
-    rules: dict[str, Any] = {name: Rule(partial, factor=True) for name, partial in partials.items()}
+    rules: dict[str, Any] = {name: Factor(partial, factor=True) for name, partial in partials.items()}
     return ufunc_rule(ufunc, vjp=rules, jvp=rules)
 
 

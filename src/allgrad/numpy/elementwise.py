@@ -19,7 +19,7 @@ import numpy as np
 
 from allgrad.autodiff.primitive import LINEAR, Primitive
 from allgrad.numpy.dispatch import elementwise, implements, ufunc_rule
-from allgrad.numpy.singular import quotient
+from allgrad.numpy.singular import product, quotient
 
 
 def _over(ufunc: np.ufunc, denominator: Any) -> None:
@@ -39,8 +39,8 @@ ufunc_rule(np.subtract, vjp={"x": lambda g: g, "y": lambda g: -g}, jvp={"x": lam
 elementwise(np.multiply, x=lambda y: y, y=lambda x: x)
 ufunc_rule(
     np.true_divide,
-    vjp={"x": lambda g, y: g / y, "y": lambda g, ans, y: -g * ans / y},
-    jvp={"x": lambda t, y: t / y, "y": lambda t, ans, y: -t * ans / y},
+    vjp={"x": lambda g, y: quotient(g, y), "y": lambda g, ans, y: -quotient(product(g, ans), y)},
+    jvp={"x": lambda t, y: quotient(t, y), "y": lambda t, ans, y: -quotient(product(t, ans), y)},
 )
 ufunc_rule(np.negative, vjp={"x": lambda g: -g}, jvp={"x": LINEAR})
 ufunc_rule(np.positive, vjp={"x": lambda g: g}, jvp={"x": LINEAR})

@@ -7,44 +7,60 @@ in forward mode. An infinite derivative that something does depend on stays infi
     product(a, b) = a * b, and 0 where a or b is 0
     quotient(a, b) = a / b, and 0 where a is 0
 
-Both are linear in `a`, so rules use them with the cotangent (or tangent) as `a`. They look for trouble after the fact (one
-pass over the result), so that the usual case costs one multiplication, and no NaN slips by.
+Both are linear in `a`, so rules use them with the cotangent (or tangent) as `a`. They look for trouble after the fact: the
+sum of the squares of the result is finite unless one of them is not (or it overflows, which only costs time), and takes one
+pass at the speed of memory, or 0.4 us on small arrays.
 """
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import numpy as np
 
-from allgrad.autodiff.primitive import Primitive
+from allgrad.autodiff.primitive import Primitive, Rule
+from allgrad.autodiff.tensor import Tensor
 
 
-def _product(a: Any, b: Any) -> Any:
+def times(a: Any, b: Any) -> Any:
+    """`product` of plain arrays. NumPy's warning for 0 * inf is left on: it has already come in the forward pass."""
+    result = a * b
+    return result if isfinite(np.vdot(result, result).real) else _zero_wins(result, a, b)
+
+
+def over(a: Any, b: Any) -> Any:
+    """`quotient` of plain arrays; silent, since the forward pass (sqrt(0)) was."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        result = np.multiply(a, b)
-        if not np.isfinite(result).all():
-            result = np.where(np.logical_or(np.equal(a, 0), np.equal(b, 0)), result.dtype.type(0), result)
-    return result
+        result = a / b
+    return result if isfinite(np.vdot(result, result).real) else _zero_wins(result, a, 1)
 
 
-def _quotient(a: Any, b: Any) -> Any:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        result = np.true_divide(a, b)
-        if not np.isfinite(result).all():
-            result = np.where(np.equal(a, 0), result.dtype.type(0), result)
-    return result
+def _zero_wins(result: Any, a: Any, b: Any) -> Any:
+    return np.where(np.logical_or(np.equal(a, 0), np.equal(b, 0)), result.dtype.type(0), result)
+
+
+class Factor(Rule):
+    """A rule given by a factor for the cotangent (or tangent): the partial derivative of an elementwise function."""
+
+    __slots__ = ()
+
+    def __call__(self, g: Any, picked: Any, keywords: Any, **extra: Any) -> Any:  # noqa: ARG002
+        factor = self.function(*picked)
+        if isinstance(g, Tensor) or isinstance(factor, Tensor):
+            return product(g, factor)
+        return times(g, factor)
 
 
 product: Primitive = Primitive(
-    _product,
+    times,
     name="product",
     vjp={"a": lambda g, b: product(g, b), "b": lambda g, a: product(g, a)},
     jvp={"a": lambda t, b: product(t, b), "b": lambda t, a: product(t, a)},
 )
 
 quotient: Primitive = Primitive(
-    _quotient,
+    over,
     name="quotient",
     vjp={"a": lambda g, b: quotient(g, b), "b": lambda g, ans, b: -quotient(product(g, ans), b)},
     jvp={"a": lambda t, b: quotient(t, b), "b": lambda t, ans, b: -quotient(product(t, ans), b)},
