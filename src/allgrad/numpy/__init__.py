@@ -34,6 +34,7 @@ from allgrad.numpy import padding as _padding
 from allgrad.numpy import sequences as _sequences
 from allgrad.numpy import factorizations as _factorizations
 from allgrad.numpy import linalg as _linalg
+from allgrad.numpy import fft as _fft
 from allgrad.numpy import statistics as _statistics
 from allgrad.numpy import ufunc_methods as _ufunc_methods
 from allgrad.numpy.coverage import Row as Row

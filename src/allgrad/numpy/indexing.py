@@ -288,7 +288,7 @@ _on_diagonal: Primitive = Primitive(
 )
 
 
-@implements(np.diagonal, np.linalg.diagonal)
+@implements(np.diagonal)
 def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     axes = (axis_of(axis1, a.ndim, "np.diagonal"), axis_of(axis2, a.ndim, "np.diagonal"))
     return _diagonal(a, offset=operator.index(offset), axes=axes, shape=a.shape)
