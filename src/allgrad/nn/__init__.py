@@ -51,6 +51,9 @@ from allgrad.nn.pooling import MaxPool2d as MaxPool2d
 from allgrad.nn.random import Stream as Stream
 from allgrad.nn.random import current_stream as current_stream
 from allgrad.nn.random import random_stream as random_stream
+from allgrad.nn.recurrent import GRU as GRU
+from allgrad.nn.recurrent import LSTM as LSTM
+from allgrad.nn.recurrent import RNN as RNN
 from allgrad.nn.sequential import ModuleList as ModuleList
 from allgrad.nn.sequential import Residual as Residual
 from allgrad.nn.sequential import Sequential as Sequential

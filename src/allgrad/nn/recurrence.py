@@ -1,0 +1,299 @@
+"""RNN, LSTM and GRU over a whole sequence: one operation on the tape, with a hand-written backward through time.
+
+All arrays are time-major inside: x (T, N, in), weights W (in, gates H) and U (H, gates H), gates in PyTorch's order (LSTM: i, f,
+g, o; GRU: r, z, n). The products with W, and all gradients of weights, are one matrix product over all steps; a step
+itself is one product with U and a few elementwise calls. The recurrences, with a_t = x_t W + b and s the sigmoid:
+
+    RNN     h' = act(a + h U + c)
+    LSTM    i, f, o = s(...), g = tanh(...) of a + h U + c;   C' = f C + i g;   h' = o tanh(C')
+    GRU     r, z = s(a + h U + c);   n = tanh(a_n + r (h U + c)_n);   h' = (1 - z) n + z h
+
+An operation's result is h_1 ... h_T, shape (T, N, H); an LSTM's has one row more, C_T. The sigmoid is (1 + tanh(x / 2)) / 2, so
+that all gates of a step take one tanh; `_Gates` holds the constants that make that one affine map before and one behind.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from allgrad.autodiff import Fused
+from allgrad.kernels import active
+from allgrad.nn.activations import sigmoid_reference
+
+if TYPE_CHECKING:
+    from allgrad.nn.parameter import Array
+
+
+class _Gates(NamedTuple):
+    """Per gate column: y = tanh(x scale) scale + shift, and dy/dx = slope y + level - y^2."""
+
+    scale: Array
+    shift: Array
+    slope: Array
+    level: Array
+
+
+@cache
+def _gates(kinds: str, hidden: int, dtype: np.dtype[Any]) -> _Gates:
+    """For a string of "s" (sigmoid) and "t" (tanh), one letter a gate."""
+    sigmoid = np.repeat(np.array([letter == "s" for letter in kinds]), hidden)
+    one, zero, half = (np.full(sigmoid.shape, v, dtype) for v in (1, 0, 0.5))
+    return _Gates(
+        np.where(sigmoid, half, one),
+        np.where(sigmoid, half, zero),
+        np.where(sigmoid, one, zero),
+        np.where(sigmoid, zero, one),
+    )
+
+
+def _squash(z: Array, gates: _Gates) -> None:
+    np.multiply(z, gates.scale, out=z)
+    np.tanh(z, out=z)
+    np.multiply(z, gates.scale, out=z)
+    np.add(z, gates.shift, out=z)
+
+
+def _times_slope(d: Array, y: Array, gates: _Gates, scratch: Array) -> None:
+    """d *= dy/dx, from the squashed values y."""
+    np.multiply(y, gates.slope, out=scratch)
+    np.add(scratch, gates.level, out=scratch)
+    np.multiply(d, scratch, out=scratch)
+    np.multiply(d, y, out=d)
+    np.multiply(d, y, out=d)
+    np.subtract(scratch, d, out=d)
+
+
+def _projected(x: Array, w: Array, *biases: Array | None) -> tuple[Array, Array]:
+    """The rows of x, and x W + the biases for all steps."""
+    steps, samples, inner = x.shape
+    rows = np.ascontiguousarray(x).reshape(-1, inner)
+    z = np.matmul(rows, w)
+    given = [b for b in biases if b is not None]
+    if given:
+        np.add(z, given[0] if len(given) == 1 else given[0] + given[1], out=z)
+    return rows, z.reshape(steps, samples, -1)
+
+
+def _states(x: Array, h: Array | None, hidden: int, rows_behind: int = 0) -> Array:
+    """Memory for h_0, h_1, ..., h_T and what stands behind them."""
+    states = np.empty((x.shape[0] + 1 + rows_behind, x.shape[1], hidden), x.dtype)
+    states[0] = 0 if h is None else h
+    return states
+
+
+class _Inputs(NamedTuple):
+    """What every backward needs: rows of x, h_0 ... h_T, W and U."""
+
+    shape: tuple[int, ...]
+    rows: Array
+    states: Array
+    w: Array
+    u: Array
+
+
+def _products(
+    dz: Array, dzu: Array, inputs: _Inputs, needs: Any, into: Any
+) -> tuple[Array | None, Array | None, Array | None, Array | None, Array | None]:
+    """Cotangents of x, W, U and both biases, from those of a (dz) and of h U + c (dzu), both (T, N, gates H)."""
+    flat, flat_u = (d.reshape(-1, d.shape[2]) for d in (dz, dzu))
+    before = inputs.states[: len(dz)].reshape(len(flat), -1)
+    dx = np.matmul(flat, inputs.w.T).reshape(inputs.shape) if needs[0] else None
+    dw = np.matmul(inputs.rows.T, flat, out=into[3]) if needs[3] else None
+    du = np.matmul(before.T, flat_u, out=into[4]) if needs[4] else None
+    db = active().bias_gradient(flat, out=into[5]) if needs[5] else None
+    dc = active().bias_gradient(flat_u, out=into[6]) if needs[6] else None
+    return dx, dw, du, db, dc
+
+
+# RNN.
+
+
+def _rnn_forward(
+    x: Array, h: Array | None, _cell: None, w: Array, u: Array, b: Array | None, c: Array | None, *, relu: bool
+) -> tuple[Array, Any]:
+    rows, z = _projected(x, w, b, c)
+    states = _states(x, h, len(u))
+    for t, z_t in enumerate(z):
+        y = np.matmul(states[t], u, out=states[t + 1])
+        np.add(y, z_t, out=y)
+        if relu:
+            np.maximum(y, 0, out=y)
+        else:
+            np.tanh(y, out=y)
+    return states[1:], _Inputs(x.shape, rows, states, w, u)
+
+
+def _rnn_backward(g: Array, inputs: _Inputs, *, needs: Any, into: Any, relu: bool) -> tuple[Any, ...]:
+    dz = np.empty(g.shape, g.dtype)
+    back = np.zeros(g.shape[1:], g.dtype)
+    for t in range(len(g) - 1, -1, -1):
+        d, y = dz[t], inputs.states[t + 1]
+        np.add(g[t], back, out=back)
+        if relu:
+            np.multiply(back, y > 0, out=d)
+        else:
+            np.multiply(y, y, out=d)
+            np.subtract(1, d, out=d)
+            np.multiply(d, back, out=d)
+        np.matmul(d, inputs.u.T, out=back)
+    dx, *rest = _products(dz, dz, inputs, needs, into)
+    return dx, back, None, *rest
+
+
+def _rnn_reference(x: Any, h: Any, _cell: None, w: Any, u: Any, b: Any, c: Any, *, relu: bool) -> Any:
+    h = np.zeros((x.shape[1], u.shape[0]), x.dtype) if h is None else h
+    out = []
+    for x_t in x:
+        a = _plus(x_t @ w, b) + _plus(h @ u, c)
+        h = np.where(a > 0, a, np.zeros((), a.dtype)) if relu else np.tanh(a)
+        out.append(h)
+    return np.stack(out)
+
+
+def _plus(a: Any, bias: Any) -> Any:
+    return a if bias is None else a + bias
+
+
+# LSTM.
+
+
+def _lstm_forward(
+    x: Array, h: Array | None, cell: Array | None, w: Array, u: Array, b: Array | None, c: Array | None
+) -> tuple[Array, Any]:
+    n = len(u)
+    gates = _gates("ssts", n, x.dtype)
+    rows, z = _projected(x, w, b, c)
+    states, cells = _states(x, h, n, 1), _states(x, cell, n)
+    product, scratch = np.empty(z.shape[1:], x.dtype), np.empty(states.shape[1:], x.dtype)
+    for t, z_t in enumerate(z):
+        np.matmul(states[t], u, out=product)
+        np.add(z_t, product, out=z_t)
+        _squash(z_t, gates)
+        i, f, g, o = (z_t[:, k * n : (k + 1) * n] for k in range(4))
+        new = np.multiply(f, cells[t], out=cells[t + 1])
+        np.add(new, np.multiply(i, g, out=scratch), out=new)
+        np.multiply(o, np.tanh(new, out=scratch), out=states[t + 1])
+    states[-1] = cells[-1]
+    return states[1:], (_Inputs(x.shape, rows, states, w, u), z, cells)
+
+
+def _lstm_backward(g: Array, residuals: Any, *, needs: Any, into: Any) -> tuple[Any, ...]:
+    inputs, z, cells = residuals
+    n = len(inputs.u)
+    gates = _gates("ssts", n, g.dtype)
+    dz = np.empty(z.shape, g.dtype)
+    back, dcell = np.zeros(g.shape[1:], g.dtype), np.array(g[-1])
+    tanh, scratch, wide = (np.empty(shape, g.dtype) for shape in (back.shape, back.shape, dz.shape[1:]))
+    for t in range(len(z) - 1, -1, -1):
+        i, f, k, o = (z[t][:, j * n : (j + 1) * n] for j in range(4))
+        di, df, dk, do = (dz[t][:, j * n : (j + 1) * n] for j in range(4))
+        np.add(g[t], back, out=back)
+        np.tanh(cells[t + 1], out=tanh)
+        np.multiply(back, tanh, out=do)
+        np.multiply(tanh, tanh, out=tanh)  # dcell += back o (1 - tanh^2)
+        np.multiply(back, o, out=scratch)
+        np.add(dcell, scratch, out=dcell)
+        np.multiply(scratch, tanh, out=scratch)
+        np.subtract(dcell, scratch, out=dcell)
+        np.multiply(dcell, k, out=di)
+        np.multiply(dcell, i, out=dk)
+        np.multiply(dcell, cells[t], out=df)
+        np.multiply(dcell, f, out=dcell)
+        _times_slope(dz[t], z[t], gates, wide)
+        np.matmul(dz[t], inputs.u.T, out=back)
+    dx, *rest = _products(dz, dz, inputs, needs, into)
+    return dx, back, dcell, *rest
+
+
+def _lstm_reference(x: Any, h: Any, cell: Any, w: Any, u: Any, b: Any, c: Any) -> Any:
+    n = u.shape[0]
+    start = np.zeros((x.shape[1], n), x.dtype)
+    h, cell = start if h is None else h, start if cell is None else cell
+    out = []
+    for x_t in x:
+        a = _plus(x_t @ w, b) + _plus(h @ u, c)
+        i, f, o = (sigmoid_reference(a[:, k * n : (k + 1) * n]) for k in (0, 1, 3))
+        cell = f * cell + i * np.tanh(a[:, 2 * n : 3 * n])
+        h = o * np.tanh(cell)
+        out.append(h)
+    return np.stack([*out, cell])
+
+
+# GRU.
+
+
+def _gru_forward(
+    x: Array, h: Array | None, _cell: None, w: Array, u: Array, b: Array | None, c: Array | None
+) -> tuple[Array, Any]:
+    n = len(u)
+    gates = _gates("ss", n, x.dtype)
+    rows, z = _projected(x, w, b)
+    states = _states(x, h, n)
+    product = np.empty(z.shape[1:], x.dtype)
+    hidden = np.empty((len(z), *states.shape[1:]), x.dtype)  # (h U + c)_n of each step
+    for t, z_t in enumerate(z):
+        np.matmul(states[t], u, out=product)
+        if c is not None:
+            np.add(product, c, out=product)
+        rz, new, candidate = z_t[:, : 2 * n], z_t[:, 2 * n :], hidden[t]
+        np.add(rz, product[:, : 2 * n], out=rz)
+        _squash(rz, gates)
+        np.copyto(candidate, product[:, 2 * n :])
+        y = np.multiply(rz[:, :n], candidate, out=states[t + 1])
+        np.add(new, y, out=new)
+        np.tanh(new, out=new)
+        np.subtract(states[t], new, out=y)  # h' = n + z (h - n)
+        np.multiply(y, rz[:, n:], out=y)
+        np.add(y, new, out=y)
+    return states[1:], (_Inputs(x.shape, rows, states, w, u), z, hidden)
+
+
+def _gru_backward(g: Array, residuals: Any, *, needs: Any, into: Any) -> tuple[Any, ...]:
+    inputs, z, hidden = residuals
+    n = len(inputs.u)
+    gates = _gates("sst", n, g.dtype)
+    dz, dzu = np.empty(z.shape, g.dtype), np.empty(z.shape, g.dtype)
+    back = np.zeros(g.shape[1:], g.dtype)
+    product, wide = np.empty_like(back), np.empty(z.shape[1:], g.dtype)
+    for t in range(len(z) - 1, -1, -1):
+        r, keep, new = (z[t][:, k * n : (k + 1) * n] for k in range(3))
+        d = dz[t]
+        dr, dkeep, dnew = (d[:, k * n : (k + 1) * n] for k in range(3))
+        np.add(g[t], back, out=back)
+        np.subtract(inputs.states[t], new, out=dkeep)
+        np.multiply(dkeep, back, out=dkeep)
+        np.multiply(back, keep, out=product)
+        np.subtract(back, product, out=dnew)  # back (1 - z)
+        np.copyto(back, product)  # back z, the way past the gates
+        # The candidate's slope first: r's cotangent runs through it.
+        np.multiply(new, new, out=product)
+        np.multiply(product, dnew, out=product)
+        np.subtract(dnew, product, out=product)
+        np.multiply(product, hidden[t], out=dr)
+        _times_slope(d, z[t], gates, wide)
+        dzu[t] = d
+        np.multiply(product, r, out=dzu[t][:, 2 * n :])
+        np.add(back, np.matmul(dzu[t], inputs.u.T, out=product), out=back)
+    dx, *rest = _products(dz, dzu, inputs, needs, into)
+    return dx, back, None, *rest
+
+
+def _gru_reference(x: Any, h: Any, _cell: None, w: Any, u: Any, b: Any, c: Any) -> Any:
+    n = u.shape[0]
+    h = np.zeros((x.shape[1], n), x.dtype) if h is None else h
+    out = []
+    for x_t in x:
+        a, p = _plus(x_t @ w, b), _plus(h @ u, c)
+        rz = sigmoid_reference(a[:, : 2 * n] + p[:, : 2 * n])
+        new = np.tanh(a[:, 2 * n :] + rz[:, :n] * p[:, 2 * n :])
+        h = new + rz[:, n:] * (h - new)
+        out.append(h)
+    return np.stack(out)
+
+
+rnn = Fused(_rnn_forward, _rnn_backward, name="rnn", reference=_rnn_reference)
+lstm = Fused(_lstm_forward, _lstm_backward, name="lstm", reference=_lstm_reference)
+gru = Fused(_gru_forward, _gru_backward, name="gru", reference=_gru_reference)

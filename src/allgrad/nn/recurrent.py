@@ -1,0 +1,195 @@
+"""RNN, LSTM and GRU layers: stacked, in one direction or both. The recurrences themselves stand in `recurrence.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from allgrad.nn import init
+from allgrad.nn.conv import refuse_image
+from allgrad.nn.dropout import Dropout
+from allgrad.nn.module import Module
+from allgrad.nn.parameter import TRANSPOSED, Parameter
+from allgrad.nn.recurrence import gru, lstm, rnn
+
+
+class _Recurrent(Module):
+    """What the three share: the weights of each layer and direction, and the run over them.
+
+    x is (N, T, in); the result y (N, T, directions H) and the last states (layers directions, N, H), the forward direction
+    of each layer first.
+    """
+
+    gates: int
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        num_layers: int = 1,
+        bias: bool = True,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        rng: init.Rng,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        if min(input_size, hidden_size, num_layers) < 1:
+            raise ValueError(
+                f"{type(self).__name__}: sizes and num_layers must be 1 or more. "
+                f"Got {input_size} in, {hidden_size} hidden, {num_layers} layers."
+            )
+        rng = init.generator(rng)
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.directions = ("", "_reverse") if bidirectional else ("",)
+        self.has_bias, self.dtype = bias, np.dtype(dtype)
+        columns, bound = self.gates * hidden_size, hidden_size**-0.5
+        inner = input_size
+        for layer in range(num_layers):
+            for direction in self.directions:
+                for name, shape in (("ih", (inner, columns)), ("hh", (hidden_size, columns))):
+                    weight = init.uniform(shape, rng, bound=bound, dtype=dtype)
+                    setattr(self, f"weight_{name}_l{layer}{direction}", Parameter(weight, layout=TRANSPOSED))
+                for name in ("ih", "hh") if bias else ():
+                    offset = init.uniform((columns,), rng, bound=bound, dtype=dtype)
+                    setattr(self, f"bias_{name}_l{layer}{direction}", Parameter(offset))
+            inner = hidden_size * len(self.directions)
+        self.dropout = Dropout(dropout)
+
+    def _weights(self, layer: int, direction: str) -> tuple[Any, ...]:
+        """W, U, and both biases or None."""
+        names = [f"{kind}_{part}_l{layer}{direction}" for kind in ("weight", "bias") for part in ("ih", "hh")]
+        return tuple(getattr(self, name, None) for name in names)
+
+    def _sequence(self, x: Any, h: Any, cell: Any, layer: int, direction: str) -> Any:
+        """The operation over one layer in one direction, time-major; see `recurrence.py` for its result."""
+        raise NotImplementedError
+
+    def _run(self, x: Any, h: Any, cell: Any, *, cells: bool) -> tuple[Any, Any, Any]:
+        """Outputs (N, T, ...), last states, and last cells (None without `cells`)."""
+        self._check(x, h, cell)
+        steps = x.shape[1]
+        y = np.swapaxes(x, 0, 1)
+        last_h, last_cell = [], []
+        for layer in range(self.num_layers):
+            if layer:
+                y = self.dropout(y)
+            results = []
+            for number, direction in enumerate(self.directions):
+                place = layer * len(self.directions) + number
+                start = (None if h is None else h[place]), (None if cell is None else cell[place])
+                out = self._sequence(y[::-1] if direction else y, *start, layer, direction)
+                hidden = out[:steps] if cells else out
+                last_h.append(hidden[steps - 1])
+                if cells:
+                    last_cell.append(out[steps])
+                results.append(hidden[::-1] if direction else hidden)
+            y = results[0] if len(results) == 1 else np.concatenate(results, axis=2)
+        return np.swapaxes(y, 0, 1), np.stack(last_h), np.stack(last_cell) if cells else None
+
+    def _check(self, x: Any, *states: Any) -> None:
+        if getattr(x, "dtype", None) != self.dtype or x.ndim != 3 or x.shape[2] != self.input_size:
+            refuse_image(self, x, (("length",),), self.input_size, self.dtype)
+        if not x.shape[1]:
+            raise ValueError(f"{self.where()}: expects sequences of at least one step. Got shape {x.shape} instead.")
+        expected = (self.num_layers * len(self.directions), x.shape[0], self.hidden_size)
+        for state in states:
+            if state is not None and (state.shape != expected or state.dtype != self.dtype):
+                raise ValueError(
+                    f"{self.where()}: for an input of shape {x.shape} expects {self.dtype} states (layers directions, batch, "
+                    f"hidden) = {expected}. Got {state.dtype} of shape {state.shape} instead."
+                )
+
+    def extra_repr(self) -> str:
+        parts = [f"{self.input_size} -> {self.hidden_size}"]
+        if self.num_layers > 1:
+            parts.append(f"num_layers={self.num_layers}")
+        if len(self.directions) > 1:
+            parts.append("bidirectional=True")
+        return ", ".join(parts + ([] if self.has_bias else ["bias=False"]))
+
+
+class RNN(_Recurrent):
+    """Elman's recurrent layer, h' = tanh(x W + b + h U + c).
+
+    Args:
+        input_size, hidden_size: x is (N, T, input_size), H = hidden_size.
+        num_layers: how many are stacked.
+        nonlinearity: "tanh" or "relu".
+        bias: whether there are b and c.
+        dropout: probability in training, between layers.
+        bidirectional: run over the sequence in both directions, and put the results side by side.
+        rng: where the initial numbers come from: uniform within 1 / sqrt(H).
+
+    Raises:
+        ValueError, TypeError: for sizes, shapes and dtypes that do not fit; the message names the layer's path.
+
+    >>> import numpy as np
+    >>> from allgrad import nn
+    >>> y, h = nn.RNN(4, 6, rng=0)(np.ones((2, 5, 4), np.float32))
+    >>> y.shape, h.shape
+    ((2, 5, 6), (1, 2, 6))
+    """
+
+    gates = 1
+
+    def __init__(
+        self, input_size: int, hidden_size: int, *, nonlinearity: str = "tanh", rng: init.Rng, **options: Any
+    ) -> None:
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"RNN: nonlinearity must be 'tanh' or 'relu'. Got {nonlinearity!r} instead.")
+        super().__init__(input_size, hidden_size, rng=rng, **options)
+        self.nonlinearity = nonlinearity
+
+    def forward(self, x: Any, h: Any = None) -> tuple[Any, Any]:
+        """Returns y (N, T, directions H) and the last states (layers directions, N, H); `h` are the first, 0 unless given."""
+        y, last, _ = self._run(x, h, None, cells=False)
+        return y, last
+
+    def _sequence(self, x: Any, h: Any, cell: Any, layer: int, direction: str) -> Any:
+        return rnn(x, h, cell, *self._weights(layer, direction), relu=self.nonlinearity == "relu")
+
+
+class LSTM(_Recurrent):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997; forget gates Gers et al. 2000). Arguments as `RNN`'s.
+
+    >>> import numpy as np
+    >>> from allgrad import nn
+    >>> y, (h, c) = nn.LSTM(4, 6, num_layers=2, rng=0)(np.ones((2, 5, 4), np.float32))
+    >>> y.shape, h.shape, c.shape
+    ((2, 5, 6), (2, 2, 6), (2, 2, 6))
+    """
+
+    gates = 4
+
+    def forward(self, x: Any, state: tuple[Any, Any] | None = None) -> tuple[Any, tuple[Any, Any]]:
+        """Returns y (N, T, directions H) and the last (h, c), each (layers directions, N, H); `state` are the first."""
+        h, cell = (None, None) if state is None else state
+        y, last, last_cell = self._run(x, h, cell, cells=True)
+        return y, (last, last_cell)
+
+    def _sequence(self, x: Any, h: Any, cell: Any, layer: int, direction: str) -> Any:
+        return lstm(x, h, cell, *self._weights(layer, direction))
+
+
+class GRU(_Recurrent):
+    """Gated recurrent unit (Cho et al. 2014), in PyTorch's form: the reset gate acts behind the product. Arguments as `RNN`'s.
+
+    >>> import numpy as np
+    >>> from allgrad import nn
+    >>> y, h = nn.GRU(4, 6, bidirectional=True, rng=0)(np.ones((2, 5, 4), np.float32))
+    >>> y.shape, h.shape
+    ((2, 5, 12), (2, 2, 6))
+    """
+
+    gates = 3
+
+    def forward(self, x: Any, h: Any = None) -> tuple[Any, Any]:
+        """Returns y (N, T, directions H) and the last states (layers directions, N, H); `h` are the first, 0 unless given."""
+        y, last, _ = self._run(x, h, None, cells=False)
+        return y, last
+
+    def _sequence(self, x: Any, h: Any, cell: Any, layer: int, direction: str) -> Any:
+        return gru(x, h, cell, *self._weights(layer, direction))
