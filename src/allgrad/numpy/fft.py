@@ -4,18 +4,17 @@ Every transform is linear, so a tangent goes through it. The four transposes:
 
 * fft and ifft: the matrix exp(-+2 pi i jk / n) is symmetric, so each is its own transpose, with its own normalization;
 * rfft: the cotangent, filled with zeros up to n, through fft; its real part counts;
-* irfft: y[j] = Re(sum of c[k] a[k] exp(2 pi i jk / n)) with c = 1 at k = 0 and at n / 2, where only the real part of `a` counts, and
-  c = 2 between (the half that is not stored): its transpose is the first half of ifft, times c.
+* irfft: y[j] = Re(sum of c[k] a[k] exp(2 pi i jk / n)) with c = 1 at k = 0 and at n / 2, where only the real part of `a`
+  counts, and c = 2 between (for the half that is not stored): its transpose is the first half of ifft, times c.
 
-An input is cut or filled with zeros to n entries first; on the way back the cotangent is filled or cut likewise (`_fit`). hfft and
-ihfft are irfft and rfft with a conjugate and the opposite normalization, as NumPy defines them; the n-dimensional ones go one
-axis at a time in NumPy's order. float32 stays float32, as in NumPy 2.
+An input is cut or filled with zeros to n entries first; on the way back the cotangent is filled or cut likewise (`_fit`).
+hfft and ihfft are irfft and rfft with a conjugate and the opposite normalization, as NumPy defines them; the n-dimensional ones
+go one axis at a time in NumPy's order. float32 stays float32, as in NumPy 2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +22,9 @@ from allgrad.autodiff.primitive import LINEAR, Primitive
 from allgrad.numpy.dispatch import implements, refuse
 from allgrad.numpy.products import conjugate
 from allgrad.numpy.shaping import axis_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 _OPPOSITE = {None: "forward", "backward": "forward", "ortho": "ortho", "forward": "backward"}
 
@@ -60,7 +62,7 @@ def _transform(function: Any, transpose: Callable[..., Any]) -> Primitive:
     return primitive
 
 
-def _irfft_transpose(g: Any, n: int, axis: int, norm: str | None) -> Any:
+def _irfft_transpose(g: Any, n: int, axis: int, norm: Any) -> Any:
     kept = n // 2 + 1
     twice = np.full(kept, 2, g.dtype)
     twice[0] = 1
