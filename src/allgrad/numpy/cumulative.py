@@ -79,10 +79,16 @@ def prod(
 
 # Running sums.
 
+
+def _flip(x: Any, axis: int) -> Any:
+    axis %= x.ndim
+    return x[(slice(None),) * axis + (slice(None, None, -1),)]
+
+
 _cumsum = Primitive(
     lambda x, *, axis: np.cumsum(x, axis=axis),
     name="cumsum",
-    vjp={"x": lambda g, *, axis: np.flip(np.cumsum(np.flip(g, axis), axis=axis), axis)},
+    vjp={"x": lambda g, *, axis: _flip(np.cumsum(_flip(g, axis), axis=axis), axis)},
     jvp={"x": LINEAR},
 )
 
@@ -92,7 +98,7 @@ _cumsum = Primitive(
 
 def _cumprod_vjp(g: Any, ans: Any, x: Any, *, axis: int) -> Any:
     if _no_zeros(x):
-        return np.flip(np.cumsum(np.flip(g * ans, axis), axis=axis), axis) / x
+        return _flip(np.cumsum(_flip(g * ans, axis), axis=axis), axis) / x
     g, x, ans = (np.moveaxis(v, axis, 0) for v in (g, x, ans))
     s = g[-1]
     rows = []

@@ -2,10 +2,12 @@
 
 Three kinds of entry, all in `autodiff.RULES`:
 
-* `elementwise(np.sin, x=lambda x: np.cos(x))`: a ufunc by its partial derivatives, one factor an argument, which serve as vjp and jvp;
+* `elementwise(np.sin, x=lambda x: np.cos(x))`: a ufunc by its partial derivatives, one factor an argument, which serve as
+  vjp and jvp;
 * `@implements(np.trapezoid)`: a function with NumPy's own signature, written in other differentiated functions, or
   one that sorts its arguments (arrays by position, the rest by keyword) and calls a `Primitive`;
-* `constant(np.argmax, np.greater)`: no derivative, or a derivative that is zero wherever it exists: the plain function of the plain values.
+* `constant(np.argmax, np.greater)`: no derivative, or one that is zero wherever it exists: the plain function of the
+  plain values.
 
 Keyword policy of ufuncs: `where=` is differentiated (entries outside the mask are 0, where NumPy leaves them undefined), `dtype=`
 casts the arguments, `out=`, `casting=`, `order=`, `subok=` and `signature=` raise by name.
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 CONSTANT: set[Any] = set()
 """The functions declared to have no derivative."""
+
+REFUSED: set[Any] = set()
+"""The functions that always raise on a Tensor, with advice: those that write into their argument."""
 
 
 def ufunc_keywords(primitive: Primitive, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:

@@ -22,7 +22,7 @@ import numpy as np
 from allgrad.autodiff.errors import LostGradientError
 from allgrad.autodiff.primitive import JOINTLY_LINEAR, LINEAR, Primitive
 from allgrad.autodiff.tensor import RULES, Tensor
-from allgrad.numpy.dispatch import implements, refuse
+from allgrad.numpy.dispatch import REFUSED, implements, refuse
 from allgrad.numpy.shaping import axis_of
 
 _BASIC = (int, slice, type(Ellipsis), type(None), np.integer)
@@ -227,7 +227,11 @@ def take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
     return arr[_along(arr.shape, indices, axis)]
 
 
-@implements(np.put_along_axis, np.put, np.place, np.putmask, np.copyto, np.fill_diagonal)
+_WRITERS = (np.put_along_axis, np.put, np.place, np.putmask, np.copyto, np.fill_diagonal)
+REFUSED.update(_WRITERS)
+
+
+@implements(*_WRITERS)
 def _in_place(*args: Any, **keywords: Any) -> Any:  # noqa: ARG001
     from allgrad.autodiff.errors import AssignmentError
 
