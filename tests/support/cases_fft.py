@@ -77,4 +77,14 @@ CASES = [
     Case("irfft2", np.fft.irfft2, two, complex=True),
     Case("fftshift", np.fft.fftshift, shift, complex=True),
     Case("ifftshift", np.fft.ifftshift, shift, complex=True),
+    *(
+        Case(
+            f.__name__,
+            f,
+            lambda rng: ((int(rng.integers(1, 7)), np.asarray(rng.uniform(0.5, 2.0))), {}),
+            (1,),
+            float32=False,
+        )
+        for f in (np.fft.fftfreq, np.fft.rfftfreq)
+    ),
 ]

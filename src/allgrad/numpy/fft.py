@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad.autodiff.primitive import LINEAR, Primitive
+from allgrad.autodiff.tensor import RULES
 from allgrad.numpy.dispatch import implements, refuse
 from allgrad.numpy.products import conjugate
 from allgrad.numpy.shaping import axis_of
@@ -159,3 +160,8 @@ def ifftshift(x: Any, axes: Any = None) -> Any:
 def _shift(x: Any, axes: Any, sign: int) -> Any:
     axes = tuple(range(x.ndim)) if axes is None else (axes,) if np.ndim(axes) == 0 else tuple(axes)
     return np.roll(x, tuple(sign * (x.shape[i] // 2) for i in axes), axes)
+
+
+# NumPy writes these two in Python arithmetic, 1 / (n * d), in which a Tensor d takes part: they need no rule of ours.
+for _function in (np.fft.fftfreq, np.fft.rfftfreq):
+    RULES[_function] = _function
