@@ -84,6 +84,19 @@ def test_halving_with_distance_doubling_is_the_tree(make_network, world, size, d
     assert max(scratched) <= (size + 1) // 2
 
 
+@pytest.mark.parametrize("ranks", [2, 4, 8])
+def test_halving_keeps_the_lower_rank_on_the_left(make_network, ranks):
+    """Strings show what numbers hide: + is not commutative."""
+    network = make_network(ranks)
+    data = [np.array([f"{rank},"] * 5, object) for rank in range(ranks)]
+    parts = [
+        collectives.halving(comm, rank, ranks, data[rank], data[rank], tag=1, scratch=np.empty)
+        for rank, comm in enumerate(network.comms)
+    ]
+    run(network, parts, lambda able: able[-1])
+    assert all((array == "".join(f"{rank}," for rank in range(ranks))).all() for array in data)
+
+
 def test_one_rank_sends_nothing(make_network):
     out = np.full(3, np.nan)
     (nothing,) = collectives.alone([(tree.Node(2, 0), np.arange(3.0))], out, total=3)

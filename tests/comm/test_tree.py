@@ -96,6 +96,18 @@ def test_assembly_writes_the_root_into_out_even_where_out_is_an_operand(world, r
     assert same_bits(out, expected)
 
 
+@given(worlds, st.randoms())
+def test_the_left_operand_has_the_lower_index(world, random):
+    """Strings show what numbers hide: + is not commutative."""
+    total, _ = world
+    order = list(range(total))
+    random.shuffle(order)
+    whole = tree.Assembly(total)
+    for worker in order:
+        whole.add(tree.Node(0, worker), np.array([f"{worker},"], object))
+    assert whole.root[0] == "".join(f"{worker}," for worker in range(total))
+
+
 @pytest.mark.parametrize("total", [1, 2, 5, 8, 12, 31, 32, 68, 96, 142])
 def test_arrays_of_a_block(total):
     """DESIGN's bound; beyond 68 workers a block that is ragged at both edges is allowed what its maximal nodes need."""

@@ -99,6 +99,7 @@ def test_one_result(mpirun, ranks, modes, totals):
 
 def engine_manners(mode):
     import time
+    import warnings
 
     import numpy as np
 
@@ -151,6 +152,11 @@ def engine_manners(mode):
     silent = comm.Engine(world, mode=mode, record=False, check=False)
     silent.post([(*node, view)], view, total=total).wait()
     results["silent"] = len(silent.take_times())
+    big = np.full(size, 3e38, np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # NumPy's warning of an overflow would end the communication thread
+        silent.post([(*node, big)], big, total=total).wait()
+    results["overflow"] = bool(np.isinf(big).all())
     return results
 
 
@@ -166,6 +172,7 @@ def test_handles_guards_and_times(mpirun, mode):
         assert value["times"] == sorted(value["times"])
         assert value["empty"] == value["silent"] == 0
         assert value["gathered"] == [0, 1]
+        assert value["overflow"]
     (early, *_), (late, *_) = (value["times"] for value in job.values)
     assert 0.25 < late - early < 5  # on one clock: rank 1 slept 0.3 s
     assert all(value["times"][3] > late for value in job.values)

@@ -80,6 +80,7 @@ def test_on_stall_report_goes_on(mpirun):
 def differing(how, mode):
     import json
     import sys
+    import time
     from pathlib import Path
 
     import numpy as np
@@ -102,7 +103,11 @@ def differing(how, mode):
     except comm.DesyncError as error:
         text = str(error)
     untouched = bool((a == 1.5).all())
-    Path(sys.argv[1], f"said{world.rank}.json").write_text(json.dumps([text, untouched]))
+    said = [Path(sys.argv[1], f"said{rank}.json") for rank in range(3)]
+    said[world.rank].with_suffix(".part").write_text(json.dumps([text, untouched]))
+    said[world.rank].with_suffix(".part").rename(said[world.rank])
+    while not all(file.exists() for file in said):
+        time.sleep(0.01)  # the first rank to fail ends the others
     if text:
         engine.post([(0, world.rank, np.ones(5))], np.ones(5), total=3)
 

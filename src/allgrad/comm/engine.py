@@ -366,9 +366,8 @@ def _advance(part: Part, requests: list[Any]) -> bool:
         if requests:
             return False
         try:
-            with np.errstate(
-                all="ignore"
-            ):  # a sum that overflows is the trainer's to find, not this thread's to die of
+            # A sum that overflows is the trainer's to find, not this thread's to die of.
+            with np.errstate(all="ignore"):
                 requests[:] = next(part)
         except StopIteration:
             return True
