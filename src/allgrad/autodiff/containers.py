@@ -18,19 +18,16 @@ def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     ([1.0, 2.0, 3.0], {'a': 2.0, 'b': (4.0, [6.0])})
     """
     leaves: list[Any] = []
-
-    def visit(x: Any) -> None:
-        if isinstance(x, dict):
-            for value in x.values():
-                visit(value)
-        elif isinstance(x, (list, tuple)):
-            for value in x:
-                visit(value)
-        elif x is not None:
-            leaves.append(x)
-
-    visit(tree)
+    _collect(tree, leaves)
     return leaves, lambda new: _rebuild(tree, iter(new).__next__)
+
+
+def _collect(tree: Any, leaves: list[Any]) -> None:  # not a closure that calls itself: that would be a reference cycle
+    if isinstance(tree, (dict, list, tuple)):
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            _collect(value, leaves)
+    elif tree is not None:
+        leaves.append(tree)
 
 
 def _rebuild(tree: Any, take: Callable[[], Any]) -> Any:

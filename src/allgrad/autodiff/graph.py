@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from allgrad.autodiff.engine import CLOSED
 from allgrad.autodiff.errors import GraphFreedError, NotDifferentiableError
 from allgrad.autodiff.node import Leaf, Node
 from allgrad.autodiff.tensor import Tensor
@@ -134,7 +135,7 @@ def _collect(root: Node) -> list[Node]:
     seen, stack = {root}, [root]
     while stack:
         node = stack.pop()
-        if node.plan is None and not isinstance(node, Leaf) and not node.origin:
+        if node.plan is None and not isinstance(node, Leaf) and node.origin != CLOSED:
             raise GraphFreedError(
                 "Graph: a backward pass has freed this graph; draw it before, or pass retain_graph=True."
             )
