@@ -30,7 +30,7 @@ WRONG = {
 
 @pytest.mark.parametrize("which", WRONG)
 def test_check_grads_finds_the_wrong_mode_and_names_it(which):
-    with pytest.raises(AssertionError, match=which):
+    with pytest.raises(AssertionError, match=f"^{which}"):
         ag.check_grads(WRONG[which], X)
     other = {"vjp": "forward", "jvp": "reverse"}[which]
     ag.check_grads(WRONG[which], X, modes=(other,), order=1)
@@ -44,7 +44,7 @@ def test_check_grads_finds_a_wrong_second_derivative():
         jvp={"x": lambda t, x: t * 3 * x * x},
     )
     ag.check_grads(half, X, order=1)
-    with pytest.raises(AssertionError, match="vjp of vjp|jvp of vjp"):
+    with pytest.raises(AssertionError, match=r"^(vjp|jvp) of vjp"):
         ag.check_grads(half, X, order=2)
 
 

@@ -41,10 +41,10 @@ def test_backward_frees_the_nodes_that_it_has_passed(no_gc):
 @pytest.mark.parametrize(
     "transform",
     [
-        lambda f: ag.grad(f)(np.ones(1000)),
-        lambda f: ag.hvp(f, np.ones(1000), np.ones(1000)),
-        lambda f: ag.grad(lambda x: np.sum(ag.grad(f)(x)))(np.ones(1000)),
-        lambda f: ag.grad(ag.checkpoint(f))(np.ones(1000)),
+        lambda f: ag.grad(f)(np.ones(50_000)),
+        lambda f: ag.hvp(f, np.ones(50_000), np.ones(50_000)),
+        lambda f: ag.grad(lambda x: np.sum(ag.grad(f)(x)))(np.ones(50_000)),
+        lambda f: ag.grad(ag.checkpoint(f))(np.ones(50_000)),
     ],
 )
 def test_memory_after_a_derivative_equals_memory_before(transform):
@@ -62,7 +62,7 @@ def test_memory_after_a_derivative_equals_memory_before(transform):
     gc.enable()
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    assert grown < 8_000  # less than one array
+    assert grown < 400_000  # less than one array: what grew are the interpreter's free lists
 
 
 def test_a_chain_keeps_one_array_an_operation_and_addition_none():

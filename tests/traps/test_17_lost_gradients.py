@@ -36,7 +36,9 @@ LOSSES = {
 def test_a_tracked_tensor_raises_and_names_detach(use, t):
     with pytest.raises((LostGradientError, ValueError)) as caught:
         use(t)
-    told = caught.value if isinstance(caught.value, LostGradientError) else caught.value.__cause__  # NumPy wraps a[0] = t
+    told = (
+        caught.value if isinstance(caught.value, LostGradientError) else caught.value.__cause__
+    )  # NumPy wraps a[0] = t
     assert "detach()" in str(told)
 
 
