@@ -60,7 +60,8 @@ def test_softmax_derivatives(operation, axis: int) -> None:
 def test_reference_agrees_with_fused_everywhere(name: str, dtype: type) -> None:
     x = WIDE.astype(dtype)
     with np.errstate(over="raise", invalid="raise"):
-        y = CURVES[name].forward(x, None)[0]
+        y = np.empty_like(x)
+        CURVES[name].forward(x, y, None)
         again = CURVES[name].reference(x)
     assert y.dtype == again.dtype == dtype
     np.testing.assert_allclose(

@@ -1,7 +1,7 @@
 """Activation functions.
 
-An elementwise one is a `Curve`: value and derivative written by hand on plain arrays, which a linear layer can run on its own
-output without another pass over memory, and the same function in NumPy calls for higher orders. At 0 the derivative of ReLU
+An elementwise one is a `Curve`: value and derivative written by hand on plain arrays, which a linear layer runs on blocks of its
+product while they are in cache, and the same function in NumPy calls for higher orders. At 0 the derivative of ReLU
 and its kin is that of the left side (0 for ReLU), as in PyTorch.
 """
 
@@ -28,26 +28,30 @@ class Curve(NamedTuple):
     """An elementwise nonlinearity.
 
     Attributes:
-        forward: (x, out) -> (y, residual); `out` is None, or an array for y, which may be x.
-        backward: (cotangent of y, residual) -> cotangent of x, a new array.
+        forward: (x, y, slope): writes the value to y and, if `slope` is not None, the derivative to it. Three different
+            arrays: loops over one and the same array do not vectorise.
+        backward: (cotangent of y, kept) -> cotangent of x, a new array; `kept` is y or the slope.
         reference: the same function in differentiated NumPy calls.
+        keeps_slope: whether backward needs the slope; else y is enough, which costs no memory.
     """
 
     name: str
-    forward: Callable[[Array, Array | None], tuple[Array, Array | None]]
-    backward: Callable[[Array, Any], Array]
+    forward: Callable[[Array, Array, Array | None], Any]
+    backward: Callable[[Array, Array], Array]
     reference: Callable[[Any], Any]
+    keeps_slope: bool
 
 
 def _activate_forward(x: Array, *, curve: Curve) -> tuple[Array, Any]:
-    if x.ndim:
-        return curve.forward(x, None)
-    y, residual = curve.forward(x.reshape(1), None)  # NumPy makes scalars of 0-d arrays on the way
-    return y.reshape(()), residual
+    flat = np.ascontiguousarray(x).reshape(-1)  # 0-d arrays would become scalars on the way
+    y = np.empty(flat.shape, x.dtype)
+    slope = np.empty_like(y) if curve.keeps_slope and CURRENT.get().recording else None
+    curve.forward(flat, y, slope)
+    return y.reshape(x.shape), y if slope is None else slope
 
 
-def _activate_backward(g: Array, residual: Any, *, needs: Any, curve: Curve) -> tuple[Array]:  # noqa: ARG001
-    return (curve.backward(g if g.ndim else g.reshape(1), residual).reshape(g.shape),)
+def _activate_backward(g: Array, kept: Array, *, needs: Any, curve: Curve) -> tuple[Array]:  # noqa: ARG001
+    return (curve.backward(np.ascontiguousarray(g).reshape(-1), kept).reshape(g.shape),)
 
 
 _activate = Fused(
@@ -63,82 +67,78 @@ def activate(x: Any, curve: Curve) -> Any:
     return _activate(x, curve=curve)
 
 
-def _times(g: Array, derivative: Array) -> Array:
-    return g * derivative
+def _with_slope(name: str, forward: Callable[..., Any], reference: Callable[[Any], Any]) -> Curve:
+    return Curve(name, forward, lambda g, slope: g * slope, reference, True)
 
 
 # ReLU and its kin.
 
 
-def _relu(x: Array, out: Array | None) -> tuple[Array, Array]:
-    y = kernels.active().relu_forward(x, out=out)
-    return y, y
+def _relu(x: Array, y: Array, slope: Array | None) -> None:  # noqa: ARG001
+    kernels.active().relu_forward(x, out=y)
 
 
-RELU = Curve("relu", _relu, lambda g, y: kernels.active().relu_backward(g, y), lambda x: np.where(x > 0, x, _zero(x)))
+def _relu_backward(g: Array, y: Array) -> Array:
+    return kernels.active().relu_backward(g, y)
+
+
+RELU = Curve("relu", _relu, _relu_backward, lambda x: np.where(x > 0, x, _zero(x)), False)
 
 
 def _zero(x: Any) -> Array:
     return np.zeros((), x.dtype)
 
 
-def leaky_relu_curve(slope: float) -> Curve:
-    """x where x > 0, else slope x. Maas et al. 2013."""
+def leaky_relu_curve(below: float) -> Curve:
+    """x where x > 0, else `below` times x. Maas et al. 2013."""
 
-    def forward(x: Array, out: Array | None) -> tuple[Array, Array]:
-        derivative = np.where(x > 0, x.dtype.type(1), x.dtype.type(slope))
-        return np.multiply(x, derivative, out=out), derivative
+    def forward(x: Array, y: Array, slope: Array | None) -> None:
+        factor = np.where(x > 0, x.dtype.type(1), x.dtype.type(below))
+        np.multiply(x, factor, out=y)
+        if slope is not None:
+            slope[...] = factor
 
-    return Curve("leaky_relu", forward, _times, lambda x: np.where(x > 0, x, x * slope))
+    return _with_slope("leaky_relu", forward, lambda x: np.where(x > 0, x, x * below))
 
 
 def elu_curve(alpha: float) -> Curve:
     """x where x > 0, else alpha (exp(x) - 1). Clevert et al. 2016."""
 
-    def forward(x: Array, out: Array | None) -> tuple[Array, Array]:
+    def forward(x: Array, y: Array, slope: Array | None) -> None:
         scalar = x.dtype.type
         negative = np.expm1(np.minimum(x, scalar(0))) * scalar(alpha)
-        derivative = np.where(x > 0, scalar(1), negative + scalar(alpha))
-        y = np.maximum(x, scalar(0), out=out)
-        return np.add(y, negative, out=y), derivative
+        np.maximum(x, scalar(0), out=y)
+        np.add(y, negative, out=y)
+        if slope is not None:
+            np.copyto(slope, np.where(x > 0, scalar(1), negative + scalar(alpha)))
 
     def reference(x: Any) -> Any:
         below = np.where(x > 0, _zero(x), x)  # exp would overflow where it is not taken
         return np.where(x > 0, x, (np.exp(below) - 1) * alpha)
 
-    return Curve("elu", forward, _times, reference)
+    return _with_slope("elu", forward, reference)
 
 
 # Those with a sigmoid or an error function in them.
 
 
-def _sigmoid_of(x: Array) -> Array:
-    # (1 + tanh(x / 2)) / 2 neither overflows nor branches.
-    half = x.dtype.type(0.5)
-    y: Array = np.multiply(x, half)
+def _sigmoid(x: Array, y: Array, slope: Array | None = None) -> None:  # noqa: ARG001
+    half = x.dtype.type(0.5)  # (1 + tanh(x / 2)) / 2 neither overflows nor branches
+    np.multiply(x, half, out=y)
     np.tanh(y, out=y)
     np.multiply(y, half, out=y)
     np.add(y, half, out=y)
-    return y
-
-
-def _sigmoid(x: Array, out: Array | None) -> tuple[Array, Array]:
-    y = _sigmoid_of(x)
-    if out is not None:
-        out[...] = y
-    return y, y
 
 
 def sigmoid_reference(x: Any) -> Any:
     return np.tanh(x * 0.5) * 0.5 + 0.5
 
 
-SIGMOID = Curve("sigmoid", _sigmoid, lambda g, y: g * (y - y * y), sigmoid_reference)
+SIGMOID = Curve("sigmoid", _sigmoid, lambda g, y: g * (y - y * y), sigmoid_reference, False)
 
 
-def _tanh(x: Array, out: Array | None) -> tuple[Array, Array]:
-    y = np.tanh(x, out=out)
-    return y, y
+def _tanh(x: Array, y: Array, slope: Array | None) -> None:  # noqa: ARG001
+    np.tanh(x, out=y)
 
 
 def _tanh_backward(g: Array, y: Array) -> Array:
@@ -148,23 +148,26 @@ def _tanh_backward(g: Array, y: Array) -> Array:
     return d
 
 
-TANH = Curve("tanh", _tanh, _tanh_backward, lambda x: np.tanh(x))
+TANH = Curve("tanh", _tanh, _tanh_backward, lambda x: np.tanh(x), False)
 
 
-def _silu(x: Array, out: Array | None) -> tuple[Array, Array]:
-    s = _sigmoid_of(x)
-    y = np.multiply(x, s, out=out)
-    derivative = np.subtract(s.dtype.type(1), s)  # s + y (1 - s)
-    np.multiply(derivative, y, out=derivative)
-    return y, np.add(derivative, s, out=derivative)
+def _silu(x: Array, y: Array, slope: Array | None) -> None:
+    s = np.empty_like(x)
+    _sigmoid(x, s)
+    np.multiply(x, s, out=y)
+    if slope is not None:
+        np.subtract(s.dtype.type(1), s, out=slope)  # s + y (1 - s)
+        np.multiply(slope, y, out=slope)
+        np.add(slope, s, out=slope)
 
 
-SILU = Curve("silu", _silu, _times, lambda x: x * sigmoid_reference(x))
+SILU = _with_slope("silu", _silu, lambda x: x * sigmoid_reference(x))
 
 
-def _softplus(x: Array, out: Array | None) -> tuple[Array, Array]:
-    derivative = _sigmoid_of(x)
-    return np.logaddexp(x, x.dtype.type(0), out=out), derivative
+def _softplus(x: Array, y: Array, slope: Array | None) -> None:
+    np.logaddexp(x, x.dtype.type(0), out=y)
+    if slope is not None:
+        _sigmoid(x, slope)
 
 
 def softplus_reference(x: Any) -> Any:
@@ -172,15 +175,15 @@ def softplus_reference(x: Any) -> Any:
     return np.where(x > 0, x, _zero(x)) + np.log(1 + np.exp(-size))
 
 
-SOFTPLUS = Curve("softplus", _softplus, _times, softplus_reference)
+SOFTPLUS = _with_slope("softplus", _softplus, softplus_reference)
 
 
-def _gelu_with(kernel: str) -> Callable[[Array, Array | None], tuple[Array, Array | None]]:
-    def forward(x: Array, out: Array | None) -> tuple[Array, Array | None]:
-        derivative = np.empty(x.shape, x.dtype) if CURRENT.get().recording else None
-        return getattr(kernels.active(), kernel)(x, out=out, derivative=derivative), derivative
+def _gelu(x: Array, y: Array, slope: Array | None) -> None:
+    kernels.active().gelu(x, out=y, derivative=slope)
 
-    return forward
+
+def _gelu_tanh(x: Array, y: Array, slope: Array | None) -> None:
+    kernels.active().gelu_tanh(x, out=y, derivative=slope)
 
 
 def _normal_cdf(x: Array) -> Array:
@@ -207,8 +210,8 @@ def _gelu_tanh_reference(x: Any) -> Any:
     return x * (0.5 + 0.5 * np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))))
 
 
-GELU_EXACT = Curve("gelu", _gelu_with("gelu"), _times, lambda x: x * normal_cdf(x))
-GELU_TANH = Curve("gelu_tanh", _gelu_with("gelu_tanh"), _times, _gelu_tanh_reference)
+GELU_EXACT = _with_slope("gelu", _gelu, lambda x: x * normal_cdf(x))
+GELU_TANH = _with_slope("gelu_tanh", _gelu_tanh, _gelu_tanh_reference)
 
 CURVES: dict[str, Curve] = {
     "relu": RELU,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 
 from allgrad.nn.activations import Activation
-from allgrad.nn.linear import Linear
 from allgrad.nn.module import Module
 
 if TYPE_CHECKING:
@@ -47,7 +46,8 @@ class ModuleList(Module):
 class Sequential(ModuleList):
     """Modules, each called on the result of the one before.
 
-    An elementwise activation that follows a linear layer without one is run inside that layer: same numbers, one pass less.
+    An elementwise activation is run inside the layer before it, if that is one that can (linear, batch norm) and has none of its
+    own: same numbers, one pass less.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -60,14 +60,14 @@ class Sequential(ModuleList):
         super().__init__(modules)
 
     def forward(self, x: Any) -> Any:
-        waiting: Linear | None = None
+        waiting: Any = None
         for module in self.children():
             if waiting is not None:
                 if isinstance(module, Activation):
                     x, waiting = waiting.activated(x, module.curve), None
                     continue
                 x, waiting = waiting(x), None
-            if type(module) is Linear and module.curve is None:
+            if hasattr(module, "activated") and module.curve is None:
                 waiting = module
             else:
                 x = module(x)
