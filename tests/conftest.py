@@ -140,7 +140,7 @@ def mpirun(mpi_flavour, tmp_path):
 @pytest.fixture(scope="session")
 def two_hosts(mpi_flavour):
     """Two hosts on this kernel, joined by a link of 1 Gbit/s (netns/two_hosts.py)."""
-    spec = importlib.util.spec_from_file_location("two_hosts", Path(__file__).parent / "netns" / "two_hosts.py")
+    spec = importlib.util.spec_from_file_location("two_hosts", Path(__file__).parent / "mpi" / "netns" / "two_hosts.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if reason := module.reason_against():
