@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from allgrad.autodiff import Fused, Tensor, on_recompute
 from allgrad.autodiff.errors import NoRuleError
+from allgrad.autodiff.modes import CURRENT
 from allgrad.kernels import active
 from allgrad.kernels.blocks import as_rows, rows_a_block, spans
 from allgrad.nn.activations import Curve, activate, curve
@@ -125,15 +126,16 @@ def _forward(
     inverse = 1 / np.sqrt(variance + eps)
     scale = (inverse if weight is None else inverse * weight).astype(x.dtype)
     centre = mean.astype(x.dtype)
-    y, kept = np.empty_like(rows), []
+    y = np.empty_like(rows)
+    slope = np.empty_like(y) if activation is not None and activation.keeps_slope and CURRENT.get().recording else None
     for block in _blocks(rows):
-        part = np.subtract(rows[block], centre, out=y[block])
+        part = np.subtract(rows[block], centre, out=None if activation is not None else y[block])
         np.multiply(part, scale, out=part)
         if bias is not None:
             np.add(part, bias, out=part)
         if activation is not None:
-            kept.append(activation.forward(part, part)[1])
-    return y.reshape(x.shape), (x, centre, inverse, weight, kept)
+            activation.forward(part, y[block], None if slope is None else slope[block])
+    return y.reshape(x.shape), (x, centre, inverse, weight, y if slope is None else slope)
 
 
 def _backward(
@@ -153,10 +155,10 @@ def _backward(
     rows, cotangent = as_rows(x), as_rows(g)
     dx = np.empty_like(rows)
     sums = np.zeros((2, rows.shape[1]))
-    for number, block in enumerate(_blocks(rows)):
+    for block in _blocks(rows):
         part = cotangent[block]
         if activation is not None:
-            part = dx[block] = activation.backward(part, kept[number])
+            part = dx[block] = activation.backward(part, kept[block])
         d = np.subtract(rows[block], centre)
         sums[0] += active().bias_gradient(part)
         sums[1] += active().bias_gradient(np.multiply(d, part, out=d))

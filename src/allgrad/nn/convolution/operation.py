@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad.autodiff import Fused
+from allgrad.autodiff.modes import CURRENT
 from allgrad.kernels import active
 from allgrad.nn.convolution.choice import choose
 from allgrad.nn.convolution.finish import Finish, pool_tiles, unpool_tiles
@@ -32,25 +33,27 @@ def _forward(
     x: Array, weight: Array, bias: Array | None, *, geometry: Geometry, finish: Finish
 ) -> tuple[Array, tuple[Any, ...]]:
     method = choose(weight, geometry, x.shape[1:3], max(1, len(x)))
-    outer = weight.shape[3]
+    outer, curve = weight.shape[3], finish.curve
     y = np.empty((len(x), *finish.output(method.output), outer), x.dtype)
+    slope = np.empty_like(y) if curve is not None and curve.keeps_slope and CURRENT.get().recording else None
     winners = None if finish.pool is None else np.empty(y.shape, np.uint8)
-    raw = None if winners is None else np.empty((method.samples, *method.output, outer), x.dtype)
-    kept = []
+    raw = np.empty((method.samples, *method.output, outer), x.dtype) if finish.pool is not None else None
+    bent = np.empty((method.samples, *y.shape[1:]), x.dtype) if curve is not None else None
     for group in method.groups_of(len(x)):
-        part = y[group]
+        n = group.stop - group.start
+        part = y[group] if bent is None else bent[:n]
         if raw is None:
             method.forward(x[group], part)
         else:
-            method.forward(x[group], raw[: len(part)])
+            method.forward(x[group], raw[:n])
             assert finish.pool is not None
             assert winners is not None
-            pool_tiles(raw[: len(part)], finish.pool, part, winners[group])
+            pool_tiles(raw[:n], finish.pool, part, winners[group])
         if bias is not None:
             np.add(part, bias, out=part)
-        if finish.curve is not None:
-            kept.append(finish.curve.forward(part, part)[1])
-    return y, (x, weight, kept, winners)
+        if curve is not None:
+            curve.forward(part, y[group], None if slope is None else slope[group])
+    return y, (x, weight, y if slope is None else slope, winners)
 
 
 def _backward(
@@ -61,11 +64,11 @@ def _backward(
     dx = np.empty(x.shape, x.dtype) if needs[0] else None
     bias = _BiasGradient(weight.shape[3], x.dtype, into[2]) if needs[2] else None
     raw = None if winners is None else np.zeros((method.samples, *method.output, weight.shape[3]), x.dtype)
-    for number, group in enumerate(method.groups_of(len(x))):
+    for group in method.groups_of(len(x)):
         part = np.ascontiguousarray(g[group])
         n = len(part)
         if finish.curve is not None:
-            part = finish.curve.backward(part, kept[number])
+            part = finish.curve.backward(part, kept[group])
         if bias is not None:
             bias.add(part)
         if raw is not None:
