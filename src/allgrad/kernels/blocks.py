@@ -7,6 +7,7 @@ they decide how sums are grouped, and so decide bits.
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ class _Scratch(threading.local):
 
     def __init__(self) -> None:
         self.arrays: dict[tuple[str, int], Array] = {}
+        self.views: dict[tuple[str, int, tuple[int, ...]], Array] = {}
 
 
 _scratch = _Scratch()
@@ -34,13 +36,17 @@ _scratch = _Scratch()
 
 def scratch(dtype: np.dtype[Any], index: int, shape: tuple[int, ...]) -> Array:
     """A temporary of this thread, contents unknown; the same (dtype, index) is the same memory at the next call."""
-    size = 1
-    for length in shape:
-        size *= length
-    array = _scratch.arrays.get((dtype.char, index))
-    if array is None or array.size < size:
-        array = _scratch.arrays[dtype.char, index] = np.empty(max(size, BLOCK), dtype)
-    return array[:size].reshape(shape)
+    key = (dtype.char, index, shape)
+    found = _scratch.views.get(key)
+    if found is not None:
+        return found
+    size = math.prod(shape)
+    array = _scratch.arrays.get(key[:2])
+    if array is None or array.size < size or len(_scratch.views) > 256:
+        _scratch.views.clear()  # they hold the smaller memory
+        array = _scratch.arrays[key[:2]] = np.empty(max(size, BLOCK), dtype)
+    view = _scratch.views[key] = array[:size].reshape(shape)
+    return view
 
 
 def spans(length: int, block: int = BLOCK) -> Iterator[slice]:

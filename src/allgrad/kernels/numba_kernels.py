@@ -5,10 +5,12 @@ What is one BLAS call or one vectorised pass in NumPy already (bias gradient, ta
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from allgrad.kernels import numba_loops as loops
-from allgrad.kernels.blocks import Array, as_rows, constant, output, scratch
+from allgrad.kernels.blocks import Array, as_rows, constant, output, rows_a_block, scratch, spans
 from allgrad.kernels.jit import PerDtype, contiguous
 from allgrad.kernels.numpy_activations import gelu_tanh as gelu_tanh
 from allgrad.kernels.numpy_losses import checked_labels
@@ -17,17 +19,21 @@ from allgrad.kernels.numpy_losses import soft_cross_entropy_forward as soft_cros
 from allgrad.kernels.numpy_pooling import Pair, pooled_shape
 from allgrad.kernels.numpy_sums import bias_gradient as bias_gradient
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 name = "numba"
 
 _adam = PerDtype(loops.adam, "w1 r1 w1 w1 s s s s s s s s")
 _sgd = PerDtype(loops.sgd, "w1 r1 s s")
 _sgd_momentum = PerDtype(loops.sgd_momentum, "w1 r1 w1 s s s s s b")
-_layer_norm_forward = PerDtype(loops.layer_norm_forward, "r2 r1 r1 s w2 w1 w1")
-_rms_norm_forward = PerDtype(loops.rms_norm_forward, "r2 r1 s w2 w1")
-_norm_backward = PerDtype(loops.norm_backward, "r2 r2 r1 r1 r1 b w2 w1 w1 w1 w1")
+_centre = PerDtype(loops.centre, "r2 r1 w2 w2")
+_normalise = PerDtype(loops.normalise, "r2 r1 r1 s w2 w1")
+_times_normalised = PerDtype(loops.times_normalised, "r2 r2 r1 r1 w2")
+_norm_gradient = PerDtype(loops.norm_gradient, "r2 r2 r1 r1 r1 r1 r1 w2")
 _softmax_forward = PerDtype(loops.softmax_forward, "r2 w2")
 _causal_softmax_forward = PerDtype(loops.causal_softmax_forward, "r3 s w3")
-_softmax_backward = PerDtype(loops.softmax_backward, "r2 r2 s w2")
+_softmax_backward = PerDtype(loops.softmax_backward, "r2 r2 s b w2")
 _cross_entropy_forward = PerDtype(loops.cross_entropy_forward, "r2 k n s s w1 w2")
 _cross_entropy_backward = PerDtype(loops.cross_entropy_backward, "r1 r2 k n s s w2")
 _gelu = PerDtype(loops.gelu, "r1 w1")
@@ -85,9 +91,15 @@ def layer_norm_forward(
 ) -> tuple[Array, Array, Array]:
     """See `Kernels.layer_norm_forward`."""
     x2, y = as_rows(x), output(out, x)
+    y2, w, b = as_rows(y), _filled(weight, x, 1), _filled(bias, x, 0)
     mean, inverse = np.empty(len(x2), x.dtype), np.empty(len(x2), x.dtype)
-    w, b = _filled(weight, x, 1), _filled(bias, x, 0)
-    _layer_norm_forward[x.dtype](x2, w, b, eps, as_rows(y), mean, inverse)
+    average = _average(x)
+    for span in _row_spans(x2):
+        x_, y_, square = x2[span], y2[span], scratch(x.dtype, 0, x2[span].shape)
+        np.matmul(x_, average, out=mean[span])
+        _centre[x.dtype](x_, mean[span], y_, square)
+        np.matmul(square, average, out=inverse[span])
+        _normalise[x.dtype](y_, w, b, eps, y_, inverse[span])
     return y, mean, inverse
 
 
@@ -103,14 +115,19 @@ def layer_norm_backward(
     dbias: Array | None = None,
 ) -> Array:
     """See `Kernels.layer_norm_backward`."""
-    return _backward(g, x, mean, inverse, weight, True, out, dweight, dbias)
+    return _norm_backward(g, x, mean, inverse, weight, out, dweight, dbias)
 
 
 def rms_norm_forward(x: Array, weight: Array | None, eps: float, *, out: Array | None = None) -> tuple[Array, Array]:
     """See `Kernels.rms_norm_forward`."""
     x2, y = as_rows(x), output(out, x)
+    y2, w, b = as_rows(y), _filled(weight, x, 1), _filled(None, x, 0)
     inverse = np.empty(len(x2), x.dtype)
-    _rms_norm_forward[x.dtype](x2, _filled(weight, x, 1), eps, as_rows(y), inverse)
+    average = _average(x)
+    for span in _row_spans(x2):
+        x_, square = x2[span], scratch(x.dtype, 0, x2[span].shape)
+        np.matmul(np.multiply(x_, x_, square), average, out=inverse[span])
+        _normalise[x.dtype](x_, w, b, eps, y2[span], inverse[span])
     return y, inverse
 
 
@@ -124,7 +141,7 @@ def rms_norm_backward(
     dweight: Array | None = None,
 ) -> Array:
     """See `Kernels.rms_norm_backward`."""
-    return _backward(g, x, inverse, inverse, weight, False, out, dweight, None)
+    return _norm_backward(g, x, None, inverse, weight, out, dweight, None)
 
 
 def softmax_forward(x: Array, *, out: Array | None = None) -> Array:
@@ -150,7 +167,8 @@ def causal_softmax_forward(x: Array, *, scale: float = 1.0, out: Array | None = 
 def softmax_backward(g: Array, y: Array, *, scale: float = 1.0, out: Array | None = None) -> Array:
     """See `Kernels.softmax_backward`."""
     dx = output(out, g)
-    _softmax_backward[g.dtype](as_rows(g), as_rows(y), scale, as_rows(dx))
+    in_place = np.may_share_memory(dx, g)
+    _softmax_backward[g.dtype](as_rows(g), as_rows(y), scale, in_place, as_rows(dx))
     return dx
 
 
@@ -250,34 +268,49 @@ def embedding_gradient(g: Array, indices: Array, *, out: Array) -> Array:
     return out
 
 
-def _backward(
+def _norm_backward(
     g: Array,
     x: Array,
-    mean: Array,
+    mean: Array | None,
     inverse: Array,
     weight: Array | None,
-    centred: bool,
     out: Array | None,
     dweight: Array | None,
     dbias: Array | None,
 ) -> Array:
-    dx, row = output(out, x), x.shape[-1:]
-    dweight = scratch(x.dtype, 0, row) if dweight is None else output(dweight, x, row)
-    dbias = scratch(x.dtype, 1, row) if dbias is None else output(dbias, x, row)
-    _norm_backward[x.dtype](
-        as_rows(g),
-        as_rows(x),
-        mean,
-        inverse,
-        _filled(weight, x, 1),
-        centred,
-        as_rows(dx),
-        dweight,
-        dbias,
-        scratch(x.dtype, 2, row),
-        scratch(x.dtype, 3, row),
-    )
+    # With n = (x - mean) r:  dx = r (g w - avg(g w) - n avg(g w n)); RMS norm is the same without the means.
+    # Sums over rows and columns are BLAS's: GEMV with a constant vector beats a loop that may not be reordered.
+    g2, x2, dx = as_rows(g), as_rows(x), output(out, x)
+    dx2, w, zeros = as_rows(dx), _filled(weight, x, 1), np.zeros(len(x2) if mean is None else 0, x.dtype)
+    in_place = np.may_share_memory(dx, g) or np.may_share_memory(dx, x)
+    scaled = _average(x) if weight is None else weight * _average(x)
+    for gradient in (dweight, dbias):
+        if gradient is not None:
+            gradient[...] = 0
+    for span in _row_spans(x2):
+        g_, x_, r = g2[span], x2[span], inverse[span]
+        m, product = zeros[span] if mean is None else mean[span], scratch(x.dtype, 0, x_.shape)
+        _times_normalised[x.dtype](g_, x_, m, r, product)
+        ones = constant(x.dtype, 1, len(x_))
+        if dweight is not None:
+            dweight += ones @ product
+        if dbias is not None:
+            dbias += ones @ g_
+        level = m if mean is None else g_ @ scaled
+        along, target = product @ scaled, product if in_place else dx2[span]
+        _norm_gradient[x.dtype](g_, x_, m, r, w, along, level, target)
+        if in_place:
+            dx2[span] = product
     return dx
+
+
+def _average(x: Array) -> Array:
+    return constant(x.dtype, 1 / max(x.shape[-1], 1), x.shape[-1])
+
+
+def _row_spans(x: Array) -> Iterator[slice]:
+    """Blocks of rows: large enough to hide the calls, small enough for the second-level cache."""
+    return spans(len(x), 4 * rows_a_block(x.shape[1]))
 
 
 def _filled(vector: Array | None, x: Array, value: float) -> Array:

@@ -50,64 +50,41 @@ def sgd_momentum(p: Any, g: Any, u: Any, rate: Any, decay: Any, keep: Any, take:
         p[i] = p[i] - rate * (d + mu * moved if nesterov else moved)
 
 
-def layer_norm_forward(x: Any, weight: Any, bias: Any, eps: Any, y: Any, mean: Any, inverse: Any) -> None:
-    columns = x.shape[1]
+def centre(x: Any, mean: Any, y: Any, square: Any) -> None:
     for row in range(x.shape[0]):
-        x_, y_ = x[row], y[row]
-        m = row_sum(x_) / x.dtype.type(columns)
-        for j in range(columns):
-            y_[j] = x_[j] - m
-        r = x.dtype.type(1) / np.sqrt(row_product(y_, y_) / x.dtype.type(columns) + eps)
-        mean[row] = m
+        m = mean[row]
+        for j in range(x.shape[1]):
+            d = x[row, j] - m
+            y[row, j] = d
+            square[row, j] = d * d
+
+
+def normalise(x: Any, weight: Any, bias: Any, eps: Any, y: Any, inverse: Any) -> None:
+    """`inverse` holds the mean squares and receives their inverse roots. y may be x."""
+    line = np.empty(x.shape[1], x.dtype)
+    for row in range(x.shape[0]):
+        r = x.dtype.type(1) / np.sqrt(inverse[row] + eps)
         inverse[row] = r
-        for j in range(columns):
-            y_[j] = y_[j] * r * weight[j] + bias[j]
+        for j in range(x.shape[1]):
+            line[j] = x[row, j] * r * weight[j] + bias[j]
+        for j in range(x.shape[1]):
+            y[row, j] = line[j]
 
 
-def rms_norm_forward(x: Any, weight: Any, eps: Any, y: Any, inverse: Any) -> None:
-    columns = x.shape[1]
+def times_normalised(g: Any, x: Any, mean: Any, inverse: Any, product: Any) -> None:
     for row in range(x.shape[0]):
-        x_, y_ = x[row], y[row]
-        r = x.dtype.type(1) / np.sqrt(row_product(x_, x_) / x.dtype.type(columns) + eps)
-        inverse[row] = r
-        for j in range(columns):
-            y_[j] = x_[j] * r * weight[j]
+        m, r = mean[row], inverse[row]
+        for j in range(x.shape[1]):
+            product[row, j] = g[row, j] * ((x[row, j] - m) * r)
 
 
-def norm_backward(
-    g: Any,
-    x: Any,
-    mean: Any,
-    inverse: Any,
-    weight: Any,
-    centred: Any,
-    dx: Any,
-    dweight: Any,
-    dbias: Any,
-    n: Any,
-    t: Any,
-) -> None:
-    """Both norms; `centred` tells them apart. `n` and `t` are scratch rows. dx may be g."""
-    columns = x.shape[1]
-    share = x.dtype.type(1) / x.dtype.type(columns)
-    dweight[:] = 0
-    dbias[:] = 0
+def norm_gradient(g: Any, x: Any, mean: Any, inverse: Any, weight: Any, along: Any, level: Any, dx: Any) -> None:
+    """dx must not overlap the rest, or LLVM's check at the start of each row chooses the slow loop."""
     for row in range(x.shape[0]):
-        x_, g_, d_, r = x[row], g[row], dx[row], inverse[row]
-        m = mean[row] if centred else x.dtype.type(0)
-        for j in range(columns):
-            n[j] = (x_[j] - m) * r
-        for j in range(columns):
-            t[j] = g_[j] * weight[j]
-        for j in range(columns):
-            dweight[j] += g_[j] * n[j]
-        if centred:
-            for j in range(columns):
-                dbias[j] += g_[j]
-        along = row_product(t, n) * share
-        level = row_sum(t) * share if centred else x.dtype.type(0)
-        for j in range(columns):
-            d_[j] = (t[j] - n[j] * along - level) * r
+        m, r, a, b = mean[row], inverse[row], along[row], level[row]
+        g_, x_, d_ = g[row], x[row], dx[row]
+        for j in range(g_.size):
+            d_[j] = (g_[j] * weight[j] - (x_[j] - m) * r * a - b) * r
 
 
 def softmax_forward(x: Any, y: Any) -> None:
@@ -138,12 +115,20 @@ def causal_softmax_forward(x: Any, scale: Any, y: Any) -> None:
             rest[:] = 0
 
 
-def softmax_backward(g: Any, y: Any, scale: Any, dx: Any) -> None:
+def softmax_backward(g: Any, y: Any, scale: Any, in_place: Any, dx: Any) -> None:
+    """`in_place` says that dx is g: then a row goes through scratch, or LLVM's check would choose the slow loop."""
+    line = np.empty(g.shape[1], g.dtype)
     for row in range(g.shape[0]):
         g_, y_, d_ = g[row], y[row], dx[row]
-        along = row_product(g_, y_)
-        for j in range(g_.size):
-            d_[j] = (g_[j] - along) * y_[j] * scale
+        along = row_product(g_, y_, line)
+        if in_place:
+            for j in range(g_.size):
+                line[j] = (g_[j] - along) * y_[j] * scale
+            for j in range(g_.size):
+                d_[j] = line[j]
+        else:
+            for j in range(g_.size):
+                d_[j] = (g_[j] - along) * y_[j] * scale
 
 
 def cross_entropy_forward(x: Any, labels: Any, ignore: Any, keep: Any, spread: Any, losses: Any, p: Any) -> None:

@@ -105,22 +105,11 @@ def row_sum(x: Any) -> Any:
 
 
 @register_jitable
-def row_product(x: Any, y: Any) -> Any:
-    """Inner product of two vectors in eight lanes."""
-    a = b = c = d = e = f = g = h = x.dtype.type(0)
-    whole = x.size // 8 * 8
-    for i in range(0, whole, 8):
-        a += x[i] * y[i]
-        b += x[i + 1] * y[i + 1]
-        c += x[i + 2] * y[i + 2]
-        d += x[i + 3] * y[i + 3]
-        e += x[i + 4] * y[i + 4]
-        f += x[i + 5] * y[i + 5]
-        g += x[i + 6] * y[i + 6]
-        h += x[i + 7] * y[i + 7]
-    for i in range(whole, x.size):
-        a += x[i] * y[i]
-    return ((a + b) + (c + d)) + ((e + f) + (g + h))
+def row_product(x: Any, y: Any, products: Any) -> Any:
+    """Inner product of two vectors, by way of a scratch vector: LLVM does not put products and lanes together well."""
+    for i in range(x.size):
+        products[i] = x[i] * y[i]
+    return row_sum(products)
 
 
 @register_jitable
