@@ -14,7 +14,6 @@ import numpy as np
 
 from allgrad.kernels.blocks import Array, as_rows, constant, output, rows_a_block, scratch, spans
 
-
 NARROW = 60.0
 
 
