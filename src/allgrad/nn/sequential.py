@@ -61,13 +61,15 @@ class Sequential(ModuleList):
 
     def forward(self, x: Any) -> Any:
         waiting: Any = None
-        for module in self.children():
+        for module in self.__dict__.values():
+            if not isinstance(module, Module):
+                continue
             if waiting is not None:
                 if isinstance(module, Activation):
                     x, waiting = waiting.activated(x, module.curve), None
                     continue
                 x, waiting = waiting(x), None
-            if hasattr(module, "activated") and module.curve is None:
+            if hasattr(module, "activated") and getattr(module, "curve", None) is None:
                 waiting = module
             else:
                 x = module(x)
