@@ -97,6 +97,16 @@ def test_real_matrices_with_complex_eigenvalues_have_real_gradients():
     np.testing.assert_allclose(g, ag.numerical_grad(lambda a: np.sum(np.abs(np.linalg.eigvals(a))), a), atol=1e-6)
 
 
+@pytest.mark.parametrize("imaginary", [0, 0.3j])
+def test_eigenvectors_move_in_the_gauge_that_lapack_gives_them(imaginary):
+    """Columns of unit length with a real largest entry: the raw vectors, against differences."""
+    a = np.array([[1.0, 1.5, 0.2], [-1.2, 0.8, 0.1], [0.3, -0.2, 3.0]]) + imaginary * np.arange(9.0).reshape(3, 3)
+    t = np.random.default_rng(0).standard_normal((3, 3))
+    moved = ag.jvp(lambda a: np.linalg.eig(a)[1], (a,), (t,))[1]
+    difference = (np.linalg.eig(a + 1e-6 * t)[1] - np.linalg.eig(a - 1e-6 * t)[1]) / 2e-6
+    np.testing.assert_allclose(moved, difference, atol=1e-8)
+
+
 def test_named_results():
     x = ag.tensor(np.array([[2.0, 1.0], [1.0, 3.0]]), requires_grad=True)
     assert np.linalg.eigh(x).eigenvalues.shape == (2,)

@@ -74,9 +74,9 @@ def spread(rng):
 
 
 def eig(a):
-    """As LAPACK gives them, in an order that does not depend on rounding."""
+    """Eigenvalues, and what does not depend on the gauge: the entry that is made real changes where two are equally large."""
     w, V = np.linalg.eig(a)
-    return w, V
+    return w, np.abs(V) ** 2, V * np.swapaxes(np.linalg.inv(V), -1, -2)
 
 
 def norm(rng):
