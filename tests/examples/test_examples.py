@@ -1,0 +1,54 @@
+"""Every example runs, at a small size, as its docstring says."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SMALL = {
+    "own_loop.py": ["--steps", "30"],
+    "heat_equation.py": ["--steps", "60", "--tolerance", "0.5"],
+    "quadratic.py": [],
+    "custom_operation.py": [],
+    "custom_layer.py": [],
+}
+
+
+def run(*command):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=EXAMPLES.parent)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_example_is_run_here():
+    assert sorted(SMALL) == sorted(path.name for path in EXAMPLES.glob("*.py"))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_it_runs(name):
+    assert run(sys.executable, str(EXAMPLES / name), *SMALL[name]).strip()
+
+
+def test_the_quadratic_tells_the_same_derivative_four_ways():
+    told = run(sys.executable, str(EXAMPLES / "quadratic.py"))
+    assert "dy/dx =   5.00" in told
+    assert "= 5.00" in told
+    assert "x.grad = 5.0" in told
+    assert re.search(r"n inputs, one output +50 forward +1 forward \+ +1 backward", told)
+    assert re.search(r"one input, n outputs +1 forward +1 forward \+ +50 backward", told)
+
+
+def test_the_custom_layer_is_a_plugin():
+    command = [
+        sys.executable,
+        "-m",
+        "allgrad",
+        "config",
+        "configs/diamonds.yaml",
+        "--plugin",
+        "examples/custom_layer.py",
+    ]
+    assert "features: 16" in run(*command, "model.name=periodic", "model.features=16")
