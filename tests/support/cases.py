@@ -76,7 +76,7 @@ class Case:
         return self.covers or (self.function,)
 
 
-def drawn(test: Callable[..., None], examples: int = 4) -> Callable[..., None]:
+def drawn(test: Callable[..., None], examples: int = 8) -> Callable[..., None]:
     """Run a test with a few seeds drawn by hypothesis, the same on every run."""
     test = given(seed=st.integers(0, 2**32 - 1))(test)
     return settings(

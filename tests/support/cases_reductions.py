@@ -155,7 +155,14 @@ def distinct(rng: Rng) -> Any:
     return (x,), {"axis": axis, "return_counts": bool(rng.integers(2))}
 
 
+def reduced_by_a_method(rng: Rng) -> Any:
+    (x,), keywords = masked(separated, initial=-1.234)(rng)
+    return (x,), keywords
+
+
 CASES = [
+    Case("add-reduce-where", np.add.reduce, reduced_by_a_method, spellings=False),
+    Case("maximum-reduce-where", np.maximum.reduce, reduced_by_a_method, spellings=False),
     Case("sum", np.sum, reduced(), complex=True),
     Case("sum-where", np.sum, masked(initial=2.0), complex=True),
     Case("sum-dtype", np.sum, masked(dtype=np.float64)),

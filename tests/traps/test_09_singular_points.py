@@ -51,6 +51,7 @@ CASES: dict[str, tuple[Callable[[Any], Any], list[float], list[float]]] = {
     "var of a constant": (np.var, [2.0, 2.0, 2.0], [0, 0, 0]),
     "norm of zeros": (lambda x: np.hypot(x[0], x[1]), [0.0, 0.0], [0, 0]),
     "arctan2 at the origin": (lambda x: np.arctan2(x[0], x[1]), [0.0, 0.0], [0, 0]),
+    "logaddexp of -inf twice": (lambda x: np.sum(np.logaddexp(x, [-np.inf, 0.0])), [-np.inf, 0.0], [0, 1 / 2]),
     "sinc": (lambda x: np.sum(np.sinc(x)), [0.0, 1.0], [0, -1]),
 }
 

@@ -5,6 +5,7 @@ cotangents zero: see singular.py. Conventions at kinks, the same in both modes:
 
 * `maximum`, `minimum`, `fmax`, `fmin` of equal numbers: each side gets half.
 * `absolute`, `fabs`, `copysign`, `hypot` and `sign` of a complex number, at 0: derivative 0.
+* `logaddexp` of -inf and -inf: derivative 0 in both.
 * `remainder`, `fmod`, `modf`, `frexp`, `unwrap` where they jump, and what rounds: the jump is ignored.
 
 The first argument is called x and the second y, whatever NumPy calls them.
@@ -33,6 +34,12 @@ def _over(ufunc: np.ufunc, denominator: Any) -> None:
     ufunc_rule(ufunc, vjp={"x": rules[wanted]}, jvp={"x": rules[wanted]})
 
 
+def _shift(ans: Any) -> Any:
+    """What the exponents of a sum are taken relative to; of exp(-inf) + exp(-inf) each share is 0."""
+    empty = np.isneginf(ans)
+    return np.where(empty, 0, ans) if np.any(empty) else ans
+
+
 # Arithmetic.
 ufunc_rule(np.add, vjp={"x": lambda g: g, "y": lambda g: g}, jvp={"x": lambda t: t, "y": lambda t: t})
 ufunc_rule(np.subtract, vjp={"x": lambda g: g, "y": lambda g: -g}, jvp={"x": lambda t: t, "y": lambda t: -t})
@@ -55,8 +62,8 @@ _over(np.log, lambda x: x)
 _over(np.log2, lambda x: x * log(2))
 _over(np.log10, lambda x: x * log(10))
 _over(np.log1p, lambda x: x + 1)
-elementwise(np.logaddexp, x=lambda x, ans: np.exp(x - ans), y=lambda y, ans: np.exp(y - ans))
-elementwise(np.logaddexp2, x=lambda x, ans: np.exp2(x - ans), y=lambda y, ans: np.exp2(y - ans))
+elementwise(np.logaddexp, x=lambda x, ans: np.exp(x - _shift(ans)), y=lambda y, ans: np.exp(y - _shift(ans)))
+elementwise(np.logaddexp2, x=lambda x, ans: np.exp2(x - _shift(ans)), y=lambda y, ans: np.exp2(y - _shift(ans)))
 
 # Roots.
 _over(np.sqrt, lambda ans: 2 * ans)

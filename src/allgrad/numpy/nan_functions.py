@@ -21,6 +21,8 @@ def _numbers(a: Any, where: Any = True) -> np.ndarray[Any, Any]:
 
 
 def _filled(a: Any, value: Any) -> Any:
+    if a.dtype.kind not in "fc":
+        return a
     return np.where(_numbers(a), a, np.asarray(value, a.dtype))
 
 

@@ -309,7 +309,16 @@ _extremum_rules: dict[str, Any] = {
 }
 
 
-def _extremum(name: str, ufunc: np.ufunc, worst: Any) -> Any:
+def _worst(dtype: np.dtype[Any], sign: int) -> Any:
+    """The least number of a dtype for sign = 1, the greatest for sign = -1."""
+    if dtype.kind in "fc":
+        return -sign * np.inf
+    if dtype.kind == "b":
+        return sign < 0
+    return np.iinfo(dtype).min if sign > 0 else np.iinfo(dtype).max
+
+
+def _extremum(name: str, ufunc: np.ufunc, sign: int) -> Any:
     primitive = Primitive(
         lambda x, *, axis, keepdims: ufunc.reduce(x, axis=axis, keepdims=keepdims), name=name, **_extremum_rules
     )
@@ -320,7 +329,8 @@ def _extremum(name: str, ufunc: np.ufunc, worst: Any) -> Any:
         keepdims = kept(keepdims)
         if where is not True and where is not UNSET and not given(initial):
             raise ValueError(f"np.{name} with where= needs initial=, for the case that nothing is left.")
-        a = prepared(f"np.{name}", a, None, out, where, worst)
+        a = as_tensor(a)
+        a = prepared(f"np.{name}", a, None, out, where, _worst(a.dtype, sign))
         if not given(initial):
             return primitive(a, axis=axis, keepdims=keepdims)
         if count(a.shape, axis) == 0:
@@ -332,11 +342,11 @@ def _extremum(name: str, ufunc: np.ufunc, worst: Any) -> Any:
     return rule
 
 
-for _functions, _name, _ufunc, _worst in (
-    ((np.max, np.amax), "max", np.maximum, -np.inf),
-    ((np.min, np.amin), "min", np.minimum, np.inf),
+for _functions, _name, _ufunc, _sign in (
+    ((np.max, np.amax), "max", np.maximum, 1),
+    ((np.min, np.amin), "min", np.minimum, -1),
 ):
-    implements(*_functions)(_extremum(_name, _ufunc, _worst))
+    implements(*_functions)(_extremum(_name, _ufunc, _sign))
 
 
 @implements(np.ptp)

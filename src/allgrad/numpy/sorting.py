@@ -173,6 +173,11 @@ def _rows(a: Any, axis: Any) -> tuple[Any, tuple[int, ...]]:
     return rows, tuple(1 if i in axes else n for i, n in enumerate(a.shape))
 
 
+def _as_floats(a: Any) -> Any:
+    a = as_tensor(a)
+    return a if a.dtype.kind in "fc" else a.astype(float)
+
+
 def _order_statistic(name: str, scale: float, skip_nan: bool) -> Any:
     def rule(
         a: Any,
@@ -186,7 +191,7 @@ def _order_statistic(name: str, scale: float, skip_nan: bool) -> Any:
         weights: Any = None,
     ) -> Any:
         refuse(f"np.{name}", out=out, overwrite_input=overwrite_input or None, weights=weights)
-        a = as_tensor(a)
+        a = _as_floats(a)
         if not isinstance(q, Tensor) and type(q) not in (int, float):
             q = np.asarray(q)
         q = q / scale if scale != 1 else q
@@ -201,7 +206,7 @@ def _order_statistic(name: str, scale: float, skip_nan: bool) -> Any:
 def _median(name: str, skip_nan: bool) -> Any:
     def rule(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: Any = False) -> Any:
         refuse(f"np.{name}", out=out, overwrite_input=overwrite_input or None)
-        a = as_tensor(a)
+        a = _as_floats(a)
         return _quantile(a, 0.5, axis, "linear", kept(keepdims), skip_nan)
 
     rule.__name__ = name

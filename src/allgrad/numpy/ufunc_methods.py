@@ -1,8 +1,8 @@
 """The methods of ufuncs: `np.add.reduce`, `np.multiply.accumulate`, `np.subtract.outer` and the like.
 
 `reduce` and `accumulate` are the function that NumPy has for them (sum, prod, max, min, cumsum, cumprod), along the
-first axis unless one is given; `outer` exists for every differentiated ufunc of two arguments; `at` and `reduceat`, and
-`reduce` and `accumulate` of the others, raise by name.
+first axis unless one is given; `outer` exists for every differentiated ufunc of two arguments. `at` writes into its
+argument and raises; `reduceat`, and `reduce` and `accumulate` of other ufuncs, have no rule and raise by name.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ def _outer(ufunc: np.ufunc) -> Callable[..., Any]:
     return outer
 
 
-def _refused(ufunc: np.ufunc, method: str) -> Callable[..., Any]:
-    def refuse(*args: Any, **keywords: Any) -> Any:  # noqa: ARG001
+def _refuse_at(ufunc: np.ufunc) -> Callable[..., Any]:
+    def at(*args: Any, **keywords: Any) -> Any:  # noqa: ARG001
         raise NoRuleError(
-            f"np.{ufunc.__name__}.{method} is not differentiated. Write it with np.split, indexing or item assignment "
-            f"(y = x.copy(); y[i] = v) and np.{ufunc.__name__} itself, or pass .detach()ed Tensors' .numpy()."
+            f"np.{ufunc.__name__}.at writes into its first argument, which the tape cannot follow. "
+            f"Write `y = x.copy(); y[i] = np.{ufunc.__name__}(y[i], ...)`, which is differentiated."
         )
 
-    return refuse
+    return at
 
 
 RULES[np.add, "reduce"] = _reduce(np.sum, casts=True)
@@ -69,8 +69,6 @@ RULES[np.add, "accumulate"] = _accumulate(np.cumsum)
 RULES[np.multiply, "accumulate"] = _accumulate(np.cumprod)
 
 for _function in [f for f in RULES if isinstance(f, np.ufunc) and f not in CONSTANT and f.signature is None]:
-    RULES[_function, "at"] = _refused(_function, "at")
+    RULES[_function, "at"] = _refuse_at(_function)
     if _function.nin == 2 and _function.nout == 1:
         RULES[_function, "outer"] = _outer(_function)
-        for _method in ("reduce", "accumulate", "reduceat"):
-            RULES.setdefault((_function, _method), _refused(_function, _method))
