@@ -116,6 +116,17 @@ def test_captured_values_are_differentiated_through():
     ag.check_grads(outer, np.array([0.5, 1.5, -0.3]), order=2)
 
 
+def test_a_captured_value_that_is_returned_as_it_is():
+    w = ag.tensor(X, requires_grad=True)
+    for captured in (w, w * 1.0):
+        value, (cotangent,) = (lambda y, pullback: (y, pullback(np.ones(3))))(*ag.vjp(lambda x, c=captured: c, X))
+        assert value.requires_grad
+        np.testing.assert_array_equal(cotangent, np.zeros(3))
+        w.zero_grad()
+        np.sum(value).backward()
+        np.testing.assert_array_equal(w.grad, np.ones(3))
+
+
 def test_a_transform_inside_no_grad_still_works_and_leaves_no_trace():
     w = ag.tensor(X, requires_grad=True)
     with ag.no_grad():

@@ -90,9 +90,11 @@ class Walk:
         self.nodes = self._collect(roots, floor)
 
     def _collect(self, roots: Sequence[Node], floor: int) -> list[Node]:
-        seen = set(roots)
-        stack = list(seen)
         pending, targets = self.pending, self.targets
+        older = [r for r in roots if targets and r not in targets and (r.seq < floor or isinstance(r, Leaf))]
+        self.outside.update(dict.fromkeys(older))
+        seen = set(roots).difference(older)
+        stack = list(seen)
         dead = False
         while stack:
             node = stack.pop()

@@ -52,22 +52,19 @@ ANS = -1
 class Rule:
     """A rule's function, and what it asks for."""
 
-    __slots__ = ("factor", "function", "into", "keywords", "names")
+    __slots__ = ("function", "into", "keywords", "names")
 
     def __init__(self, function: Callable[..., Any], *, factor: bool = False) -> None:
         parameters = list(inspect.signature(function).parameters.values())
         positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
         self.function = function
-        self.factor = factor
-        """Whether the function gives a factor for the cotangent (an elementwise partial derivative), not the result."""
+        # A factor (an elementwise partial derivative) is not told the cotangent; whoever subclasses Rule multiplies.
         self.names = tuple(positional if factor else positional[1:])
         keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
         self.into = "into" in keywords
         self.keywords = tuple(k for k in keywords if k not in ("into", "needs"))
 
     def __call__(self, g: Any, picked: Sequence[Any], keywords: dict[str, Any] | None, **extra: Any) -> Any:
-        if self.factor:
-            return g * self.function(*picked)
         if self.keywords:
             assert keywords is not None
             for name in self.keywords:
