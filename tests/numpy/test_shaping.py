@@ -25,6 +25,13 @@ def test_roll_with_a_tuple_of_shifts(shift):
     np.testing.assert_array_equal(g, np.roll(w, tuple(-s for s in np.broadcast_to(shift, 2)), axis))
 
 
+@pytest.mark.parametrize("axis", range(-3, 3))
+@pytest.mark.parametrize("start", range(-3, 4))
+def test_rollaxis_from_everywhere_to_everywhere(axis, start):
+    x = np.arange(24.0).reshape(2, 3, 4)
+    np.testing.assert_array_equal(np.rollaxis(ag.tensor(x), axis, start).value, np.rollaxis(x, axis, start))
+
+
 def test_pad_empty_leaves_the_inside_and_its_gradient():
     x = ag.tensor(np.arange(6.0).reshape(2, 3), requires_grad=True)
     y = np.pad(x, ((1, 0), (2, 3)), mode="empty")
