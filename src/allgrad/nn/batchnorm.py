@@ -114,6 +114,7 @@ def _forward(
     x: Array,
     weight: Array | None,
     bias: Array | None,
+    past: Array | None,
     *,
     mean: Array,
     variance: Array,
@@ -127,15 +128,19 @@ def _forward(
     scale = (inverse if weight is None else inverse * weight).astype(x.dtype)
     centre = mean.astype(x.dtype)
     y = np.empty_like(rows)
+    skip = None if past is None else as_rows(past)
     slope = np.empty_like(y) if activation is not None and activation.keeps_slope and CURRENT.get().recording else None
     for block in _blocks(rows):
         part = np.subtract(rows[block], centre, out=None if activation is not None else y[block])
         np.multiply(part, scale, out=part)
         if bias is not None:
             np.add(part, bias, out=part)
+        if skip is not None:
+            np.add(part, skip[block], out=part)
         if activation is not None:
             activation.forward(part, y[block], None if slope is None else slope[block])
-    return y.reshape(x.shape), (x, centre, inverse, weight, y if slope is None else slope)
+    kept = slope if slope is not None else y if activation is not None else None
+    return y.reshape(x.shape), (x, centre, inverse, weight, kept)
 
 
 def _backward(
@@ -150,35 +155,38 @@ def _backward(
     eps: float,  # noqa: ARG001
     activation: Curve | None,
     reduce: Any,
-) -> tuple[Any, Any, Any]:
+) -> tuple[Any, Any, Any, Any]:
     x, centre, inverse, weight, kept = residuals
     rows, cotangent = as_rows(x), as_rows(g)
     dx = np.empty_like(rows)
+    # What flows through the activation goes to `past` as it is; without one, its place is dx until dx itself is written.
+    through = cotangent if activation is None else np.empty_like(rows) if needs[3] else dx
     sums = np.zeros((2, rows.shape[1]))
     for block in _blocks(rows):
         part = cotangent[block]
         if activation is not None:
-            part = dx[block] = activation.backward(part, kept[block])
+            part = through[block] = activation.backward(part, kept[block])
         d = np.subtract(rows[block], centre)
         sums[0] += active().bias_gradient(part)
         sums[1] += active().bias_gradient(np.multiply(d, part, out=d))
     dweight = _delivered(sums[1] * inverse, into[1], weight) if needs[1] else None
     dbias = _delivered(sums[0], into[2], weight) if needs[2] else None
+    dpast = through.reshape(x.shape) if needs[3] else None
     if not needs[0]:
-        return None, dweight, dbias
+        return None, dweight, dbias, dpast
     if reduce is not None:
         sums = reduce(sums.reshape(-1)).reshape(sums.shape)
     level = (sums[0] / count).astype(x.dtype)
     slope = (sums[1] * inverse**2 / count).astype(x.dtype)
     scale = (inverse if weight is None else inverse * weight).astype(x.dtype)
     for block in _blocks(rows):
-        part = cotangent[block] if activation is None else dx[block]
+        part = through[block]
         d = np.subtract(rows[block], centre)
         np.multiply(d, slope, out=d)
         np.subtract(part, d, out=d)
         np.subtract(d, level, out=d)
         np.multiply(d, scale, out=dx[block])
-    return dx.reshape(x.shape), dweight, dbias
+    return dx.reshape(x.shape), dweight, dbias, dpast
 
 
 def _delivered(sums: Array, into: Array | None, like: Array) -> Array:
@@ -192,6 +200,7 @@ def _reference(
     x: Any,
     weight: Any,
     bias: Any,
+    past: Any,
     *,
     mean: Array,  # noqa: ARG001
     variance: Array,  # noqa: ARG001
@@ -210,6 +219,7 @@ def _reference(
     y = d / np.sqrt(np.mean(d * d, axis=axes) + eps)
     y = y if weight is None else y * weight
     y = y if bias is None else y + bias
+    y = y if past is None else y + past
     return y if activation is None else activation.reference(y)
 
 
@@ -248,14 +258,20 @@ class _BatchNorm(Module):
             self.register_buffer("running_var", np.ones(features, dtype), merge="mean")
             self.register_buffer("num_batches_tracked", np.zeros((), np.int64), merge="last")
 
-    def forward(self, x: Any) -> Any:
-        return self.activated(x, self.curve)
+    def forward(self, x: Any, past: Any = None) -> Any:
+        """activation(norm(x) + past); `past`, of x's shape, is what comes around by a skip connection."""
+        return self.activated(x, self.curve, past)
 
-    def activated(self, x: Any, curve: Curve | None) -> Any:
+    def activated(self, x: Any, curve: Curve | None, past: Any = None) -> Any:
         """This layer with another activation in place of its own."""
         self._check(x)
+        if past is not None and (past.shape != x.shape or past.dtype != x.dtype):
+            raise ValueError(
+                f"{self.where()}: expects {x.dtype} of shape {x.shape} on the skip connection, as the input is. "
+                f"Got {past.dtype} of shape {past.shape} instead."
+            )
         if not self.training and self.tracks:
-            return self._by_running_statistics(x, curve)
+            return self._by_running_statistics(x, curve, past)
         reduce = self._reduce() if self.training else None
         mean, variance, count = statistics(x.value if isinstance(x, Tensor) else x, reduce)
         if count < 2 and self.training:
@@ -268,6 +284,7 @@ class _BatchNorm(Module):
             x,
             self.weight,
             self.bias,
+            past,
             mean=mean,
             variance=variance,
             count=count,
@@ -291,10 +308,11 @@ class _BatchNorm(Module):
         for running, new in ((self.running_mean, mean), (self.running_var, variance)):
             running[...] = (1 - momentum) * running + momentum * new
 
-    def _by_running_statistics(self, x: Any, curve: Curve | None) -> Any:
+    def _by_running_statistics(self, x: Any, curve: Curve | None, past: Any) -> Any:
         scale: Any = np.reciprocal(np.sqrt(self.running_var + self.eps))
         y = (x - self.running_mean.copy()) * (scale if self.weight is None else scale * self.weight)
         y = y if self.bias is None else y + self.bias
+        y = y if past is None else y + past
         if curve is None:
             return y if isinstance(y, Tensor) else Tensor(y)
         return activate(y, curve)

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 from allgrad.nn.convolution.depthwise import Depthwise
 from allgrad.nn.convolution.patches import Patches
 from allgrad.nn.convolution.pointwise import Pointwise
-from allgrad.nn.convolution.winograd import OUT, TILES, Winograd
+from allgrad.nn.convolution.winograd import OUT, Winograd
 
 if TYPE_CHECKING:
     from allgrad.nn.convolution.geometry import Geometry, Pair
     from allgrad.nn.convolution.method import Array, Method
 
 CHANNELS = 16
-"""Winograd's products need at least this many channels on either side to run well."""
+"""Winograd's products need at least this many channels on either side to run well,"""
+TILES = 24
+"""... this many tiles in the batch, to pay for the kernel's transform,"""
 FILL = 0.6
 """... and at least this share of its tiles' area inside the image."""
 
@@ -34,4 +36,4 @@ def choose(weight: Array, geometry: Geometry, image: Pair, samples: int) -> Meth
 def _tiles_well(weight: Array, output: Pair, samples: int) -> bool:
     tiles = -(-output[0] // OUT) * -(-output[1] // OUT)
     filled = output[0] * output[1] >= FILL * OUT * OUT * tiles
-    return filled and min(weight.shape[2:]) >= CHANNELS and samples * tiles >= TILES // 2
+    return filled and min(weight.shape[2:]) >= CHANNELS and samples * tiles >= TILES

@@ -53,7 +53,8 @@ def _forward(
             np.add(part, bias, out=part)
         if curve is not None:
             curve.forward(part, y[group], None if slope is None else slope[group])
-    return y, (x, weight, y if slope is None else slope, winners)
+    kept = slope if slope is not None else y if curve is not None else None
+    return y, (x, weight, kept, winners)
 
 
 def _backward(

@@ -7,8 +7,7 @@ Along one axis, four outputs of a three-tap filter need six multiplications in p
 where A, B and G come from evaluating polynomials at five points and at infinity (Toom and Cook; Winograd 1980; for
 convolutional networks Lavin & Gray, CVPR 2016). In two dimensions the matrices are Kronecker squares: a tile of
 6x6 pixels becomes 36 numbers, 36 products of matrices (tiles, C) (C, O) do the work of 144, and 16 outputs come back.
-The transforms are products with constant matrices of 36 rows or columns, so BLAS does those too. One sample's tiles stay
-in the second-level cache from gathering to scattering.
+The transforms are products with constant matrices of 36 rows or columns, so BLAS does those too.
 
 The gradients are the transposes of the same steps: with V = B' d (input) and Z = A g (cotangent), both of 36 numbers a tile,
 
@@ -38,8 +37,8 @@ POINTS = (Fraction(0), Fraction(3, 4), Fraction(-3, 4), Fraction(3, 2), Fraction
 OUT, TAPS = 4, 3
 SIDE = OUT + TAPS - 1
 PLACES = SIDE * SIDE
-TILES = 48
-"""At least this many tiles go into one product; small images are grouped to that end."""
+TILES = 128
+"""At least this many tiles go into one product, unless the batch has fewer; images are grouped to that end."""
 
 
 class Transforms(NamedTuple):
@@ -91,6 +90,13 @@ class Winograd(Method):
         # Room for the last tiles to reach beyond the image, and for `_scatter` to shift by a whole tile.
         self.frame = np.zeros((n, OUT * (th + 1), OUT * (tw + 1), c), self.dtype)
         self.overlap = np.empty_like(self.frame)
+        # The frame's tiles, and where cores and borders of tiles lie in `overlap`; seen once, since as_strided is slow.
+        self.seen = self._tiles_of(self.frame, SIDE, SIDE)
+        self.parts = tuple(
+            (rows, columns, self._tiles_of(self.overlap[:, rows.start :, columns.start :], _size(rows), _size(columns)))
+            for rows in (slice(0, OUT), slice(OUT, SIDE))
+            for columns in (slice(0, OUT), slice(OUT, SIDE))
+        )
         self.gathered = np.empty((PLACES, n * th * tw * c), self.dtype)
         self.transformed = np.empty((PLACES, n * th * tw, c), self.dtype)
         self.products = np.empty((PLACES, n * th * tw, self.outer), self.dtype)
@@ -153,11 +159,8 @@ class Winograd(Method):
         """V: the input's tiles as (36, tiles, C)."""
         n, (top, left) = len(x), self.corner
         self.frame[:n, top : top + x.shape[1], left : left + x.shape[2]] = x
-        sample, row, column, channel = self.frame.strides
-        shape = (SIDE, SIDE, n, *self.tiles, self.channels)
-        strides = (row, column, sample, OUT * row, OUT * column, channel)
         pixels = self.gathered[:, : n * self._a_sample * self.channels]
-        np.copyto(pixels.reshape(shape), as_strided(self.frame, shape, strides, writeable=False))
+        np.copyto(pixels.reshape(SIDE, SIDE, n, *self.tiles, self.channels), self.seen[:, :, :n])
         transformed = self._part(self.transformed, n)
         np.matmul(self.transforms.input, pixels, out=transformed.reshape(PLACES, -1))
         return transformed
@@ -180,21 +183,24 @@ class Winograd(Method):
         next tile down, to the right, and across the corner.
         """
         n, (th, tw), (top, left) = len(dx), self.tiles, self.corner
-        frame = self.overlap[:n]
-        frame[:, OUT * th :] = 0
-        frame[:, :, OUT * tw :] = 0
+        self.overlap[:n, OUT * th :] = 0
+        self.overlap[:n, :, OUT * tw :] = 0
+        (rows, columns, core), *borders = self.parts
+        np.copyto(core[:, :, :n], pixels[rows, columns])
+        for rows, columns, border in borders:
+            there = border[:, :, :n]
+            np.add(there, pixels[rows, columns], out=there)
+        np.copyto(dx, self.overlap[:n, top : top + dx.shape[1], left : left + dx.shape[2]])
+
+    def _tiles_of(self, frame: Array, height: int, width: int) -> Array:
+        """The first rows and columns of each tile of a frame: (height, width, samples, th, tw, C), without a copy."""
         sample, row, column, channel = frame.strides
-        for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
-            rows = slice(OUT, SIDE) if down else slice(0, OUT)
-            columns = slice(OUT, SIDE) if right else slice(0, OUT)
-            part = pixels[rows, columns]
-            strides = (row, column, sample, OUT * row, OUT * column, channel)
-            there = as_strided(frame[:, OUT * down :, OUT * right :], part.shape, strides)
-            if down or right:
-                np.add(there, part, out=there)
-            else:
-                np.copyto(there, part)
-        np.copyto(dx, frame[:, top : top + dx.shape[1], left : left + dx.shape[2]])
+        shape = (height, width, self.samples, *self.tiles, self.channels)
+        return as_strided(frame, shape, (row, column, sample, OUT * row, OUT * column, channel))
+
+
+def _size(span: slice) -> int:
+    return int(span.stop - span.start)
 
 
 def group_size(output: Pair, samples: int) -> int:

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from allgrad.nn import init
-from allgrad.nn.activations import RELU, activate
 from allgrad.nn.batchnorm import BatchNorm2d, SyncBatchNorm
 from allgrad.nn.conv import Conv2d
 from allgrad.nn.linear import Linear
@@ -35,14 +34,14 @@ class BasicBlock(Module):
         self.conv1 = Conv2d(inner, outer, 3, stride=stride, padding=1, **options)
         self.bn1 = norm(outer, activation="relu", dtype=dtype)
         self.conv2 = Conv2d(outer, outer, 3, padding=1, **options)
-        self.bn2 = norm(outer, dtype=dtype)
+        self.bn2 = norm(outer, activation="relu", dtype=dtype)
         self.downsample = None
         if stride != 1 or inner != outer:
             self.downsample = Sequential(Conv2d(inner, outer, 1, stride=stride, **options), norm(outer, dtype=dtype))
 
     def forward(self, x: Any) -> Any:
         past = x if self.downsample is None else self.downsample(x)
-        return activate(self.bn2(self.conv2(self.bn1(self.conv1(x)))) + past, RELU)
+        return self.bn2(self.conv2(self.bn1(self.conv1(x))), past)
 
 
 class ResNet18(Module):
