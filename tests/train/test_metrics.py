@@ -179,8 +179,8 @@ def test_tensorboard_gets_the_numbers(tmp_path: Path, monkeypatch: pytest.Monkey
     got = []
 
     class SummaryWriter:
-        def __init__(self, folder: str) -> None:
-            got.append(folder)
+        def __init__(self, folder: str, purge_step: int | None) -> None:
+            got.append((folder, purge_step))
 
         def add_scalar(self, *call: object) -> None:
             got.append(call)
@@ -191,10 +191,10 @@ def test_tensorboard_gets_the_numbers(tmp_path: Path, monkeypatch: pytest.Monkey
     package = types.ModuleType("tensorboardX")
     package.SummaryWriter = SummaryWriter
     monkeypatch.setitem(sys.modules, "tensorboardX", package)
-    writer = TensorBoardWriter(tmp_path)
+    writer = TensorBoardWriter(tmp_path, resumed=2)
     writer.write(3, {"loss": 1, "name": "x", "eval": {"accuracy": 0.5, "ok": True}})
     writer.close()
-    assert got == [str(tmp_path), ("loss", 1.0, 3), ("eval/accuracy", 0.5, 3), "closed"]
+    assert got == [(str(tmp_path), 3), ("loss", 1.0, 3), ("eval/accuracy", 0.5, 3), "closed"]
 
 
 def test_tensorboard_that_is_missing_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

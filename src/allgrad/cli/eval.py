@@ -22,8 +22,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`allgrad eval`: metrics as JSON on standard output."""
+    from allgrad.train.files import json_safe
     from allgrad.train.launch import load_model
 
-    trainer, step = load_model(arguments.folder, best=arguments.best, plugins=arguments.plugin)
-    print(json.dumps({"step": step, **trainer.evaluate()}))
+    trainer = load_model(arguments.folder, best=arguments.best, plugins=arguments.plugin)
+    print(json.dumps(json_safe({"step": trainer.step, **trainer.evaluate()})))
     return 0

@@ -19,7 +19,6 @@ import difflib
 import importlib
 import os
 import sys
-import time
 import warnings
 from typing import TYPE_CHECKING
 
@@ -103,26 +102,21 @@ def _report(message: str, code: int) -> None:
     """Print the error; in a job of many ranks, once, and end all of them.
 
     A rank that just exits leaves the others waiting for it (MPICH's mpirun does not mind), and a mistake on the command
-    line is made by every rank. So MPI is started if it has not been, the lowest rank that fails speaks, and MPI's Abort
-    ends the rest before they do.
+    line is made by every rank. So MPI is started if it has not been, and MPI's Abort ends all ranks: at once where rank 0
+    is among those that fail, after a moment in which it would have spoken otherwise.
     """
     from allgrad.comm import failure, launcher
     from allgrad.comm.world import init
 
-    started = "mpi4py.MPI" in sys.modules
     try:
         with warnings.catch_warnings(action="ignore"):
-            world = init() if started or launcher.detect(os.environ) else None
+            world = init() if "mpi4py.MPI" in sys.modules or launcher.detect(os.environ) else None
     except (ImportError, RuntimeError):  # MPI does not start either: what went wrong first matters more
         world = None
     if world is None or world.size == 1:
         print(f"allgrad: error: {message}", file=sys.stderr, flush=True)
-    elif started:
-        failure.end(world, message)
     else:
-        time.sleep(min(0.02 * world.rank, 2))
-        print(f"allgrad: rank {world.rank} of {world.size}: error: {message}", file=sys.stderr, flush=True)
-        world.abort(code)
+        failure.end(world, f"error: {message}", everywhere=True, code=code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

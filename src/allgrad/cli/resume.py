@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from allgrad.cli.errors import CommandError, UsageError
+from allgrad.cli.train import add_options, options_of, post_mortem, run_to_the_end
+
 if TYPE_CHECKING:
     import argparse
 
@@ -16,25 +19,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="RUN", help="the run's folder")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="what is changed, such as train.steps=2000")
     parser.add_argument("-n", dest="ranks", type=int, metavar="N", help="start this many ranks with mpirun")
-    parser.add_argument(
-        "--plugin", action="append", default=[], metavar="FILE", help="Python file that registers parts"
-    )
-    parser.add_argument("--debug", action="store_true", help="all virtual workers in this process, without MPI")
+    add_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """`allgrad resume`."""
+    options = options_of(arguments)
     if arguments.ranks is not None:
         return _under_mpirun(arguments)
-    from allgrad.cli.train import run_to_the_end
     from allgrad.train.launch import resume_run
 
-    trainer, refused = resume_run(
-        arguments.folder, arguments.overrides, plugins=arguments.plugin, single=arguments.debug
-    )
-    for message in refused:
-        print(f"allgrad: {message} The one before it is used.", file=sys.stderr)
-    return run_to_the_end(trainer)
+    def resume() -> int:
+        trainer, folder, said = resume_run(arguments.folder, arguments.overrides, options)
+        for message in said:
+            print(f"allgrad: {message}", file=sys.stderr, flush=True)
+        return run_to_the_end(trainer, folder)
+
+    return post_mortem(resume) if arguments.debug else resume()
 
 
 def _under_mpirun(arguments: argparse.Namespace) -> int:
@@ -43,13 +44,14 @@ def _under_mpirun(arguments: argparse.Namespace) -> int:
     import shutil
     from pathlib import Path
 
-    from allgrad.cli.errors import CommandError
-
+    if arguments.ranks < 1 or arguments.debug:
+        raise UsageError("-n must be 1 or more, and does not go with --debug, which is one process")
     beside = Path(sys.executable).parent / "mpirun"
     mpirun = str(beside) if beside.exists() else shutil.which("mpirun")
     if mpirun is None:
         raise CommandError("resume -n: there is no mpirun. Install allgrad[mpich], or start the ranks yourself.")
     command = [mpirun, "-n", str(arguments.ranks), sys.executable, "-m", "allgrad", "resume", arguments.folder]
     command += [*arguments.overrides, *(part for plugin in arguments.plugin for part in ("--plugin", plugin))]
+    command += ["--anomaly"] if arguments.anomaly else []
     sys.stdout.flush()
     os.execv(mpirun, command)

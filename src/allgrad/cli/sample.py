@@ -32,10 +32,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     if not arguments.prompt or arguments.length < 1 or arguments.temperature < 0:
         raise UsageError("--prompt must not be empty, --length at least 1, --temperature at least 0")
-    trainer, _ = load_model(arguments.folder, best=arguments.best, plugins=arguments.plugin)
-    if not trainer.on_tokens:
-        raise UsageError(f"{arguments.folder}: its data are {trainer.source.info.kind}, not tokens; it cannot write.")
+    trainer = load_model(arguments.folder, best=arguments.best, plugins=arguments.plugin)
     info = trainer.source.info
+    if info.kind != "tokens":
+        raise UsageError(f"{arguments.folder}: its data are {info.kind}, not tokens; it cannot write.")
     with trainer.evaluated_weights():
         text = sample_text(
             trainer.model, info.extra, context=info.input_shape[0], length=arguments.length, prompt=arguments.prompt,

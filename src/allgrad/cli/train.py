@@ -6,29 +6,38 @@ a failure opens the debugger where it happened, and --worker and --step stop rig
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+import traceback
+from typing import TYPE_CHECKING
 
 from allgrad.cli.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
+    from pathlib import Path
 
+    from allgrad.train.launch import Options
     from allgrad.train.trainer import Trainer
 
-__all__ = ["configure", "run", "run_to_the_end"]
+__all__ = ["add_options", "configure", "options_of", "post_mortem", "run", "run_to_the_end"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `allgrad train`."""
     parser.add_argument("config", metavar="CONFIG", help="a YAML file")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="what is changed in it")
+    add_options(parser)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what `train` and `resume` share."""
     parser.add_argument(
         "--plugin", action="append", default=[], metavar="FILE", help="Python file that registers parts"
     )
     parser.add_argument("--debug", action="store_true", help="all virtual workers in this process, with a debugger")
     parser.add_argument("--worker", type=int, metavar="W", help="with --debug: stop before this worker (with --step)")
-    parser.add_argument("--step", type=int, metavar="S", help="with --debug: stop in this step (with --worker)")
+    parser.add_argument("--step", type=int, metavar="S", help="with --debug: stop in this step, counted from 0")
     parser.add_argument(
         "--anomaly", action="store_true", help="stop at the first NaN or infinity and name its operation"
     )
@@ -38,44 +47,62 @@ def run(arguments: argparse.Namespace) -> int:
     """`allgrad train`."""
     from allgrad.train.launch import new_run
 
-    if (arguments.worker is None) != (arguments.step is None) or (arguments.worker is not None and not arguments.debug):
-        raise UsageError("--worker and --step go together, and with --debug")
+    options = options_of(arguments)
 
     def train() -> int:
-        trainer = new_run(
-            arguments.config,
-            arguments.overrides,
-            plugins=arguments.plugin,
-            single=arguments.debug,
-            before_worker=_breakpoint(arguments.worker, arguments.step),
-            anomaly=arguments.anomaly,
-        )
-        return run_to_the_end(trainer)
+        trainer, folder = new_run(arguments.config, arguments.overrides, options)
+        return run_to_the_end(trainer, folder)
 
-    return _post_mortem(train) if arguments.debug else train()
+    return post_mortem(train) if arguments.debug else train()
 
 
-def run_to_the_end(trainer: Trainer) -> int:
+def options_of(arguments: argparse.Namespace) -> Options:
+    """What `add_options` declared, as the trainer takes it.
+
+    Raises:
+        UsageError: options that do not go together.
+    """
+    from allgrad.train.launch import Options
+
+    if (arguments.worker is None) != (arguments.step is None) or (arguments.worker is not None and not arguments.debug):
+        raise UsageError("--worker and --step go together, and with --debug")
+    settings = {"before_worker": _breakpoint(arguments.worker, arguments.step), "anomaly": arguments.anomaly}
+    return Options(plugins=arguments.plugin, single=arguments.debug, trainer=settings)
+
+
+def run_to_the_end(trainer: Trainer, folder: Path) -> int:
     """Train, and say on rank 0 where the run lies, a sample of its prose, and last the digest of the weights."""
-    from allgrad.train.sample import sample_text
-
     root = trainer.world.rank == 0
     if root:
         ranks = f"{trainer.world.size} rank{'s' if trainer.world.size > 1 else ''}"
         print(
-            f"{trainer.folder}: {trainer.model.parameter_count():,} parameters, {trainer.plan.steps} steps, "
-            f"{trainer.total} virtual workers on {ranks}",
+            f"{folder}: {trainer.model.parameter_count():,} parameters, {trainer.plan.steps} steps, "
+            f"{trainer.replica.total} virtual workers on {ranks}",
             flush=True,
         )
-    summary = trainer.run()
+    try:
+        summary = trainer.run(folder)
+    except Exception:
+        if trainer.world.size == 1 and trainer.world.on_failure is not None:  # of many ranks, comm/failure.py does it
+            trainer.world.on_failure(traceback.format_exc())
+        raise
     if root:
-        length = trainer.config.logging.sample
-        if length and trainer.on_tokens and summary["stopped"] is None:
-            info = trainer.source.info
-            print("\n" + sample_text(trainer.model, info.extra, context=info.input_shape[0], length=length) + "\n")
-        print(f"the run lies in {trainer.folder}")
+        if not summary["interrupted"]:
+            _print_sample(trainer)
+        print(f"the run lies in {folder}")
         print(f"weights sha256 {summary['weights_sha256']}", flush=True)
     return 0
+
+
+def _print_sample(trainer: Trainer) -> None:
+    """As much prose as the configuration asks for, of a model that can write."""
+    from allgrad.train.sample import sample_text
+
+    info, length = trainer.source.info, trainer.config.logging.sample
+    if length and info.kind == "tokens":
+        with trainer.evaluated_weights():
+            text = sample_text(trainer.model, info.extra, context=info.input_shape[0], length=length)
+        print(f"\n{text}\n")
 
 
 def _breakpoint(worker: int | None, step: int | None) -> Callable[[int, int], None] | None:
@@ -84,25 +111,24 @@ def _breakpoint(worker: int | None, step: int | None) -> Callable[[int, int], No
 
     def before(at_step: int, at_worker: int) -> None:
         if (at_step, at_worker) == (step, worker):
-            print(f"worker {worker} is about to run step {step}; `up` twice leads to DataParallel's _one", flush=True)
+            print(
+                f"worker {worker} is about to run step {step}; `up` leads to DataParallel, `next` into it", flush=True
+            )
             breakpoint()
 
     return before
 
 
-def _post_mortem(function: Callable[[], int]) -> int:
-    """Open the debugger where an exception arose; a user's mistake is reported as ever."""
+def post_mortem(function: Callable[[], int]) -> int:
+    """Open the debugger where an exception arose, if there is a terminal; a user's mistake is reported as ever."""
     try:
         return function()
     except Exception as error:
-        if isinstance(getattr(error, "exit_code", None), int):
+        terminal = sys.stdin is not None and sys.stdin.isatty()
+        if isinstance(getattr(error, "exit_code", None), int) or not terminal:
             raise
         import pdb
-        import sys
-        import traceback
 
         traceback.print_exc()
-        trace: Any = error.__traceback__
-        if sys.stdin is not None and sys.stdin.isatty():
-            pdb.post_mortem(trace)
-        raise
+        pdb.post_mortem(error.__traceback__)
+        return 1

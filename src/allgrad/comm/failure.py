@@ -7,8 +7,8 @@ itself waits in MPI_Finalize). So on every rank of a job `sys.excepthook` and `t
    moment longer than the one before it, and is aborted meanwhile. A failure that is the same on every rank by
    construction (`EverywhereError`) is printed by rank 0 alone.
 2. `on_failure(text)`, where set, is handed the text (the trainer writes it into the run's folder).
-3. MPI's Abort with exit code 1 ends the job. Where Abort itself does not return, a timer ends the process, which the
-   launcher takes for a crash and ends the rest.
+3. MPI's Abort with an exit code, 1 unless told otherwise, ends the job. Where Abort itself does not return, a timer ends
+   the process, which the launcher takes for a crash and ends the rest.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ def install(world: Rank) -> None:
     threading.excepthook = thread_hook
 
 
-def end(world: Rank, text: str, *, everywhere: bool = False) -> None:
-    """Say why, and end all ranks with exit code 1. Does not return where MPI's Abort does what it must."""
+def end(world: Rank, text: str, *, everywhere: bool = False, code: int = 1) -> None:
+    """Say why, and end all ranks with this exit code. Does not return where MPI's Abort does what it must."""
     if not _ending.acquire(blocking=False):
         return  # another thread of this rank was first
-    hard = threading.Timer(_GRACE, os._exit, args=(1,))
+    hard = threading.Timer(_GRACE, os._exit, args=(code,))
     hard.daemon = True
     hard.start()
     time.sleep(2.0 if everywhere and world.rank else min(0.02 * world.rank, 0.5))
@@ -79,7 +79,7 @@ def end(world: Rank, text: str, *, everywhere: bool = False) -> None:
     sys.stdout.flush()
     sys.stderr.write(message)
     sys.stderr.flush()
-    world.abort(1)
+    world.abort(code)
 
 
 def _text(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> str:

@@ -15,8 +15,8 @@ Contract.
   What lies ahead of the step just written (left from before a resume) is left alone until it is written again.
 - Asynchronous writing: `save` serialises into memory (one copy of the state: the bytes of the files; while it does so,
   a second copy of the larger file) and returns; a thread hashes, writes and syncs. At most one is under way: the next
-  `save` waits for it. An error in the thread is raised by the next `save`, `wait` or `close`; the checkpoints on the
-  disk are not touched by it.
+  `save` waits for it. An error in the thread is raised by the next `save`, `check`, `wait` or `close`; the checkpoints
+  on the disk are not touched by it.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ _MODEL, _OPTIMIZER, _STATE, _MANIFEST = "model.safetensors", "optimizer.safetens
 
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be written or read; the message names it and says what is left."""
+
+    exit_code = 1  # what the command line ends with
 
 
 class DamagedCheckpointError(CheckpointError):
@@ -234,6 +236,15 @@ class CheckpointWriter:
             self._write(step, files, metric)
         else:
             self._pending = self._thread.submit(self._write, step, files, metric)
+
+    def check(self) -> None:
+        """Raise what went wrong in the thread, as soon as it has; returns at once.
+
+        Raises:
+            CheckpointError: as `wait`.
+        """
+        if self._pending is not None and self._pending.done():
+            self.wait()
 
     def wait(self) -> None:
         """Return when nothing is under way.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from allgrad.train.layers import EXCLUSIVE
@@ -37,7 +38,7 @@ class RunPlan:
 
 def check_together(config: RunConfig, locate: Callable[[tuple[str | int, ...]], str]) -> list[Problem]:
     """Everything that is wrong between keys and that needs no data to be seen."""
-    found = [*_exactly_one(config), *_batch(config), *_train(config), *_parallel(config)]
+    found = [*_exactly_one(config), *_batch(config), *_train(config), *_parallel(config), *_logging(config)]
     return [Problem(locate(tuple(key.split("."))), key, expected, got, hint) for key, expected, got, hint in found]
 
 
@@ -95,6 +96,16 @@ def _parallel(config: RunConfig) -> Iterator[_Finding]:
             "false: sharding the optimizer's state is not available yet",
             "true",
             "Leave it out; every rank then holds the whole state.",
+        )
+
+
+def _logging(config: RunConfig) -> Iterator[_Finding]:
+    if config.logging.tensorboard and find_spec("tensorboardX") is None:
+        yield (
+            "logging.tensorboard",
+            "the package tensorboardX beside it",
+            "none",
+            "Install allgrad[tensorboard], or set it to false.",
         )
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from allgrad.train.checks import RunPlan
     from allgrad.train.schema import RunConfig
 
-__all__ = ["ConfigError", "Problem", "changed_keys", "dump_yaml", "json_schema", "plan", "resolve"]
+__all__ = ["ConfigError", "Problem", "changed_keys", "dump_yaml", "from_json", "json_schema", "plan", "resolve"]
 
 
 def resolve(path: str | Path, overrides: Sequence[str] = (), *, plugins: Sequence[str | Path] = ()) -> RunConfig:
@@ -64,6 +64,11 @@ def resolve(path: str | Path, overrides: Sequence[str] = (), *, plugins: Sequenc
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def from_json(text: str, *, plugins: Sequence[str | Path] = ()) -> RunConfig:
+    """A configuration that `resolve` returned elsewhere, from its `model_dump_json()`."""
+    return _schema(plugins).model_validate_json(text)
 
 
 def plan(config: RunConfig, samples: int) -> RunPlan:

@@ -19,10 +19,14 @@ def write_synced(path: Path, content: bytes) -> None:
     Raises:
         OSError: when the disk is full, or there is no right to write.
     """
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with path.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = str(path)  # the system names none for an open file
+        raise
 
 
 def sync_folder(folder: Path) -> None:

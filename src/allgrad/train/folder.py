@@ -5,34 +5,64 @@ metrics.jsonl   one line an entry (metrics.py)
 checkpoints/    checkpoint.py
 summary.json    when the run has ended
 failure.txt     the first cause, when it has failed
+logs/           of launchers, which may be there before the run
 """
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from allgrad.train.config import dump_yaml
+from allgrad.comm import EverywhereError
+from allgrad.train.config import changed_keys, dump_yaml, resolve
 from allgrad.train.files import write_atomic
+from allgrad.train.problems import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from allgrad.comm import World
     from allgrad.train.schema import RunConfig
 
-__all__ = ["RunFolderError", "new_folder", "on_rank_0", "open_folder", "write_failure"]
+__all__ = ["RunFolderError", "begin_again", "new_folder", "on_rank_0", "open_folder", "write_failure"]
 
 
-class RunFolderError(RuntimeError):
-    """A run's folder that cannot be made or used."""
+class RunFolderError(EverywhereError):
+    """A run's folder that cannot be made or used; raised on every rank. The command line ends with `exit_code`."""
 
-    exit_code = 2  # what the command line ends with
+    def __init__(self, message: str, *, exit_code: int = 2) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
-def new_folder(config: RunConfig, world: World, name: str) -> Path:
+def on_rank_0(world: World, function: Callable[[], Any]) -> Any:
+    """`function()` of rank 0, whose result is JSON, on every rank.
+
+    Raises:
+        RunFolderError: on every rank, when it is a user's mistake (an exception with an `exit_code`) on rank 0.
+    """
+    result = problem = None
+    if world.rank == 0:
+        try:
+            result = function()
+        except Exception as error:
+            code = getattr(error, "exit_code", None)
+            if code is None:
+                raise
+            problem = [str(error), code]
+    result, problem = world.broadcast_json([result, problem])
+    if problem is not None:
+        raise RunFolderError(problem[0], exit_code=problem[1])
+    return result
+
+
+def new_folder(config: RunConfig, world: World, name: str, *, plugins: Sequence[str | Path] = ()) -> Path:
     """Make the folder of a new run and write `config.yaml` into it; all ranks get its path.
+
+    Args:
+        name: for the folder, where the configuration names neither folder nor run.
+        plugins: what is needed to read the configuration of a run that is there already.
 
     Raises:
         RunFolderError: on every rank, when it holds something already or cannot be made; nothing is overwritten.
@@ -43,13 +73,11 @@ def new_folder(config: RunConfig, world: World, name: str) -> Path:
         path = Path(config.run.dir or f"runs/{label}-{time.strftime('%Y%m%d-%H%M%S')}")
         try:
             if config.run.dir is None:
-                path = _free(path)
-            elif path.exists() and (not path.is_dir() or any(path.iterdir())):
-                raise RunFolderError(
-                    f"{path}: is there already, and is not overwritten. Continue it with `allgrad resume {path}`, "
-                    "or give another run.dir."
-                )
-            path.mkdir(parents=True, exist_ok=True)
+                path = _make_free(path)
+            elif _taken(path):
+                raise RunFolderError(_whose(path, config, plugins))
+            else:
+                path.mkdir(parents=True, exist_ok=True)
             write_atomic(path / "config.yaml", dump_yaml(config).encode())
         except OSError as error:
             raise RunFolderError(f"{path}: cannot be written to: {error.strerror}. Give another run.dir.") from error
@@ -70,6 +98,24 @@ def open_folder(path: str | Path) -> Path:
     return folder
 
 
+def begin_again(folder: Path, config: RunConfig, *, from_the_start: bool) -> None:
+    """Make a folder ready for a run that goes on: its configuration is written anew, what told of an end is removed.
+
+    Args:
+        from_the_start: it goes on from no checkpoint, so that nothing it reported is kept.
+
+    Raises:
+        RunFolderError: when it cannot be written to.
+    """
+    outdated = ["summary.json", "failure.txt", *(["metrics.jsonl"] if from_the_start else [])]
+    try:
+        write_atomic(folder / "config.yaml", dump_yaml(config).encode())
+        for name in outdated:
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"{folder}: cannot be written to: {error.strerror}.") from error
+
+
 def write_failure(folder: Path) -> Callable[[str], None]:
     """What writes the first cause of a failure into the folder; for `World.on_failure`."""
 
@@ -79,24 +125,32 @@ def write_failure(folder: Path) -> Callable[[str], None]:
     return write
 
 
-def on_rank_0(world: World, function: Callable[[], str]) -> str:
-    """`function()` of rank 0, on every rank; a `RunFolderError` there is raised everywhere."""
-    outcome: list[str | None] = [None, None]
-    if world.rank == 0:
-        try:
-            outcome[0] = function()
-        except RunFolderError as error:
-            outcome[1] = str(error)
-    result, problem = world.broadcast_json(outcome)
-    if problem is not None:
-        raise RunFolderError(problem)
-    return str(result)
+def _taken(path: Path) -> bool:
+    return path.exists() and (not path.is_dir() or any(entry.name != "logs" for entry in path.iterdir()))
 
 
-def _free(path: Path) -> Path:
-    """A path that is not taken: runs that start in the same second get a number."""
+def _whose(path: Path, config: RunConfig, plugins: Sequence[str | Path]) -> str:
+    """Why a folder is not written to: which run it belongs to, if it is one's."""
+    if not (path / "config.yaml").is_file():
+        return f"{path}: is there already, is not a run's folder, and is not overwritten. Give another run.dir."
+    try:
+        changed = changed_keys(resolve(path / "config.yaml", plugins=plugins), config)
+    except ConfigError:
+        changed = {}
+    differences = [f"  {key}: {old} there, {new} here" for key, (old, new) in changed.items()]
+    whose = "holds a run of another configuration:\n" + "\n".join(differences) if changed else "holds this run already."
+    return f"{path}: {whose}\nIt is not overwritten. Go on with it by `allgrad resume {path}`, or give another run.dir."
+
+
+def _make_free(path: Path) -> Path:
+    """Make a folder that is not there: runs that start in the same second, on any machine, get a number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     number, free = 1, path
-    while free.exists():
-        number += 1
-        free = path.with_name(f"{path.name}-{number}")
-    return free
+    while True:
+        try:
+            free.mkdir()
+        except FileExistsError:
+            number += 1
+            free = path.with_name(f"{path.name}-{number}")
+        else:
+            return free

@@ -1,148 +1,183 @@
-"""From a command line to a trainer: the world, the kernels, the run's folder, the checkpoint to go on from."""
+"""From a command line to a trainer: the world, the kernels, the run's folder, the checkpoint to go on from.
+
+Everything that can be wrong with a run is found before its folder is made or touched.
+"""
 
 from __future__ import annotations
 
+import fnmatch
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from allgrad import comm, kernels
-from allgrad.train.checkpoint import Checkpoint, CheckpointError, load_best, load_latest
-from allgrad.train.config import resolve
+from allgrad.train.checkpoint import Checkpoint, load_best, load_latest
+from allgrad.train.config import changed_keys, from_json, resolve
 from allgrad.train.facts import MILD, run_facts
-from allgrad.train.folder import RunFolderError, new_folder, open_folder, write_failure
+from allgrad.train.folder import RunFolderError, begin_again, new_folder, on_rank_0, open_folder, write_failure
+from allgrad.train.state import share
 from allgrad.train.trainer import Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from allgrad.train.schema import RunConfig
 
-__all__ = ["load_model", "new_run", "resume_run"]
+__all__ = ["MAY_CHANGE", "Options", "load_model", "new_run", "resume_run"]
+
+MAY_CHANGE = (
+    "train.*",
+    "checkpoint.*",
+    "logging.*",
+    "batch.eval_size",
+    "parallel.bucket_mb",
+    "parallel.comm",
+    "data.path",
+    "data.folder",
+)
+"""What a resumed run may be told anew: how long it is, what it tells, where its data lie now."""
 
 
-def new_run(
-    path: str | Path,
-    overrides: Sequence[str] = (),
-    *,
-    plugins: Sequence[str | Path] = (),
-    single: bool = False,
-    before_worker: Callable[[int, int], None] | None = None,
-    anomaly: bool = False,
-) -> Trainer:
-    """The trainer of a new run.
+@dataclass(frozen=True)
+class Options:
+    """How to run, beside what the configuration says.
+
+    Attributes:
+        plugins: Python files that register parts.
+        single: all virtual workers in this process, without MPI, whatever launched it.
+        trainer: keyword arguments of `Trainer`: callbacks, before_worker, anomaly.
+    """
+
+    plugins: Sequence[str | Path] = ()
+    single: bool = False
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+
+def new_run(path: str | Path, overrides: Sequence[str] = (), options: Options | None = None) -> tuple[Trainer, Path]:
+    """The trainer of a new run, and its folder.
 
     Args:
         path: the configuration.
-        single: all virtual workers in this process, without MPI, whatever launched it.
-        before_worker, anomaly: see `Trainer`.
     """
-    config = resolve(path, overrides, plugins=plugins)
-    world = _world(config, single)
-    _verify(config, world, plugins)
-    folder = new_folder(config, world, Path(path).stem)
+    options = options or Options()
+    config = resolve(path, overrides, plugins=options.plugins)
+    world = _world(config, options)
+    trainer = Trainer(config, world, **options.trainer)
+    folder = new_folder(config, world, Path(path).stem, plugins=options.plugins)
     world.on_failure = write_failure(folder)
-    return Trainer(config, world, folder, before_worker=before_worker, anomaly=anomaly)
+    return trainer, folder
 
 
 def resume_run(
-    folder: str | Path, overrides: Sequence[str] = (), *, plugins: Sequence[str | Path] = (), single: bool = False
-) -> tuple[Trainer, list[str]]:
-    """The trainer of a run that goes on from its newest whole checkpoint, and why newer ones were refused.
+    folder: str | Path, overrides: Sequence[str] = (), options: Options | None = None
+) -> tuple[Trainer, Path, list[str]]:
+    """The trainer of a run that goes on from its newest whole checkpoint, its folder, and what there is to say of that.
 
     Raises:
-        RunFolderError: it is no run's folder, has no checkpoint, or has ended.
-        CheckpointError: no checkpoint is whole.
+        RunFolderError: it is no run's folder, has ended, no checkpoint is whole, or what is overridden may not change.
     """
-    folder = open_folder(folder)
-    config = resolve(folder / "config.yaml", overrides, plugins=plugins)
-    world = _world(config, single)
-    _verify(config, world, plugins)
-    checkpoint, refused = _shared_checkpoint(world, folder)
-    if checkpoint.step >= (config.train.steps or checkpoint.step + 1) and (folder / "summary.json").exists():
-        raise RunFolderError(f"{folder}: this run has ended, after {checkpoint.step} steps. Give a larger train.steps.")
+    options = options or Options()
+    world = comm.World() if options.single else comm.init()
+    folder, said = Path(folder), []
+    config = _stored_config(world, folder, overrides, options)
+    _world(config, options)
+    checkpoint, refused = _stored_checkpoint(world, folder)
+    said += [f"{message} The one before it is used." for message in refused]
+    if checkpoint is None:
+        said.append(f"{folder}: has no checkpoint yet; the run begins again.")
+    trainer = Trainer(config, world, checkpoint=checkpoint, **options.trainer)
+    if overrides:
+        trainer.stopping = None
+    _refuse_ended(world, folder, trainer)
+    on_rank_0(world, lambda: begin_again(folder, config, from_the_start=checkpoint is None))
     world.on_failure = write_failure(folder)
-    return Trainer(config, world, folder, checkpoint=checkpoint), refused
+    return trainer, folder, said
 
 
-def load_model(folder: str | Path, *, best: bool = False, plugins: Sequence[str | Path] = ()) -> tuple[Trainer, int]:
-    """A run's model in this process, with the averaged weights where the run keeps an average; and after how many steps.
+def load_model(folder: str | Path, *, best: bool = False, plugins: Sequence[str | Path] = ()) -> Trainer:
+    """A trainer in this process that holds a run's model, for evaluation; its `step` says after how many.
 
     Args:
         best: the checkpoint with the best metric instead of the newest.
     """
     folder = open_folder(folder)
     config = resolve(folder / "config.yaml", plugins=plugins)
-    world = _world(config, single=True)
+    kernels.set_up_blas(config.parallel.blas_threads)
     checkpoints = folder / "checkpoints"
     checkpoint = load_best(checkpoints, config.train.monitor.mode) if best else load_latest(checkpoints)[0]
     if checkpoint is None:
-        what = "with a metric" if best else "at all"
+        what = "with a metric" if best else "yet"
         raise RunFolderError(f"{folder}: has no checkpoint {what}.")
-    trainer = Trainer(config, world, folder, checkpoint=checkpoint, report=False)
-    return trainer, checkpoint.step
+    return Trainer(config, comm.World(), checkpoint=checkpoint)
 
 
-def _world(config: RunConfig, single: bool) -> comm.World:
+def _world(config: RunConfig, options: Options) -> comm.World:
+    """The ranks, found to agree on everything that the result depends on.
+
+    Raises:
+        LaunchError: there are more ranks than virtual workers.
+        DisagreementError: they differ.
+    """
     kernels.set_up_blas(config.parallel.blas_threads)
-    world = comm.World() if single else comm.init(blas_threads=config.parallel.blas_threads)
-    if world.size > config.batch.virtual_workers:
+    world = comm.World() if options.single else comm.init(blas_threads=config.parallel.blas_threads)
+    workers = config.batch.virtual_workers
+    if world.size > workers:
         raise comm.LaunchError(
-            f"{world.size} ranks cannot share {config.batch.virtual_workers} virtual workers: each rank needs at least one. "
-            f"Start at most {config.batch.virtual_workers} ranks, or set batch.virtual_workers={world.size}."
+            f"{world.size} ranks cannot share {workers} virtual workers: each rank needs at least one. "
+            f"Start at most {workers} ranks, or set batch.virtual_workers={world.size}."
         )
+    if world.size > 1:
+        world.verify(run_facts(config, options.plugins), tolerate=MILD)
     return world
 
 
-def _verify(config: RunConfig, world: comm.World, plugins: Sequence[str | Path]) -> None:
-    if world.size > 1:
-        world.verify(run_facts(config, plugins), tolerate=MILD)
+def _stored_config(world: comm.World, folder: Path, overrides: Sequence[str], options: Options) -> RunConfig:
+    """The run's configuration with overrides, read on rank 0: the other ranks need not see its disk."""
+
+    def read() -> str:
+        path = open_folder(folder) / "config.yaml"
+        stored = resolve(path, plugins=options.plugins)
+        config = resolve(path, overrides, plugins=options.plugins)
+        fixed = {
+            key: values
+            for key, values in changed_keys(stored, config).items()
+            if not any(fnmatch.fnmatchcase(key, pattern) for pattern in MAY_CHANGE)
+        }
+        if fixed:
+            lines = [f"  {key}: {old}, not {new}" for key, (old, new) in fixed.items()]
+            raise RunFolderError(
+                f"{folder}: a run goes on with what it began with:\n"
+                + "\n".join(lines)
+                + f"\nOnly {', '.join(MAY_CHANGE)} "
+                f"may change. Start another run by `allgrad train {path} ... run.dir=...`."
+            )
+        text: str = config.model_dump_json()
+        return text
+
+    return from_json(on_rank_0(world, read), plugins=options.plugins)
 
 
-def _shared_checkpoint(world: comm.World, folder: Path) -> tuple[Checkpoint, list[str]]:
-    """Rank 0 reads the newest whole checkpoint and gives it to all: the others need not see its disk."""
+def _stored_checkpoint(world: comm.World, folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest whole checkpoint, on every rank, and why newer ones were refused; None where there never was one."""
     checkpoint: Checkpoint | None = None
     refused: list[str] = []
-    problem: str | None = None
-    if world.rank == 0:
-        try:
-            checkpoint, refused = load_latest(folder / "checkpoints")
-            problem = None if checkpoint else f"{folder}: has no checkpoint to go on from; start it anew."
-        except CheckpointError as error:
-            problem = str(error)
-    problem = world.broadcast_json(problem)
-    if problem is not None:
-        raise RunFolderError(problem)
-    if world.size == 1:
-        assert checkpoint is not None
-        return checkpoint, refused
-    head: dict[str, Any] = world.broadcast_json(None if checkpoint is None else _head(checkpoint))
-    model = _broadcast(world, head["model"], None if checkpoint is None else checkpoint.model)
-    optimizer = _broadcast(world, head["optimizer"], None if checkpoint is None else checkpoint.optimizer)
-    path = folder / "checkpoints" / head["name"]
-    return Checkpoint(head["step"], path, model, optimizer, head["state"], head["metric"]), refused
+
+    def read() -> bool:
+        nonlocal checkpoint, refused
+        checkpoint, refused = load_latest(folder / "checkpoints")
+        return checkpoint is not None
+
+    found = on_rank_0(world, read)
+    return (share(world, checkpoint, folder / "checkpoints") if found else None), refused
 
 
-def _head(checkpoint: Checkpoint) -> dict[str, Any]:
-    def described(arrays: dict[str, np.ndarray[Any, Any]]) -> list[Any]:
-        return [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()]
-
-    return {
-        "name": checkpoint.path.name,
-        "step": checkpoint.step,
-        "state": checkpoint.state,
-        "metric": checkpoint.metric,
-        "model": described(checkpoint.model),
-        "optimizer": described(checkpoint.optimizer),
-    }
-
-
-def _broadcast(
-    world: comm.World, described: list[Any], arrays: dict[str, np.ndarray[Any, Any]] | None
-) -> dict[str, np.ndarray[Any, Any]]:
-    result = {}
-    for name, dtype, shape in described:
-        mine = np.empty(shape, dtype) if arrays is None else np.array(arrays[name], order="C")
-        result[name] = world.broadcast(mine.reshape(-1)).reshape(shape)
-    return result
+def _refuse_ended(world: comm.World, folder: Path, trainer: Trainer) -> None:
+    """Raise where there is nothing left to do."""
+    done, planned = trainer.step, trainer.plan.steps
+    ended = on_rank_0(world, lambda: (folder / "summary.json").exists())
+    if done > planned or (ended and (done == planned or trainer.stopping is not None)):
+        why = f" ({trainer.stopping})" if trainer.stopping else ""
+        raise RunFolderError(
+            f"{folder}: has done {done} of {planned} steps{why}; there is nothing to go on with. "
+            "Give a larger train.steps or train.epochs, or other conditions to stop."
+        )

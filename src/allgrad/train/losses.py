@@ -1,17 +1,19 @@
 """What a run minimises and what it reports: sums and counts, which add up over virtual workers.
 
-A training loss answers four questions about a micro-batch (a dict of arrays, see `data/datasets.py`):
+A training loss answers these questions about a micro-batch (a dict of arrays, see `data/datasets.py`):
 
 - `counts(part)`: for each named term, how much it counts there; known from the batch alone.
 - `sums(model, part)`: for each term the sum, a scalar Tensor. The objective is the sum over the terms of sum / count, both
   taken over the global batch (`parallel/data_parallel.py`).
 - `evaluate(model, part)`: plain sums, from which
-- `metrics(sums)`, given their totals over the whole evaluation set, makes what is reported; "loss" is always among it.
+- `metrics(sums)`, given their totals over the whole evaluation set, makes what is reported: the names in `reports`, "loss"
+  always among them.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import numpy as np
@@ -21,6 +23,7 @@ import allgrad as ag
 from allgrad import nn
 from allgrad.data.datasets import IGNORE
 from allgrad.data.points import BOUNDARY, EXACT, INITIAL, INTERIOR
+from allgrad.train.problems import ConfigError, Problem
 from allgrad.train.registry import register_loss
 
 if TYPE_CHECKING:
@@ -31,11 +34,13 @@ if TYPE_CHECKING:
 
     Model = Callable[[Any], Any]
 
-__all__ = ["CrossEntropy", "HeatEquation", "Regression", "TrainLoss"]
+__all__ = ["CrossEntropy", "HeatEquation", "Objective", "Regression", "TrainLoss", "check_monitor"]
 
 
 class TrainLoss(Protocol):
     """See the top of this file."""
+
+    reports: tuple[str, ...]
 
     def counts(self, part: Batch) -> dict[str, float]: ...
 
@@ -46,8 +51,35 @@ class TrainLoss(Protocol):
     def metrics(self, sums: dict[str, float]) -> dict[str, float]: ...
 
 
+@dataclass(frozen=True)
+class Objective:
+    """A training loss bound to the model, as `DataParallel.step` takes it."""
+
+    loss: TrainLoss
+    model: Model
+
+    def counts(self, part: Batch) -> dict[str, float]:
+        return self.loss.counts(part)
+
+    def __call__(self, part: Batch) -> dict[str, Any]:
+        return self.loss.sums(self.model, part)
+
+
+def check_monitor(metric: str, loss: TrainLoss) -> None:
+    """Refuse, before the first step, a monitored metric that the loss does not report.
+
+    Raises:
+        ConfigError: naming those that it does.
+    """
+    if metric not in loss.reports:
+        expected = f"one that the loss reports: {', '.join(loss.reports)}"
+        raise ConfigError([Problem("configuration", "train.monitor.metric", expected, metric, "")])
+
+
 class CrossEntropy:
     """Classes and tokens: the mean over all targets but the ignored ones. Reports loss (nats) and accuracy."""
+
+    reports = ("loss", "accuracy")
 
     def __init__(self, label_smoothing: float) -> None:
         self._train = nn.CrossEntropyLoss(ignore_index=IGNORE, label_smoothing=label_smoothing)
@@ -75,6 +107,8 @@ class Regression:
 
     Targets that the data set standardised are compared as they are; R2 does not mind.
     """
+
+    reports = ("loss", "rmse", "r2")
 
     def __init__(self, loss: nn.Loss) -> None:
         self._loss = loss
@@ -115,6 +149,8 @@ class HeatEquation:
     weighted. Raissi, Perdikaris & Karniadakis, "Physics-informed neural networks", 2019. Reports the relative
     L2 error on the exact solution.
     """
+
+    reports = ("loss", "relative_l2")
 
     def __init__(self, alpha: float, boundary_weight: float, initial_weight: float) -> None:
         self.alpha = alpha

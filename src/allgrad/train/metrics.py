@@ -69,6 +69,7 @@ class MetricsWriter:
 
     def __init__(self, path: Path, *, resumed: int | None = None) -> None:
         create = os.O_CREAT | (os.O_EXCL if resumed is None else 0)
+        self._path = path
         self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_APPEND | create, 0o666)
         if resumed is not None:
             os.ftruncate(self._descriptor, _length_up_to(path, resumed))
@@ -84,8 +85,12 @@ class MetricsWriter:
         if self._descriptor is None:
             raise ValueError("metrics: the writer is closed.")
         line = json.dumps(json_safe({"step": step, **values}), ensure_ascii=False, allow_nan=False).encode() + b"\n"
-        while line:
-            line = line[os.write(self._descriptor, line) :]
+        try:
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+        except OSError as error:
+            error.filename = str(self._path)  # the system names none for a descriptor
+            raise
 
     def close(self) -> None:
         """Wait until everything is on the disk. May be called twice."""
@@ -108,12 +113,13 @@ class TensorBoardWriter:
 
     Args:
         folder: where event files go.
+        resumed: the step from which the run goes on: TensorBoard then drops what came after it.
 
     Raises:
         ImportError: when the package is missing, with how to install it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, resumed: int | None = None) -> None:
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
@@ -121,7 +127,7 @@ class TensorBoardWriter:
                 "logging.tensorboard: the package tensorboardX is missing. Install allgrad[tensorboard], "
                 "or set it to false."
             ) from error
-        self._writer = SummaryWriter(str(folder))
+        self._writer = SummaryWriter(str(folder), purge_step=None if resumed is None else resumed + 1)
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Numbers become scalars, those of a nested mapping under `outer/inner`; texts are left to the JSON file."""

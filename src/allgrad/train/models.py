@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from allgrad.data import DataError
 from allgrad.nn import models
 from allgrad.train.registry import register_model
 
@@ -63,24 +64,56 @@ def gpt(
 @register_model("cnn")
 def cnn(info: DataInfo, rng: np.random.Generator, *, dropout: Probability = 0.0) -> Any:
     """A small convolutional network for small images."""
-    return models.CNN(info.input_shape, info.outputs, dropout=dropout, rng=rng)
+    return models.CNN(_image(info), info.outputs, dropout=dropout, rng=rng)
 
 
 @register_model("resnet18")
-def resnet18(info: DataInfo, rng: np.random.Generator) -> Any:
-    """ResNet-18 in its form for images of about 32 x 32."""
-    return models.ResNet18(info.input_shape[-1], info.outputs, rng=rng)
+def resnet18(
+    info: DataInfo,
+    rng: np.random.Generator,
+    *,
+    widths: tuple[Count, Count, Count, Count] = (64, 128, 256, 512),
+    sync_batch_norm: bool = False,
+) -> Any:
+    """ResNet-18 in its form for images of about 32 x 32; batch statistics are a worker's, or those of all workers."""
+    return models.ResNet18(info.outputs, channels=_image(info)[2], widths=widths, sync=sync_batch_norm, rng=rng)
 
 
 @register_model("lstm")
 def lstm(
-    info: DataInfo, rng: np.random.Generator, *, width: Count = 256, layers: Count = 2, dropout: Probability = 0.0
+    info: DataInfo,
+    rng: np.random.Generator,
+    *,
+    width: Count = 256,
+    layers: Count = 2,
+    dropout: Probability = 0.0,
+    tied_head: bool = False,
 ) -> Any:
     """A recurrent language model."""
-    return models.LSTMLanguageModel(info.outputs, width=width, layers=layers, dropout=dropout, rng=rng)
+    return models.LSTMLanguageModel(info.outputs, width=width, layers=layers, dropout=dropout, tied=tied_head, rng=rng)
 
 
 @register_model("pinn")
-def pinn(info: DataInfo, rng: np.random.Generator, *, hidden: tuple[Count, ...] = (32, 32, 32)) -> Any:
-    """A tanh network for physics-informed losses, smooth enough to be differentiated in its input."""
-    return models.PINN(math.prod(info.input_shape), hidden, info.outputs, rng=rng)
+def pinn(
+    info: DataInfo,
+    rng: np.random.Generator,
+    *,
+    hidden: tuple[Count, ...] = (32, 32, 32),
+    activation: Literal["tanh", "silu", "softplus"] = "tanh",
+) -> Any:
+    """A network for physics-informed losses, smooth enough to be differentiated in its input."""
+    return models.PINN([math.prod(info.input_shape), *hidden, info.outputs], activation=activation, rng=rng)
+
+
+def _image(info: DataInfo) -> tuple[int, int, int]:
+    """(H, W, C) of the data's images.
+
+    Raises:
+        DataError: they are none.
+    """
+    shape = info.input_shape
+    if len(shape) not in (2, 3):
+        raise DataError(
+            f"model: a convolutional network needs images, (H, W) or (H, W, C). Samples have shape {shape}."
+        )
+    return (shape[0], shape[1], shape[2] if len(shape) == 3 else 1)

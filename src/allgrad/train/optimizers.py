@@ -1,15 +1,24 @@
-"""The optimizers and learning-rate schedules that a configuration can name, and their options."""
+"""The optimizers and learning-rate schedules that a configuration can name, and how they are put together for a model."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import fnmatch
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from allgrad import optim
+from allgrad.train import registry
 from allgrad.train.registry import register_optimizer, register_schedule
 
-__all__ = ["adafactor", "adam", "adamw", "lamb", "lars", "lion", "muon", "sgd"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from allgrad import nn
+    from allgrad.optim.schedules import Schedule
+    from allgrad.train.schema import OptimizerSection
+
+__all__ = ["adafactor", "adam", "adamw", "lamb", "lars", "lion", "muon", "parameter_groups", "schedule_of", "sgd"]
 
 Decay = Annotated[float, Field(ge=0)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -107,3 +116,30 @@ def one_cycle(
 ) -> Any:
     """Up to the peak rate after the fraction `peak` of the run, and down again."""
     return optim.OneCycle(max(steps, 1), peak, divide, final_divide)
+
+
+def parameter_groups(model: nn.Module, no_decay: Sequence[str]) -> tuple[Groups, list[int]]:
+    """The optimizer's groups (with and without weight decay), and for each parameter the number of its group.
+
+    Args:
+        no_decay: patterns of names, `vectors` standing for all with fewer than two axes.
+    """
+    named = list(model.named_parameters())
+
+    def exempt(name: str, ndim: int) -> bool:
+        return any(ndim < 2 if pattern == "vectors" else fnmatch.fnmatchcase(name, pattern) for pattern in no_decay)
+
+    decayed = [pair for pair in named if not exempt(pair[0], pair[1].ndim)]
+    exempted = [pair for pair in named if exempt(pair[0], pair[1].ndim)]
+    if not (decayed and exempted):
+        return [{"params": named, **({"weight_decay": 0.0} if exempted else {})}], [0] * len(named)
+    numbers = [int(exempt(name, parameter.ndim)) for name, parameter in named]
+    return [{"params": decayed}, {"params": exempted, "weight_decay": 0.0}], numbers
+
+
+def schedule_of(section: OptimizerSection, steps: int, warmup: int) -> Schedule:
+    """The configured schedule over `steps`, the first `warmup` of which lead up to it."""
+    if section.schedule is None:
+        return optim.Constant()
+    after: Schedule = registry.schedules.build(section.schedule, steps - warmup)
+    return optim.WarmUp(warmup, after) if warmup else after

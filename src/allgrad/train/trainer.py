@@ -1,111 +1,112 @@
 """The trainer: from a configuration to a trained model, read from top to bottom.
 
 Data flows one way: the loader gives each virtual worker its part, the replica runs workers and reduces gradients, the optimizer
-steps. Everything that the next step depends on is in `state`, and so in a checkpoint: a run that was stopped anywhere and resumed
-on another number of ranks ends in the same bits.
+steps. Everything that the next step depends on goes into a checkpoint (state.py), so that a run that was stopped anywhere and
+resumed on another number of ranks ends in the same bits.
 
-Stopping. SIGTERM and SIGUSR1 set a flag on the rank that gets them. Before each step the ranks agree on whether one of them
-has it, whether rank 0's clock says that a checkpoint is due, and stop together: a checkpoint, and a clean end.
+Ranks decide together. A signal is a flag on the rank that got it, and minutes pass on rank 0's clock: before each step the
+ranks exchange both, and stop, or write a checkpoint, at the same step. Everything else that is decided (when to evaluate, which
+weights are the best, when to stop early) follows from numbers that are the same on all of them.
 """
 
 from __future__ import annotations
 
-import fnmatch
-import signal
+import math
 import time
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from allgrad import detect_anomaly, optim
+from allgrad import comm, detect_anomaly, optim
 from allgrad.data import Loader, Sampler
 from allgrad.data import random as data_random
 from allgrad.parallel import DataParallel
-from allgrad.train import registry
-from allgrad.train.callbacks import Callback, EarlyStopping, Report
+from allgrad.train import registry, state
+from allgrad.train.callbacks import Callback, EarlyStopping, Report, improves
 from allgrad.train.checkpoint import CheckpointWriter, weights_sha256
 from allgrad.train.config import plan
 from allgrad.train.evaluate import evaluate
+from allgrad.train.losses import Objective, check_monitor
 from allgrad.train.metrics import write_summary
+from allgrad.train.optimizers import parameter_groups, schedule_of
+from allgrad.train.overlap import Overlap
+from allgrad.train.signals import StopRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from allgrad import nn
-    from allgrad.comm import World
-    from allgrad.data.datasets import Batch
-    from allgrad.optim.schedules import Schedule
+    from allgrad.comm import Times, World
     from allgrad.parallel import StepResult
     from allgrad.train.checkpoint import Checkpoint
     from allgrad.train.losses import TrainLoss
     from allgrad.train.schema import RunConfig
 
-__all__ = ["Trainer"]
+__all__ = ["DivergedError", "Trainer"]
 
 
-@dataclass
-class _Objective:
-    """A training loss bound to the model, as `DataParallel.step` takes it."""
+class DivergedError(comm.EverywhereError):
+    """The loss is not a number any more, on all ranks; no step leads back from there."""
 
-    loss: TrainLoss
-    model: nn.Module
-
-    def counts(self, part: Batch) -> dict[str, float]:
-        return self.loss.counts(part)
-
-    def __call__(self, part: Batch) -> dict[str, Any]:
-        return self.loss.sums(self.model, part)
+    exit_code = 1  # what the command line ends with
 
 
 class Trainer:
-    """One run.
+    """One run. Making it reads the data and builds the model, and leaves the disk alone; `run` trains.
 
     Args:
         config: the resolved configuration.
         world: the ranks.
-        folder: the run's folder; only rank 0 touches it.
-        checkpoint: where to go on from; read by rank 0, the same on every rank.
-        callbacks: the user's, called after the trainer's own.
+        checkpoint: where to go on from; the same on every rank.
+        callbacks: the user's (callbacks.py), called after the trainer's own.
         before_worker: called as before_worker(step, worker) before each worker's forward.
         anomaly: stop at the first NaN or infinity, naming the operation that made it.
-        report: write metrics.jsonl and show progress.
 
     Attributes:
         step: steps done.
         epoch: the pass over the data that the last batch belonged to.
+        samples, seconds: trained on and taken so far, in earlier parts of a resumed run too.
+        metrics: of the last evaluation, which was after `evaluated` steps (-1: there was none).
+        best: the best value of the monitored metric.
         stopping: why the run ends after this step; None while it goes on.
+        bucket_times: when each bucket of the last step was posted and done.
+
+    Example:
+        >>> from allgrad.train.config import resolve
+        >>> trainer = Trainer(resolve("configs/diamonds.yaml", ["train.steps=20"]), comm.World())  # doctest: +SKIP
+        >>> trainer.run(Path("runs/mine"))["eval"]["r2"]  # doctest: +SKIP
+        0.9321
     """
+
+    folder: Path
+    writer: CheckpointWriter | None
 
     def __init__(
         self,
         config: RunConfig,
         world: World,
-        folder: Path,
         *,
         checkpoint: Checkpoint | None = None,
         callbacks: Sequence[Callback] = (),
         before_worker: Callable[[int, int], None] | None = None,
         anomaly: bool = False,
-        report: bool = True,
     ) -> None:
-        self.config, self.world, self.folder = config, world, folder
-        self.total = config.batch.virtual_workers
+        self.config, self.world, self.anomaly = config, world, anomaly
         self.source = registry.datasets.build(config.data, config.seed)
-        self.on_tokens = self.source.info.kind == "tokens"
         self.plan = plan(config, len(self.source.train))
+        self.loss: TrainLoss = registry.losses.build(config.loss, self.source.info)
+        check_monitor(config.train.monitor.metric, self.loss)
         rng = data_random.stream(config.seed, path="model", use="initial weights")
         self.model: nn.Module = registry.models.build(config.model, self.source.info, rng)
-        self.loss: TrainLoss = registry.losses.build(config.loss, self.source.info)
         if checkpoint is not None:
             self.model.load_state_dict(checkpoint.model)
         groups, numbers = parameter_groups(self.model, config.optimizer.no_decay)
         self.replica = DataParallel(
             self.model,
             world,
-            virtual_workers=self.total,
+            virtual_workers=config.batch.virtual_workers,
             bucket_mb=config.parallel.bucket_mb,
             reduction=config.parallel.reduction,
             comm=config.parallel.comm,
@@ -115,64 +116,91 @@ class Trainer:
             before_worker=before_worker,
         )
         self.optimizer: optim.Optimizer = registry.optimizers.build(config.optimizer, groups)
-        self.scheduler = optim.Scheduler(self.optimizer, schedule_of(config, self.plan.steps, self.plan.warmup))
+        schedule = schedule_of(config.optimizer, self.plan.steps, self.plan.warmup)
+        self.scheduler = optim.Scheduler(self.optimizer, schedule)
         self.ema = optim.EMA(self.optimizer.flat, config.optimizer.ema) if config.optimizer.ema else None
+        self.objective = Objective(self.loss, self.model)
         sampler = Sampler(len(self.source.train), config.batch.size, seed=config.seed)
-        self.loader = Loader(self.source.train, sampler, workers=self.replica.workers, virtual_workers=self.total)
-        self.objective = _Objective(self.loss, self.model)
-        self.anomaly = anomaly
-        self.step = self.epoch = self.last_samples = self.samples = 0
+        self.loader = Loader(
+            self.source.train, sampler, workers=self.replica.workers, virtual_workers=self.replica.total
+        )
+        self.callbacks = [*self._early_stopping(), *callbacks]
+        self.step = self.epoch = self.samples = 0
         self.seconds = 0.0
+        self.train_loss: float | None = None
         self.gradient_norm: float | None = None
-        self.early_stopping: dict[str, Any] = {"best": None, "waited": 0}
         self.metrics: dict[str, float] = {}
-        self.evaluated = -1
-        self.last: StepResult | None = None
-        self.communication = [0.0, 0.0]  # seconds under way, and exposed
+        self.evaluated = self.saved = -1
+        self.best: float | None = None
         self.stopping: str | None = None
-        self.saved = -1
+        self.overlap = Overlap()
+        self.bucket_times: list[Times] = []
+        self.resumed = checkpoint is not None
         if checkpoint is not None:
-            self._restore(checkpoint)
-        self.callbacks = [*self._own_callbacks(checkpoint, report), *callbacks]
+            state.restore(self, checkpoint)
+            self.saved = self.step
 
     # The run.
 
-    def run(self) -> dict[str, Any]:
-        """Train to the end, or until stopped; returns the summary."""
-        began = time.perf_counter() - self.seconds
-        with self._writer() as self.writer, self._signals(), self.loader:
+    def run(self, folder: Path) -> dict[str, Any]:
+        """Train to the end, or until stopped; once. Returns the summary.
+
+        Args:
+            folder: of the run; it exists, and only rank 0 touches it.
+        """
+        self.folder = folder
+        with ExitStack() as stack:
+            self.stop_request = stack.enter_context(StopRequest())
+            self.writer = stack.enter_context(self._checkpoint_writer()) if self.world.rank == 0 else None
+            stack.enter_context(self.loader)
+            if self.world.rank == 0:
+                self.callbacks.insert(0, Report(self))
+            for callback in self.callbacks:
+                stack.callback(callback.close)
             self._emit("on_start")
-            saved_at = time.monotonic()
-            while self.step < self.plan.steps and self.stopping is None:
-                asked, due = self._agree(saved_at)
-                if asked:
-                    self.stopping = "asked to by a signal"
-                    break
-                if due:
-                    self._save()
-                    saved_at = time.monotonic()
-                self._train_step()
-                self.seconds = time.perf_counter() - began
-                if self.plan.eval_every and self.step % self.plan.eval_every == 0:
-                    self._evaluate()
-                if self.config.checkpoint.every and self.step % self.config.checkpoint.every == 0:
-                    self._save()
-            return self._finish(asked_to_stop=self.stopping == "asked to by a signal")
+            interrupted = self._train()
+            return self._finish(interrupted)
+
+    def _train(self) -> bool:
+        """Step, evaluate, save, until there is a reason to end; True where that is a signal."""
+        began = time.perf_counter() - self.seconds
+        self.saved_at = time.monotonic()
+        every = self.config.checkpoint.every
+        while self.step < self.plan.steps and self.stopping is None:
+            asked_to_stop, minutes_are_over = self._agree()
+            if asked_to_stop:
+                return True
+            if minutes_are_over:
+                self._save()
+            self._train_step()
+            self.seconds = time.perf_counter() - began
+            if self.plan.eval_every and self.step % self.plan.eval_every == 0:
+                self._evaluate()
+            if every and self.step % every == 0:
+                self._save()
+        return False
 
     def _train_step(self) -> None:
         batch = next(self.loader)
-        parts = dict(zip(self.replica.workers, batch.workers, strict=True))
         self.scheduler.set(self.step)
+        parts = dict(zip(self.replica.workers, batch.workers, strict=True))
         with detect_anomaly() if self.anomaly else nullcontext():
             result = self.replica.step(self.objective, parts, self.step)
+        if math.isnan(result.loss):
+            raise DivergedError(
+                f"step {self.step}: the loss is not a number. Train with --debug --anomaly to see the operation that made the "
+                f"first one, with a lower optimizer.lr, or with optimizer.clip_norm."
+            )
         self._clip()
         self.optimizer.step()
         if self.ema is not None:
             self.ema.update()
         self.step += 1
-        self.epoch, self.last, self.last_samples = batch.epoch, result, batch.samples
         self.samples += batch.samples
+        self.epoch, self.train_loss = batch.epoch, result.loss
         self._note_communication(result)
+        if self.writer is not None:
+            self.writer.check()
         self._emit("on_step", result)
 
     def _clip(self) -> None:
@@ -182,18 +210,36 @@ class Trainer:
         elif settings.clip_value is not None:
             optim.clip_value(self.optimizer.flat, settings.clip_value)
 
+    def _note_communication(self, result: StepResult) -> None:
+        if self.replica.engine is not None:
+            self.bucket_times = [t for t in self.replica.engine.take_times() if t.step >= 0]  # others are no buckets
+            self.overlap.add([(t.posted, t.done) for t in self.bucket_times], result.exposed_seconds)
+
+    def _agree(self) -> tuple[bool, bool]:
+        """Whether any rank was asked to stop, and whether rank 0's clock says that a checkpoint is due."""
+        minutes = self.config.checkpoint.every_minutes
+        due = minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
+        everyone = self.world.all_gather(np.array([self.stop_request.asked, due]))
+        return bool(everyone[:, 0].any()), bool(everyone[0, 1])
+
+    # Evaluation.
+
     def _evaluate(self) -> None:
-        self.metrics = self.evaluate()
-        self.evaluated = self.step
+        self.metrics, self.evaluated = self.evaluate(), self.step
         self._emit("on_evaluation", self.metrics)
+        monitor = self.config.train.monitor
+        value = self.metrics[monitor.metric]
+        if improves(value, self.best, monitor.mode):
+            self.best = value
+            self._save()
 
     def evaluate(self) -> dict[str, float]:
         """The loss's metrics over the held-out data, with the averaged weights where there is an average."""
         size = self.config.batch.eval_size or self.config.batch.size
-        workers = self.replica.workers
+        workers, total = self.replica.workers, self.replica.total
         with self.evaluated_weights():
             return evaluate(
-                self.model, self.loss, self.source.valid, self.world, workers=workers, total=self.total, size=size
+                self.model, self.loss, self.source.valid, self.world, workers=workers, total=total, size=size
             )
 
     @contextmanager
@@ -202,191 +248,63 @@ class Trainer:
         with self.ema.swapped() if self.ema is not None else nullcontext():
             yield
 
-    def _finish(self, *, asked_to_stop: bool) -> dict[str, Any]:
-        if not asked_to_stop and self.evaluated != self.step:
+    # The end, and what is kept.
+
+    def _finish(self, interrupted: bool) -> dict[str, Any]:
+        if not interrupted and self.evaluated != self.step:
             self._evaluate()
         self._save()
-        summary = self.summary()
-        if asked_to_stop:
-            self._say(f"stopped after {self.step} of {self.plan.steps} steps; `allgrad resume {self.folder}` goes on.")
-        else:
-            if self.writer is not None:
-                self.writer.wait()
-                write_summary(self.folder / "summary.json", summary)
-            self._emit("on_end", summary)
-        for callback in self.callbacks:
-            if isinstance(callback, Report):
-                callback.close()
+        if self.writer is not None:
+            self.writer.wait()
+        summary = self.summary() | {"interrupted": interrupted}
+        if interrupted:
+            self._emit("on_interrupt")
+            return summary
+        if self.world.rank == 0:
+            write_summary(self.folder / "summary.json", summary)
+        self._emit("on_end", summary)
         return summary
 
     def summary(self) -> dict[str, Any]:
-        """What `summary.json` holds."""
-        under_way, exposed = self.communication
+        """What `summary.json` holds; the weights are those that training goes on with, not their average."""
         return {
             "steps": self.step,
             "epochs": self.samples / len(self.source.train),
-            "train_loss": None if self.last is None else self.last.loss,
+            "train_loss": self.train_loss,
             "eval": self.metrics,
             "weights_sha256": weights_sha256(self.model.state_dict()),
             "ranks": self.world.size,
-            "virtual_workers": self.total,
+            "virtual_workers": self.replica.total,
             "seconds": self.seconds,
             "samples_per_second": self.samples / self.seconds if self.seconds else None,
-            "comm_hidden_fraction": max(0.0, 1 - exposed / under_way) if under_way else None,
+            "comm_hidden_fraction": self.overlap.hidden_fraction,
             "same_bits_at_any_rank_count": self.config.parallel.reduction == "exact",
             "parameters": self.model.parameter_count(),
             "stopped": self.stopping,
         }
 
-    # Ranks together.
-
-    def _agree(self, saved_at: float) -> tuple[bool, bool]:
-        """Whether any rank was asked to stop, and whether rank 0's clock says that a checkpoint is due."""
-        minutes = self.config.checkpoint.every_minutes
-        due = minutes is not None and time.monotonic() - saved_at >= 60 * minutes
-        mine = np.array([self._signalled, due], np.uint8)
-        if self.world.size == 1:
-            return self._signalled, due
-        everyone = self.world.all_gather(mine)
-        return bool(everyone[:, 0].any()), bool(everyone[0, 1])
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        self._signalled = False
-
-        def note(number: int, frame: Any) -> None:  # noqa: ARG001
-            self._signalled = True
-
-        before = {}
-        try:
-            for number in (signal.SIGTERM, signal.SIGUSR1):
-                before[number] = signal.signal(number, note)
-        except ValueError:  # not the main thread: whoever runs us there handles signals
-            before = {}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _note_communication(self, result: StepResult) -> None:
-        if self.replica.engine is None:
-            return
-        times = [t for t in self.replica.engine.take_times() if t.step >= 0]
-        if times:
-            self.communication[0] += _union([(t.posted, t.done) for t in times])
-            self.communication[1] += result.exposed_seconds
-
-    # State.
-
-    @contextmanager
-    def _writer(self) -> Iterator[CheckpointWriter | None]:
-        if self.world.rank != 0:
-            yield None
-            return
-        settings = self.config.checkpoint
-        mode = self.config.train.monitor.mode
-        with CheckpointWriter(
-            self.folder / "checkpoints", keep=settings.keep, mode=mode, asynchronous=settings.asynchronous
-        ) as writer:
-            yield writer
-
     def _save(self) -> None:
+        self.saved_at = time.monotonic()
         if self.saved == self.step:
             return
         self.saved = self.step
         if self.writer is not None:
-            optimizer = self.optimizer.state_dict()
-            arrays = dict(optimizer["arrays"])
-            average = self.ema.state_dict() if self.ema is not None else {"meta": None, "arrays": {}}
-            state = {
-                "step": self.step,
-                "samples": self.samples,
-                "seconds": self.seconds,
-                "loader": self.loader.state(),
-                "reducer": self.replica.reducer.state(),
-                "optimizer": optimizer["meta"],
-                "scheduler": self.scheduler.state_dict(),
-                "ema": average["meta"],
-                "early_stopping": self.early_stopping,
-            }
-            metric = self.metrics.get(self.config.train.monitor.metric) if self.evaluated == self.step else None
-            self.writer.save(
-                self.step,
-                model=self.model.state_dict(),
-                optimizer=arrays | average["arrays"],
-                state=state,
-                metric=metric,
-            )
+            metric = self.metrics[self.config.train.monitor.metric] if self.evaluated == self.step else None
+            self.writer.save(self.step, metric=metric, **state.capture(self))
         self._emit("on_checkpoint")
 
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        state = checkpoint.state
-        moments = {k: v for k, v in checkpoint.optimizer.items() if not k.startswith("average/")}
-        self.optimizer.load_state_dict({"meta": state["optimizer"], "arrays": moments})
-        self.scheduler.load_state_dict(state["scheduler"])
-        if self.ema is not None:
-            averages = {k: v for k, v in checkpoint.optimizer.items() if k.startswith("average/")}
-            self.ema.load_state_dict({"meta": state["ema"], "arrays": averages})
-        self.loader.load_state(state["loader"])
-        self.replica.reducer.load_state(state["reducer"])
-        self.step = self.saved = state["step"]
-        self.samples, self.seconds = state["samples"], state["seconds"]
-        self.early_stopping = state["early_stopping"]
+    def _checkpoint_writer(self) -> CheckpointWriter:
+        settings, mode = self.config.checkpoint, self.config.train.monitor.mode
+        folder = self.folder / "checkpoints"
+        return CheckpointWriter(folder, keep=settings.keep, mode=mode, asynchronous=settings.asynchronous)
 
     # Callbacks.
 
-    def _own_callbacks(self, checkpoint: Checkpoint | None, report: bool) -> Iterator[Callback]:
-        early = self.config.train.early_stopping
-        if early is not None:
-            monitor = self.config.train.monitor
-            yield EarlyStopping(monitor.metric, monitor.mode, early.patience, early.min_delta)
-        if self.world.rank == 0 and report:
-            yield Report(self, resumed=None if checkpoint is None else checkpoint.step)
+    def _early_stopping(self) -> Iterator[Callback]:
+        settings, monitor = self.config.train.early_stopping, self.config.train.monitor
+        if settings is not None:
+            yield EarlyStopping(monitor.metric, monitor.mode, settings.patience, settings.min_delta)
 
     def _emit(self, event: str, *arguments: Any) -> None:
         for callback in self.callbacks:
             getattr(callback, event)(self, *arguments)
-
-    def _say(self, text: str) -> None:
-        for callback in self.callbacks:
-            if isinstance(callback, Report):
-                callback.line.message(text)
-
-
-def parameter_groups(model: nn.Module, no_decay: Sequence[str]) -> tuple[list[dict[str, Any]], list[int]]:
-    """The optimizer's groups (with and without weight decay), and for each parameter the number of its group.
-
-    Args:
-        no_decay: patterns of names, `vectors` standing for all with fewer than two axes.
-    """
-    named = list(model.named_parameters())
-
-    def exempt(name: str, ndim: int) -> bool:
-        return any(ndim < 2 if p == "vectors" else fnmatch.fnmatchcase(name, p) for p in no_decay)
-
-    numbers = [int(exempt(name, parameter.ndim)) for name, parameter in named]
-    members: list[list[Any]] = [[], []]
-    for pair, number in zip(named, numbers, strict=True):
-        members[number].append(pair)
-    settings: list[dict[str, Any]] = [{}, {"weight_decay": 0.0}]
-    groups = [{"params": m, **s} for m, s in zip(members, settings, strict=True) if m]
-    return groups, numbers if len(groups) == 2 else [0] * len(numbers)
-
-
-def schedule_of(config: RunConfig, steps: int, warmup: int) -> Schedule:
-    """The configured schedule with its warm-up in front."""
-    section = config.optimizer.schedule
-    if section is None:
-        return optim.Constant()
-    after: Schedule = registry.schedules.build(section, steps - warmup)
-    return optim.WarmUp(warmup, after) if warmup else after
-
-
-def _union(intervals: list[tuple[float, float]]) -> float:
-    """The length of a union of intervals."""
-    total, end = 0.0, -np.inf
-    for start, stop in sorted(intervals):
-        total += max(0.0, stop - max(start, end))
-        end = max(end, stop)
-    return total

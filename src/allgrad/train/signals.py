@@ -1,0 +1,43 @@
+"""Asked to stop: SIGTERM and SIGUSR1 (what batch systems send before a time limit) set a flag, and nothing else."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["StopRequest"]
+
+
+class StopRequest:
+    """Inside `with`, `asked` says whether a signal came. Off the main thread signals are left to whoever handles them there.
+
+    Example:
+        >>> import os
+        >>> with StopRequest() as stop:
+        ...     os.kill(os.getpid(), signal.SIGUSR1)
+        ...     stop.asked
+        True
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGUSR1):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: Any) -> None:  # noqa: ARG002
+        self.asked = True
