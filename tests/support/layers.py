@@ -36,7 +36,7 @@ def check_against_torch(
 ) -> None:
     """Values, gradients of input and parameters, and `steps` steps of SGD on a random quadratic, from the same weights.
 
-    The weights travel from PyTorch to us through `load_state_dict(strict=True)`.
+    The weights travel from PyTorch to us, and back, through `load_state_dict(strict=True)`.
 
     Args:
         to_torch: an input or output of ours (channels last) in PyTorch's layout.
@@ -46,6 +46,7 @@ def check_against_torch(
 
     run_theirs = run_theirs or run
     ours.load_state_dict({name: t.detach().numpy() for name, t in theirs.state_dict().items()}, strict=True)
+    theirs.load_state_dict({name: torch.from_numpy(a) for name, a in ours.state_dict().items()}, strict=True)
     floating = x.dtype.kind == "f"
     x_ours = ag.tensor(x, requires_grad=True) if floating else x
     x_theirs = torch.tensor(np.ascontiguousarray(to_torch(x)), requires_grad=floating)
