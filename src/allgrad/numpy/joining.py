@@ -6,7 +6,7 @@ Lists of Tensors reach these functions because NumPy looks for Tensors inside th
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,8 @@ _concatenate = Primitive(
 def concatenate(
     arrays: Any, /, axis: int | None = 0, out: Any = None, *, dtype: Any = None, casting: str = "same_kind"
 ) -> Any:  # fmt: skip
-    refuse("np.concatenate", out=out, casting=None if casting == "same_kind" else casting)
+    if out is not None or casting != "same_kind":
+        refuse("np.concatenate", out=out, casting=None if casting == "same_kind" else casting)
     parts: list[Any] = [operand(x) for x in arrays]
     if dtype is not None:
         parts = [np.astype(x, dtype) for x in parts]
@@ -50,7 +51,7 @@ def concatenate(
             "np.concatenate needs at least one array, and arrays with at least one axis; np.stack makes one."
         )
     axis = axis_of(axis, parts[0].ndim, "np.concatenate")
-    seams = (0, *(int(n) for n in np.cumsum([x.shape[axis] if x.ndim > axis else 0 for x in parts])))
+    seams = tuple(accumulate((x.shape[axis] if x.ndim > axis else 0 for x in parts), initial=0))
     return _concatenate(*parts, axis=axis, seams=seams)
 
 

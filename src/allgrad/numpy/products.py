@@ -24,7 +24,7 @@ from allgrad.numpy.dispatch import implements, refuse
 
 def operand(x: Any) -> Any:
     """A Tensor as it is, anything else as an array."""
-    return x if isinstance(x, Tensor) else np.asarray(x)
+    return x if isinstance(x, (Tensor, np.ndarray)) else np.asarray(x)
 
 
 def conjugate(x: Any) -> Any:
@@ -72,11 +72,12 @@ _matmul_rule = Primitive(_matmul, name="matmul", vjp={"x": _matmul_x, "y": _matm
 
 
 @implements(np.matmul)
-def matmul(x1: Any, x2: Any, /, *, dtype: Any = None, **keywords: Any) -> Any:
+def matmul(x1: Any, x2: Any, /, **keywords: Any) -> Any:
     if keywords:
+        dtype = keywords.pop("dtype", None)
         refuse("np.matmul", **keywords)
-    if dtype is not None:
-        x1, x2 = np.astype(operand(x1), dtype), np.astype(operand(x2), dtype)
+        if dtype is not None:
+            x1, x2 = np.astype(operand(x1), dtype), np.astype(operand(x2), dtype)
     x1, x2 = operand(x1), operand(x2)
     return _matmul_rule(x1, x2, flat=x2.ndim == 2 and x1.ndim >= 2)
 

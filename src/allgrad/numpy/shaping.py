@@ -36,7 +36,8 @@ def _order(order: str, x: Any) -> str:
 
 @implements(np.reshape)
 def reshape(a: Any, /, shape: Any = None, order: Any = "C", *, newshape: Any = None, copy: Any = None) -> Any:
-    refuse("np.reshape", newshape=newshape, copy=copy)
+    if newshape is not None or copy is not None:
+        refuse("np.reshape", newshape=newshape, copy=copy)
     return _reshape(a, shape=shape, order=order if order == "C" else _order(order, a), back=a.shape)
 
 
