@@ -98,12 +98,11 @@ def _explain(error: Exception) -> str:
     return str(error)
 
 
-def _report(message: str, code: int) -> None:
-    """Print the error; in a job of many ranks, once, and end all of them.
+def _report(message: str, code: int, *, everywhere: bool) -> None:
+    """Print the error; in a job of many ranks, once, and see to it that all of them end.
 
-    A rank that just exits leaves the others waiting for it (MPICH's mpirun does not mind), and a mistake on the command
-    line is made by every rank. So MPI is started if it has not been, and MPI's Abort ends all ranks: at once where rank 0
-    is among those that fail, after a moment in which it would have spoken otherwise.
+    A mistake that every rank makes (`everywhere`) ends each of them by itself, with its exit code, and rank 0 speaks. A
+    rank that fails alone would leave the others waiting for it (MPICH's mpirun does not mind): MPI's Abort ends them.
     """
     from allgrad.comm import failure, launcher
     from allgrad.comm.world import init
@@ -113,10 +112,10 @@ def _report(message: str, code: int) -> None:
             world = init() if "mpi4py.MPI" in sys.modules or launcher.detect(os.environ) else None
     except (ImportError, RuntimeError):  # MPI does not start either: what went wrong first matters more
         world = None
-    if world is None or world.size == 1:
+    if world is not None and world.size > 1 and not everywhere:
+        failure.end(world, f"error: {message}", code=code)
+    elif world is None or world.rank == 0:
         print(f"allgrad: error: {message}", file=sys.stderr, flush=True)
-    else:
-        failure.end(world, f"error: {message}", everywhere=True, code=code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -150,7 +149,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _exit_code(error)
         if code is None or show_traceback:
             raise
-        _report(_explain(error), code)
+        from allgrad.comm import EverywhereError
+
+        _report(_explain(error), code, everywhere=isinstance(error, UsageError | EverywhereError))
         return code
 
 

@@ -72,6 +72,8 @@ def options_of(arguments: argparse.Namespace) -> Options:
 
 def run_to_the_end(trainer: Trainer, folder: Path) -> int:
     """Train, and say on rank 0 where the run lies, a sample of its prose, and last the digest of the weights."""
+    from allgrad.train.together import SharedError
+
     root = trainer.world.rank == 0
     if root:
         ranks = f"{trainer.world.size} rank{'s' if trainer.world.size > 1 else ''}"
@@ -82,9 +84,11 @@ def run_to_the_end(trainer: Trainer, folder: Path) -> int:
         )
     try:
         summary = trainer.run(folder)
-    except Exception:
-        if trainer.world.size == 1 and trainer.world.on_failure is not None:  # of many ranks, comm/failure.py does it
-            trainer.world.on_failure(traceback.format_exc())
+    except Exception as error:
+        # Of a rank that fails alone among others, comm/failure.py takes care.
+        together = trainer.world.size == 1 or isinstance(error, SharedError)
+        if root and together and trainer.world.on_failure is not None:
+            trainer.world.on_failure("".join(traceback.format_exception(error)))
         raise
     if root:
         if not summary["interrupted"]:

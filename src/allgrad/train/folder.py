@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from allgrad.comm import EverywhereError
 from allgrad.train.config import changed_keys, dump_yaml, resolve
 from allgrad.train.files import write_atomic
 from allgrad.train.problems import ConfigError
+from allgrad.train.together import SharedError, on_rank_0
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,36 +25,11 @@ if TYPE_CHECKING:
     from allgrad.comm import World
     from allgrad.train.schema import RunConfig
 
-__all__ = ["RunFolderError", "begin_again", "new_folder", "on_rank_0", "open_folder", "write_failure"]
+__all__ = ["RunFolderError", "begin_again", "new_folder", "open_folder", "write_failure"]
 
 
-class RunFolderError(EverywhereError):
-    """A run's folder that cannot be made or used; raised on every rank. The command line ends with `exit_code`."""
-
-    def __init__(self, message: str, *, exit_code: int = 2) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-
-def on_rank_0(world: World, function: Callable[[], Any]) -> Any:
-    """`function()` of rank 0, whose result is JSON, on every rank.
-
-    Raises:
-        RunFolderError: on every rank, when it is a user's mistake (an exception with an `exit_code`) on rank 0.
-    """
-    result = problem = None
-    if world.rank == 0:
-        try:
-            result = function()
-        except Exception as error:
-            code = getattr(error, "exit_code", None)
-            if code is None:
-                raise
-            problem = [str(error), code]
-    result, problem = world.broadcast_json([result, problem])
-    if problem is not None:
-        raise RunFolderError(problem[0], exit_code=problem[1])
-    return result
+class RunFolderError(SharedError):
+    """A run's folder that cannot be made or used."""
 
 
 def new_folder(config: RunConfig, world: World, name: str, *, plugins: Sequence[str | Path] = ()) -> Path:
@@ -65,7 +40,7 @@ def new_folder(config: RunConfig, world: World, name: str, *, plugins: Sequence[
         plugins: what is needed to read the configuration of a run that is there already.
 
     Raises:
-        RunFolderError: on every rank, when it holds something already or cannot be made; nothing is overwritten.
+        SharedError: on every rank, when it holds something already or cannot be made; nothing is overwritten.
     """
 
     def make() -> str:

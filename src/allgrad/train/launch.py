@@ -14,8 +14,9 @@ from allgrad import comm, kernels
 from allgrad.train.checkpoint import Checkpoint, load_best, load_latest
 from allgrad.train.config import changed_keys, from_json, resolve
 from allgrad.train.facts import MILD, run_facts
-from allgrad.train.folder import RunFolderError, begin_again, new_folder, on_rank_0, open_folder, write_failure
+from allgrad.train.folder import RunFolderError, begin_again, new_folder, open_folder, write_failure
 from allgrad.train.state import share
+from allgrad.train.together import SharedError, on_every_rank, on_rank_0
 from allgrad.train.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -60,8 +61,9 @@ def new_run(path: str | Path, overrides: Sequence[str] = (), options: Options | 
         path: the configuration.
     """
     options = options or Options()
-    config = resolve(path, overrides, plugins=options.plugins)
-    world = _world(config, options)
+    world = comm.World() if options.single else comm.init()
+    config = on_every_rank(world, lambda: resolve(path, overrides, plugins=options.plugins))
+    _verify(config, world, options)
     trainer = Trainer(config, world, **options.trainer)
     folder = new_folder(config, world, Path(path).stem, plugins=options.plugins)
     world.on_failure = write_failure(folder)
@@ -74,13 +76,13 @@ def resume_run(
     """The trainer of a run that goes on from its newest whole checkpoint, its folder, and what there is to say of that.
 
     Raises:
-        RunFolderError: it is no run's folder, has ended, no checkpoint is whole, or what is overridden may not change.
+        SharedError: it is no run's folder, has ended, no checkpoint is whole, or what is overridden may not change.
     """
     options = options or Options()
     world = comm.World() if options.single else comm.init()
     folder, said = Path(folder), []
     config = _stored_config(world, folder, overrides, options)
-    _world(config, options)
+    _verify(config, world, options)
     checkpoint, refused = _stored_checkpoint(world, folder)
     said += [f"{message} The one before it is used." for message in refused]
     if checkpoint is None:
@@ -111,24 +113,22 @@ def load_model(folder: str | Path, *, best: bool = False, plugins: Sequence[str 
     return Trainer(config, comm.World(), checkpoint=checkpoint)
 
 
-def _world(config: RunConfig, options: Options) -> comm.World:
-    """The ranks, found to agree on everything that the result depends on.
+def _verify(config: RunConfig, world: comm.World, options: Options) -> None:
+    """Set up the kernels, and find the ranks to agree on everything that the result depends on.
 
     Raises:
-        LaunchError: there are more ranks than virtual workers.
+        SharedError: there are more ranks than virtual workers.
         DisagreementError: they differ.
     """
-    kernels.set_up_blas(config.parallel.blas_threads)
-    world = comm.World() if options.single else comm.init(blas_threads=config.parallel.blas_threads)
     workers = config.batch.virtual_workers
     if world.size > workers:
-        raise comm.LaunchError(
+        raise SharedError(
             f"{world.size} ranks cannot share {workers} virtual workers: each rank needs at least one. "
             f"Start at most {workers} ranks, or set batch.virtual_workers={world.size}."
         )
+    kernels.set_up_blas(config.parallel.blas_threads)
     if world.size > 1:
         world.verify(run_facts(config, options.plugins), tolerate=MILD)
-    return world
 
 
 def _stored_config(world: comm.World, folder: Path, overrides: Sequence[str], options: Options) -> RunConfig:
@@ -154,7 +154,8 @@ def _stored_config(world: comm.World, folder: Path, overrides: Sequence[str], op
         text: str = config.model_dump_json()
         return text
 
-    return from_json(on_rank_0(world, read), plugins=options.plugins)
+    text = on_rank_0(world, read)
+    return on_every_rank(world, lambda: from_json(text, plugins=options.plugins))
 
 
 def _stored_checkpoint(world: comm.World, folder: Path) -> tuple[Checkpoint | None, list[str]]:

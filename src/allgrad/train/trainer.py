@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from allgrad import comm, detect_anomaly, optim
+from allgrad import detect_anomaly, optim
 from allgrad.data import Loader, Sampler
 from allgrad.data import random as data_random
 from allgrad.parallel import DataParallel
@@ -32,6 +32,7 @@ from allgrad.train.metrics import write_summary
 from allgrad.train.optimizers import parameter_groups, schedule_of
 from allgrad.train.overlap import Overlap
 from allgrad.train.signals import StopRequest
+from allgrad.train.together import SharedError, on_every_rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,18 +40,13 @@ if TYPE_CHECKING:
 
     from allgrad import nn
     from allgrad.comm import Times, World
+    from allgrad.data import DataSource
     from allgrad.parallel import StepResult
     from allgrad.train.checkpoint import Checkpoint
     from allgrad.train.losses import TrainLoss
     from allgrad.train.schema import RunConfig
 
-__all__ = ["DivergedError", "Trainer"]
-
-
-class DivergedError(comm.EverywhereError):
-    """The loss is not a number any more, on all ranks; no step leads back from there."""
-
-    exit_code = 1  # what the command line ends with
+__all__ = ["Trainer"]
 
 
 class Trainer:
@@ -94,12 +90,7 @@ class Trainer:
         anomaly: bool = False,
     ) -> None:
         self.config, self.world, self.anomaly = config, world, anomaly
-        self.source = registry.datasets.build(config.data, config.seed)
-        self.plan = plan(config, len(self.source.train))
-        self.loss: TrainLoss = registry.losses.build(config.loss, self.source.info)
-        check_monitor(config.train.monitor.metric, self.loss)
-        rng = data_random.stream(config.seed, path="model", use="initial weights")
-        self.model: nn.Module = registry.models.build(config.model, self.source.info, rng)
+        on_every_rank(world, self._build)
         if checkpoint is not None:
             self.model.load_state_dict(checkpoint.model)
         groups, numbers = parameter_groups(self.model, config.optimizer.no_decay)
@@ -139,6 +130,16 @@ class Trainer:
         if checkpoint is not None:
             state.restore(self, checkpoint)
             self.saved = self.step
+
+    def _build(self) -> None:
+        """Everything in which a mistake of the configuration shows: data, model, loss."""
+        config = self.config
+        self.source: DataSource = registry.datasets.build(config.data, config.seed)
+        self.plan = plan(config, len(self.source.train))
+        self.loss: TrainLoss = registry.losses.build(config.loss, self.source.info)
+        check_monitor(config.train.monitor.metric, self.loss)
+        rng = data_random.stream(config.seed, path="model", use="initial weights")
+        self.model: nn.Module = registry.models.build(config.model, self.source.info, rng)
 
     # The run.
 
@@ -187,9 +188,10 @@ class Trainer:
         with detect_anomaly() if self.anomaly else nullcontext():
             result = self.replica.step(self.objective, parts, self.step)
         if math.isnan(result.loss):
-            raise DivergedError(
-                f"step {self.step}: the loss is not a number. Train with --debug --anomaly to see the operation that made the "
-                f"first one, with a lower optimizer.lr, or with optimizer.clip_norm."
+            raise SharedError(
+                f"step {self.step}: the loss is not a number, and no step leads back from there. With --debug --anomaly the "
+                "operation is named that made the first one; a lower optimizer.lr or optimizer.clip_norm may avoid it.",
+                exit_code=1,
             )
         self._clip()
         self.optimizer.step()
