@@ -7,6 +7,7 @@ from .jobs import Handle as Handle
 from .jobs import Times as Times
 from .launcher import LaunchError as LaunchError
 from .sums import tree_sum as tree_sum
+from .sums import tree_sum_later as tree_sum_later
 from .tree import BlockPlan as BlockPlan
 from .tree import Node as Node
 from .tree import block as block

@@ -104,16 +104,20 @@ def gather(
     comm: Any, size: int, nodes: Sequence[tuple[Node, Array]], out: Array, *, total: int, scratch: Scratch
 ) -> Part:
     """As `owners`, in one exchange; ranks with fewer nodes than others send rows that nobody reads."""
-    table = rank_nodes(size, total)
-    most = max(len(row) for row in table)
+    most = most_nodes(size, total)
     memory = scratch((size + 1) * most * out.size, out.dtype).reshape(size + 1, most, out.size)
     mine, everyone = memory[0], memory[1:]
     mine[len(nodes) :] = 0
     for row, (_, array) in zip(mine, nodes, strict=False):
         row[:] = array
     yield [comm.Iallgather(mine, everyone)]
+    assemble(everyone, out, total=total)
+
+
+def assemble(everyone: Array, out: Array, *, total: int) -> None:
+    """Add up what all ranks gathered, (size, rows, n), of which each rank's first rows are its maximal nodes."""
     whole = Assembly(total, out)
-    for theirs, row_nodes in zip(everyone, table, strict=True):
+    for theirs, row_nodes in zip(everyone, rank_nodes(len(everyone), total), strict=True):
         for node, row in zip(row_nodes, theirs, strict=False):
             whole.add(node, row)
 
@@ -131,9 +135,9 @@ def library(comm: Any, nodes: Sequence[tuple[Node, Array]], out: Array) -> Part:
 
 
 @cache
-def gather_rows(size: int, total: int) -> int:
-    """How many arrays `gather` receives on each rank."""
-    return size * max(len(row) for row in rank_nodes(size, total))
+def most_nodes(size: int, total: int) -> int:
+    """The most maximal nodes that any rank has."""
+    return max(len(row) for row in rank_nodes(size, total))
 
 
 def power_of_two(number: int) -> bool:

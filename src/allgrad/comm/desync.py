@@ -3,6 +3,10 @@
 Each job carries a few words on what it is (`Job.what`). Their hash, 8 bytes, is gathered from all ranks ahead of the
 data; it costs one small message, sent as soon as the job is posted and hidden behind the jobs before it. Only where
 hashes differ do the words themselves follow, and then every rank raises the same error.
+
+The message has the same length for every job, whatever it is, so that it can be exchanged between ranks that disagree;
+what the hash leaves free (`room`) carries the data of small jobs, which are then done in one exchange. They are looked
+at only where all hashes agree.
 """
 
 from __future__ import annotations
@@ -22,6 +26,17 @@ if TYPE_CHECKING:
 
 _DETAIL = 2048  # bytes in which a rank describes its job when hashes differ
 _VALUE = 100  # characters of one fact
+_HASH = 8
+_GATHERED = 1 << 15  # bytes of all ranks' messages together, as long as each has 64 at least
+
+
+def room(size: int) -> int:
+    """How many bytes of its own data a rank can send along with the hash.
+
+    >>> room(2), room(64), room(1000)
+    (1016, 504, 56)
+    """
+    return max(64, min(1024, _GATHERED // size)) - _HASH
 
 
 class DesyncError(EverywhereError):
@@ -33,11 +48,18 @@ def agree(checks: Any, details: Any, size: int, job: Job) -> Part:
 
     `checks` and `details` are communicators of its own: ranks may have posted more checks before they see a difference.
     """
-    text = json.dumps(job.what | {"number": str(job.number)})
-    mine = np.frombuffer(hashlib.blake2b(text.encode(), digest_size=8).digest(), np.uint64)
-    everyone = np.empty(size, np.uint64)
+    text = "\0".join((*job.what, *job.what.values(), str(job.number)))
+    mine = np.zeros(_HASH + room(size), np.uint8)
+    mine[:_HASH] = np.frombuffer(hashlib.blake2b(text.encode(), digest_size=_HASH).digest(), np.uint8)
+    length = 0
+    if job.payload is not None:
+        length = job.payload.size
+        mine[_HASH : _HASH + length] = job.payload
+    everyone = np.empty((size, mine.size), np.uint8)
     yield [checks.Iallgather(mine, everyone)]
-    if (everyone == mine).all():
+    if (everyone[:, :_HASH] == mine[:_HASH]).all():
+        if job.arrived is not None:
+            job.arrived(everyone[:, _HASH : _HASH + length])
         return
     short = {key: value if len(value) <= _VALUE else value[: _VALUE - 3] + "..." for key, value in job.what.items()}
     detail = np.frombuffer(json.dumps(short).encode().ljust(_DETAIL), np.uint8)

@@ -6,15 +6,18 @@ The contract, for whoever posts (the reducer in `parallel/`, metrics, the world'
   at once, and `Handle.wait` returns when the result is there. Between the two the arrays belong to the engine: they are
   read-only for NumPy where the caller's array object allows it, and so is whatever is named in `guard`.
 - Before a job's first byte moves, the ranks exchange a hash of what it is (kind, bucket, step, size, layout ...). Where
-  hashes differ, every rank's `wait` raises the same `DesyncError`, which names the ranks and what differs.
+  hashes differ, every rank's `wait` raises the same `DesyncError`, which names the ranks and what differs. A job whose
+  data fit into that message (`desync.room`) travels there, and is done with this one exchange.
 - Jobs start in the order of posting, and are cut into chunks of which at most `window` are under way: memory for what
   arrives is bounded by the window and reused. Since all ranks start chunks in one order, the oldest unfinished chunk
   has been started everywhere that it has been posted, so the window cannot lock up.
 
-Mode "thread": the thread polls with `Test`, and sleeps `poll_seconds` after a poll that moved nothing, except while the
-main thread waits: then it polls without sleeping. (A thread in a blocking all-reduce spins and starves the compute;
-posted and not polled, a non-blocking one does not progress. Both were measured.) It needs MPI_THREAD_MULTIPLE. Mode
-"poll": there is no thread; who computes calls `poll()` between operations, and `wait` polls.
+Mode "thread": the thread polls with `Test`, and sleeps `poll_seconds` after a poll that moved nothing. (A thread in a
+blocking all-reduce spins and starves the compute; posted and not polled, a non-blocking one does not progress. Both
+were measured.) While another thread waits for a handle, the communication thread rests and the waiting one polls
+instead, without sleeping: an exchange then costs no change of threads. So "the thread that owns MPI" is at any time
+the one that holds the engine's lock. The mode needs MPI_THREAD_MULTIPLE. Mode "poll": there is no thread; who
+computes calls `poll()` between operations, and `wait` polls.
 """
 
 from __future__ import annotations
@@ -24,12 +27,15 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .desync import DesyncError, agree
-from .jobs import Handle, Job, Times, chunks, prepare
+from .clock import offset_to_rank_0
+from .desync import DesyncError, agree, room
+from .jobs import Handle, Job, Times, chunks, in_one_message, prepare
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -43,6 +49,7 @@ _TAGS = (
     1 << 14
 )  # tags are reused after so many chunks; far more than can be under way, and below MPI's guaranteed bound
 _IDLE = 0.02  # seconds between two looks at the control messages while nothing is in flight
+_PATIENCE = 1000  # fruitless polls, about a millisecond, after which who waits gives up its core for a moment
 
 
 @dataclass
@@ -94,7 +101,8 @@ class Engine:
         self._free = list(range(window))
         self._tag = 0
         self._times: deque[Times] = deque(maxlen=100_000)
-        self._lock = threading.Lock()  # guards posting, and in mode "poll" the whole of MPI
+        self._posting = threading.Lock()  # guards the numbers of jobs and of those who wait; never held for long
+        self._mpi = threading.Lock()  # who holds it makes MPI calls and moves jobs
         self._wake = threading.Event()
         self._waiting = 0
         self._leaving = self._closing = False
@@ -102,7 +110,7 @@ class Engine:
         self._thread: threading.Thread | None = None
         if world.size > 1:
             self.data, self._checks, self._details, control = (world.comm.Dup() for _ in range(4))
-            self.offset = _clock_offset(control, world.rank, world.size)
+            self.offset = offset_to_rank_0(control, world.rank, world.size)
             self._watch = Watch(self, control, stall_seconds, on_stall)
         world.engine = self
         if self.mode == "thread":
@@ -143,8 +151,10 @@ class Engine:
             "chunks": f"{self.chunk_bytes} {self.small_bytes}",
         }
         parts = chunks(self, pieces, target, total=total, reduction=reduction)
-        guarded = [array for *_, array in nodes] + [out, *guard]
-        return self._submit(Job(what, label, step, out.nbytes, parts, ready), guarded)
+        job = Job(what, label, step, out.nbytes, parts, ready)
+        if self.check and reduction == "exact":
+            in_one_message(job, pieces, target, size=self.world.size, total=total)
+        return self._submit(job, [array for *_, array in nodes] + [out, *guard])
 
     def run(self, kind: str, size: int, start: Callable[[Any], Any]) -> Handle:
         """Run one non-blocking MPI collective, `start(comm) -> request`, in its turn; all ranks name the same `size`."""
@@ -152,15 +162,28 @@ class Engine:
         def part(tag: int, slot: int) -> Part:  # noqa: ARG001 - it needs neither
             yield [start(self.data)]
 
-        return self._submit(Job({"collective": kind, "bytes": str(size)}, kind, -1, size, iter([part]), None), [])
+        return self._submit(
+            Job({"collective": kind, "bytes": str(size)}, kind, -1, size, iter([part]), None), [], wake=False
+        )
+
+    def all_gather(self, mine: Array, everyone: Array, *, wake: bool = False) -> Handle:
+        """Every rank's bytes into the rows of `everyone`; both are uint8 arrays, as long on all ranks.
+
+        `wake`: let the communication thread see to it. Not worth it where the caller waits at once, and polls itself.
+        """
+        if not self.check or mine.size > room(self.world.size):
+            return self.run("all_gather", mine.size, methodcaller("Iallgather", mine, everyone))
+        job = Job({"collective": "all_gather", "bytes": str(mine.size)}, "all_gather", -1, mine.size, iter(()), None)
+        job.payload, job.arrived = mine, partial(np.copyto, everyone.reshape(self.world.size, -1))
+        return self._submit(job, [], wake=wake)
 
     def poll(self) -> None:
         """Mode "poll": move what can be moved. Call it between operations; cheap when nothing is in flight."""
-        if self._thread is None and (self._jobs or self._inbox) and self._lock.acquire(blocking=False):
+        if self._thread is None and (self._jobs or self._inbox) and self._mpi.acquire(blocking=False):
             try:
                 self._progress()
             finally:
-                self._lock.release()
+                self._mpi.release()
 
     def clock(self) -> float:
         """Seconds on rank 0's clock, as recorded in `Times`."""
@@ -208,69 +231,75 @@ class Engine:
 
     # ---- posting and waiting ----
 
-    def _submit(self, job: Job, guarded: list[Array]) -> Handle:
+    def _submit(self, job: Job, guarded: list[Array], *, wake: bool = True) -> Handle:
         if self.error is not None:
             raise self.error
         handle = job.handle = Handle(self, guarded)
         if job.ready is None:
             job.ready = self.clock()
-        with self._lock:
+        with self._posting:
             job.number = self.posted
             self.posted += 1
             self._inbox.append(job)
-            if self._thread is None:
-                self._progress()
-        self._wake.set()
+        # The first message leaves now and not when the communication thread gets its turn; if it has the lock just now,
+        # it will see the job by itself.
+        if self._mpi.acquire(blocking=False):
+            try:
+                if self._thread is None:
+                    self._progress()
+                else:
+                    self._take_in()
+            finally:
+                self._mpi.release()
+        if wake:
+            self._wake.set()
         return handle
 
     def wait_for(self, handle: Handle) -> None:
-        """Block until the handle's job is finished or failed; the polls do not sleep meanwhile."""
-        if self._thread is not None:
-            with self._lock:
-                self._waiting += 1
-            self._wake.set()
-            try:
-                handle.event.wait()
-            finally:
-                with self._lock:
-                    self._waiting -= 1
-            return
+        """Block until the handle's job is finished or failed, and move the jobs meanwhile, without sleeping."""
+        with self._posting:
+            self._waiting += 1
         idle = 0
-        while not handle.event.is_set():
-            with self._lock:
-                idle = 0 if self._progress() else idle + 1
-            self._pause(idle)
+        try:
+            while not handle.event.is_set():
+                with self._mpi:
+                    moved = handle.event.is_set() or self._progress()
+                idle = 0 if moved else idle + 1
+                self._pause(idle)
+        finally:
+            with self._posting:
+                self._waiting -= 1
+            if self._jobs or self._inbox:
+                self._wake.set()
 
     def drive(self) -> None:
         """Mode "poll": one round of progress, control messages included, even where nothing is in flight."""
-        with self._lock:
+        with self._mpi:
             self._progress()
 
     def _pause(self, idle: int) -> None:
-        """Between two fruitless polls while somebody waits: let other ranks run, which they need where cores are few."""
-        if self.world.oversubscribed and idle > 20:
+        """Between two fruitless polls while somebody waits: let others run, which ranks need where cores are few."""
+        if idle > (20 if self.world.oversubscribed else _PATIENCE):
             time.sleep(5e-5)
-        else:
+        elif idle:
             os.sched_yield()
 
     # ---- progress: everything below runs on the thread that owns MPI ----
 
     def _serve(self) -> None:
-        idle = 0
         while not self._closing:
             self._wake.clear()
-            if self._progress():
-                idle = 0
-                continue
-            idle += 1
             if self._waiting:
-                self._pause(idle)
-            else:
+                self._wake.wait(_IDLE)
+                continue
+            with self._mpi:
+                moved = self._progress()
+            if not moved:
                 self._wake.wait(self.poll_seconds if self._jobs or self._leaving else _IDLE)
 
-    def _progress(self) -> bool:
-        """Move everything as far as it goes without blocking; returns whether anything moved."""
-        moved = False
+    def _take_in(self) -> bool:
+        """Begin what was posted: its check goes out."""
+        taken = False
         while self._inbox:
             job = self._inbox.popleft()
             job.posted = self.clock()
@@ -278,7 +307,12 @@ class Engine:
                 job.check = agree(self._checks, self._details, self.world.size, job)
                 job.check_requests = next(job.check)
             self._jobs.append(job)
-            moved = True
+            taken = True
+        return taken
+
+    def _progress(self) -> bool:
+        """Move everything as far as it goes without blocking; returns whether anything moved."""
+        moved = self._take_in()
         if self.error is None:
             moved |= self._advance_checks()
             moved |= self._start_parts()
@@ -341,13 +375,14 @@ class Engine:
         return moved
 
     def _finish(self, job: Job) -> None:
+        assert job.handle is not None
         if self.record:
             done = self.clock()
             assert job.ready is not None
             progress = done if job.progress is None else job.progress
-            self._times.append(Times(job.label, job.step, job.nbytes, job.ready, job.posted, progress, done))
+            job.handle.times = Times(job.label, job.step, job.nbytes, job.ready, job.posted, progress, done)
+            self._times.append(job.handle.times)
         self.finished += 1
-        assert job.handle is not None
         job.handle.event.set()
 
     def fail(self, error: BaseException) -> None:
@@ -386,20 +421,3 @@ def _mode(world: World, wanted: str | None) -> str:
             "A communication thread needs MPI_THREAD_MULTIPLE, which this MPI library did not grant. Use mode='poll'."
         )
     return wanted or ("thread" if granted else "poll")
-
-
-def _clock_offset(comm: Any, rank: int, size: int, rounds: int = 10) -> float:
-    """What to add to this rank's clock to read rank 0's: from the quickest of some round trips, each rank in turn."""
-    buffer, best = np.empty(1), (np.inf, 0.0)
-    for other in range(1, size):
-        for _ in range(rounds):
-            if rank == 0:
-                comm.Recv(buffer, other)
-                comm.Send(np.array([time.perf_counter()]), other)
-            elif rank == other:
-                start = time.perf_counter()
-                comm.Send(buffer, 0)
-                comm.Recv(buffer, 0)
-                stop = time.perf_counter()
-                best = min(best, (stop - start, float(buffer[0]) - (start + stop) / 2))
-    return best[1]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .collectives import assemble
 from .tree import Assembly, Node, block, rank_nodes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .tree import Array
     from .world import World
 
@@ -25,6 +29,11 @@ def tree_sum(world: World, per_worker: Array, *, total: int | None = None) -> Ar
     >>> tree_sum(World(), np.array([[1.0, 2.0], [3.0, 4.0]]))
     array([4., 6.])
     """
+    return tree_sum_later(world, per_worker, total=total)()
+
+
+def tree_sum_later(world: World, per_worker: Array, *, total: int | None = None) -> Callable[[], Array]:
+    """Start a `tree_sum`; the result is called for its value. Ranks start, not fetch, in the same order."""
     rows = np.array(per_worker, np.float64, order="C")  # a copy: the tree adds in place
     if rows.ndim != 2:
         raise ValueError(
@@ -48,15 +57,20 @@ def tree_sum(world: World, per_worker: Array, *, total: int | None = None) -> Ar
     for worker, row in zip(workers, rows, strict=True):
         mine.add(Node(0, worker), row)
     if mine.root is not None:
-        return mine.root
+        return partial(_itself, mine.root)
     table = rank_nodes(world.size, total)
     packed = np.zeros((max(len(nodes) for nodes in table), rows.shape[1]))
     for row, node in zip(packed, table[world.rank], strict=False):
         row[:] = mine.pending[node]
-    everyone = world.all_gather(packed)
-    whole = Assembly(total)
-    for nodes, theirs in zip(table, everyone, strict=True):
-        for node, row in zip(nodes, theirs, strict=False):
-            whole.add(node, row)
-    assert whole.root is not None
-    return whole.root.copy()
+    fetch = world.all_gather_later(packed)
+
+    def value() -> Array:
+        out = np.empty(rows.shape[1])
+        assemble(fetch(), out, total=total)
+        return out
+
+    return value
+
+
+def _itself(array: Array) -> Array:
+    return array

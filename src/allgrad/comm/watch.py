@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _SIZE = 4096  # bytes of a control message: JSON, filled up with blanks
 _STACK = 8  # frames of a stack that are told
+_HERE = os.path.dirname(__file__) + os.sep
 
 
 class Watch:
@@ -126,6 +127,8 @@ class Watch:
 
     def _status(self, kind: str) -> dict[str, Any]:
         frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        while frame is not None and frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+            frame = frame.f_back  # who waits polls, and may be at this very line: told is who called
         stack = traceback.extract_stack(frame)[-_STACK:] if frame is not None and kind != "beat" else []
         line = f'File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_name}' if frame else ""
         job = self.engine.unfinished()
