@@ -24,11 +24,12 @@ def padding(length: int, batch: int = 3) -> np.ndarray:
 @pytest.mark.parametrize("heads", [Heads(2, 2), Heads(4, 2), Heads(3, 1)])
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("padded", [True, False])
-@pytest.mark.parametrize("length", [1, 7, 40])  # 40 > KEPT * 4: probabilities are computed again in backward
-def test_fused_equals_reference(heads: Heads, causal: bool, padded: bool, length: int) -> None:
+@pytest.mark.parametrize("features", [4, 48])  # above KEPT * features, probabilities are computed again in backward
+@pytest.mark.parametrize("length", [1, 7, 64, 150])  # one block of queries, part of one, three
+def test_fused_equals_reference(heads: Heads, causal: bool, padded: bool, length: int, features: int) -> None:
     hidden = padding(length) if padded and length > 1 else None
     options = {"heads": heads, "causal": causal, "hidden": hidden, "scale": 0.7}
-    x = packed(heads, length)
+    x = packed(heads, length, features)
     results = []
     for f in (packed_attention, lambda x, **o: attention_reference(x, **o, dropout=None)):
         t = ag.tensor(x, requires_grad=True)

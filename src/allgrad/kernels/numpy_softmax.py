@@ -46,11 +46,12 @@ def causal_softmax_forward(x: Array, *, scale: float = 1.0, out: Array | None = 
     for x_, y_ in zip(x3, y3, strict=True):
         for span in spans(queries, block):
             e = y_[span]
-            np.multiply(x_[span], factor, e)
-            if narrow(e):
-                np.exp(e, e)
+            source = x_[span] if scale == 1 else np.multiply(x_[span], factor, e)
+            if narrow(source):
+                np.exp(source, e)
                 np.multiply(e, seen[span], e)
             else:
+                np.copyto(e, source)
                 np.copyto(e, -np.inf, where=seen[span] == 0)
                 np.subtract(e, row_maximum(e), e)
                 np.exp(e, e)

@@ -1,14 +1,16 @@
 """Scaled dot-product attention as one operation, and the layers made of it. Vaswani et al., 2017.
 
 The operation works on the packed result of one projection: (batch, length, heads, features), first the query heads, then the key
-heads, then the value heads, so that no copy splits them. It goes through the batch one sample at a time: a sample's scores
-(heads, queries, keys) stay in the second-level cache from their product to their last use. With S = scale Q K^T, P = softmax(S),
-A = P V, and G the cotangent of A, per head:
+heads, then the value heads, so that no copy splits them. It goes through the batch one sample at a time, and through a sample in
+blocks of `QUERIES` queries: a block's scores (heads, queries, keys) stay in the second-level cache from their product to their
+last use, and with a causal mask a block meets only the keys up to its last query, which saves up to half of the work. With
+S = scale Q K^T, P = softmax(S), A = P V, and G the cotangent of A, per head:
 
     dV = P^T G,   dP = G V^T,   dS = P * (dP - rowsum(dP * P)),   dQ = scale dS K,   dK = scale dS^T Q
 
-P is kept for backward while it is no more than `KEPT` times the size of the queries; for longer sequences it is worked out again
-sample by sample, so that memory grows with the length and not with its square. Which way is taken depends on shapes alone.
+The scale is put on Q, which is the smallest of them. P is kept for backward while it is no more than `KEPT` times the size of the
+queries; for longer sequences it is worked out again block by block, so that memory grows with the length and not with its
+square. Which way is taken depends on shapes alone.
 
 With fewer key heads than query heads ("grouped", Ainslie et al. 2023), query heads [j n, (j + 1) n) share key head j.
 A query that sees no key (all its keys are padding) gives zeros.
@@ -27,6 +29,7 @@ from allgrad.nn.softmax import row_shift
 Array = np.ndarray[Any, Any]
 
 KEPT = 4
+QUERIES = 64
 
 
 class Heads(NamedTuple):
@@ -44,25 +47,42 @@ def _parts(packed: Array, heads: Heads) -> tuple[Array, Array, Array]:
     """Views of one sample's (length, heads, features): queries (keys, group, length, features), keys and values
     (keys, 1, length, features).
     """
-    length, _, features = packed.shape
     turned = packed.transpose(1, 0, 2)
-    q = turned[: heads.queries].reshape(heads.keys, heads.queries // heads.keys, length, features, copy=False)
+    q = _by_head(packed[:, : heads.queries], heads)
     k = turned[heads.queries : heads.queries + heads.keys, None]
     return q, k, turned[heads.queries + heads.keys :, None]
 
 
-def _probabilities(q: Array, k: Array, hidden: Array | None, causal: bool, scale: float, out: Array) -> None:
-    """softmax(scale q k^T) into `out`; `hidden` marks keys that nobody sees."""
+class _Block(NamedTuple):
+    """Queries start to stop, which meet keys 0 to `keys`."""
+
+    start: int
+    stop: int
+    keys: int
+
+
+def _blocks(length: int, causal: bool) -> list[_Block]:
+    stops = [min(start + QUERIES, length) for start in range(0, length, QUERIES)]
+    return [_Block(i * QUERIES, stop, stop if causal else length) for i, stop in enumerate(stops)]
+
+
+def _rooms(blocks: list[_Block], heads: Heads, dtype: np.dtype[Any], *batch: int) -> list[Array]:
+    """An empty array for each block's scores, of shape (*batch, key heads, group, queries, keys)."""
+    group = heads.queries // heads.keys
+    return [np.empty((*batch, heads.keys, group, b.stop - b.start, b.keys), dtype) for b in blocks]
+
+
+def _probabilities(q: Array, k: Array, hidden: Array | None, causal: bool, out: Array) -> None:
+    """softmax(q k^T) into `out`; `hidden` marks keys that nobody sees."""
     np.matmul(q, k.swapaxes(-1, -2), out=out)
     if hidden is None:
         if causal:
-            kernels.active().causal_softmax_forward(out, scale=scale, out=out)
+            kernels.active().causal_softmax_forward(out, out=out)
         else:
-            np.multiply(out, out.dtype.type(scale), out=out)
             kernels.active().softmax_forward(out, out=out)
         return
-    unseen = hidden if not causal else hidden | np.triu(np.ones(out.shape[-2:], bool), 1)
-    np.multiply(out, out.dtype.type(scale), out=out)
+    queries, keys = out.shape[-2:]
+    unseen = hidden | np.triu(np.ones((queries, keys), bool), keys - queries + 1) if causal else hidden
     # The smallest number, not -inf: a query that sees nothing must not give NaN; its row is emptied below.
     np.copyto(out, np.finfo(out.dtype).min, where=unseen)
     kernels.active().softmax_forward(out, out=out)
@@ -73,14 +93,18 @@ def _forward(packed: Array, *, heads: Heads, causal: bool, hidden: Array | None,
     batch, length, _, features = packed.shape
     packed = np.ascontiguousarray(packed)
     answer = np.empty((batch, length, heads.queries, features), packed.dtype)
-    shape = (heads.keys, heads.queries // heads.keys, length, length)
+    blocks = _blocks(length, causal)
     keep = length <= KEPT * features
-    kept = np.empty((batch if keep else 1, *shape), packed.dtype)
+    kept = _rooms(blocks, heads, packed.dtype, batch if keep else 1)
     for b in range(batch):
         q, k, v = _parts(packed[b], heads)
-        p = kept[b if keep else 0]
-        _probabilities(q, k, None if hidden is None else hidden[b], causal, scale, p)
-        np.matmul(p, v, out=answer[b].transpose(1, 0, 2).reshape(*shape[:3], features, copy=False))
+        q = q * packed.dtype.type(scale)
+        a = _by_head(answer[b], heads)
+        for (start, stop, keys), room in zip(blocks, kept, strict=True):
+            p = room[b if keep else 0]
+            unseen = None if hidden is None else hidden[b, :keys]
+            _probabilities(q[:, :, start:stop], k[:, :, :keys], unseen, causal, p)
+            np.matmul(p, v[:, :, :keys], out=a[:, :, start:stop])
     return answer, (packed, kept if keep else None)
 
 
@@ -95,35 +119,56 @@ def _backward(
     scale: float,
 ) -> tuple[Array]:
     packed, kept = residuals
-    batch, length, _, features = packed.shape
+    batch, length, _, _ = packed.shape
     g = np.ascontiguousarray(g)
     gradient = np.empty(packed.shape, packed.dtype)
-    shape = (heads.keys, heads.queries // heads.keys, length, length)
-    scores = np.empty(shape, packed.dtype)
-    again = np.empty(shape, packed.dtype) if kept is None else None
+    blocks = _blocks(length, causal)
+    scores = _rooms(blocks, heads, packed.dtype)
+    again = None if kept is not None else _rooms(blocks, heads, packed.dtype)
+    factor = packed.dtype.type(scale)
     for b in range(batch):
         q, k, v = _parts(packed[b], heads)
+        q = q * factor
         dq, dk, dv = _parts(gradient[b], heads)
-        g_ = g[b].transpose(1, 0, 2).reshape(*shape[:3], features, copy=False)
-        if again is None:
-            p = kept[b]
-        else:
-            p = again
-            _probabilities(q, k, None if hidden is None else hidden[b], causal, scale, p)
-        _grouped_product(p.swapaxes(-1, -2), g_, dv)
-        np.matmul(g_, v.swapaxes(-1, -2), out=scores)
-        kernels.active().softmax_backward(scores, p, scale=scale, out=scores)
-        np.matmul(scores, k, out=dq)
-        _grouped_product(scores.swapaxes(-1, -2), q, dk)
+        g_ = _by_head(g[b], heads)
+        # Backwards: the last block meets all keys, so it writes dk and dv, and the others add to them.
+        for i in reversed(range(len(blocks))):
+            start, stop, keys = blocks[i]
+            q_, k_, v_, d_ = q[:, :, start:stop], k[:, :, :keys], v[:, :, :keys], g_[:, :, start:stop]
+            if again is None:
+                p = kept[i][b]
+            else:
+                p = again[i]
+                _probabilities(q_, k_, None if hidden is None else hidden[b, :keys], causal, p)
+            add = i < len(blocks) - 1
+            _grouped_product(p.swapaxes(-1, -2), d_, dv[:, :, :keys], add)
+            ds = np.matmul(d_, v_.swapaxes(-1, -2), out=scores[i])
+            kernels.active().softmax_backward(ds, p, out=ds)
+            np.matmul(ds, k_, out=dq[:, :, start:stop])
+            _grouped_product(ds.swapaxes(-1, -2), q_, dk[:, :, :keys], add)
+        np.multiply(dq, factor, out=dq)
     return (gradient,)
 
 
-def _grouped_product(a: Array, b: Array, out: Array) -> None:
-    """a @ b, summed over the query heads that share a key head, into `out`."""
-    if a.shape[1] == 1:
+def _by_head(rows: Array, heads: Heads) -> Array:
+    """A view of one sample's (length, query heads, features) as (key heads, group, length, features)."""
+    length, _, features = rows.shape
+    turned = rows.transpose(1, 0, 2)
+    return turned.reshape(heads.keys, heads.queries // heads.keys, length, features, copy=False)
+
+
+def _grouped_product(a: Array, b: Array, out: Array, add: bool) -> None:
+    """Write to `out`, or add to it, a @ b, summed over the query heads that share a key head."""
+    if a.shape[1] == 1 and not add:
         np.matmul(a, b, out=out)
+        return
+    product = np.matmul(a, b)
+    if a.shape[1] > 1:
+        product = np.sum(product, axis=1, keepdims=True)
+    if add:
+        np.add(out, product, out=out)
     else:
-        np.sum(np.matmul(a, b), axis=1, keepdims=True, out=out)
+        out[...] = product
 
 
 def _reference(packed: Any, *, heads: Heads, causal: bool, hidden: Array | None, scale: float) -> Any:
