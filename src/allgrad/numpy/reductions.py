@@ -213,18 +213,10 @@ def _spread_function(name: str, primitive: Primitive) -> Any:
             mean = np.mean(a, axis=axis, keepdims=True, where=where)
         total = np.sum(_squares(a - mean), axis=axis, keepdims=keepdims, where=where)
         variance = total / (_counted(a, axis, keepdims, where) - ddof).astype(total.dtype)
-        return _root(variance) if primitive is _std else variance
+        return np.sqrt(variance) if primitive is _std else variance
 
     rule.__name__ = primitive.name
     return rule
-
-
-def _root(variance: Any) -> Any:
-    """The square root, with derivative 0 at 0."""
-    zero = variance.value == 0
-    if not zero.any():
-        return np.sqrt(variance)
-    return np.where(zero, 0, np.sqrt(np.where(zero, 1, variance)))
 
 
 RULES[np.var] = _spread_function("np.var", _var)
