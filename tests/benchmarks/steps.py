@@ -203,7 +203,7 @@ def cnn(sets: list[str], lab: Any) -> dict[str, Callable[[], float]]:
     yt = torch.from_numpy(y)
 
     def build() -> Any:
-        return nn.models.CNN(28, 1, 10, rng=0)
+        return nn.models.CNN(rng=0)
 
     start = build().state_dict()
     steps: dict[str, Callable[[], float]] = {}
