@@ -85,6 +85,18 @@ def test_activation_inside_is_activation_behind(activation: str) -> None:
     np.testing.assert_array_equal(fused.value, behind.value)
 
 
+def test_sequential_runs_an_activation_inside() -> None:
+    x, line = normal(2, 6, 6, 4).astype(np.float32), normal(2, 6, 4).astype(np.float32)
+    for conv, data in (
+        (nn.Conv2d(4, 5, 3, rng=0), x),
+        (nn.Conv2d(4, 5, 3, pool=2, rng=0), x),
+        (nn.Conv1d(4, 5, 3, rng=0), line),
+    ):
+        y = nn.Sequential(conv, nn.GELU())(data)
+        assert y.node.plan.primitive.name in ("convolve", "reshape")
+        np.testing.assert_array_equal(y.value, nn.GELU()(conv(data)).value)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -129,7 +141,7 @@ def test_conv_transpose2d_equals_torch(inner: int, outer: int, kernel: Any, opti
         (Geometry((3, 3), padding=((1, 1), (1, 1))), (6, 7, 8, 16), 16),
     ],
 )
-@pytest.mark.parametrize("finish", [Finish(), Finish(CURVES["tanh"], (2, 2))])
+@pytest.mark.parametrize("finish", [Finish(), Finish(CURVES["silu"], (2, 2))])
 def test_higher_derivatives(geometry: Geometry, shape: tuple[int, ...], outer: int, finish: Finish) -> None:
     x, w = normal(*shape), normal(*geometry.kernel, shape[3] // geometry.groups, outer, seed=1) / 4
     check_derivatives(

@@ -45,6 +45,12 @@ class _Convolution(Module):
     """What the layers share: the kernel, the bias, and what they refuse."""
 
     axes: tuple[str, ...] = ("height", "width")
+    finish = Finish()
+
+    @property
+    def curve(self) -> Curve | None:
+        """The activation that runs inside."""
+        return self.finish.curve
 
     def _build(
         self,
@@ -188,11 +194,12 @@ class Conv2d(_Convolution):
         _check_finish(self.finish)
 
     def forward(self, x: Any) -> Any:
-        return self.finished(x, self.finish)
+        return self.activated(x, self.finish.curve)
 
-    def finished(self, x: Any, finish: Finish) -> Any:
-        """This layer with another activation and pooling in place of its own."""
+    def activated(self, x: Any, curve: Curve | None) -> Any:
+        """This layer with another activation in place of its own (behind the pooling, if there is any)."""
         self._check(x)
+        finish = self.finish._replace(curve=curve)
         if min(finish.output(self.geometry.output(x.shape[1:3]))) < 1:
             raise ValueError(
                 f"{self.where()}: a kernel that reaches over {self.geometry.reach} pixels"
@@ -263,6 +270,10 @@ class Conv1d(_Convolution):
         self.finish = Finish(curve(activation))
 
     def forward(self, x: Any) -> Any:
+        return self.activated(x, self.finish.curve)
+
+    def activated(self, x: Any, curve: Curve | None) -> Any:
+        """This layer with another activation in place of its own."""
         self._check(x)
         n, length, channels = x.shape
         if self.geometry.output((1, length))[1] < 1:
@@ -271,7 +282,7 @@ class Conv1d(_Convolution):
                 f"{x.shape} with padding {self.geometry.padding[1]}."
             )
         image = np.reshape(x, (n, 1, length, channels))
-        y = convolve(image, self.weight, self.bias, geometry=self.geometry, finish=self.finish)
+        y = convolve(image, self.weight, self.bias, geometry=self.geometry, finish=Finish(curve))
         return np.reshape(y, (n, y.shape[2], self.out_channels))
 
 

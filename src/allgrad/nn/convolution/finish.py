@@ -1,7 +1,8 @@
 """What follows a convolution while its result is still in cache: bias, activation, max-pooling; and their backward.
 
-Pooling by tiles commutes with adding a bias and with a monotonic activation, since both keep order. So the raw result is
-pooled first, and the rest works on the small image. Of the large one only the winner's place in each tile is kept, a byte: the
+Pooling by tiles commutes with adding a bias and with a monotonic activation, since both keep order (`MONOTONIC` names those
+for which a layer may promise pooling behind the activation). So the raw result is pooled first, and the rest works on the
+small image. Of the large one only the winner's place in each tile is kept, a byte: the
 result before pooling never exists as a whole. Among equal pixels the first in reading order wins, as in PyTorch.
 """
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Finish(NamedTuple):
-    """An activation, and the tile of max-pooling; or None. With pooling, the activation must be monotonic."""
+    """Max-pooling by tiles, then an activation; either may be None."""
 
     curve: Curve | None = None
     pool: Pair | None = None

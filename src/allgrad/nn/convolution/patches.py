@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from allgrad.nn.convolution.geometry import Geometry, Pair
 
 ELEMENTS = 1 << 17
-"""About this many numbers are copied at a time: half a megabyte of float32."""
+"""About this many numbers are copied, and come out, at a time: half a megabyte of float32."""
 ROWS = 128
 """A product of fewer rows than this would spend its time packing the kernel."""
 SHORT_RUN = 16
@@ -39,7 +39,7 @@ class Patches(Method):
         groups, (oh, ow) = geometry.groups, self.output
         self.columns = kh * kw * inner
         self.planar = groups == 1 and inner * (kw if geometry.dilation[1] == 1 else 1) < SHORT_RUN
-        rows = max(ROWS, ELEMENTS // (self.columns * groups))
+        rows = max(ROWS, ELEMENTS // max(self.columns * groups, outer))
         self.samples = min(samples, max(1, rows // (oh * ow)))
         # Of an image that is too large for that, a band of its rows.
         self.band = oh if self.samples > 1 else min(oh, max(1, rows // ow))

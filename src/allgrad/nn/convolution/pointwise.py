@@ -1,33 +1,41 @@
-"""1x1 kernels without stride, padding or groups: one matrix product over all pixels of all samples."""
+"""1x1 kernels without stride, padding or groups: a matrix product over the pixels of a few samples."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from allgrad.nn.convolution.method import Array, Method
+from allgrad.nn.convolution.method import Array, Method, deliver
+
+if TYPE_CHECKING:
+    from allgrad.nn.convolution.geometry import Geometry, Pair
+
+ELEMENTS = 1 << 17
+"""About this many numbers go in or come out at a time, so that bias and activation find them in cache."""
 
 
 class Pointwise(Method):
-    """See the top of this file. It takes all samples at once."""
+    """See the top of this file."""
+
+    def __init__(self, weight: Array, geometry: Geometry, image: Pair, samples: int) -> None:
+        super().__init__(weight, geometry, image, samples)
+        self.samples = min(samples, max(1, ELEMENTS // (image[0] * image[1] * max(weight.shape[2:]))))
+        self.matrix = weight.reshape(weight.shape[2:])
 
     def forward(self, x: Array, y: Array) -> None:
-        np.matmul(self._rows(x), self._matrix, out=self._rows(y))
+        np.matmul(self._rows(x), self.matrix, out=self._rows(y))
 
     def backward(self, x: Array | None, g: Array, dx: Array | None) -> None:
         rows = self._rows(g)
         if dx is not None:
-            np.matmul(rows, self._matrix.T, out=self._rows(dx))
+            np.matmul(rows, self.matrix.T, out=self._rows(dx))
         if x is not None:
-            self.x, self.g = self._rows(x), rows
+            self._collect(self._rows(x).T, rows)
 
     def weight_gradient(self, into: Array | None) -> Array:
-        gradient = np.empty(self.weight.shape, self.dtype) if into is None else into
-        np.matmul(self.x.T, self.g, out=gradient.reshape(self._matrix.shape))
-        return gradient
-
-    @property
-    def _matrix(self) -> Array:
-        return self.weight.reshape(self.weight.shape[2:])
+        assert self.gradient is not None
+        return deliver(self.gradient.reshape(self.weight.shape), into)
 
     @staticmethod
     def _rows(x: Array) -> Array:

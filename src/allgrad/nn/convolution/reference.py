@@ -24,9 +24,9 @@ def reference(x: Any, weight: Any, bias: Any, *, geometry: Geometry, finish: Fin
             total = total + _by_group(pixels, weight[i, j], geometry.groups)
     if bias is not None:
         total = total + bias
-    if finish.curve is not None:
-        total = finish.curve.reference(total)
-    return total if finish.pool is None else _pooled(total, finish.pool)
+    if finish.pool is not None:
+        total = _pooled(total, finish.pool)
+    return total if finish.curve is None else finish.curve.reference(total)
 
 
 def reference_transposed(x: Any, weight: Any, bias: Any, *, geometry: Geometry, image: Pair) -> Any:
