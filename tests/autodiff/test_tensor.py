@@ -54,6 +54,11 @@ def test_operators_both_ways_round():
         assert compared.tolist() == [False, True]
 
 
+def test_rounding_and_rules_that_give_python_numbers():
+    assert round(leaf(2.345), 1).item() == 2.3
+    assert ag.grad(ag.custom_vjp(x=lambda g: 2.5)(lambda x: x * 2.5))(1.0) == 2.5
+
+
 def test_in_place_operators_make_new_tensors():
     t = leaf([1.0])
     u = t

@@ -178,7 +178,12 @@ class Walk:
             return
         if self.wanted is not None and parent not in self.wanted:
             return
-        if c.shape != parent.shape:
+        try:
+            shape = c.shape
+        except AttributeError:  # a rule gave a Python number (-1j * a NumPy scalar is one)
+            c = np.asarray(c)
+            shape = ()
+        if shape != parent.shape:
             c = unbroadcast(c, parent.shape)
         if c.dtype != parent.dtype:
             c = cast(c, parent.dtype)

@@ -110,6 +110,9 @@ class Tensor(Operators):
             _refuse(self, f"be converted by {use}")
         return self.value
 
+    def __round__(self, digits: int = 0) -> Any:
+        return RULES[np.round](self, digits)
+
     def __bool__(self) -> bool:  # control flow, which has no derivative
         return bool(self.value)
 
