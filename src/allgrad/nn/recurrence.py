@@ -129,6 +129,7 @@ def _rnn_forward(
 def _rnn_backward(g: Array, inputs: _Inputs, *, needs: Any, into: Any, relu: bool) -> tuple[Any, ...]:
     dz = np.empty(g.shape, g.dtype)
     back = np.zeros(g.shape[1:], g.dtype)
+    turned = np.ascontiguousarray(inputs.u.T)  # half the time of a product with a transposed view
     for t in range(len(g) - 1, -1, -1):
         d, y = dz[t], inputs.states[t + 1]
         np.add(g[t], back, out=back)
@@ -138,7 +139,7 @@ def _rnn_backward(g: Array, inputs: _Inputs, *, needs: Any, into: Any, relu: boo
             np.multiply(y, y, out=d)
             np.subtract(1, d, out=d)
             np.multiply(d, back, out=d)
-        np.matmul(d, inputs.u.T, out=back)
+        np.matmul(d, turned, out=back)
     dx, *rest = _products(dz, dz, inputs, needs, into)
     return dx, back, None, *rest
 
@@ -187,6 +188,7 @@ def _lstm_backward(g: Array, residuals: Any, *, needs: Any, into: Any) -> tuple[
     dz = np.empty(z.shape, g.dtype)
     back, dcell = np.zeros(g.shape[1:], g.dtype), np.array(g[-1])
     tanh, scratch, wide = (np.empty(shape, g.dtype) for shape in (back.shape, back.shape, dz.shape[1:]))
+    turned = np.ascontiguousarray(inputs.u.T)
     for t in range(len(z) - 1, -1, -1):
         i, f, k, o = (z[t][:, j * n : (j + 1) * n] for j in range(4))
         di, df, dk, do = (dz[t][:, j * n : (j + 1) * n] for j in range(4))
@@ -203,7 +205,7 @@ def _lstm_backward(g: Array, residuals: Any, *, needs: Any, into: Any) -> tuple[
         np.multiply(dcell, cells[t], out=df)
         np.multiply(dcell, f, out=dcell)
         _times_slope(dz[t], z[t], gates, wide)
-        np.matmul(dz[t], inputs.u.T, out=back)
+        np.matmul(dz[t], turned, out=back)
     dx, *rest = _products(dz, dz, inputs, needs, into)
     return dx, back, dcell, *rest
 
@@ -258,6 +260,7 @@ def _gru_backward(g: Array, residuals: Any, *, needs: Any, into: Any) -> tuple[A
     dz, dzu = np.empty(z.shape, g.dtype), np.empty(z.shape, g.dtype)
     back = np.zeros(g.shape[1:], g.dtype)
     product, wide = np.empty_like(back), np.empty(z.shape[1:], g.dtype)
+    turned = np.ascontiguousarray(inputs.u.T)
     for t in range(len(z) - 1, -1, -1):
         r, keep, new = (z[t][:, k * n : (k + 1) * n] for k in range(3))
         d = dz[t]
@@ -276,7 +279,7 @@ def _gru_backward(g: Array, residuals: Any, *, needs: Any, into: Any) -> tuple[A
         _times_slope(d, z[t], gates, wide)
         dzu[t] = d
         np.multiply(product, r, out=dzu[t][:, 2 * n :])
-        np.add(back, np.matmul(dzu[t], inputs.u.T, out=product), out=back)
+        np.add(back, np.matmul(dzu[t], turned, out=product), out=back)
     dx, *rest = _products(dz, dzu, inputs, needs, into)
     return dx, back, None, *rest
 
