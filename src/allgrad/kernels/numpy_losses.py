@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from allgrad.kernels.blocks import Array, constant, output, rows_a_block, scratch, spans
-from allgrad.kernels.numpy_softmax import row_maximum
+from allgrad.kernels.numpy_softmax import narrow, row_maximum
 
 
 def cross_entropy_forward(
@@ -17,25 +17,27 @@ def cross_entropy_forward(
 ) -> tuple[Array, int, Array]:
     """See `Kernels.cross_entropy_forward`."""
     counted = checked_labels(logits, labels, ignore_index)
-    probabilities = output(out, logits)
+    logits, probabilities = np.ascontiguousarray(logits), output(out, logits)
     rows, classes = logits.shape
+    count = int(np.count_nonzero(counted))
     losses = np.empty(rows, logits.dtype)
     keep, spread = logits.dtype.type(1 - label_smoothing), logits.dtype.type(label_smoothing / max(classes, 1))
-    where = np.where(counted, labels, 0) + np.arange(rows) * classes
+    where = np.arange(rows) * classes
+    where += labels if count == rows else np.where(counted, labels, 0)
     ones = constant(logits.dtype, 1, classes)
     for span in spans(rows, rows_a_block(classes)):
-        e, loss = probabilities[span], losses[span]
-        np.subtract(logits[span], row_maximum(logits[span]), e)
-        picked = e.reshape(-1).take(where[span] - span.start * classes)
+        x, e, loss = logits[span], probabilities[span], losses[span]
+        if not narrow(x):
+            x = np.subtract(x, row_maximum(x), e)
+        picked = x.reshape(-1).take(where[span] - span.start * classes if span.start else where[span])
         if label_smoothing:
-            picked = picked * keep + (e @ ones) * spread
-        np.exp(e, e)
+            picked = picked * keep + (x @ ones) * spread
+        np.exp(x, e)
         total = e @ ones
         np.log(total, loss)
         np.subtract(loss, picked, loss)
         np.reciprocal(total, total)
         np.multiply(e, total[:, None], e)
-    count = int(np.count_nonzero(counted))
     if count != rows:
         losses[~counted] = 0
     return losses, count, probabilities
@@ -54,17 +56,23 @@ def cross_entropy_backward(
     gradient = output(out, probabilities)
     rows, classes = probabilities.shape
     dtype = probabilities.dtype
-    scales = np.where(labels == ignore_index, 0, scale).astype(dtype)
-    where = np.where(labels == ignore_index, 0, labels) + np.arange(rows) * classes
-    spread = dtype.type(label_smoothing / max(classes, 1))
+    ignored = labels == ignore_index
+    where = np.arange(rows) * classes
+    if isinstance(scale, np.ndarray) or ignored.any():
+        scales = np.where(ignored, 0, scale).astype(dtype)[:, None]
+        where += np.where(ignored, 0, labels)
+    else:
+        scales = np.full((1, 1), scale, dtype)  # one for all rows
+        where += labels
+    keep, spread = dtype.type(1 - label_smoothing), dtype.type(label_smoothing / max(classes, 1))
     for span in spans(rows, rows_a_block(classes)):
-        d = gradient[span]
+        d, factor = gradient[span], scales if len(scales) == 1 else scales[span]
         if label_smoothing:
             np.subtract(probabilities[span], spread, d)
-            np.multiply(d, scales[span, None], d)
+            np.multiply(d, factor, d)
         else:
-            np.multiply(probabilities[span], scales[span, None], d)
-        d.reshape(-1)[where[span] - span.start * classes] -= scales[span] * dtype.type(1 - label_smoothing)
+            np.multiply(probabilities[span], factor, d)
+        d.reshape(-1)[where[span] - span.start * classes if span.start else where[span]] -= factor[:, 0] * keep
     return gradient
 
 
@@ -119,6 +127,9 @@ def checked_labels(logits: Array, labels: Array, ignore_index: int) -> Array:
         raise TypeError(
             f"cross_entropy: labels must be integers. Got {labels.dtype} instead; for probabilities use soft labels."
         )
+    classes = logits.shape[1]
+    if labels.dtype == np.int64 and not 0 <= ignore_index < classes and (labels.view(np.uint64) < classes).all():
+        return np.ones(len(labels), bool)  # the usual case; as an unsigned number a negative label is huge
     counted: Array = labels != ignore_index
     wrong = counted & ((labels < 0) | (labels >= logits.shape[1]))
     if wrong.any():
