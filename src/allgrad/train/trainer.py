@@ -175,7 +175,7 @@ class Trainer:
                 self._save()
             self._train_step()
             self.seconds = time.perf_counter() - began
-            if self.plan.eval_every and self.step % self.plan.eval_every == 0:
+            if self._evaluation_is_due():
                 self._evaluate()
             if every and self.step % every == 0:
                 self._save()
@@ -226,8 +226,13 @@ class Trainer:
 
     # Evaluation.
 
+    def _evaluation_is_due(self) -> bool:
+        last = self.step == self.plan.steps or self.stopping is not None
+        return last or (self.plan.eval_every > 0 and self.step % self.plan.eval_every == 0)
+
     def _evaluate(self) -> None:
         self.metrics, self.evaluated = self.evaluate(), self.step
+        self.saved = -1  # a checkpoint of this step would not know what was found
         self._emit("on_evaluation", self.metrics)
         monitor = self.config.train.monitor
         value = self.metrics[monitor.metric]
