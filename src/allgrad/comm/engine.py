@@ -17,12 +17,13 @@ blocking all-reduce spins and starves the compute; posted and not polled, a non-
 were measured.) While another thread waits for a handle, the communication thread rests and the waiting one polls
 instead, without sleeping: an exchange then costs no change of threads. So "the thread that owns MPI" is at any time
 the one that holds the engine's lock. The mode needs MPI_THREAD_MULTIPLE. Mode "poll": there is no thread; who
-computes calls `poll()` between operations, and `wait` polls.
+computes calls `poll()` between operations, and `wait` polls. Starting a thread sets Python's switch interval to 0.5 ms.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -49,6 +50,7 @@ _TAGS = (
     1 << 14
 )  # tags are reused after so many chunks; far more than can be under way, and below MPI's guaranteed bound
 _IDLE = 0.02  # seconds between two looks at the control messages while nothing is in flight
+_SWITCH = 5e-4  # seconds after which a main thread busy in Python lets the poller run; at Python's 5 ms it starves
 _PATIENCE = 1000  # fruitless polls, about a millisecond, after which who waits gives up its core for a moment
 
 
@@ -114,6 +116,7 @@ class Engine:
             self._watch = Watch(self, control, stall_seconds, on_stall)
         world.engine = self
         if self.mode == "thread":
+            sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH))
             self._thread = threading.Thread(target=self._serve, name="allgrad-communication", daemon=True)
             self._thread.start()
 

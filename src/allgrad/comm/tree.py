@@ -133,14 +133,16 @@ class BlockPlan:
 
 
 @cache
-def plan_block(workers: range, total: int) -> BlockPlan:
-    """The plan of a block of workers.
+def plan_block(workers: range, total: int, separate: bool = False) -> BlockPlan:
+    """The plan of a block of workers; `separate`: each keeps an array of its own, and all merges come after the last.
 
     >>> plan = plan_block(range(0, 4), 4)
     >>> plan.order, plan.writes, plan.merges, plan.arrays
     ((0, 1, 2, 3), (0, 1, 1, 2), ((), ((0, 1),), (), ((1, 2), (0, 1))), 3)
     >>> plan_block(range(1, 8), 8).order  # the node of four, the node of two, the single one
     (4, 5, 6, 7, 2, 3, 1)
+    >>> plan_block(range(0, 4), 4, separate=True).merges
+    ((), (), (), ((0, 1), (2, 3), (0, 2)))
     """
     if not 0 <= workers.start < workers.stop <= total:
         raise ValueError(f"A block must hold at least one of the workers 0 ... {total - 1}. Got {workers} instead.")
@@ -149,8 +151,8 @@ def plan_block(workers: range, total: int) -> BlockPlan:
     held: dict[Node, int] = {}
     writes: list[int] = []
     merges: list[tuple[tuple[int, int], ...]] = []
-    for worker in order:
-        slot = next(s for s in range(len(held) + 1) if s not in held.values())
+    for position, worker in enumerate(order):
+        slot = position if separate else next(s for s in range(len(held) + 1) if s not in held.values())
         writes.append(slot)
         node, now = Node(0, worker), []
         while node not in nodes:
@@ -163,6 +165,8 @@ def plan_block(workers: range, total: int) -> BlockPlan:
             node = Node(node.level + 1, node.place >> 1)
         held[node] = slot
         merges.append(tuple(now))
+    if separate:
+        merges = [()] * (len(order) - 1) + [tuple(pair for now in merges for pair in now)]
     slots = tuple(held[node] for node in nodes)
     return BlockPlan(workers, total, order, nodes, slots, tuple(writes), tuple(merges), max(writes) + 1)
 

@@ -3,5 +3,6 @@
 from allgrad.parallel.buckets import Bucket as Bucket
 from allgrad.parallel.buckets import plan_buckets as plan_buckets
 from allgrad.parallel.data_parallel import DataParallel as DataParallel
-from allgrad.parallel.data_parallel import StepResult as StepResult
 from allgrad.parallel.reducer import Reducer as Reducer
+from allgrad.parallel.step import StepResult as StepResult
+from allgrad.parallel.timing import StepTimes as StepTimes

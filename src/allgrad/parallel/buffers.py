@@ -57,6 +57,12 @@ class WorkerBuffers:
         if self.rules:
             self.model.load_buffers_state(self.left[worker])
 
+    def restore(self) -> None:
+        """A step has failed: back to the opening state."""
+        if self.opening:
+            self.model.load_buffers_state(self.opening)
+            self.opening = {}
+
     def leave_out(self, worker: int) -> None:
         """A worker without samples has no say."""
         self.left.pop(worker, None)
@@ -92,20 +98,18 @@ class WorkerBuffers:
         """Write the merged buffers into the model, given the sum of all workers' rows."""
         if not self.rules:
             return
+        opening, self.opening = self.opening, {}
         present = np.flatnonzero(summed[: self.total])
-        if not present.size:
-            self.model.load_buffers_state(self.opening)
-            return
-        size = self._last_size()
+        size = sum(opening[name].size for name, rule in self.rules.items() if rule == "last")
         final = self.total + int(present[-1]) * size
         last, means = summed[final : final + size], summed[self.total * (1 + size) :] / present.size
         state: dict[str, Array] = {}
         for name, rule in self.rules.items():
             source = last if rule == "last" else means
-            count = self.opening[name].size
-            state[name] = source[:count].reshape(self.opening[name].shape).astype(self.opening[name].dtype)
+            before = opening[name]
+            state[name] = source[: before.size].reshape(before.shape).astype(before.dtype)
             if rule == "last":
-                last = last[count:]
+                last = last[before.size :]
             else:
-                means = means[count:]
+                means = means[before.size :]
         self.model.load_buffers_state(state)

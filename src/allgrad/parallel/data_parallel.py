@@ -21,56 +21,30 @@ and boundary points) weigh rightly, which a mean of means does not. Counts are s
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from allgrad import nn
-from allgrad.autodiff import Tensor
 from allgrad.autodiff.containers import flatten as flatten_containers
-from allgrad.comm import Engine, block, tree_sum
+from allgrad.comm import Engine, block
 from allgrad.memory import flatten
 from allgrad.parallel.buckets import plan_buckets
 from allgrad.parallel.buffers import WorkerBuffers
+from allgrad.parallel.intact import Intact
 from allgrad.parallel.reducer import Reducer
-from allgrad.parallel.workers import Meeting
+from allgrad.parallel.step import Step, StepResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from allgrad import nn
     from allgrad.comm import World
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What a step found, the same on every rank.
-
-    Attributes:
-        loss: the objective: the sum of the terms' means.
-        terms: each term's mean over all that it counts; {"loss": ...} for a plain loss.
-        counts: what was counted.
-        unused: the parameters that no worker used; they have no gradient, and the optimizer skips them.
-        seconds: of this rank, for the whole step; `exposed_seconds` of it went into waiting for communication
-            after the last backward.
-    """
-
-    loss: float
-    terms: dict[str, float]
-    counts: dict[str, float]
-    unused: frozenset[str]
-    seconds: float
-    exposed_seconds: float
 
 
 class DataParallel:
     """Data parallelism for one model; see the top of this file.
 
     Args:
-        model: the same on every rank.
+        model: the same on every rank, with parameters in float32 or float64.
         world: from `comm.init()`.
         virtual_workers: V, into which every batch is cut; at least the number of ranks, which is its default.
         bucket_mb, first_bucket_mb: the sizes in which gradients travel.
@@ -78,12 +52,14 @@ class DataParallel:
         comm: "auto", or "thread" or "polling" to force who drives MPI.
         seed: of the layers' random numbers.
         groups: a number for each parameter: members of a group become neighbours in memory (optimizer groups).
-        weights: "broadcast" rank 0's initial weights, or "verify" that all ranks have the same.
+        weights: "broadcast" rank 0's initial weights and buffers, or "verify" that all ranks have the same.
         before_worker: called as before_worker(step, worker) before a worker's forward (debuggers, progress).
+        record: measure when each bucket moved (`StepResult.times`).
 
     Raises:
-        ValueError: there are more ranks than virtual workers.
-        DisagreementError: the ranks' models differ: on every rank, naming ranks and parameters.
+        ValueError: there are more ranks than virtual workers, or a bad argument.
+        TypeError: a parameter that is complex, or of another dtype that cannot be reduced.
+        DisagreementError: the ranks' models or settings differ: on every rank, naming ranks and parameters.
     """
 
     def __init__(
@@ -100,36 +76,42 @@ class DataParallel:
         groups: Sequence[int] | None = None,
         weights: Literal["broadcast", "verify"] = "broadcast",
         before_worker: Callable[[int, int], None] | None = None,
+        record: bool = True,
     ) -> None:
+        _one_of("reduction", reduction, "exact", "mpi")
+        _one_of("weights", weights, "broadcast", "verify")
+        _one_of("comm", comm, *_MODES)
         self.model, self.world, self.seed = model, world, seed
+        self.before_worker, self.record = before_worker, record
         self.total = world.size if virtual_workers is None else virtual_workers
-        self.workers = block(world.rank, world.size, self.total)
-        self.before_worker = before_worker
+        _check_dtypes(model)
         self.flat = flatten(model.named_parameters(), groups)
-        world.verify({"model layout": self.flat.layout.digest(), "virtual workers": str(self.total)})
+        settings = {
+            "virtual workers": self.total, "seed": seed, "reduction": reduction, "bucket_mb": bucket_mb,
+            "first_bucket_mb": first_bucket_mb, "layout of the parameters in memory": self.flat.layout.digest(),
+        }  # fmt: skip
+        parameters = {f"parameter {slot.name}": f"{slot.dtype} {slot.shape}" for slot in self.flat.layout.slots}
+        world.verify({name: str(value) for name, value in settings.items()} | parameters)
+        self.workers = block(world.rank, world.size, self.total)
         self._agree_on_weights(weights)
-        self.engine = _engine(world, comm)
-        self._meets = any(module.meets_workers for module in model.modules())
-        self._syncing = True
-        self._accumulated = False
-        self._used: set[str] = set()
-        self._terms: tuple[Any, list[str]] | None = None
+        self.engine = _engine(world, comm, record)
+        self.meets = any(module.meets_workers for module in model.modules())
+        self.syncing, self.accumulated = True, False
+        self.known_terms: tuple[Any, list[str]] | None = None
         buckets = plan_buckets(self.flat.layout, bucket_mb, first_bucket_mb)
-        self.reducer = Reducer(
-            self.flat, world, self.engine, total=self.total, buckets=buckets, reduction=reduction, separate=self._meets
-        )
+        self.reducer = Reducer(self.flat, world, self.engine, total=self.total, buckets=buckets, reduction=reduction)
+        if self.meets:
+            self.reducer.keep_separate()
         self.buffers = WorkerBuffers(model, world, self.total)
+        self._intact = Intact(model, self.flat)
 
     def _agree_on_weights(self, how: str) -> None:
-        names = list(self.flat.leaves)
+        buffers = dict(self.model.named_buffers())
         if how == "verify":
-            self.world.verify_arrays({name: self.flat.params[name] for name in names}, "initial weights")
+            self.world.verify_arrays({name: self.flat.params[name] for name in self.flat.leaves}, "initial weights")
+            self.world.verify_arrays(buffers, "initial buffer")
             return
-        if how != "broadcast":
-            raise ValueError(
-                f"The weights parameter of DataParallel must be 'broadcast' or 'verify'. Got {how!r} instead."
-            )
-        for array in self.flat.params.flat.values():
+        for array in (*self.flat.params.flat.values(), *buffers.values()):
             self.world.broadcast(array)
         self.flat.touch()
 
@@ -148,17 +130,23 @@ class DataParallel:
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
-        """Steps inside add to each worker's gradient and communicate nothing; the next step outside reduces the sum."""
-        if not self.reducer.separate:
-            self.reducer = self.reducer.with_separate_arenas()
-        self._syncing = False
+        """Steps inside add to each worker's gradient and communicate no gradient; the next step outside reduces the sum.
+
+        Inside, `.grad` shows nothing, and an optimizer would move nothing.
+        """
+        self.reducer.keep_separate()
+        before, self.syncing = self.syncing, False
         try:
             yield
         finally:
-            self._syncing = True
+            self.syncing = before
 
     def step(self, loss: Callable[[Any], Any], parts: Mapping[int, Any], step: int) -> StepResult:
         """Forward, backward and reduction of one global batch; afterwards every parameter's `.grad` is the objective's.
+
+        If it raises, what the step had begun is dropped, gradients of earlier `no_sync` steps included: no parameter has a
+        gradient, and buffers are as they were before. Where all ranks failed alike training can go on; where they did not,
+        the next exchange says so.
 
         Args:
             loss: a worker's loss as described on top of this file.
@@ -166,177 +154,51 @@ class DataParallel:
             step: the number of the step, which names the random numbers.
 
         Raises:
-            ValueError: `parts` are not those of this rank's workers, or nothing at all was counted.
+            ValueError: `parts` are not those of this rank's workers, nothing at all was counted, or the model has other
+                parameters than at the start.
         """
-        start = time.perf_counter()
         if sorted(parts) != list(self.workers):
             raise ValueError(
                 f"step: rank {self.world.rank} runs the workers {list(self.workers)}. Got parts for {sorted(parts)} instead."
             )
-        run = _Run(self, loss, parts, step)
-        self.reducer.begin_step(step)
-        run.workers()
-        self._used |= self.reducer.used
-        self._accumulated = not self._syncing
-        computed = time.perf_counter()
-        if self._syncing:
-            self.reducer.wait()
-        end = time.perf_counter()
-        return run.result(end - start, end - computed)
+        self._intact.check()
+        run = Step(self, loss, parts, step)
+        try:
+            result = run.run()
+        except BaseException:
+            self.accumulated = False
+            run.abandon()
+            raise
+        self.accumulated = not self.syncing
+        return result
 
 
-class _Run:
-    """One step of `DataParallel`."""
-
-    def __init__(self, replica: DataParallel, loss: Callable[[Any], Any], parts: Mapping[int, Any], step: int) -> None:
-        self.replica, self.loss, self.parts, self.step = replica, loss, parts, step
-        self.world, self.total = replica.world, replica.total
-        counts_of = getattr(loss, "counts", _samples)
-        self.counts = {w: counts_of(parts[w]) if _length(parts[w]) else {} for w in replica.workers}
-        self.names = self._term_names()
-        rows = [[float(self.counts[w].get(name, 0.0)) for name in self.names] for w in replica.workers]
-        summed = tree_sum(self.world, np.array(rows).reshape(len(rows), -1), total=self.total)
-        self.denominators = dict(zip(self.names, summed.tolist(), strict=True))
-        if not any(self.denominators.values()):
-            raise ValueError(f"step {step}: no worker has a sample; there is nothing to learn from.")
-        self.sums: dict[int, dict[str, float]] = {}
-
-    def _term_names(self) -> list[str]:
-        """The terms of this loss, agreed on by all ranks at its first step: a rank may have empty workers only."""
-        if not hasattr(self.loss, "counts"):
-            return ["loss"]
-        known = self.replica._terms
-        if known is None or known[0] is not self.loss:
-            mine = sorted({name for counts in self.counts.values() for name in counts})
-            names = sorted({name for each in self.world.all_gather_json(mine) for name in each})
-            known = self.replica._terms = (self.loss, names)
-        return known[1]
-
-    def workers(self) -> None:
-        replica = self.replica
-        order = replica.reducer.plan.order
-        replica.buffers.open()
-        if replica._meets:
-            self._together(order)
-        else:
-            for position, worker in enumerate(order):
-                last = position == len(order) - 1
-                replica.reducer.begin(position, last=last and replica._syncing, keep=replica._accumulated)
-                self._one(worker)
-                replica.reducer.end(position, last=last)
-        for worker in order:
-            if not _length(self.parts[worker]):
-                replica.buffers.leave_out(worker)
-
-    def _together(self, order: Sequence[int]) -> None:
-        """Workers that meet in a layer: see `workers.Meeting`."""
-        reducer, buffers = self.replica.reducer, self.replica.buffers
-        at: list[int] = []  # the position that moves now
-        begun: set[int] = set()
-
-        def switch(position: int) -> None:
-            if at:
-                reducer.pause(at[0])
-                buffers.leave(order[at[0]])
-            reducer.begin(position, last=False, keep=position in begun or self.replica._accumulated)
-            if position in begun:
-                buffers.resume(order[position])
-            begun.add(position)
-            at[:] = [position]
-
-        workers = sorted(order)
-        meeting = Meeting(self.world, self.total, lambda i: switch(order.index(workers[i])))
-        with nn.cross_worker_sum(meeting.meet):
-            meeting.run([partial(self._one, w) for w in workers], [not _length(self.parts[w]) for w in workers])
-        reducer.pause(at[0])
-        buffers.leave(order[at[0]])
-        for position in range(len(order)):
-            reducer.note_used(position)
-
-    def _one(self, worker: int) -> None:
-        """One worker's forward and backward."""
-        replica, part = self.replica, self.parts[worker]
-        if replica.before_worker is not None:
-            replica.before_worker(self.step, worker)
-        if not _length(part):
-            self.sums[worker] = {}
-            return
-        if not replica._meets:
-            replica.buffers.enter(worker)
-        with nn.random_stream(seed=replica.seed, step=self.step, worker=worker):
-            out = self.loss(part)
-            if isinstance(out, dict):
-                self._backward_terms(worker, out)
-            else:
-                self._backward_mean(worker, out)
-        if not replica._meets:
-            replica.buffers.leave(worker)
-
-    def _backward_mean(self, worker: int, mean: Any) -> None:
-        if not isinstance(mean, Tensor) or mean.size != 1 or set(self.counts[worker]) != {"loss"}:
-            raise TypeError(
-                "The loss must return a Tensor with a single number, the mean over the part's samples, or a dict of sums "
-                f"together with a method counts(part). Got {type(mean).__name__} of shape {np.shape(mean)} instead."
-            )
-        count = self.counts[worker]["loss"]
-        self.sums[worker] = {"loss": float(mean.item()) * count}
-        mean.backward(np.full(mean.shape, count / self.denominators["loss"], mean.dtype))
-
-    def _backward_terms(self, worker: int, terms: dict[str, Any]) -> None:
-        if sorted(terms) != sorted(self.counts[worker]):
-            raise TypeError(
-                f"The loss returned the terms {sorted(terms)}, but its counts(part) names {sorted(self.counts[worker])}."
-            )
-        self.sums[worker] = {name: float(term.item()) for name, term in terms.items()}
-        total: Any = None
-        for name, term in terms.items():
-            if self.denominators[name]:
-                scaled = term * term.dtype.type(1.0 / self.denominators[name])
-                total = scaled if total is None else total + scaled
-        total.backward()
-
-    def result(self, seconds: float, exposed: float) -> StepResult:
-        """Sum the terms and the uses over all workers, merge the buffers, and show the gradients."""
-        replica = self.replica
-        names = list(replica.flat.leaves)
-        rows = np.zeros((len(replica.workers), len(self.names)))
-        for row, worker in zip(rows, replica.workers, strict=True):
-            row[:] = [self.sums[worker].get(name, 0.0) for name in self.names]
-        uses = np.array([float(name in replica._used) for name in names])
-        merged = replica.buffers.rows()
-        packed = np.zeros((len(rows), rows.shape[1] + uses.size + merged.shape[1]))
-        packed[:, : rows.shape[1]] = rows
-        packed[0, rows.shape[1] : rows.shape[1] + uses.size] = uses
-        packed[:, rows.shape[1] + uses.size :] = merged
-        summed = tree_sum(self.world, packed, total=self.total)
-        sums, uses, merged = np.split(summed, [rows.shape[1], rows.shape[1] + uses.size])
-        replica.buffers.merge(merged)
-        used = {name for name, count in zip(names, uses, strict=True) if count}
-        if replica._syncing:
-            replica.reducer.publish(used)
-            replica._used = set()
-        terms = {
-            n: s / self.denominators[n] for n, s in zip(self.names, sums.tolist(), strict=True) if self.denominators[n]
-        }
-        return StepResult(
-            sum(terms.values()), terms, self.denominators, frozenset(names) - frozenset(used), seconds, exposed
-        )
+_MODES: dict[str, Literal["thread", "poll"] | None] = {"auto": None, "thread": "thread", "polling": "poll"}
 
 
-def _engine(world: World, comm: str) -> Engine | None:
-    modes: dict[str, Literal["thread", "poll"] | None] = {"auto": None, "thread": "thread", "polling": "poll"}
-    if comm not in modes:
-        raise ValueError(f"The comm parameter of DataParallel must be one of {list(modes)}. Got {comm!r} instead.")
+def _engine(world: World, comm: str, record: bool) -> Engine | None:
     if world.size == 1:
         return None
-    return world.engine or Engine(world, mode=modes[comm])
+    wanted, running = _MODES[comm], world.engine
+    if running is None:
+        return Engine(world, mode=wanted, record=record)
+    if wanted is not None and running.mode != wanted:
+        raise ValueError(
+            f"The comm parameter of DataParallel is {comm!r}, but this process has an engine in mode {running.mode!r} "
+            "already. All models of a process share one: ask for the same, or for 'auto'."
+        )
+    return running
 
 
-def _length(part: Any) -> int:
-    """The number of samples in a part: the length of its arrays."""
-    arrays = flatten_containers(part)[0]
-    return max((len(a) if np.ndim(a) else 1 for a in arrays), default=0)
+def _one_of(name: str, value: str, *allowed: str) -> None:
+    if value not in allowed:
+        raise ValueError(f"The {name} parameter of DataParallel must be one of {list(allowed)}. Got {value!r} instead.")
 
 
-def _samples(part: Any) -> dict[str, float]:
-    return {"loss": float(_length(part))}
+def _check_dtypes(model: nn.Module) -> None:
+    wrong = [f"{name} ({p.dtype})" for name, p in model.named_parameters() if p.dtype.char not in "fd"]
+    if wrong:
+        raise TypeError(
+            f"DataParallel reduces gradients in float32 or float64. Got {', '.join(wrong[:5])} instead. Keep a complex "
+            "parameter as two real ones (real and imaginary part)."
+        )

@@ -1,0 +1,57 @@
+"""Is the model still the one that was planned for?
+
+A parameter that is replaced, added or bound to other memory after `DataParallel` was made would be trained by nobody, or by
+this rank alone. Looking through all modules before every step would cost more than a small model's step, so what is compared
+is where each parameter was found; only where something else has changed as well are all modules walked again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from allgrad import nn
+    from allgrad.autodiff import Tensor
+    from allgrad.memory import FlatParameters
+
+
+class Intact:
+    """The parameters of a model as they were; `check` compares."""
+
+    def __init__(self, model: nn.Module, flat: FlatParameters) -> None:
+        self.model, self.flat = model, flat
+        self._remember()
+
+    def _remember(self) -> None:
+        spaces = [vars(module) for module in self.model.modules()]
+        leaves = {id(leaf): self.flat.params[name] for name, leaf in self.flat.leaves.items()}
+        self._sizes = [(space, len(space)) for space in spaces]
+        self._places: list[tuple[dict[str, Any], str, Tensor, Any]] = [
+            (space, attribute, thing, leaves[id(thing)])
+            for space in spaces
+            for attribute, thing in space.items()
+            if id(thing) in leaves
+        ]
+
+    def check(self) -> None:
+        """Raise ValueError, naming the parameters that are not what they were."""
+        for space, attribute, parameter, value in self._places:
+            if space.get(attribute) is not parameter or parameter.value is not value:
+                break
+        else:
+            if all(len(space) == size for space, size in self._sizes):
+                return
+        now = dict(self.model.named_parameters())
+        known = self.flat.leaves
+        wrong = [f"{name} is new" for name in now if name not in known]
+        wrong += [f"{name} is gone" for name in known if name not in now]
+        for name, leaf in known.items():
+            if name in now and (now[name] is not leaf or leaf.value is not self.flat.params[name]):
+                how = "replaced" if now[name] is not leaf else "given other memory"
+                wrong.append(f"{name} was {how} (shape {self.flat.layout[name].shape}, now {now[name].shape})")
+        if wrong:
+            raise ValueError(
+                "The parameters of the model have changed since DataParallel was made: "
+                f"{'; '.join(wrong[:5])}. Write new numbers with .assign(array), or make a new DataParallel and optimizer."
+            )
+        self._remember()
