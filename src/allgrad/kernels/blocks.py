@@ -1,8 +1,9 @@
 """Blocks and scratch memory that the NumPy kernels share.
 
-A NumPy kernel makes several passes over its data. It walks in blocks that stay in the first-level cache from one pass
-to the next, so that only the first pass waits for memory. Block sizes depend on shapes alone, never on time or address:
-they decide how sums are grouped, and so decide bits.
+A NumPy kernel makes several passes over its data. It walks in blocks that stay in the second-level cache from one pass to
+the next, so that only the first pass waits for memory. (Blocks for the first level, a quarter of this, take 1.1 to 2 times
+as long: each of the passes is a call.) Block sizes depend on shapes alone, never on time or address: they decide how sums are
+grouped, and so decide bits.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-BLOCK = 16384
-"""Elements a block: 64 KB of float32."""
+BLOCK = 65536
+"""Elements a block: 256 KB of float32."""
 
 
 class _Scratch(threading.local):

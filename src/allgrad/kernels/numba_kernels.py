@@ -310,7 +310,7 @@ def _average(x: Array) -> Array:
 
 def _row_spans(x: Array) -> Iterator[slice]:
     """Blocks of rows: large enough to hide the calls, small enough for the second-level cache."""
-    return spans(len(x), 4 * rows_a_block(x.shape[1]))
+    return spans(len(x), rows_a_block(x.shape[1]))
 
 
 def _filled(vector: Array | None, x: Array, value: float) -> Array:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from allgrad.kernels.blocks import Array, as_rows, constant, output, rows_a_block, scratch, spans
+from allgrad.kernels.blocks import BLOCK, Array, as_rows, constant, output, rows_a_block, scratch, spans
 
 NARROW = 60.0
 
@@ -42,20 +42,20 @@ def causal_softmax_forward(x: Array, *, scale: float = 1.0, out: Array | None = 
         raise ValueError(f"causal_softmax: needs at least as many keys as queries. Got scores of shape {x.shape}.")
     seen = _seen(queries, keys, x.dtype)
     factor = x.dtype.type(scale)
-    block = rows_a_block(keys)
-    for x_, y_ in zip(x3, y3, strict=True):
-        for span in spans(queries, block):
-            e = y_[span]
-            source = x_[span] if scale == 1 else np.multiply(x_[span], factor, e)
+    # Several small matrices make a block, or some rows of a big one.
+    for some in spans(len(x3), max(1, BLOCK // max(1, queries * keys))):
+        for span in spans(queries, rows_a_block(keys)):
+            e = y3[some, span]
+            source = x3[some, span] if scale == 1 else np.multiply(x3[some, span], factor, e)
             if narrow(source):
                 np.exp(source, e)
                 np.multiply(e, seen[span], e)
             else:
                 np.copyto(e, source)
                 np.copyto(e, -np.inf, where=seen[span] == 0)
-                np.subtract(e, row_maximum(e), e)
+                np.subtract(e, row_maximum(e.reshape(-1, keys)).reshape(*e.shape[:2], 1), e)
                 np.exp(e, e)
-            _normalise(e)
+            _normalise(e.reshape(-1, keys))
     return y
 
 
