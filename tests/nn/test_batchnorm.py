@@ -89,13 +89,23 @@ def test_higher_derivatives(activation: str | None) -> None:
     check_derivatives(f, [normal(6, 3), normal(3, seed=1), normal(3, seed=2)])
 
 
-@pytest.mark.parametrize("mean", [0.0, 1e4])
-def test_variance_survives_a_large_mean(mean: float) -> None:
-    x = (normal(40000, 2) + mean).astype(np.float32)
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (1e4, 1.0), (100003.3, 0.03)])
+def test_a_large_mean_costs_no_digits(mean: float, std: float) -> None:
+    """float32's numbers lie 0.008 apart at 100,000: the mean itself must not be rounded to one of them."""
+    x = (normal(4000, 2) * std + mean).astype(np.float32)
     got_mean, variance, count = statistics(x)
-    np.testing.assert_allclose(got_mean, x.astype(float).mean(0), rtol=1e-6, atol=1e-4)
-    np.testing.assert_allclose(variance, x.astype(float).var(0), rtol=1e-4)
-    assert count == 40000
+    np.testing.assert_allclose(got_mean, x.astype(float).mean(0), rtol=1e-9, atol=1e-6)
+    np.testing.assert_allclose(variance, x.astype(float).var(0), rtol=1e-5)
+    assert count == 4000
+    results = []
+    for dtype in (np.float32, np.float64):
+        layer = nn.BatchNorm1d(2, eps=1e-6, dtype=dtype)
+        t = ag.tensor(x.astype(dtype), requires_grad=True)
+        y = layer(t)
+        np.sum(y * y * y).backward()
+        results.append([y.value, t.grad * std, layer.weight.grad / 4000, layer.bias.grad / 4000])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_statistics_move_in_training_only_and_not_in_recomputation() -> None:

@@ -77,6 +77,17 @@ def test_conv2d_with_activation_and_pool_equals_torch(inner: int, pool: Any, act
     check_against_torch(ours, Theirs(inner, 18, 3, padding=1), x, to_torch=first)
 
 
+def test_pool_inside_gives_ties_to_the_first_pixel() -> None:
+    for inner in (3, 16):
+        conv = nn.Conv2d(inner, 16, 1, pool=2, bias=False, rng=0)
+        conv.weight.assign(np.eye(inner, 16)[None, None])
+        x = ag.tensor(np.ones((3, 4, 5, inner), np.float32), requires_grad=True)
+        np.sum(conv(x)).backward()
+        expected = np.zeros((4, 5))
+        expected[:4:2, :4:2] = 1
+        np.testing.assert_array_equal(x.grad, np.broadcast_to(expected[None, :, :, None], x.shape))
+
+
 @pytest.mark.parametrize("activation", [name for name in CURVES if "gelu" not in name])
 def test_activation_inside_is_activation_behind(activation: str) -> None:
     x = normal(2, 6, 6, 4).astype(np.float32)

@@ -92,22 +92,25 @@ def statistics(x: Array, reduce: Callable[[Array], Array] | None = None) -> tupl
     rows = as_rows(x)
     total = np.zeros(rows.shape[1] + 1)
     total[-1] = len(rows)
+    # Sums of what lies beyond the first row: small numbers, where the mean is far from 0.
+    pilot = rows[0] if len(rows) else np.zeros(rows.shape[1], x.dtype)
     for block in _blocks(rows):
-        total[:-1] += active().bias_gradient(rows[block])
+        total[:-1] += active().bias_gradient(np.subtract(rows[block], pilot))
+    total[:-1] += len(rows) * pilot.astype(np.float64)
     if reduce is not None:
         total = reduce(total)
     if not total[-1]:
         raise ValueError(f"batch norm needs at least one row. Got shape {x.shape}.")
-    mean = total[:-1] / total[-1]
-    centre, squares = mean.astype(x.dtype), np.zeros(rows.shape[1])
+    # This mean is rounded to x's dtype; the second pass measures its error too, and takes it off.
+    centre, sums = (total[:-1] / total[-1]).astype(x.dtype), np.zeros((2, rows.shape[1]))
     for block in _blocks(rows):
         d = np.subtract(rows[block], centre)
-        squares += active().bias_gradient(np.multiply(d, d, out=d))
-    # The centre was rounded to x's dtype; what that adds to the squares is taken off again.
-    slack = (mean - centre) ** 2
+        sums[0] += active().bias_gradient(d)
+        sums[1] += active().bias_gradient(np.multiply(d, d, out=d))
     if reduce is not None:
-        squares = reduce(squares)
-    return mean, np.maximum(squares / total[-1] - slack, 0), float(total[-1])
+        sums = reduce(sums.reshape(-1)).reshape(sums.shape)
+    error, squares = sums / total[-1]
+    return centre + error, np.maximum(squares - error**2, 0), float(total[-1])
 
 
 def _forward(
@@ -127,20 +130,22 @@ def _forward(
     inverse = 1 / np.sqrt(variance + eps)
     scale = (inverse if weight is None else inverse * weight).astype(x.dtype)
     centre = mean.astype(x.dtype)
+    # The mean that is subtracted has been rounded; the rest goes into the bias.
+    rest = mean - centre
+    shift = (-rest * scale if bias is None else bias - rest * scale).astype(x.dtype)
     y = np.empty_like(rows)
     skip = None if past is None else as_rows(past)
     slope = np.empty_like(y) if activation is not None and activation.keeps_slope and CURRENT.get().recording else None
     for block in _blocks(rows):
         part = np.subtract(rows[block], centre, out=None if activation is not None else y[block])
         np.multiply(part, scale, out=part)
-        if bias is not None:
-            np.add(part, bias, out=part)
+        np.add(part, shift, out=part)
         if skip is not None:
             np.add(part, skip[block], out=part)
         if activation is not None:
             activation.forward(part, y[block], None if slope is None else slope[block])
     kept = slope if slope is not None else y if activation is not None else None
-    return y.reshape(x.shape), (x, centre, inverse, weight, kept)
+    return y.reshape(x.shape), (x, centre, rest, inverse, weight, kept)
 
 
 def _backward(
@@ -156,7 +161,7 @@ def _backward(
     activation: Curve | None,
     reduce: Any,
 ) -> tuple[Any, Any, Any, Any]:
-    x, centre, inverse, weight, kept = residuals
+    x, centre, rest, inverse, weight, kept = residuals
     rows, cotangent = as_rows(x), as_rows(g)
     dx = np.empty_like(rows)
     # What flows through the activation goes to `past` as it is; without one, its place is dx until dx itself is written.
@@ -169,6 +174,7 @@ def _backward(
         d = np.subtract(rows[block], centre)
         sums[0] += active().bias_gradient(part)
         sums[1] += active().bias_gradient(np.multiply(d, part, out=d))
+    sums[1] -= rest * sums[0]
     dweight = _delivered(sums[1] * inverse, into[1], weight) if needs[1] else None
     dbias = _delivered(sums[0], into[2], weight) if needs[2] else None
     dpast = through.reshape(x.shape) if needs[3] else None
@@ -176,8 +182,9 @@ def _backward(
         return None, dweight, dbias, dpast
     if reduce is not None:
         sums = reduce(sums.reshape(-1)).reshape(sums.shape)
-    level = (sums[0] / count).astype(x.dtype)
-    slope = (sums[1] * inverse**2 / count).astype(x.dtype)
+    slope = sums[1] * inverse**2 / count
+    level = (sums[0] / count - slope * rest).astype(x.dtype)
+    slope = slope.astype(x.dtype)
     scale = (inverse if weight is None else inverse * weight).astype(x.dtype)
     for block in _blocks(rows):
         part = through[block]
