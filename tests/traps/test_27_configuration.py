@@ -1,0 +1,51 @@
+"""Trap 27. `lr: 1e-3` is a number. An unknown key is an error. Two ranks never choose different run folders."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from small_run import write_config
+
+from allgrad.comm import World
+from allgrad.train.config import ConfigError, resolve
+from allgrad.train.folder import new_folder
+
+
+def test_1e_3_is_a_number(tmp_path) -> None:
+    path = write_config(tmp_path)
+    path.write_text(path.read_text().replace("lr: 0.01", "lr: 1e-3"))
+    assert resolve(path).optimizer.lr == 0.001
+    assert resolve(path, ["optimizer.lr=1e-4"]).optimizer.lr == 0.0001
+
+
+def test_an_unknown_key_is_an_error(tmp_path) -> None:
+    with pytest.raises(ConfigError, match=r"optimizer.weight_decy: expected a known key.*Did you mean 'weight_decay'"):
+        resolve(write_config(tmp_path), ["optimizer.weight_decy=0.1"])
+
+
+def choose_a_folder(config, home):
+    import os
+    import time
+
+    from allgrad import comm
+    from allgrad.train.launch import new_run
+
+    os.chdir(home)
+    time.sleep(0.6 * comm.init().rank)  # so that their clocks do not say the same second
+    return str(new_run(config)[1])
+
+
+def test_ranks_have_one_folder(mpirun, tmp_path) -> None:
+    (tmp_path / "home").mkdir()
+    job = mpirun(choose_a_folder, 3, str(write_config(tmp_path)), str(tmp_path / "home"))
+    assert len(set(job.values)) == 1
+    assert len(list((tmp_path / "home" / "runs").iterdir())) == 1
+
+
+def test_runs_that_start_in_the_same_second_have_folders_of_their_own(tmp_path, monkeypatch) -> None:
+    config = resolve(write_config(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: new_folder(config, World(), "small"), range(8)))
+    assert len(set(folders)) == 8
