@@ -16,17 +16,28 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+FAKE = """#!/bin/bash
+echo "$*" >> "{log}"
+for word in "$@"; do
+    case $word in
+        run.dir=*seed=3*)
+            mkdir -p "${{word#run.dir=}}" && touch "${{word#run.dir=}}/config.yaml"
+            exit 5 ;;
+        run.dir=* | */seed=*)
+            mkdir -p "${{word#run.dir=}}"
+            echo '{{"steps": 10, "seconds": 1.25, "eval": {{"loss": 0.123456789}}}}' > "${{word#run.dir=}}/summary.json" ;;
+    esac
+done
+"""
+
+
 @pytest.fixture
 def mpirun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Put an `mpirun` on PATH that notes its call and finishes the run, except with seed 3."""
+    """Put an `mpirun` on PATH that notes its call and finishes the run, except that seed 3 stops half-way once."""
     log = tmp_path / "calls"
     folder = tmp_path / "bin"
     folder.mkdir()
-    (folder / "mpirun").write_text(
-        f'#!/bin/bash\necho "$*" >> "{log}"\nfor word in "$@"; do case $word in\n'
-        "run.dir=*seed=3*) exit 5 ;;\n"
-        'run.dir=*) mkdir -p "${word#run.dir=}" && echo "{}" > "${word#run.dir=}/summary.json" ;;\nesac; done\n'
-    )
+    (folder / "mpirun").write_text(FAKE.format(log=log))
     (folder / "mpirun").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     return lambda: log.read_text().splitlines() if log.exists() else []
@@ -63,13 +74,21 @@ def test_folders_differ_where_values_do() -> None:
     assert len(names) == 6
 
 
-def test_list_prints_commands_and_starts_nothing(run, tmp_path, mpirun, capsys) -> None:
-    assert main(["sweep", *run, "seed=1,2", "-n", "2", "--to", str(tmp_path / "out"), "--list"]) == 0
+def test_print_mpirun_prints_commands_and_starts_nothing(run, tmp_path, mpirun, capsys) -> None:
+    assert main(["sweep", *run, "seed=1,2", "-n", "2", "--to", str(tmp_path / "out"), "--print", "mpirun"]) == 0
     lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
     assert [line[:3] for line in lines] == [["mpirun", "-n", "2"]] * 2
     assert [line[line.index("train") + 2 : -2] for line in lines] == [
         [f"seed={seed}", f"run.dir={tmp_path}/out/seed={seed}"] for seed in (1, 2)
     ]
+    assert mpirun() == []
+
+
+def test_print_sbatch_prints_what_a_shell_takes(run, tmp_path, mpirun, capsys) -> None:
+    assert main(["sweep", *run, "seed=1,2", "--to", str(tmp_path / "o ut"), "--print", "sbatch"]) == 0
+    lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in lines] == [f"RUN={tmp_path}/o ut/seed={seed}" for seed in (1, 2)]
+    assert [line[1:5] for line in lines] == [["sbatch", "launch/slurm.sbatch", run[0], f"seed={s}"] for s in (1, 2)]
     assert mpirun() == []
 
 
@@ -84,13 +103,21 @@ def test_one_after_another_and_finished_ones_are_skipped(run, tmp_path, mpirun, 
     assert len(mpirun()) == 2
     assert main([*command, "seed=1,2,4"]) == 0
     assert len(mpirun()) == 3
-    assert "seed=2 is finished already" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "seed=2 is finished already" in out
+    assert [line.split() for line in out.splitlines()[-4:]] == [
+        ["seed", "steps", "seconds", "train_loss", "loss"],
+        *([str(seed), "10", "1.25", "None", "0.12346"] for seed in (1, 2, 4)),
+    ]
 
 
 def test_a_run_that_fails_ends_the_sweep(run, tmp_path, mpirun, capsys) -> None:
     assert main(["sweep", *run, "--to", str(tmp_path / "out"), "seed=1,3,4"]) == 1
     assert "seed=3 did not come to its end (exit code 5)" in capsys.readouterr().err
     assert len(mpirun()) == 2
+    assert main(["sweep", *run, "--to", str(tmp_path / "out"), "seed=1,3,4"]) == 0
+    assert f" resume {tmp_path}/out/seed=3 " in mpirun()[2]
+    assert len(mpirun()) == 4
 
 
 @pytest.mark.parametrize("override", ["seed=1,1", "run.name='a b','a/b'"])

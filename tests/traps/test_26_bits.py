@@ -27,11 +27,8 @@ def train_variously(config, folder):
 
 @pytest.mark.parametrize("ranks", [3, 5, 7])
 def test_one_hash(mpirun, tmp_path, ranks) -> None:
-    config = write_config(
-        tmp_path,
-        batch={"virtual_workers": 8, "size": 12},
-        train={"steps": 6, "eval_every": None, "early_stopping": None},
-    )
+    few = {"steps": 6, "eval_every": None, "early_stopping": None}
+    config = write_config(tmp_path, batch={"virtual_workers": 8, "size": 12}, train=few)
     trainer, run = new_run(config, [f"run.dir={tmp_path / 'alone'}"], Options(single=True))
     alone = trainer.run(run)["weights_sha256"]
     job = mpirun(train_variously, ranks, str(config), str(tmp_path), timeout=120)
