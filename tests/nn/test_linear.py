@@ -9,7 +9,7 @@ from layers import check_against_torch, check_derivatives
 import allgrad as ag
 from allgrad import nn
 from allgrad.nn.activations import CURVES
-from allgrad.nn.linear import linear
+from allgrad.nn.linear import _backward, _forward, linear
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -59,6 +59,17 @@ def test_weight_gradient_goes_into_bound_memory_and_is_added_to_later() -> None:
     np.testing.assert_allclose(memory, np.repeat(x.sum(0)[:, None], 3, axis=1), rtol=1e-5)
     np.sum(layer(x)).backward()
     np.testing.assert_allclose(memory, np.repeat(2 * x.sum(0)[:, None], 3, axis=1), rtol=1e-5)
+
+
+def test_gradients_are_computed_in_the_memory_that_is_offered() -> None:
+    x, w, b = (a.astype(np.float32) for a in (normal(5, 4), normal(4, 3), normal(3)))
+    for transposed in (False, True):
+        weight = w.T.copy() if transposed else w
+        y, residuals = _forward(x, weight, b, activation=None, transposed=transposed)
+        into = [None, np.empty_like(weight), np.empty_like(b)]
+        gradients = _backward(y, residuals, needs=(True, True, True), into=into, activation=None, transposed=transposed)
+        assert gradients[1] is into[1]
+        assert np.shares_memory(gradients[2], into[2])
 
 
 @pytest.mark.parametrize("bound", [True, False])

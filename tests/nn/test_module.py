@@ -75,6 +75,13 @@ def test_load_state_dict_names_missing_and_unexpected_and_writes_nothing() -> No
     assert tree.own.value[0] == 2
 
 
+@pytest.mark.parametrize(("drop", "add"), [("own", None), (None, "alien")])
+def test_one_wrong_name_is_enough(drop: str | None, add: str | None) -> None:
+    state = {name: array for name, array in Tree().state_dict().items() if name != drop}
+    with pytest.raises(KeyError, match=drop or add):
+        Tree().load_state_dict(state | ({add: np.zeros(1)} if add else {}))
+
+
 def test_load_state_dict_wants_one_of_tied_names_and_refuses_two_values() -> None:
     tree = Tree(tied=True)
     state = tree.state_dict()

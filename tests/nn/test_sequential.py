@@ -31,6 +31,11 @@ def test_sequential_ends_with_a_linear_layer_or_is_empty() -> None:
     assert nn.Sequential()(X) is X
 
 
+def test_sequential_goes_on_with_what_is_no_activation() -> None:
+    layer, norm = nn.Linear(4, 2, rng=0), nn.LayerNorm(2)
+    np.testing.assert_array_equal(nn.Sequential(layer, norm)(X).value, norm(layer(X)).value)
+
+
 def test_module_list_is_a_list() -> None:
     modules = nn.ModuleList([nn.ReLU(), nn.Tanh()])
     modules.append(nn.Sigmoid())
