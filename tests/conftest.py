@@ -53,6 +53,7 @@ class Job:
 def _clean_environment(extra):
     env = {k: v for k, v in os.environ.items() if not k.startswith(LAUNCHER_PREFIXES)}
     env |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore::RuntimeWarning"}
+    env["PYTHONPATH"] = str(Path(__file__).parent / "support")
     env["PATH"] = str(Path(sys.executable).parent) + os.pathsep + env.get("PATH", "")
     return env | extra
 
@@ -120,9 +121,10 @@ def _run_job(command, function, folder, ranks, *, timeout, env, check):
 def mpirun(mpi_flavour, tmp_path):
     """mpirun(function, ranks, *args, timeout=60, env=None, check=True) -> Job
 
-    `function` is self-contained (its source goes into a script of its own; imports stand inside), takes JSON values and
-    returns one; a path is run as it is, with `args` on its command line. With `check` a job that fails, or a rank that
-    returned nothing, fails the test with the job's output. The jobs of a test run in tmp_path / "job1", "job2", ...
+    `function` is self-contained (its source goes into a script of its own; imports stand inside, tests/support is on the
+    path), takes JSON values and returns one; a path is run as it is, with `args` on its command line. With `check` a job that
+    fails, or a rank that returned nothing, fails the test with the job's output. The jobs of a test run in tmp_path / "job1",
+    "job2", ...
     """
     flavour, path = mpi_flavour
     counter = itertools.count(1)

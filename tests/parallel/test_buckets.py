@@ -9,8 +9,12 @@ from allgrad.parallel import plan_buckets
 DTYPES = [np.dtype("float32"), np.dtype("float64")]
 
 specs = st.lists(
-    st.tuples(st.lists(st.integers(0, 40), max_size=3), st.sampled_from(DTYPES), st.integers(0, 2)), min_size=1, max_size=12
-).map(lambda items: [ParameterSpec(f"p{i}", tuple(shape), dtype, group) for i, (shape, dtype, group) in enumerate(items)])
+    st.tuples(st.lists(st.integers(0, 40), max_size=3), st.sampled_from(DTYPES), st.integers(0, 2)),
+    min_size=1,
+    max_size=12,
+).map(
+    lambda items: [ParameterSpec(f"p{i}", tuple(shape), dtype, group) for i, (shape, dtype, group) in enumerate(items)]
+)
 
 
 @given(specs, st.floats(1e-5, 0.1), st.floats(1e-5, 0.1))

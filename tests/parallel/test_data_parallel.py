@@ -190,6 +190,7 @@ def test_a_gradient_in_flight_is_not_written():
         ({"virtual_workers": 0}, ValueError, "leaf|virtual"),
         ({"comm": "carrier pigeon"}, ValueError, "polling"),
         ({"weights": "trust me"}, ValueError, "verify"),
+        ({"reduction": "guess"}, ValueError, "exact"),
     ],
 )
 def test_bad_arguments(change, error, words):
@@ -211,3 +212,194 @@ def test_bad_steps():
         replica.step(lambda part: model(part[0]), replica.split((x, y)), 0)
     with pytest.raises(ValueError, match="equally long"):
         replica.split((x, y[:2]))
+
+
+def state_of(model):
+    return b"".join(array.tobytes() for array in model.state_dict().values())
+
+
+@pytest.mark.parametrize("where", ["forward", "backward", "counts"])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_step_that_fails_leaves_nothing_behind(where, workers):
+    """No armed events, no gradient, no accumulated part, no half-moved buffer."""
+
+    def run(fail):
+        model = nn.Sequential(nn.Linear(4, 3, rng=0), nn.BatchNorm1d(3), nn.Linear(3, 2, rng=1))
+        replica = parallel.DataParallel(model, World(), virtual_workers=workers, bucket_mb=1e-5)
+        seen = []
+
+        class Loss:
+            def counts(self, part):
+                if where == "counts" and fail:
+                    raise KeyError("labels")
+                return {"loss": float(len(part[0]))}
+
+            def __call__(self, part):
+                hidden = model[1](model[0](part[0]))
+                seen.append(len(part[0]))
+                if len(seen) == workers and fail:  # the last worker
+                    if where == "forward":
+                        raise KeyError("labels")
+                    hidden.register_hook(lambda _: {}["labels"])
+                return {"loss": np.sum((model[2](hidden) - part[1]) ** 2)}
+
+        if fail:
+            before, opening = state_of(model), model.buffers_state()
+            with replica.no_sync():
+                replica.step(mse(model), replica.split(batch(7)), 0)
+            model.load_buffers_state(opening)
+            with pytest.raises(KeyError, match="labels"):
+                replica.step(Loss(), replica.split(batch(9)), 0)
+            assert all(p.grad is None for p in model.parameters())
+            assert state_of(model) == before
+            np.sum(model[2](np.ones((1, 3), np.float32))).backward()  # nothing is armed: this fires no event
+        replica.step(mse(model), replica.split(batch(9)), 0)
+        return state_of(model), [p.grad.tobytes() for p in model.parameters()]
+
+    assert run(fail=True) == run(fail=False)
+
+
+def test_a_backward_inside_the_loss_adds_to_the_gradient():
+    """TRAPS 20: the events are armed for the one backward that ends the worker, whatever the loss does before."""
+    model, twin = linear_model(), linear_model()
+    replica = parallel.DataParallel(model, World(), virtual_workers=2, bucket_mb=1e-5)
+    x, y = batch(8)
+
+    def loss(part):
+        out = model(part[0])
+        np.sum(out * out).backward(retain_graph=True)
+        return nn.MSELoss()(out, part[1])
+
+    replica.step(loss, replica.split((x, y)), 0)
+    out = twin(x)
+    (np.sum(out * out) + nn.MSELoss()(out, y)).backward()
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        np.testing.assert_allclose(p.grad, q.grad, rtol=1e-5, atol=1e-5)
+
+
+def test_under_no_sync_no_gradient_is_shown():
+    model = linear_model()
+    replica = parallel.DataParallel(model, World(), virtual_workers=2)
+    with replica.no_sync():
+        replica.step(mse(model), replica.split(batch(4)), 0)
+        assert all(p.grad is None for p in model.parameters())
+
+
+def test_two_models_take_turns():
+    models = [linear_model(), nn.Linear(4, 2, rng=5)]
+    replicas = [parallel.DataParallel(model, World(), virtual_workers=3) for model in models]
+    for _ in range(2):
+        for model, replica in zip(models, replicas, strict=True):
+            replica.step(mse(model), replica.split(batch(7)), 0)
+    for model in models:
+        x, y = batch(7)
+        np.testing.assert_allclose(model.weight.grad, x.T @ (model(x).value - y) / 7, rtol=1e-4, atol=1e-5)
+
+
+class Mixed(nn.Module):
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        self.single = nn.Parameter(rng.standard_normal((4, 3)).astype(np.float32))
+        self.double = nn.Parameter(rng.standard_normal((3, 2)))
+
+    def forward(self, x):
+        return np.tanh(x @ self.single) @ self.double
+
+
+def test_float32_and_float64_side_by_side():
+    model, twin = Mixed(), Mixed()
+    replica = parallel.DataParallel(model, World(), virtual_workers=3)
+    x, y = batch(8)
+    replica.step(mse(model), replica.split((x, y)), 0)
+    nn.MSELoss()(twin(x), y).backward()
+    assert (model.single.grad.dtype, model.double.grad.dtype) == (np.float32, np.float64)
+    np.testing.assert_allclose(model.single.grad, twin.single.grad, rtol=1e-5)
+    np.testing.assert_allclose(model.double.grad, twin.double.grad, rtol=1e-6)
+
+
+def test_complex_parameters_are_refused():
+    model = linear_model()
+    model.phase = nn.Parameter(np.ones(3, np.complex128))
+    with pytest.raises(TypeError, match=r"phase \(complex128\).*two real ones"):
+        parallel.DataParallel(model, World())
+
+
+def replace(model):
+    model.weight = nn.Parameter(np.zeros((4, 3), np.float32))
+
+
+def add(model):
+    model.extra = nn.Linear(2, 2, rng=0)
+
+
+def remove(model):
+    del model.bias
+
+
+def rebind(model):
+    model.weight.value = np.zeros((4, 2), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (replace, r"weight was replaced \(shape \(4, 2\), now \(4, 3\)\)"),
+        (add, "extra.weight is new; extra.bias is new"),
+        (remove, "bias is gone"),
+        (rebind, "weight was given other memory"),
+    ],
+)
+def test_parameters_that_change_are_named(change, words):
+    model = linear_model()
+    replica = parallel.DataParallel(model, World(), virtual_workers=2)
+    model.note = "other attributes may come and go"
+    replica.step(mse(model), replica.split(batch(4)), 0)
+    change(model)
+    with pytest.raises(ValueError, match=words):
+        replica.step(mse(model), replica.split(batch(4)), 1)
+
+
+def test_terms_must_be_tensors():
+    model = linear_model()
+    replica = parallel.DataParallel(model, World())
+
+    class Loss:
+        counts = staticmethod(lambda part: {"a": 1.0})
+        __call__ = staticmethod(lambda part: {"a": 0.0})
+
+    with pytest.raises(TypeError, match=r"terms of a loss must be Tensors.*Got float"):
+        replica.step(Loss(), replica.split(batch(4)), 0)
+
+
+class OneEach(Masked):
+    """Each worker has one of two terms; of the second nobody counts anything."""
+
+    def counts(self, part):
+        return {"a": float(len(part[0]))} if part[0][0, 0] > 0 else {"b": 0.0}
+
+    def __call__(self, part):
+        error = self.model(part[0]) - part[1]
+        return {name: np.sum(error * error) for name in self.counts(part)}
+
+
+def test_a_worker_whose_terms_count_nothing_has_no_say():
+    model = linear_model()
+    replica = parallel.DataParallel(model, World(), virtual_workers=2)
+    x, y = batch(8)
+    x[:4, 0], x[4:, 0] = 1, -1
+    result = replica.step(OneEach(model), replica.split((x, y)), 0)
+    assert result.counts == {"a": 4.0, "b": 0.0}
+    np.testing.assert_allclose(
+        model.weight.grad, x[:4].T @ (2 * (model(x[:4]).value - y[:4])) / 4, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_times_can_be_left_out():
+    model = linear_model()
+    for record in (True, False):
+        replica = parallel.DataParallel(model, World(), record=record)
+        result = replica.step(mse(model), replica.split(batch(4)), 3)
+        assert (result.times is not None) is record
+        if record:
+            assert result.times.step == 3
+            assert result.times.start < result.times.computed <= result.times.end
