@@ -72,11 +72,11 @@ bound_mpirun() {
 }
 
 # training RUN CONFIG [key=value ...]: sets the array $training to the command that one rank runs: the start of a run, or,
-# where RUN holds checkpoints already, going on with it.
+# where RUN has been begun already, going on with it.
 training() {
     local run=$1
     shift
-    if compgen -G "$run/checkpoints/*" >/dev/null; then
+    if [ -e "$run/config.yaml" ] || [ -d "$run/checkpoints" ]; then
         training=("$launch/rank.sh" "$venv/bin/allgrad" resume "$run")
     else
         training=("$launch/rank.sh" "$venv/bin/allgrad" train "$@" "run.dir=$run")

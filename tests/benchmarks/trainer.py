@@ -4,8 +4,8 @@
     mpirun -n 2 python tests/benchmarks/trainer.py           # the loop on two ranks
     python tests/benchmarks/trainer.py --start               # `allgrad --help`, and mpirun to the first step
 
-The bare step is DataParallel.step, clipping and the optimizer's step over batches made beforehand. It runs inside the trainer's own
-run, in a callback after every block of 20 steps, with the same replica and optimizer, so that both see the same machine. The
+The bare step is DataParallel.step, clipping and the optimizer's step over batches made beforehand. It runs inside the trainer's
+own run, in a callback after every block of 20 steps, with the same replica and optimizer, so that both see the same machine. The
 ratios are medians over the blocks, of wall time and of the process's CPU time (which counts the loader's and the checkpoint's
 threads in full, and a noisy neighbour not at all). Targets: trainer over bare 1.05, a checkpoint every 20 steps 3.5 %.
 """
@@ -73,6 +73,7 @@ def loop(blocks: int, overrides: list[str]) -> tuple[float, float, float]:
     interleave = Interleave()
     options = Options(trainer={"callbacks": [interleave]})
     with tempfile.TemporaryDirectory() as folder:
+        folder = comm.init().broadcast_json(folder)
         words = [f"run.dir={folder}/run", f"train.steps={BLOCK * (blocks + 1)}", "train.eval_every=null"]
         words += ["logging.progress=none", "data.valid=200", *overrides]
         trainer, run = new_run(CONFIG, words, options)
@@ -113,7 +114,7 @@ def start() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--blocks", type=int, default=10, help="of 20 steps; 10 are about half a minute a line")
+    parser.add_argument("--blocks", type=int, default=10, help="of 20 + 20 steps; 10 are about a minute a line")
     parser.add_argument("--start", action="store_true", help="measure starts instead")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="what is changed in the main job")
     arguments = parser.parse_args()

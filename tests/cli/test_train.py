@@ -142,6 +142,13 @@ def test_worker_and_step_go_together(whole, words, capsys) -> None:
     assert "--worker and --step go together" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["--worker", "4", "--step", "1"], ["--worker", "0", "--step", str(STEPS)]])
+def test_a_step_that_never_comes_is_said_at_once(whole, tmp_path, words, capsys) -> None:
+    assert main(["train", str(whole[0]), f"run.dir={tmp_path / 'run'}", "--debug", *words]) == 2
+    assert f"never comes: this run has the steps 0 to {STEPS - 1} before it" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_post_mortem_where_it_failed(whole, tmp_path, plugin, monkeypatch, capsys) -> None:
     opened = []
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from allgrad.cli.errors import UsageError
 
@@ -66,8 +66,12 @@ def options_of(arguments: argparse.Namespace) -> Options:
 
     if (arguments.worker is None) != (arguments.step is None) or (arguments.worker is not None and not arguments.debug):
         raise UsageError("--worker and --step go together, and with --debug")
-    settings = {"before_worker": _breakpoint(arguments.worker, arguments.step), "anomaly": arguments.anomaly}
-    return Options(plugins=arguments.plugin, single=arguments.debug, trainer=settings)
+    settings: dict[str, Any] = {"anomaly": arguments.anomaly}
+    stop = None
+    if arguments.worker is not None:
+        stop = (arguments.step, arguments.worker)
+        settings["before_worker"] = _breakpoint(*stop)
+    return Options(plugins=arguments.plugin, single=arguments.debug, trainer=settings, stop_before=stop)
 
 
 def run_to_the_end(trainer: Trainer, folder: Path) -> int:
@@ -109,9 +113,8 @@ def _print_sample(trainer: Trainer) -> None:
         print(f"\n{text}\n")
 
 
-def _breakpoint(worker: int | None, step: int | None) -> Callable[[int, int], None] | None:
-    if worker is None:
-        return None
+def _breakpoint(step: int, worker: int) -> Callable[[int, int], None]:
+    """What opens the debugger right before that worker's part of that step."""
 
     def before(at_step: int, at_worker: int) -> None:
         if (at_step, at_worker) == (step, worker):

@@ -38,6 +38,8 @@ _world: World | None = None
 class DisagreementError(failure.EverywhereError):
     """Ranks differ in what must be the same on all of them."""
 
+    exit_code = 1  # what the command line ends with
+
 
 class World:
     """The ranks of this job, seen from one of them. Made by `init`.

@@ -47,11 +47,13 @@ class Options:
         plugins: Python files that register parts.
         single: all virtual workers in this process, without MPI, whatever launched it.
         trainer: keyword arguments of `Trainer`: callbacks, before_worker, anomaly.
+        stop_before: (step, worker) at which `before_worker` wants to stop, which must come.
     """
 
     plugins: Sequence[str | Path] = ()
     single: bool = False
     trainer: dict[str, Any] = field(default_factory=dict)
+    stop_before: tuple[int, int] | None = None
 
 
 def new_run(path: str | Path, overrides: Sequence[str] = (), options: Options | None = None) -> tuple[Trainer, Path]:
@@ -65,6 +67,7 @@ def new_run(path: str | Path, overrides: Sequence[str] = (), options: Options | 
     config = on_every_rank(world, lambda: resolve(path, overrides, plugins=options.plugins))
     _verify(config, world, options)
     trainer = Trainer(config, world, **options.trainer)
+    _check_stop(trainer, options)
     folder = new_folder(config, world, Path(path).stem, plugins=options.plugins)
     world.on_failure = write_failure(folder)
     return trainer, folder
@@ -88,6 +91,7 @@ def resume_run(
     if checkpoint is None:
         said.append(f"{folder}: has no checkpoint yet; the run begins again.")
     trainer = Trainer(config, world, checkpoint=checkpoint, **options.trainer)
+    _check_stop(trainer, options)
     if overrides:
         trainer.stopping = None
     _refuse_ended(world, folder, trainer)
@@ -129,6 +133,18 @@ def _verify(config: RunConfig, world: comm.World, options: Options) -> None:
     kernels.set_up_blas(config.parallel.blas_threads)
     if world.size > 1:
         world.verify(run_facts(config, options.plugins), tolerate=MILD)
+
+
+def _check_stop(trainer: Trainer, options: Options) -> None:
+    """Raise where the step and worker at which the debugger shall open never come."""
+    if options.stop_before is None:
+        return
+    step, worker = options.stop_before
+    if not (trainer.step <= step < trainer.plan.steps and 0 <= worker < trainer.replica.total):
+        raise SharedError(
+            f"--step {step} --worker {worker} never comes: this run has the steps {trainer.step} to {trainer.plan.steps - 1} "
+            f"before it, and the workers 0 to {trainer.replica.total - 1}."
+        )
 
 
 def _stored_config(world: comm.World, folder: Path, overrides: Sequence[str], options: Options) -> RunConfig:
