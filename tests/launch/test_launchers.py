@@ -349,9 +349,9 @@ class TestPbs:
         )
 
     def test_near_the_limit_the_rest_is_submitted_with_the_same_run(self, clone, submit) -> None:
-        clone.program("qstat", "echo '    Resource_List.walltime = 00:00:02'", clone.root / "system")
+        clone.program("qstat", "echo '    Resource_List.walltime = 00:00:06'", clone.root / "system")
         clone.program("mpirun", 'trap "kill \\$!; exit 0" USR1; sleep 20 & wait')
-        done = submit(MARGIN="1", OVERRIDES="train.steps=10", PBS_ARRAY_INDEX="5")
+        done = submit(MARGIN="2", OVERRIDES="train.steps=10", PBS_ARRAY_INDEX="5")
         assert done.returncode == 0, done.stderr
         assert clone.calls[-1].startswith("qsub -v CONFIG,OVERRIDES,RUN,")
         assert (clone.root / "overrides").read_text() == "train.steps=10 seed=5\n"
