@@ -1,97 +1,267 @@
-"""How much of the all-reduce hides behind compute: buckets posted one after another while the main thread computes.
+"""How much of the all-reduce hides behind compute, and the same step in PyTorch DDP over gloo.
 
-    mpirun -n 2 python tests/benchmarks/overlap.py [--mb 25] [--buckets 8] [--work gemm|python] [--mode thread|poll]
-    python tests/mpi/netns/two_hosts.py 2 tests/benchmarks/overlap.py      # over a link of 1 Gbit/s
+    mpirun -n 2 python tests/benchmarks/overlap.py [--work gemm|python|model] [--mb 25] [--torch] [--mode thread|poll]
+    python tests/mpi/netns/two_hosts.py 2 tests/benchmarks/overlap.py --work model --torch     # over a link of 1 Gbit/s
 
-Communication is timed alone first, and the compute of a step is made as long as it. The ideal step is then
-max(compute, communication) plus the communication of the last bucket, which has nothing left to hide behind. `--work
-gemm` computes in matrix products; `--work python` in Python and NumPy calls of a few microseconds, as a tape does.
+`--work gemm` posts `--buckets` equal buckets while the main thread multiplies matrices, `python` while it makes NumPy calls
+of a few microseconds, as a tape does. `--work model` is `DataParallel.step` of a real model, about 250 nodes on the tape, all
+of them plain NumPy calls, with parameters of `--mb`.
+
+Communication is timed alone first, and what can hide it is made about as long: the compute between the buckets, or the model's
+backward pass (by its number of rows). The ideal step is then max(compute, communication) plus the communication of the last
+bucket, which has nothing left to hide behind; for a model plus the forward pass, behind which nothing can hide.
+All are measured in turn within a repetition, so that a noisy moment hits all of them; printed are medians of the slowest rank,
+the median of the ratio within a repetition, and the machine's load. `--torch`: the same model in PyTorch, with DDP over gloo.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
-from functools import partial
 
 import numpy as np
 
-from allgrad import comm
+from allgrad import comm, kernels, nn, parallel
+
+WIDTH = 512
+
+
+class Block(nn.Module):
+    """x + tanh(norm(x) W + b), the norm written in NumPy."""
+
+    def __init__(self, rng: int) -> None:
+        self.gain = nn.Parameter(np.ones(WIDTH, np.float32))
+        self.dense = nn.Linear(WIDTH, WIDTH, rng=rng)
+
+    def forward(self, x):
+        d = x - np.mean(x, axis=-1, keepdims=True)
+        y = d / np.sqrt(np.mean(d * d, axis=-1, keepdims=True) + np.float32(1e-5))
+        return x + np.tanh(self.dense(y * self.gain))
+
+
+class Buckets:
+    """Buckets posted one after another, work between them."""
+
+    def __init__(self, world: comm.World, engine: comm.Engine, options: argparse.Namespace) -> None:
+        self.engine, self.options = engine, options
+        self.total = 1 << (world.size - 1).bit_length()
+        self.plan = comm.plan_block(comm.block(world.rank, world.size, self.total), self.total)
+        size = int(options.mb * 1e6 / 4 / options.buckets)
+        self.arrays = [[np.ones(size, np.float32) for _ in range(self.plan.arrays)] for _ in range(options.buckets)]
+        self.a = np.random.default_rng(0).standard_normal((256, 256), np.float32)
+        self.small = np.ones(64, np.float32)
+        self.units, self.last_share = 1, 1 / options.buckets
+
+    def _work(self) -> None:
+        for _ in range(self.units):
+            if self.options.work == "gemm":
+                self.a @ self.a
+                self.engine.poll()
+            else:
+                for _ in range(50):
+                    self.small + self.small
+                    self.engine.poll()
+
+    def compute(self) -> tuple[float, float]:
+        """(seconds behind which communication can hide, seconds behind which it cannot)"""
+        start = time.perf_counter()
+        for _ in self.arrays:
+            self._work()
+        return time.perf_counter() - start, 0.0
+
+    def lengthen(self, factor: float) -> None:
+        self.units = max(1, round(self.units * factor))
+
+    def communicate(self) -> float:
+        return self._step(lambda: None)
+
+    def step(self) -> float:
+        return self._step(self._work)
+
+    def _step(self, work) -> float:
+        for bucket in self.arrays:
+            for array in bucket:
+                array.fill(1)
+        start = time.perf_counter()
+        handles = []
+        for number, bucket in enumerate(self.arrays):
+            work()
+            nodes = [(*node, bucket[slot]) for node, slot in zip(self.plan.nodes, self.plan.slots, strict=True)]
+            handles.append(self.engine.post(nodes, bucket[0], total=self.total, label=f"b{number}", step=0))
+        for handle in handles:
+            handle.wait()
+        return time.perf_counter() - start
+
+
+class Model:
+    """`DataParallel.step` of a model, one worker a rank."""
+
+    def __init__(self, world: comm.World, options: argparse.Namespace) -> None:
+        def replica(of: comm.World) -> parallel.DataParallel:
+            model = nn.Sequential(*(Block(i) for i in range(blocks)))
+            mb = options.mb / options.buckets
+            return parallel.DataParallel(model, of, bucket_mb=mb, first_bucket_mb=mb, comm=modes[options.mode])
+
+        modes = {"thread": "thread", "poll": "polling"}
+        blocks = max(1, round(options.mb * 1e6 / 4 / (WIDTH * (WIDTH + 2))))
+        self.rank, self.rows, self.number = world.rank, 16, 0
+        self.alone, self.together = replica(comm.World()), replica(world)
+        buckets = self.together.reducer.buckets
+        self.last_share = buckets[-1].nbytes / sum(bucket.nbytes for bucket in buckets)
+        self._fill()
+
+    def _fill(self) -> None:
+        self.x = np.random.default_rng(self.rank).standard_normal((self.rows, WIDTH), np.float32)
+        self.forward = 0.0
+
+    def _loss(self, of: parallel.DataParallel):
+        def loss(x):
+            start = time.perf_counter()
+            y = of.model(x)
+            value = np.mean(y * y)
+            self.forward = time.perf_counter() - start
+            return value
+
+        return loss
+
+    def compute(self) -> tuple[float, float]:
+        self.number += 1
+        result = self.alone.step(self._loss(self.alone), {0: self.x}, self.number)
+        return result.seconds - self.forward, self.forward
+
+    def lengthen(self, factor: float) -> None:
+        self.rows = max(1, round(self.rows * factor))
+        self._fill()
+
+    def communicate(self) -> float:
+        reducer = self.together.reducer
+        reducer.begin_step(self.number)
+        start = time.perf_counter()
+        for position in range(len(reducer.plan.order)):
+            reducer.begin(position)
+            reducer.pause(position)
+            reducer.end(position)
+        reducer.wait()
+        return time.perf_counter() - start
+
+    def step(self) -> float:
+        self.number += 1
+        (worker,) = self.together.workers
+        return self.together.step(self._loss(self.together), {worker: self.x}, self.number).seconds
+
+
+class Torch:
+    """The model of `Model` in PyTorch, with DistributedDataParallel over gloo."""
+
+    def __init__(self, world: comm.World, like: Model, options: argparse.Namespace) -> None:
+        import torch
+
+        class TorchBlock(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.gain = torch.nn.Parameter(torch.ones(WIDTH))
+                self.dense = torch.nn.Linear(WIDTH, WIDTH)
+
+            def forward(self, x):
+                d = x - x.mean(-1, keepdim=True)
+                y = d / torch.sqrt((d * d).mean(-1, keepdim=True) + 1e-5)
+                return x + torch.tanh(self.dense(y * self.gain))
+
+        torch.set_num_threads(1)
+        os.environ["GLOO_SOCKET_IFNAME"] = "eth0" if world.nodes > 1 else "lo"
+        address = "10.77.0.1" if world.nodes > 1 else "127.0.0.1"
+        torch.distributed.init_process_group("gloo", f"tcp://{address}:29511", rank=world.rank, world_size=world.size)
+        self.alone = torch.nn.Sequential(*(TorchBlock() for _ in like.alone.model.children()))
+        self.together = torch.nn.parallel.DistributedDataParallel(
+            self.alone, bucket_cap_mb=options.mb / options.buckets
+        )
+        self.x = torch.from_numpy(like.x)
+        self.dist = torch.distributed
+
+    def _seconds(self, model) -> float:
+        model.zero_grad(set_to_none=False)
+        start = time.perf_counter()
+        (model(self.x) ** 2).mean().backward()
+        return time.perf_counter() - start
+
+    def compute(self) -> float:
+        return self._seconds(self.alone)
+
+    def step(self) -> float:
+        return self._seconds(self.together)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mb", type=float, default=25)
     parser.add_argument("--buckets", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=9)
-    parser.add_argument("--work", choices=["gemm", "python"], default="gemm")
+    parser.add_argument("--repeat", type=int, default=9)
+    parser.add_argument("--work", choices=["gemm", "python", "model"], default="gemm")
     parser.add_argument("--mode", choices=["thread", "poll"], default="thread")
+    parser.add_argument("--chunk-kb", type=int, default=1024)
+    parser.add_argument("--window", type=int, default=4)
+    parser.add_argument("--poll-us", type=float, default=300)
+    parser.add_argument("--torch", action="store_true")
     options = parser.parse_args()
+    if options.torch and options.work != "model":
+        parser.error("--torch goes with --work model")
 
     world = comm.init()
-    sys.setswitchinterval(5e-4)
-    engine = comm.Engine(world, mode=options.mode)
-    total = 1 << (world.size - 1).bit_length()
-    plan = comm.plan_block(comm.block(world.rank, world.size, total), total)
-    size = int(options.mb * 1e6 / 4 / options.buckets)
-    arrays = [[np.ones(size, np.float32) for _ in range(plan.arrays)] for _ in range(options.buckets)]
-    a = np.random.default_rng(0).standard_normal((256, 256), np.float32)
-    small = np.ones(64, np.float32)
+    kernels.set_up_blas(1)
+    engine = comm.Engine(
+        world,
+        mode=options.mode,
+        chunk_bytes=options.chunk_kb << 10,
+        window=options.window,
+        poll_seconds=options.poll_us * 1e-6,
+    )
+    subject = Model(world, options) if options.work == "model" else Buckets(world, engine, options)
 
-    def work(units: int) -> None:
-        for _ in range(units):
-            if options.work == "gemm":
-                a @ a
-                engine.poll()
-            else:
-                for _ in range(50):
-                    small + small
-                    engine.poll()
+    def slowest(value: float) -> float:
+        return float(world.all_gather(np.array(value)).max())
 
-    def step(units: int, overlapped: bool) -> float:
+    def measure(function) -> list[float]:
         world.barrier()
-        for bucket in arrays:
-            for array in bucket:
-                array.fill(1)
-        start = time.perf_counter()
-        handles = []
-        for number, bucket in enumerate(arrays):
-            work(units)
-            nodes = [(*node, bucket[slot]) for node, slot in zip(plan.nodes, plan.slots, strict=True)]
-            handles.append(engine.post(nodes, bucket[0], total=total, label=f"b{number}", step=0))
-            if not overlapped:
-                handles[-1].wait()
-        for handle in handles:
-            handle.wait()
-        return time.perf_counter() - start
+        return [slowest(value) for value in np.atleast_1d(function())]
 
-    def median(measure) -> float:
-        times = world.all_gather(np.array([measure() for _ in range(options.steps)]))
-        return float(np.median(times.max(axis=0)[1:])) * 1e3
-
-    alone = median(partial(step, 0, True))
-
-    def compute(units: int) -> float:
-        start = time.perf_counter()
-        for _ in range(options.buckets):
-            work(units)
-        return time.perf_counter() - start
-
-    guess = median(partial(compute, 20)) / 20
-    units = max(1, round(alone / guess))
-    computing = median(partial(compute, units))
-    serial, overlapped = median(partial(step, units, False)), median(partial(step, units, True))
-    ideal = max(alone, computing) + alone / options.buckets
+    for _ in range(3):  # make what can hide communication as long as communication
+        alone = np.median([measure(subject.communicate) for _ in range(3)])
+        subject.lengthen(alone / np.median([measure(subject.compute)[0] for _ in range(3)]))
+    rows, cpu = [], []
+    for _ in range(options.repeat):
+        (alone,), used = measure(subject.communicate), [time.process_time()]
+        hiding, before = measure(subject.compute)
+        used.append(time.process_time())
+        (step,) = measure(subject.step)
+        cpu.append(np.diff([*used, time.process_time()]))
+        ideal = before + max(hiding, alone) + alone * subject.last_share
+        rows.append([alone, before, hiding, before + hiding + alone, step, ideal, step / ideal])
+    *seconds, ratio = np.median(np.array(rows), axis=0)
+    best, cpu = min(row[-1] for row in rows), np.median(np.array(cpu), axis=0) * 1e3
     if world.rank == 0:
+        load = os.getloadavg()[0]
+        names = ["communication", "forward", "hiding compute", "one after another", "overlapped", "ideal"]
         print(
-            f"{world.size} ranks on {world.nodes} nodes, {options.mb:g} MB in {options.buckets} buckets, {engine.mode}"
+            f"{world.size} ranks on {world.nodes} nodes, {options.mb:g} MB, {options.work}, {engine.mode}, load {load:.1f}"
         )
+        print("  ms: " + ", ".join(f"{name} {1e3 * s:.0f}" for name, s in zip(names, seconds, strict=True)))
+        print(f"  overlapped / ideal: median {ratio:.3f}, best {best:.3f}")
         print(
-            f"ms a step: communication {alone:.1f}, compute ({options.work}) {computing:.1f}, one after another {serial:.1f}"
+            f"  ms of CPU on rank 0, which a loaded machine stretches less: compute {cpu[0]:.0f}, overlapped {cpu[1]:.0f}"
         )
-        print(f"           overlapped {overlapped:.1f}, ideal {ideal:.1f}, overlapped / ideal {overlapped / ideal:.3f}")
+    if options.torch:
+        peer = Torch(world, subject, options)
+        each = (subject.step, peer.step, peer.compute)
+        times = [[measure(function)[0] for function in each] for _ in range(options.repeat)]
+        mine, theirs, alone = np.median(np.array(times), axis=0) * 1e3
+        if world.rank == 0:
+            print(
+                f"  ms a step, in turn: allgrad {mine:.0f}, PyTorch DDP over gloo {theirs:.0f} (its compute {alone:.0f})"
+            )
+        peer.dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
