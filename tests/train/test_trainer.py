@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+import types
+from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -387,3 +390,26 @@ def test_state_is_json(whole) -> None:
     checkpoint = read_checkpoint(list_checkpoints(whole[1] / "checkpoints")[0])
     assert json.loads(json.dumps(checkpoint.state)) == checkpoint.state
     assert "EarlyStopping" in checkpoint.state["callbacks"]
+
+
+def test_tensorboard_gets_what_metrics_get(tmp_path, monkeypatch) -> None:
+    written, purged = [], []
+
+    class SummaryWriter:
+        def __init__(self, folder: str, purge_step: int | None) -> None:
+            purged.append(purge_step)
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written.append((step, name))
+
+        def close(self) -> None: ...
+
+    package = types.ModuleType("tensorboardX")
+    package.SummaryWriter = SummaryWriter
+    package.__spec__ = ModuleSpec("tensorboardX", None)
+    monkeypatch.setitem(sys.modules, "tensorboardX", package)
+    config = write_config(tmp_path, logging={"tensorboard": True}, train={"steps": 14, "eval_every": 7})
+    train(config, tmp_path / "run", callbacks=[StopAt(8)])
+    resume(tmp_path / "run")
+    assert {(7, "loss"), (7, "eval/r2"), (7, "lr"), (14, "gradient_norm"), (14, "eval/loss")} <= set(written)
+    assert purged == [None, 9]
