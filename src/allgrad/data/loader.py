@@ -9,6 +9,7 @@ Contract.
 - An exception in the thread (a damaged file, a bug in the data set) is raised by the `next` that would have
   returned that batch, with its own traceback; every `next` after it raises it again.
 - `close` ends the thread and waits for it; it never hangs on a full or an empty queue. Use the loader in `with`.
+- The arrays are read-only: the tape then need not look whether they were written between forward and backward.
 - With `prefetch=0` there is no thread, and the same batches are made when they are asked for.
 """
 
@@ -173,6 +174,8 @@ class Loader:
             )
         except BaseException as error:
             return _Ready(None, {}, error)
+        for array in (array for part in parts for array in part.values()):
+            array.flags.writeable = False
         return _Ready(LocalBatch(chosen.epoch, chosen.number, len(chosen.indices), parts), self._sampler.state())
 
     def _take(self) -> _Ready:
