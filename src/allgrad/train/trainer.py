@@ -175,7 +175,7 @@ class Trainer:
                 self._save()
             self._train_step()
             self.seconds = time.perf_counter() - began
-            if self._evaluation_is_due():
+            if self.plan.eval_every and self.step % self.plan.eval_every == 0:
                 self._evaluate()
             if every and self.step % every == 0:
                 self._save()
@@ -225,10 +225,6 @@ class Trainer:
         return bool(everyone[:, 0].any()), bool(everyone[0, 1])
 
     # Evaluation.
-
-    def _evaluation_is_due(self) -> bool:
-        last = self.step == self.plan.steps or self.stopping is not None
-        return last or (self.plan.eval_every > 0 and self.step % self.plan.eval_every == 0)
 
     def _evaluate(self) -> None:
         self.metrics, self.evaluated = self.evaluate(), self.step
