@@ -79,7 +79,7 @@ def reduce_everything(modes, totals, sizes):
         (4, ["thread", "poll"], [4, 8, 11]),
         (5, ["thread"], [8, 12]),
         (6, ["thread"], [8, 12]),
-        (8, ["thread", "poll"], [8, 16, 12]),
+        (8, ["thread"], [8, 12]),
     ],
 )
 def test_one_result(mpirun, ranks, modes, totals):
