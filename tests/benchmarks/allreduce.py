@@ -1,21 +1,41 @@
 """All-reduce of 4 B to 100 MB: the fixed tree (thread and polling) beside MPI's own. Prints a table on rank 0.
 
-    mpirun -n 2 python tests/benchmarks/allreduce.py [--max-mb 100] [--chunk-kb 1024] [--window 4] [--repeat 15]
+    mpirun -n 2 python tests/benchmarks/allreduce.py [--torch] [--max-mb 100] [--chunk-kb 1024] [--window 4] [--repeat 15]
 
 Medians over the repetitions of the slowest rank, in place, float32, V = the smallest power of two >= the ranks (or
 --workers). "MPI, blocking" is MPI_Allreduce called by the main thread and nothing else; "mpi" is `reduction="mpi"`, the same
-sum posted to the engine. Every method is timed in turn within a repetition, so that a noisy moment hits all of them.
+sum posted to the engine; `--torch` adds PyTorch's all-reduce over gloo. Below 1 MB there are eight times as many repetitions.
+Every method is timed in turn within a repetition, so that a noisy moment hits all of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 
 import numpy as np
 
 from allgrad import comm
+
+
+def gloo(world: comm.World):
+    """PyTorch's all-reduce over gloo, called by the main thread."""
+    import torch
+
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "eth0" if world.nodes > 1 else "lo"
+    address = "10.77.0.1" if world.nodes > 1 else "127.0.0.1"  # as tests/mpi/netns has them
+    torch.distributed.init_process_group("gloo", f"tcp://{address}:29512", rank=world.rank, world_size=world.size)
+
+    def run(arrays: list[np.ndarray]) -> float:
+        tensor = torch.from_numpy(arrays[0])
+        start = time.perf_counter()
+        torch.distributed.all_reduce(tensor)
+        return time.perf_counter() - start
+
+    return run
 
 
 def main() -> None:
@@ -27,6 +47,7 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=4)
     parser.add_argument("--repeat", type=int, default=15)
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--torch", action="store_true")
     options = parser.parse_args()
 
     world = comm.init()
@@ -60,12 +81,15 @@ def main() -> None:
         "exact, poll": through("poll", "exact"),
         "mpi, thread": through("thread", "mpi"),
     }
+    if options.torch:
+        methods["gloo"] = ("thread", gloo(world))
     sizes = [4]
     while sizes[-1] * 8 <= options.max_mb * 1e6:
         sizes.append(sizes[-1] * 8)
     sizes = sorted({*sizes, *(int(s * 1e6) for s in (25, 100) if s <= options.max_mb)})
     if world.rank == 0:
         print(f"{world.size} ranks on {world.nodes} nodes, V = {total}, {MPI.Get_library_version().splitlines()[0]}")
+        print(f"load {os.getloadavg()[0]:.1f}")
         print("milliseconds".ljust(16) + "".join(name.rjust(16) for name in methods) + "  exact/MPI".rjust(12))
     for nbytes in sizes:
         if nbytes < options.min_bytes:
@@ -80,7 +104,7 @@ def main() -> None:
                 small_bytes=options.small_kb << 10,
                 window=options.window,
             )
-            for _ in range(options.repeat):
+            for _ in range(options.repeat * (8 if nbytes < 1e6 else 1)):
                 for name, (wanted, run) in methods.items():
                     if wanted == mode:
                         own.Barrier()

@@ -222,20 +222,25 @@ def main() -> None:
     def slowest(value: float) -> float:
         return float(world.all_gather(np.array(value)).max())
 
+    spent = [0.0]
+
     def measure(function) -> list[float]:
         world.barrier()
-        return [slowest(value) for value in np.atleast_1d(function())]
+        before = time.process_time()
+        values = function()
+        spent[0] = time.process_time() - before
+        return [slowest(value) for value in np.atleast_1d(values)]
 
     for _ in range(3):  # make what can hide communication as long as communication
         alone = np.median([measure(subject.communicate) for _ in range(3)])
         subject.lengthen(alone / np.median([measure(subject.compute)[0] for _ in range(3)]))
     rows, cpu = [], []
     for _ in range(options.repeat):
-        (alone,), used = measure(subject.communicate), [time.process_time()]
+        (alone,) = measure(subject.communicate)
         hiding, before = measure(subject.compute)
-        used.append(time.process_time())
+        used = [spent[0]]
         (step,) = measure(subject.step)
-        cpu.append(np.diff([*used, time.process_time()]))
+        cpu.append([*used, spent[0]])
         ideal = before + max(hiding, alone) + alone * subject.last_share
         rows.append([alone, before, hiding, before + hiding + alone, step, ideal, step / ideal])
     *seconds, ratio = np.median(np.array(rows), axis=0)
