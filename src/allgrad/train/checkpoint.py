@@ -238,11 +238,7 @@ class CheckpointWriter:
             self._pending = self._thread.submit(self._write, step, files, metric)
 
     def check(self) -> None:
-        """Raise what went wrong in the thread, as soon as it has; returns at once.
-
-        Raises:
-            CheckpointError: as `wait`.
-        """
+        """As `wait`, but only where that returns (or raises) at once."""
         if self._pending is not None and self._pending.done():
             self.wait()
 
