@@ -77,6 +77,38 @@ def test_on_stall_report_goes_on(mpirun):
     assert job.stderr.count("Stall: nothing has moved") == 1
 
 
+def training():
+    """A step of data parallelism in which one rank is late."""
+    import time
+
+    from replicas import data
+
+    from allgrad import comm, nn, parallel
+
+    world = comm.init()
+    comm.Engine(world, stall_seconds=1.0)
+    model = nn.Sequential(nn.Linear(6, 64, rng=0), nn.Linear(64, 3, rng=1))
+    replica = parallel.DataParallel(model, world, virtual_workers=4, bucket_mb=1e-4, first_bucket_mb=1e-4)
+
+    def loss(part):
+        if world.rank == 1:
+            time.sleep(60)  # the line that is to be named
+        return nn.CrossEntropyLoss()(model(part[0]), part[1])
+
+    replica.step(loss, replica.split(data()), 7)
+
+
+def test_a_stall_of_a_step_names_bucket_parameters_step_and_line(mpirun):
+    job = mpirun(training, 3, timeout=30, check=False)
+    assert job.code != 0
+    assert (
+        "Stall: nothing has moved for 1 s in all-reduce (exact) of bucket '0 (1.bias and 1 more)', step 7" in job.stderr
+    )
+    assert "Missing: rank 1" in job.stderr
+    assert "in loss" in job.stderr
+    assert "time.sleep(60)" in job.stderr
+
+
 def differing(how, mode):
     import json
     import sys
