@@ -166,7 +166,6 @@ class DataParallel:
         try:
             result = run.run()
         except BaseException:
-            self.accumulated = False
             run.abandon()
             raise
         self.accumulated = not self.syncing
