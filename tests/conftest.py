@@ -18,6 +18,21 @@ from pathlib import Path
 
 import pytest
 
+
+@pytest.fixture(autouse=True)
+def registered_components_as_before():
+    """What a test's plugin registers is forgotten after it: registries are shared by the whole process."""
+    from allgrad.train import registry
+
+    registry.load_builtin()
+    kinds = [kind for kind in vars(registry).values() if isinstance(kind, registry.Registry)]
+    before = [dict(kind._entries) for kind in kinds]
+    yield
+    for kind, entries in zip(kinds, before, strict=True):
+        kind._entries.clear()
+        kind._entries.update(entries)
+
+
 PRELUDE = """\
 import json, os, sys
 from pathlib import Path

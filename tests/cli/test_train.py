@@ -303,7 +303,9 @@ def test_no_right_to_write(whole) -> None:
 def test_interrupted_from_the_keyboard_and_resumed(tmp_path) -> None:
     """Ctrl-C ends at once, without a checkpoint; the one before it is gone on with."""
     config = write_config(tmp_path, train={"early_stopping": None})
-    program = "import allgrad.train.trainer as t; step = t.Trainer._train_step; " \
+    # A job in the background of a shell is started with SIGINT ignored, and Python then leaves it so.
+    program = "signal.signal(signal.SIGINT, signal.default_int_handler); " \
+        "import allgrad.train.trainer as t; step = t.Trainer._train_step; " \
         "t.Trainer._train_step = lambda s: os.kill(os.getpid(), signal.SIGINT) if s.step == 25 else step(s)"  # fmt: skip
     done = limited(["train", str(config), f"run.dir={tmp_path / 'run'}"], before=program)
     assert (done.returncode, done.stderr) == (130, "allgrad: interrupted\n")
