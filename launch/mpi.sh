@@ -91,12 +91,14 @@ finished() {
 
 # forwarding COMMAND...: runs it, passes SIGUSR1 and SIGTERM on to it, returns its exit code. $stopped says whether one came.
 forwarding() {
-    local child code
+    local child="" code
     stopped=""
+    # Before the start: a signal that comes at once must not end this script.
+    trap 'stopped=USR1; [ -z "$child" ] || kill -USR1 "$child" 2>/dev/null || true' USR1
+    trap 'stopped=TERM; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true' TERM
     "$@" &
     child=$!
-    trap 'stopped=USR1; kill -USR1 "$child" 2>/dev/null' USR1
-    trap 'stopped=TERM; kill -TERM "$child" 2>/dev/null' TERM
+    [ -z "$stopped" ] || kill "-$stopped" "$child" 2>/dev/null || true
     while :; do # `wait` also returns when a signal has come
         code=0
         wait "$child" || code=$?
