@@ -91,18 +91,18 @@ finished() {
 
 # forwarding COMMAND...: runs it, passes SIGUSR1 and SIGTERM on to it, returns its exit code. $stopped says whether one came.
 forwarding() {
-    local child="" code
+    local child="" code interrupted
     stopped=""
     # Before the start: a signal that comes at once must not end this script.
-    trap 'stopped=USR1; [ -z "$child" ] || kill -USR1 "$child" 2>/dev/null || true' USR1
-    trap 'stopped=TERM; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true' TERM
+    trap 'stopped=USR1 interrupted=1; [ -z "$child" ] || kill -USR1 "$child" 2>/dev/null || true' USR1
+    trap 'stopped=TERM interrupted=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true' TERM
     "$@" &
     child=$!
     [ -z "$stopped" ] || kill "-$stopped" "$child" 2>/dev/null || true
-    while :; do # `wait` also returns when a signal has come
-        code=0
+    interrupted=1
+    while [ -n "$interrupted" ]; do # a signal ends `wait` with the signal's code, not the command's: ask again
+        interrupted="" code=0
         wait "$child" || code=$?
-        kill -0 "$child" 2>/dev/null || break
     done
     trap - USR1 TERM
     return "$code"

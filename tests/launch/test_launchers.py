@@ -240,6 +240,22 @@ SLURM = {
 }
 
 
+class TestForwarding:
+    def test_the_exit_code_is_the_commands_though_a_signal_came_while_it_was_waited_for(self, clone) -> None:
+        # The trap lasts longer than the command, which is gone when `wait` is called again.
+        (clone.root / "launch" / "batch.sh").write_text(
+            "#!/bin/bash\nset -euo pipefail\nsource launch/mpi.sh\n"
+            'kill() { builtin kill "$@" || return; sleep 0.5; }\n'
+            "forwarding mpirun || code=$?\n"
+            'echo "$stopped ${code:-0}"\n'
+        )
+        (clone.root / "launch" / "batch.sh").chmod(0o755)
+        clone.program(
+            "mpirun", 'trap "kill \\$!; exit 7" USR1; kill -USR1 $PPID; sleep 20 & wait', clone.root / "system"
+        )
+        assert clone.run("batch.sh").stdout == "USR1 7\n"
+
+
 class TestSlurm:
     @pytest.fixture
     def submit(self, clone, tmp_path):
