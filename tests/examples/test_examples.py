@@ -9,7 +9,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = {
-    "own_loop.py": ["--steps", "30"],
+    "own_loop.py": ["30"],
     "heat_equation.py": ["--steps", "60", "--tolerance", "0.5"],
     "quadratic.py": [],
     "custom_operation.py": [],
@@ -30,6 +30,16 @@ def test_every_example_is_run_here():
 @pytest.mark.parametrize("name", SMALL)
 def test_it_runs(name):
     assert run(sys.executable, str(EXAMPLES / name), *SMALL[name]).strip()
+
+
+def test_a_loop_of_ones_own_takes_40_lines_and_ends_in_one_hash(mpirun):
+    assert len((EXAMPLES / "own_loop.py").read_text().splitlines()) <= 40
+    alone = run(sys.executable, str(EXAMPLES / "own_loop.py"), "12").splitlines()[-1]
+    assert alone.startswith("weights sha256 ")
+    for ranks in (2, 3):
+        said = mpirun(EXAMPLES / "own_loop.py", ranks, 12).stdout.splitlines()
+        assert said[-2].endswith(f"on {ranks} rank(s)")
+        assert said[-1] == alone
 
 
 def test_the_quadratic_tells_the_same_derivative_four_ways():
