@@ -406,3 +406,31 @@ def test_times_can_be_left_out():
         if record:
             assert result.times.step == 3
             assert result.times.start < result.times.computed <= result.times.end
+
+
+class Backwards(nn.Module):
+    """Uses its layers in the opposite order of their registration."""
+
+    def __init__(self):
+        self.last, self.first = nn.Linear(4, 2, rng=0), nn.Linear(4, 4, rng=1)
+
+    def forward(self, x):
+        return self.last(self.first(x))
+
+
+def test_the_order_of_posting_is_found_where_there_is_a_backward_to_find_it_in():
+    model = Backwards()
+    replica = parallel.DataParallel(model, World(), virtual_workers=2, bucket_mb=1e-5, first_bucket_mb=1e-5)
+    reducer = replica.reducer
+    reducer.order_agreed = False  # as at the start of a job of several ranks
+    guess = list(reducer.order)
+    x, y = batch(2)
+    replica.step(mse(model), {0: (x, y), 1: (x[:0], y[:0])}, 0)  # the last worker, whose backward posts, has no sample
+    assert not reducer.order_agreed
+    assert reducer.order == guess
+    replica.step(mse(model), replica.split(batch(2)), 1)
+    assert reducer.order_agreed
+    labels = [reducer.buckets[i].label for i in reducer.order]
+    assert "last" in labels[0]
+    assert "first" in labels[-1]
+    assert reducer.order != guess

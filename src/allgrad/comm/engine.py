@@ -27,15 +27,15 @@ import sys
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from functools import partial
 from operator import methodcaller
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from .clock import offset_to_rank_0
 from .desync import DesyncError, agree, room
+from .flight import Flight, Running
 from .jobs import Handle, Job, Times, chunks, in_one_message, prepare
 from .watch import Watch
 
@@ -54,14 +54,12 @@ _SWITCH = 5e-4  # seconds after which a main thread busy in Python lets the poll
 _PATIENCE = 1000  # fruitless polls, about a millisecond, after which who waits gives up its core for a moment
 
 
-@dataclass
-class _Running:
-    """A chunk under way."""
+class _Chunk(NamedTuple):
+    """A chunk under way, and its place in the window."""
 
     job: Job
-    part: Part
     slot: int
-    requests: list[Any] = field(default_factory=list)
+    running: Running
 
 
 class Engine:
@@ -82,7 +80,7 @@ class Engine:
         chunk_bytes: int = 1 << 20,
         window: int = 4,
         small_bytes: int = 1 << 16,
-        poll_seconds: float = 3e-4,
+        poll_seconds: float = 6e-4,
         record: bool = True,
         check: bool = True,
         stall_seconds: float = 300.0,
@@ -98,7 +96,8 @@ class Engine:
         self.offset = 0.0
         self._inbox: deque[Job] = deque()
         self._jobs: deque[Job] = deque()
-        self._active: list[_Running] = []
+        self._flight = Flight()
+        self._chunks: list[_Chunk] = []
         self._scratch = [np.empty(0, np.uint8) for _ in range(window)]
         self._free = list(range(window))
         self._tag = 0
@@ -307,8 +306,7 @@ class Engine:
             job = self._inbox.popleft()
             job.posted = self.clock()
             if self.check:
-                job.check = agree(self._checks, self._details, self.world.size, job)
-                job.check_requests = next(job.check)
+                job.check = self._flight.start(agree(self._checks, self._details, self.world.size, job))
             self._jobs.append(job)
             taken = True
         return taken
@@ -317,9 +315,10 @@ class Engine:
         """Move everything as far as it goes without blocking; returns whether anything moved."""
         moved = self._take_in()
         if self.error is None:
+            self._flight.test()
             moved |= self._advance_checks()
-            moved |= self._start_parts()
-            moved |= self._advance_parts()
+            moved |= self._start_chunks()
+            moved |= self._advance_chunks()
         if self._watch is not None:
             self._watch.tick()
         return moved
@@ -330,16 +329,16 @@ class Engine:
             if job.check is None:
                 continue
             try:
-                if not _advance(job.check, job.check_requests):
-                    return moved  # in order, so that all ranks find the same first difference
+                moved |= self._flight.resume(job.check)
             except DesyncError as error:
                 self.fail(error)
                 return True
+            if not job.check.ended:
+                return moved  # in order, so that all ranks find the same first difference
             job.check = None
-            moved = True
         return moved
 
-    def _start_parts(self) -> bool:
+    def _start_chunks(self) -> bool:
         moved = False
         for job in self._jobs:
             while not job.exhausted:
@@ -350,27 +349,24 @@ class Engine:
                     job.exhausted = True
                     break
                 slot, self._tag = self._free.pop(), (self._tag + 1) % _TAGS
-                part = make(self._tag, slot)
+                self._chunks.append(_Chunk(job, slot, self._flight.start(make(self._tag, slot))))
                 job.live += 1
-                self._active.append(_Running(job, part, slot, next(part)))
                 moved = True
         return moved
 
-    def _advance_parts(self) -> bool:
+    def _advance_chunks(self) -> bool:
         moved = False
-        for running in list(self._active):
-            before = len(running.requests)
-            finished = _advance(running.part, running.requests)
-            if not finished and len(running.requests) == before:
+        for chunk in list(self._chunks):
+            job, running = chunk.job, chunk.running
+            if not self._flight.resume(running) and not running.ended:
                 continue
             moved = True
             self.moves += 1
-            job = running.job
             if job.progress is None and self.record:
                 job.progress = self.clock()
-            if finished:
-                self._active.remove(running)
-                self._free.append(running.slot)
+            if running.ended:
+                self._chunks.remove(chunk)
+                self._free.append(chunk.slot)
                 job.live -= 1
         while self._jobs and self._jobs[0].complete:
             self._finish(self._jobs.popleft())
@@ -395,20 +391,6 @@ class Engine:
             assert job.handle is not None
             job.handle.error = error
             job.handle.event.set()
-
-
-def _advance(part: Part, requests: list[Any]) -> bool:
-    """Resume a part as often as its requests are complete; `requests` keeps those that are not. True: it has ended."""
-    while True:
-        requests[:] = [request for request in requests if not request.Test()]
-        if requests:
-            return False
-        try:
-            # A sum that overflows is the trainer's to find, not this thread's to die of.
-            with np.errstate(all="ignore"):
-                requests[:] = next(part)
-        except StopIteration:
-            return True
 
 
 def _mode(world: World, wanted: str | None) -> str:

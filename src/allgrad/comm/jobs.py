@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from .collectives import Part
     from .engine import Engine
+    from .flight import Running
     from .tree import Array
 
 _SMALLEST_SLICE = 1 << 14  # bytes: with many ranks a chunk grows so that the slices sent do not fall below this
@@ -79,8 +80,7 @@ class Job:
     posted: float = 0.0
     progress: float | None = None
     handle: Handle | None = None
-    check: Part | None = None
-    check_requests: list[Any] = field(default_factory=list)
+    check: Running | None = None
     exhausted: bool = False
     live: int = 0
 

@@ -116,6 +116,7 @@ class Reducer:
         self._pending = [len(bucket.names) for bucket in self.buckets]
         self._counted = [False] * len(self.names)
         self._seen: list[int] = []
+        self._fired = False
         self._ready: dict[int, float] = {}
         self._posted = 0
 
@@ -157,6 +158,7 @@ class Reducer:
     def _on_final(self, tensor: Tensor, used: bool) -> None:
         i = self._index[id(tensor)]
         if used and self._leaves[i].filled:
+            self._fired = True
             self._count(i)
         if self.engine is not None:
             self.engine.poll()
@@ -206,8 +208,10 @@ class Reducer:
         handles = self._handles
         self._collect()
         if not self.order_agreed and not self.separate:
-            self.order = [int(i) for i in self.world.broadcast(np.array(self._seen, np.int64))]
-            self.order_agreed = True
+            found = self._seen if self._fired else [-1] * len(self.order)
+            found = [int(i) for i in self.world.broadcast(np.array(found, np.int64))]
+            if found[0] >= 0:  # rank 0 had something to run backward through
+                self.order, self.order_agreed = found, True
         return [handle.times for handle in handles if handle.times is not None]
 
     def publish(self, used: Collection[str]) -> None:
