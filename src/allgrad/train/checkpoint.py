@@ -1,22 +1,14 @@
-"""Checkpoints: everything that the next step depends on, on disk, whole or not at all.
+"""Checkpoints: what one is, and how it is read: whole or not at all.
 
 Contract.
 
 - A checkpoint is a folder `checkpoints/step-000120/` with `model.safetensors` (the weights and buffers, under
   PyTorch's names), `optimizer.safetensors` (moments, averages), `state.json` (step, position in the data, bucket
   order, ...) and `manifest.json`, which has the length and SHA-256 of each and of itself. Nothing in it depends on the
-  number of ranks.
-- It is written beside (`.step-000120.partial`), every file and the folder synced to the disk, then renamed, then the
-  parent synced. A crash at any moment, the machine's too, leaves it whole or absent.
+  number of ranks. How one comes onto the disk stands in checkpoint_writer.py.
 - It is read as bytes, the bytes are compared with the manifest, and those very bytes are parsed. One that was cut at
   any byte, or has one bit flipped, or lacks a file, is refused by name; `load_latest` then takes the one before it.
-- One process writes (rank 0); any number may read meanwhile, and see whole checkpoints only.
-- `keep` newest stay, and the best one by the monitored metric. Removal renames first, so that no reader meets a half.
-  What lies ahead of the step just written (left from before a resume) is left alone until it is written again.
-- Asynchronous writing: `save` serialises into memory (one copy of the state: the bytes of the files; while it does so,
-  a second copy of the larger file) and returns; a thread hashes, writes and syncs. At most one is under way: the next
-  `save` waits for it. An error in the thread is raised by the next `save`, `check`, `wait` or `close`; the checkpoints
-  on the disk are not touched by it.
+- One process writes; any number may read meanwhile, and see whole checkpoints only.
 """
 
 from __future__ import annotations
@@ -26,37 +18,35 @@ import hashlib
 import json
 import math
 import re
-import shutil
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-
-from allgrad.train.files import sync_folder, write_synced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from types import TracebackType
 
     from numpy.typing import NDArray
 
 __all__ = [
     "Checkpoint",
     "CheckpointError",
-    "CheckpointWriter",
     "DamagedCheckpointError",
+    "best_of",
     "list_checkpoints",
     "load_best",
     "load_latest",
+    "manifest_of",
     "read_checkpoint",
+    "serialise",
+    "step_of",
     "weights_sha256",
 ]
 
 FORMAT = 1
 _NAME = re.compile(r"step-(\d{6,})")
-_MODEL, _OPTIMIZER, _STATE, _MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
+MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
 
 
 class CheckpointError(RuntimeError):
@@ -116,7 +106,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
-    return sorted(found, key=_step_of, reverse=True)
+    return sorted(found, key=step_of, reverse=True)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -133,9 +123,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(
         step=manifest["step"],
         path=path,
-        model=load(content[_MODEL]),
-        optimizer=load(content[_OPTIMIZER]),
-        state=json.loads(content[_STATE]),
+        model=load(content[MODEL]),
+        optimizer=load(content[OPTIMIZER]),
+        state=json.loads(content[STATE]),
         metric=manifest["metric"],
     )
 
@@ -168,161 +158,16 @@ def load_best(folder: Path, mode: Literal["min", "max"]) -> Checkpoint | None:
     Raises:
         DamagedCheckpointError: when that checkpoint is damaged.
     """
-    path = _best(list_checkpoints(folder), mode)
+    path = best_of(list_checkpoints(folder), mode)
     return None if path is None else read_checkpoint(path)
 
 
-class CheckpointWriter:
-    """Writes checkpoints into a folder; one process at a time.
-
-    Args:
-        folder: `checkpoints/` of a run; made when it is missing.
-        keep: how many of the newest stay.
-        mode: whether a smaller or a larger metric is better.
-        asynchronous: write in a thread.
+def serialise(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Named arrays as the content of a safetensors file.
 
     Raises:
-        CheckpointError: when the folder cannot be made or written to.
-
-    Example:
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> with tempfile.TemporaryDirectory() as run, CheckpointWriter(Path(run) / "checkpoints") as writer:
-        ...     writer.save(120, model={"w": np.ones(2)}, optimizer={}, state={"step": 120})
-        ...     writer.wait()
-        ...     found, refused = load_latest(Path(run) / "checkpoints")
-        ...     found.step, found.model["w"].tolist(), refused
-        (120, [1.0, 1.0], [])
+        TypeError: when an array does not hold numbers.
     """
-
-    def __init__(
-        self, folder: Path, *, keep: int = 3, mode: Literal["min", "max"] = "min", asynchronous: bool = True
-    ) -> None:
-        if keep < 1:
-            raise ValueError(f"checkpoints: keep must be at least 1. Got {keep} instead.")
-        self.folder = folder
-        self._keep = keep
-        self._mode: Literal["min", "max"] = mode
-        self._thread = ThreadPoolExecutor(1, "allgrad-checkpoint") if asynchronous else None
-        self._pending: Future[None] | None = None
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._clear_leftovers()
-        except OSError as error:
-            raise CheckpointError(f"{folder}: cannot be written to: {error.strerror}.") from error
-
-    def save(
-        self,
-        step: int,
-        *,
-        model: Mapping[str, NDArray[Any]],
-        optimizer: Mapping[str, NDArray[Any]],
-        state: Mapping[str, Any],
-        metric: float | None = None,
-    ) -> None:
-        """Write a checkpoint; arrays and state may be changed as soon as this returns.
-
-        Raises:
-            CheckpointError: when the one before it, or (without a thread) this one, cannot be written.
-            TypeError: when an array's dtype or the state cannot be stored.
-        """
-        self.wait()
-        files = {
-            _MODEL: _serialise(model),
-            _OPTIMIZER: _serialise(optimizer),
-            _STATE: json.dumps(state, indent=1).encode(),
-        }
-        if self._thread is None:
-            self._write(step, files, metric)
-        else:
-            self._pending = self._thread.submit(self._write, step, files, metric)
-
-    def check(self) -> None:
-        """As `wait`, but only where that returns (or raises) at once."""
-        if self._pending is not None and self._pending.done():
-            self.wait()
-
-    def wait(self) -> None:
-        """Return when nothing is under way.
-
-        Raises:
-            CheckpointError: when the one under way could not be written.
-        """
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
-
-    def close(self) -> None:
-        """Wait, and end the thread.
-
-        Raises:
-            CheckpointError: as `wait`.
-        """
-        try:
-            self.wait()
-        finally:
-            if self._thread is not None:
-                self._thread.shutdown()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _write(self, step: int, files: dict[str, bytes], metric: float | None) -> None:
-        name = f"step-{step:06d}"
-        beside = self.folder / f".{name}.partial"
-        try:
-            beside.mkdir()
-            for file, content in files.items():
-                write_synced(beside / file, content)
-            write_synced(beside / _MANIFEST, _manifest(step, files, metric))
-            sync_folder(beside)
-            self._put_in_place(beside, self.folder / name)
-            self._prune(step)
-        except OSError as error:
-            shutil.rmtree(beside, ignore_errors=True)
-            left = next((path.name for path in list_checkpoints(self.folder)), "none")
-            size = sum(map(len, files.values()))
-            raise CheckpointError(
-                f"{self.folder / name}: cannot be written ({size} bytes): {error.strerror}. "
-                f"The newest checkpoint there is {left}. Make room, or give another run.dir."
-            ) from error
-
-    def _put_in_place(self, beside: Path, path: Path) -> None:
-        """Rename; a checkpoint of the same step gives way, and can be found again if the machine stops in between."""
-        replaced = self.folder / f".{path.name}.replaced"
-        if path.exists():
-            path.rename(replaced)
-        beside.rename(path)
-        sync_folder(self.folder)
-        shutil.rmtree(replaced, ignore_errors=True)
-
-    def _prune(self, step: int) -> None:
-        """Remove what is neither among the newest nor the best."""
-        every = list_checkpoints(self.folder)
-        written = [path for path in every if _step_of(path) <= step]
-        best = _best(every, self._mode)
-        for path in written[self._keep :]:
-            if path != best:
-                away = path.with_name(f".{path.name}.removed")
-                path.rename(away)
-                shutil.rmtree(away)
-
-    def _clear_leftovers(self) -> None:
-        """What a writer left that was killed: halves are removed, a checkpoint that had given way comes back."""
-        for path in self.folder.glob(".step-*"):
-            original = self.folder / path.stem[1:]
-            if path.suffix == ".replaced" and not original.exists():
-                path.rename(original)
-            elif path.suffix in (".partial", ".removed", ".replaced"):
-                shutil.rmtree(path)
-
-
-def _serialise(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     from safetensors.numpy import save
 
     # safetensors reads an array's memory as it lies there: strided and big-endian ones must be laid out first.
@@ -336,7 +181,8 @@ def _little_endian(array: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
 
 
-def _manifest(step: int, files: Mapping[str, bytes], metric: float | None) -> bytes:
+def manifest_of(step: int, files: Mapping[str, bytes], metric: float | None) -> bytes:
+    """The content of `manifest.json` for these files; a metric that is no finite number counts as none."""
     entries = {
         name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in files.items()
     }
@@ -353,17 +199,17 @@ def _sealed(body: Mapping[str, Any]) -> bytes:
 def _read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such checkpoint.")
-    raw = _read(path / _MANIFEST)
+    raw = _read(path / MANIFEST)
     try:
         body: dict[str, Any] = json.loads(raw)["manifest"]
         whole = _sealed(body) == raw
     except (ValueError, KeyError, TypeError):
         whole = False
     if not whole:
-        raise DamagedCheckpointError(f"{path}: damaged: {_MANIFEST} is not what was written.")
+        raise DamagedCheckpointError(f"{path}: damaged: {MANIFEST} is not what was written.")
     if body["format"] != FORMAT:
         raise CheckpointError(f"{path}: format {body['format']}; this allgrad reads format {FORMAT}.")
-    if body["step"] != _step_of(path) or set(body["files"]) != {_MODEL, _OPTIMIZER, _STATE}:
+    if body["step"] != step_of(path) or set(body["files"]) != {MODEL, OPTIMIZER, STATE}:
         raise DamagedCheckpointError(f"{path}: damaged: its manifest is that of step {body['step']}.")
     return body
 
@@ -388,18 +234,23 @@ def _read(path: Path) -> bytes:
         raise CheckpointError(f"{path.parent}: {path.name} cannot be read: {error.strerror}.") from error
 
 
-def _best(paths: list[Path], mode: Literal["min", "max"]) -> Path | None:
+def best_of(paths: list[Path], mode: Literal["min", "max"]) -> Path | None:
     """Of the checkpoints with a metric the best one, of equals the earliest."""
     scored: list[tuple[float, int, Path]] = []
     for path in paths:
         with contextlib.suppress(CheckpointError):
             metric = _read_manifest(path)["metric"]
             if metric is not None:
-                scored.append((metric if mode == "min" else -metric, _step_of(path), path))
+                scored.append((metric if mode == "min" else -metric, step_of(path), path))
     return min(scored)[2] if scored else None
 
 
-def _step_of(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """The step in the name of a checkpoint's folder.
+
+    Raises:
+        CheckpointError: when it is not called like one.
+    """
     match = _NAME.fullmatch(path.name)
     if match is None:
         raise CheckpointError(f"{path}: a checkpoint's folder is called like step-000120.")

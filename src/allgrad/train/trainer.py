@@ -24,7 +24,8 @@ from allgrad.data import random as data_random
 from allgrad.parallel import DataParallel
 from allgrad.train import registry, state
 from allgrad.train.callbacks import Callback, EarlyStopping, Report, improves
-from allgrad.train.checkpoint import CheckpointWriter, weights_sha256
+from allgrad.train.checkpoint import weights_sha256
+from allgrad.train.checkpoint_writer import CheckpointWriter
 from allgrad.train.config import plan
 from allgrad.train.evaluate import evaluate
 from allgrad.train.losses import Objective, check_monitor
