@@ -90,20 +90,31 @@ finished() {
 }
 
 # forwarding COMMAND...: runs it, passes SIGUSR1 and SIGTERM on to it, returns its exit code. $stopped says whether one came.
+# Afterwards both are ignored: what is left to do takes a moment, and must be done.
 forwarding() {
-    local child="" code interrupted
+    local child="" code early="" interrupted
     stopped=""
     # Before the start: a signal that comes at once must not end this script.
-    trap 'stopped=USR1 interrupted=1; [ -z "$child" ] || kill -USR1 "$child" 2>/dev/null || true' USR1
-    trap 'stopped=TERM interrupted=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true' TERM
+    trap 'pass_on USR1' USR1
+    trap 'pass_on TERM' TERM
     "$@" &
     child=$!
-    [ -z "$stopped" ] || kill "-$stopped" "$child" 2>/dev/null || true
+    [ -z "$early" ] || kill "-$early" "$child" 2>/dev/null || true
     interrupted=1
     while [ -n "$interrupted" ]; do # a signal ends `wait` with the signal's code, not the command's: ask again
         interrupted="" code=0
         wait "$child" || code=$?
     done
-    trap - USR1 TERM
+    trap '' USR1 TERM
     return "$code"
+}
+
+# pass_on SIGNAL: sends it, once, to what `forwarding` runs; where that has no number yet, leaves it in $early.
+pass_on() {
+    stopped=$1 interrupted=1
+    if [ -n "$child" ]; then
+        kill "-$1" "$child" 2>/dev/null || true
+    else
+        early=$1
+    fi
 }

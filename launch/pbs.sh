@@ -60,9 +60,11 @@ echo "allgrad: $ranks ranks on $nodes nodes; run $RUN"
 limit=$(qstat -f "$PBS_JOBID" | awk -F' = ' '/Resource_List.walltime/ { split($2, t, ":"); print t[1] * 3600 + t[2] * 60 + t[3] }')
 if [ -n "$limit" ] && [ "$limit" -gt "$MARGIN" ]; then
     (
-        trap 'kill "$nap"' TERM # a sleep that outlives the job would keep it from ending
+        nap="" ended="" # a sleep that outlives the job would keep it from ending, and then signal whoever has its number
+        trap 'ended=1; [ -z "$nap" ] || kill "$nap"' TERM
         sleep $((limit - MARGIN)) &
         nap=$!
+        [ -z "$ended" ] || kill "$nap"
         wait "$nap" && kill -USR1 $$
     ) >/dev/null 2>&1 &
     timer=$!

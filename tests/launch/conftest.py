@@ -45,7 +45,7 @@ class Clone:
             env={"PATH": f"{self.root}/system:{os.defpath}", "HOME": str(self.root), **environment},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=200,
             check=False,
         )
 

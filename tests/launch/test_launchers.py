@@ -113,24 +113,23 @@ class TestLocal:
 
     def test_signals_reach_mpirun(self, clone) -> None:
         clone.program(
-            "mpirun", f'trap "touch {clone.root}/usr1; kill \\$!; exit 0" USR1; sleep 30 & touch {clone.root}/up; wait'
+            "mpirun", f'trap "touch {clone.root}/usr1; kill \\$!; exit 0" USR1; sleep 300 & touch {clone.root}/up; wait'
         )
         environment = {"PATH": f"{clone.root}/system:/usr/bin:/bin", "HOME": str(clone.root)}
         command = [str(clone.root / "launch/local.sh"), "-n", "2", "run.yaml"]
         with subprocess.Popen(command, cwd=clone.root, env=environment, stderr=subprocess.DEVNULL) as job:
-            wait_for(clone.root / "up")
+            until((clone.root / "up").exists)
             job.send_signal(signal.SIGUSR1)
-            assert job.wait(timeout=20) == 0
+            assert job.wait(timeout=200) == 0
         assert (clone.root / "usr1").exists()
 
 
-def wait_for(path: Path) -> None:
-    """Until `path` is there; ten seconds at most."""
-    for _ in range(500):
-        if path.exists():
-            return
+def until(condition) -> None:
+    """Return when it holds; three minutes at most."""
+    deadline = time.monotonic() + 180
+    while not condition():
+        assert time.monotonic() < deadline, "in vain"
         time.sleep(0.02)
-    raise AssertionError(f"{path} did not appear")
 
 
 class TestTest:
@@ -206,7 +205,7 @@ class TestRank:
             done = clone.run("rank.sh", "echo", f"I am {rank}", LOGS="logs/deep", PMI_RANK=rank)
             assert done.stdout == ("I am 0\n" if rank == "0" else "")
         assert (clone.root / "logs/deep/rank-0007.log").read_text() == "I am 7\n"
-        wait_for(clone.root / "logs/deep/rank-0000.log")
+        assert (clone.root / "logs/deep/rank-0000.log").read_text() == "I am 0\n"
 
     def test_data_is_copied_once_a_node_and_job(self, clone) -> None:
         (clone.root / "data").mkdir()
@@ -241,19 +240,50 @@ SLURM = {
 
 
 class TestForwarding:
-    def test_the_exit_code_is_the_commands_though_a_signal_came_while_it_was_waited_for(self, clone) -> None:
-        # The trap lasts longer than the command, which is gone when `wait` is called again.
+    def batch(self, clone, body: str) -> str:
+        """Run a batch script; returns what it says."""
         (clone.root / "launch" / "batch.sh").write_text(
-            "#!/bin/bash\nset -euo pipefail\nsource launch/mpi.sh\n"
-            'kill() { builtin kill "$@" || return; sleep 0.5; }\n'
-            "forwarding mpirun || code=$?\n"
-            'echo "$stopped ${code:-0}"\n'
+            f"#!/bin/bash\nset -euo pipefail\nsource launch/mpi.sh\n{body}\n"
         )
         (clone.root / "launch" / "batch.sh").chmod(0o755)
+        return clone.run("batch.sh").stdout
+
+    def test_the_exit_code_is_the_commands_though_a_signal_came_while_it_was_waited_for(self, clone) -> None:
         clone.program(
-            "mpirun", 'trap "kill \\$!; exit 7" USR1; kill -USR1 $PPID; sleep 20 & wait', clone.root / "system"
+            "mpirun",
+            'echo $$ > pid; trap "kill \\$!; exit 7" USR1; kill -USR1 $PPID; sleep 300 & wait',
+            clone.root / "system",
         )
-        assert clone.run("batch.sh").stdout == "USR1 7\n"
+        said = self.batch(
+            clone,
+            # The trap lasts longer than the command, which is gone when `wait` is called again.
+            'kill() { builtin kill "$@" || return; while builtin kill -0 "$(cat pid)" 2>/dev/null; do sleep 0.02; done; }\n'
+            'forwarding mpirun || code=$?\necho "$stopped ${code:-0}"',
+        )
+        assert said == "USR1 7\n"
+
+    @pytest.mark.parametrize("place", range(7))
+    def test_a_signal_is_passed_on_once_whenever_it_comes(self, clone, place) -> None:
+        """Before each command of `forwarding` from the start of what it runs, until it waits."""
+        clone.program("mpirun", 'trap "kill \\$!; exit 7" USR1; touch up; sleep 300 & wait', clone.root / "system")
+        said = self.batch(
+            clone,
+            'kill() { echo "$1" >> sent; until [ -e up ]; do sleep 0.02; done; builtin kill "$@"; }\n'
+            "seen=-1\n"
+            "strike() {\n"
+            '    [ "$BASHPID" = $$ ] || return 0\n'
+            """    [ $seen -ge 0 ] || [ "$BASH_COMMAND" = '"$@"' ] || return 0\n"""
+            "    seen=$((seen + 1))\n"
+            f'    [ $seen != {place} ] || builtin kill -USR1 $$; echo "$BASH_COMMAND" >> commands\n'
+            "}\n"
+            "set -T\ntrap strike DEBUG\nforwarding mpirun || code=$?\ntrap - DEBUG\n"
+            'echo "$stopped ${code:-0} $(cat sent)"',
+        )
+        assert said == "USR1 7 -USR1\n"
+
+    def test_what_follows_is_not_ended_by_a_late_signal(self, clone) -> None:
+        said = self.batch(clone, "forwarding true\nkill -USR1 $$\nkill -TERM $$\necho submitted")
+        assert said == "submitted\n"
 
 
 class TestSlurm:
@@ -313,7 +343,7 @@ class TestSlurm:
 
     def test_near_the_limit_the_ranks_are_told_and_the_job_is_queued_again(self, clone, submit) -> None:
         # The fake mpirun does what Slurm and mpirun do: the signal goes to the batch script, which passes it on.
-        clone.program("mpirun", 'trap "echo told >> told; kill \\$!; exit 0" USR1; kill -USR1 $PPID; sleep 20 & wait')
+        clone.program("mpirun", 'trap "echo told >> told; kill \\$!; exit 0" USR1; kill -USR1 $PPID; sleep 300 & wait')
         done = submit("run.yaml")
         assert done.returncode == 0, done.stderr
         assert (clone.root / "told").read_text() == "told\n"
@@ -365,12 +395,22 @@ class TestPbs:
         )
 
     def test_near_the_limit_the_rest_is_submitted_with_the_same_run(self, clone, submit) -> None:
-        clone.program("qstat", "echo '    Resource_List.walltime = 00:00:06'", clone.root / "system")
-        clone.program("mpirun", 'trap "kill \\$!; exit 0" USR1; sleep 20 & wait')
-        done = submit(MARGIN="2", OVERRIDES="train.steps=10", PBS_ARRAY_INDEX="5")
+        clone.program(
+            "sleep", "until [ -e up ]; do /bin/sleep 0.02; done", clone.root / "system"
+        )  # until the limit is near
+        clone.program("mpirun", 'trap "kill \\$!; exit 0" USR1; touch up; /bin/sleep 300 & wait')
+        done = submit(MARGIN="20", OVERRIDES="train.steps=10", PBS_ARRAY_INDEX="5")
         assert done.returncode == 0, done.stderr
+        assert f"sleep {4 * 3600 - 20}" in clone.calls
         assert clone.calls[-1].startswith("qsub -v CONFIG,OVERRIDES,RUN,")
         assert (clone.root / "overrides").read_text() == "train.steps=10 seed=5\n"
+
+    def test_nothing_waits_for_the_limit_when_the_job_is_over(self, clone, submit) -> None:
+        clone.program("sleep", "echo $$ > asleep; exec /bin/sleep 300", clone.root / "system")
+        clone.program("mpirun", "until [ -s asleep ]; do /bin/sleep 0.02; done; exit 3")
+        assert submit().returncode == 3
+        sleeper = Path("/proc", (clone.root / "asleep").read_text().strip())
+        until(lambda: not sleeper.exists())
 
     def test_without_a_configuration_it_says_how(self, submit) -> None:
         done = submit(CONFIG="")
