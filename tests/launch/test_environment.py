@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 import threading
-import time
 import tomllib
 from pathlib import Path
 
@@ -106,13 +105,18 @@ def test_a_failing_step_is_a_message_and_leaves_no_stamp(environment, call, clon
 
 def test_of_two_callers_one_installs_and_the_other_waits(environment, clone, monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "argv", ["setup.sh", "--mpi", "openmpi"])
-    genuine = environment.run
+    genuine_run, genuine_say, waits = environment.run, environment.say, threading.Event()
 
     def run(*command) -> None:
-        time.sleep(0.1)
-        genuine(*command)
+        assert waits.wait(200)  # for the other caller to meet the lock
+        genuine_run(*command)
 
-    environment.run = run
+    def say(text: str) -> None:
+        genuine_say(text)
+        if "another call" in text:
+            waits.set()
+
+    environment.run, environment.say = run, say
     callers = [threading.Thread(target=environment.main) for _ in range(2)]
     for caller in callers:
         caller.start()
