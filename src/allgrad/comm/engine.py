@@ -90,7 +90,9 @@ class Engine:
             raise RuntimeError("This world has an engine already. Use world.engine, or close() it first.")
         self.world, self.chunk_bytes, self.small_bytes = world, chunk_bytes, small_bytes
         self.poll_seconds, self.record, self.check = poll_seconds, record, check and world.size > 1
-        self.mode = _mode(world, mode)
+        if not stall_seconds > 0:
+            raise ValueError(f"The stall_seconds parameter of Engine must be positive. Got {stall_seconds!r} instead.")
+        self.mode, self.stall_seconds = _mode(world, mode), stall_seconds
         self.error: BaseException | None = None
         self.posted = self.finished = self.moves = 0
         self.offset = 0.0

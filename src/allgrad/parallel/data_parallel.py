@@ -55,6 +55,8 @@ class DataParallel:
         weights: "broadcast" rank 0's initial weights and buffers, or "verify" that all ranks have the same.
         before_worker: called as before_worker(step, worker) before a worker's forward (debuggers, progress).
         record: measure when each bucket moved (`StepResult.times`).
+        stall_seconds: after so long without progress in an unfinished reduction, the job ends with a report of the ranks
+            that are missing; default 300. More than the longest that ranks can be apart: a slow first batch, a full disk.
 
     Raises:
         ValueError: there are more ranks than virtual workers, or a bad argument.
@@ -77,6 +79,7 @@ class DataParallel:
         weights: Literal["broadcast", "verify"] = "broadcast",
         before_worker: Callable[[int, int], None] | None = None,
         record: bool = True,
+        stall_seconds: float | None = None,
     ) -> None:
         _one_of("reduction", reduction, "exact", "mpi")
         _one_of("weights", weights, "broadcast", "verify")
@@ -94,7 +97,7 @@ class DataParallel:
         world.verify({name: str(value) for name, value in settings.items()} | parameters)
         self.workers = block(world.rank, world.size, self.total)
         self._agree_on_weights(weights)
-        self.engine = _engine(world, comm, record)
+        self.engine = _engine(world, comm, record, stall_seconds)
         self.meets = any(module.meets_workers for module in model.modules())
         self.syncing, self.accumulated = True, False
         self.known_terms: tuple[Any, list[str]] | None = None
@@ -175,16 +178,22 @@ class DataParallel:
 _MODES: dict[str, Literal["thread", "poll"] | None] = {"auto": None, "thread": "thread", "polling": "poll"}
 
 
-def _engine(world: World, comm: str, record: bool) -> Engine | None:
+def _engine(world: World, comm: str, record: bool, stall_seconds: float | None) -> Engine | None:
     if world.size == 1:
         return None
     wanted, running = _MODES[comm], world.engine
     if running is None:
-        return Engine(world, mode=wanted, record=record)
+        return Engine(world, mode=wanted, record=record, stall_seconds=300.0 if stall_seconds is None else stall_seconds)
+    shared = "All models of a process share one: ask for the same, or for"
     if wanted is not None and running.mode != wanted:
         raise ValueError(
             f"The comm parameter of DataParallel is {comm!r}, but this process has an engine in mode {running.mode!r} "
-            "already. All models of a process share one: ask for the same, or for 'auto'."
+            f"already. {shared} 'auto'."
+        )
+    if stall_seconds is not None and running.stall_seconds != stall_seconds:
+        raise ValueError(
+            f"The stall_seconds parameter of DataParallel is {stall_seconds:g}, but this process has an engine with "
+            f"{running.stall_seconds:g} already. {shared} None."
         )
     return running
 

@@ -33,6 +33,7 @@ MAY_CHANGE = (
     "batch.eval_size",
     "parallel.bucket_mb",
     "parallel.comm",
+    "parallel.stall_seconds",
     "data.path",
     "data.folder",
 )

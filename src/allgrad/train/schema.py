@@ -159,6 +159,8 @@ class ParallelSection(Section):
     """Threads of a matrix product. It changes the bits of the result."""
     comm: Literal["auto", "thread", "polling"] = "auto"
     """Who drives MPI: a thread, or the main thread between operations. auto: what the MPI library allows."""
+    stall_seconds: Annotated[float, Field(gt=0)] = 300.0
+    """A reduction in which nothing moves for so long ends the job, with a report of the ranks that are missing."""
     shard_optimizer: bool = False
     """Split the optimizer's state over the ranks: not available yet, so that only false is accepted."""
 

@@ -102,6 +102,7 @@ class Trainer:
             bucket_mb=config.parallel.bucket_mb,
             reduction=config.parallel.reduction,
             comm=config.parallel.comm,
+            stall_seconds=config.parallel.stall_seconds,
             seed=config.seed,
             groups=numbers,
             weights="verify",
