@@ -83,7 +83,7 @@ def reduce_everything(modes, totals, sizes):
     ],
 )
 def test_one_result(mpirun, ranks, modes, totals):
-    job = mpirun(reduce_everything, ranks, modes, totals, SIZES, timeout=60)
+    job = mpirun(reduce_everything, ranks, modes, totals, SIZES)
     seen = []
     for exact, library in job.values:
         for key, hashes in exact.items():
@@ -106,15 +106,16 @@ def engine_manners(mode):
     from allgrad import comm
 
     world = comm.init()
-    engine = comm.Engine(world, mode=mode, stall_seconds=20)
+    if world.rank == 1:  # as on another machine, whose clock began at another time
+        here = time.perf_counter
+        time.perf_counter = lambda: here() + 1000.0
+    engine = comm.Engine(world, mode=mode)
     results = {"mode": engine.mode}
     total, size = 4, 300_000
     (node,) = comm.plan_block(comm.block(world.rank, world.size, total), total).nodes
 
     base = np.ones(size, np.float32)
     view, reader = base[:], base[:10]
-    if world.rank == 1:
-        time.sleep(0.3)
     ready = engine.clock()
     handle = engine.post([(*node, view)], view, total=total, label="b0", step=3, ready=ready, guard=[reader])
     blocked = []
@@ -145,7 +146,10 @@ def engine_manners(mode):
     results["gathered"] = world.all_gather_json(world.rank)
     world.barrier()
     handle.wait()
-    assert np.isclose(engine.clock(), world.broadcast(np.array([engine.clock()]))[0], atol=0.2)
+    before = world.broadcast(np.array([engine.clock()]))[0]
+    mine = engine.clock()
+    world.barrier()
+    results["clocks"] = [before, mine, world.broadcast(np.array([engine.clock()]))[0]]
     engine.close()
     assert world.engine is None
 
@@ -173,9 +177,12 @@ def test_handles_guards_and_times(mpirun, mode):
         assert value["empty"] == value["silent"] == 0
         assert value["gathered"] == [0, 1]
         assert value["overflow"]
-    (early, *_), (late, *_) = (value["times"] for value in job.values)
-    assert 0.25 < late - early < 5  # on one clock: rank 1 slept 0.3 s
-    assert all(value["times"][3] > late for value in job.values)
+    # On one clock, though rank 1's is 1000 s ahead: exact to a round trip, which may be long on a busy machine.
+    before, there, after = job.values[1]["clocks"]
+    assert before - 100 < there < after + 100
+    starts, ends = zip(*((value["times"][0], value["times"][3]) for value in job.values), strict=True)
+    assert max(starts) < min(ends) + 100
+    assert max(ends) - min(starts) < 500
 
 
 def not_granted():
@@ -204,9 +211,7 @@ def test_without_thread_multiple_the_main_thread_polls(mpirun):
 
 
 def overlapping(mode):
-    """Does a bucket move while the main thread computes in NumPy?"""
-    import time
-
+    """Does a bucket move while the main thread computes in NumPy, and never waits?"""
     import numpy as np
 
     from allgrad import comm
@@ -216,16 +221,15 @@ def overlapping(mode):
     a = np.ones(1_000_000, np.float32)
     b = np.random.default_rng(0).standard_normal((200, 200))
     handle = engine.post([(0, world.rank, a)], a, total=2, label="bucket", step=0)
-    start = time.perf_counter()
-    while time.perf_counter() - start < 1.0:
+    while not handle.done:
         b @ b
         engine.poll()
-    return handle.done
+    return float(a.sum())
 
 
 @pytest.mark.parametrize("mode", ["thread", "poll"])
 def test_communication_hides_behind_compute(mpirun, mode):
-    assert mpirun(overlapping, 2, mode).values == [True, True]
+    assert mpirun(overlapping, 2, mode).values == [2e6, 2e6]
 
 
 def test_the_sums_of_these_tests_show_their_order():
