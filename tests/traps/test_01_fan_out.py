@@ -1,7 +1,5 @@
 """Trap 1: a value used many times, and graphs that are deep or wide."""
 
-import time
-
 import numpy as np
 
 import allgrad as ag
@@ -41,12 +39,10 @@ def test_a_deep_graph_that_was_never_walked_is_freed_without_recursion():
 def test_a_diamond_of_60_levels_is_walked_once_a_node():
     x = ag.tensor(1.0, requires_grad=True)
     y = x
-    start = time.perf_counter()
     for _ in range(60):
-        y = y + y  # 2**60 paths
+        y = y + y  # 2**60 paths: the age of the universe, if each were walked
     y.backward()
     assert x.grad == 2.0**60
-    assert time.perf_counter() - start < 10  # the age of the universe, if each path were walked
 
 
 def test_a_million_parameters_in_a_hundred_arrays():
