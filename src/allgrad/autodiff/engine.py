@@ -319,7 +319,7 @@ def first_cotangent(root: Tensor, cotangent: Any) -> Any:
                 f"The gradient of a result of shape {root.shape} needs a cotangent of that shape; "
                 "only that of a single number may go without. Sum it first, or use ag.jacobian or ag.vjp."
             )
-        return np.ones(root.shape, root.dtype)
+        return np.full(root.shape, 1, root.dtype) if root.shape else np.array(1, root.dtype)
     shape = np.shape(cotangent)
     if shape != root.shape:
         raise CotangentError(f"The cotangent must have the shape of the result, {root.shape}; got {shape}.")

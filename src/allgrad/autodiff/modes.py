@@ -24,13 +24,19 @@ class Modes(NamedTuple):
 CURRENT: ContextVar[Modes] = ContextVar("allgrad_modes", default=Modes())  # noqa: B039 - a NamedTuple is immutable
 
 
-@contextmanager
-def switched(**changes: Any) -> Iterator[None]:
-    token = CURRENT.set(CURRENT.get()._replace(**changes))
-    try:
-        yield
-    finally:
-        CURRENT.reset(token)
+class switched:  # noqa: N801 - used like a function; a generator's context costs twice as much, and every backward enters one
+    """A context in which some of the modes are others."""
+
+    __slots__ = ("changes", "token")
+
+    def __init__(self, **changes: Any) -> None:
+        self.changes = changes
+
+    def __enter__(self) -> None:
+        self.token = CURRENT.set(CURRENT.get()._replace(**self.changes))
+
+    def __exit__(self, *_: object) -> None:
+        CURRENT.reset(self.token)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ Three owners, three guards:
 * A leaf's memory is written by `assign` and by optimizers, which bump the version of its `Storage`; the guard keeps the
   version seen at saving. Views of it (`w.T`) share the Storage, and so the guard.
 * A plain ndarray that the user handed to an operation can be written at any time, unseen. The guard keeps a fingerprint: the
-  bytes themselves up to 512 of them; beyond that the sum of its 64-bit words and a sample of 16 words, at memory speed. Every
+  bytes themselves up to 16 KB of them; beyond that the sum of its 64-bit words and a sample of 16 words, at memory speed. Every
   single-element write and every refill changes the sum; the sample catches a shuffle in place.
 """
 
@@ -21,7 +21,7 @@ from allgrad.autodiff.errors import SavedArrayError
 if TYPE_CHECKING:
     from allgrad.autodiff.node import Node
 
-SMALL = 512
+SMALL = 1 << 14
 
 
 def fingerprint(array: np.ndarray[Any, Any]) -> Any:

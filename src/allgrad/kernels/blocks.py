@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
 Array = npt.NDArray[Any]
 
@@ -50,10 +50,11 @@ def scratch(dtype: np.dtype[Any], index: int, shape: tuple[int, ...]) -> Array:
     return view
 
 
-def spans(length: int, block: int = BLOCK) -> Iterator[slice]:
+def spans(length: int, block: int = BLOCK) -> Iterable[slice]:
     """Consecutive slices of at most `block` elements that cover `range(length)`."""
-    for start in range(0, length, block):
-        yield slice(start, min(start + block, length))
+    if 0 < length <= block:
+        return (slice(0, length),)
+    return (slice(start, min(start + block, length)) for start in range(0, length, block))
 
 
 def rows_a_block(columns: int) -> int:

@@ -20,7 +20,7 @@ from allgrad.kernels.numpy_pooling import Pair, pooled_shape
 from allgrad.kernels.numpy_sums import bias_gradient as bias_gradient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
 name = "numba"
 
@@ -185,7 +185,7 @@ def cross_entropy_forward(
         _cross_entropy_forward[logits.dtype](
             contiguous(logits), _int64(labels), ignore_index, 1 - label_smoothing, spread, losses, probabilities
         )
-    return losses, int(np.count_nonzero(counted)), probabilities
+    return losses, rows if counted is None else int(np.count_nonzero(counted)), probabilities
 
 
 def cross_entropy_backward(
@@ -308,7 +308,7 @@ def _average(x: Array) -> Array:
     return constant(x.dtype, 1 / max(x.shape[-1], 1), x.shape[-1])
 
 
-def _row_spans(x: Array) -> Iterator[slice]:
+def _row_spans(x: Array) -> Iterable[slice]:
     """Blocks of rows: large enough to hide the calls, small enough for the second-level cache."""
     return spans(len(x), rows_a_block(x.shape[1]))
 

@@ -17,6 +17,7 @@ error of erf by 1.5e-7; this one, of degree 7, was fitted to bound the relative 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -104,8 +105,16 @@ def relu_forward(x: Array, *, out: Array | None = None) -> Array:
     y, source, target, _ = _flat(x, out, None)
     for span in spans(source.size):
         # An array of zeros, not a scalar: NumPy's maximum is 3 times faster on two arrays.
-        np.maximum(source[span], constant(x.dtype, 0, span.stop - span.start), out=target[span])
+        x_ = source[span]
+        np.maximum(x_, constant(x.dtype, 0, len(x_)), out=target[span])
     return y
+
+
+# Of a floating dtype: the integer of its size, the place of its sign bit, all bits but that one.
+_WORDS: dict[str, tuple[np.dtype[Any], Any, Any]] = {
+    "f": (np.dtype(np.int32), np.int32(31), np.int32(2**31 - 1)),
+    "d": (np.dtype(np.int64), np.int64(63), np.int64(2**63 - 1)),
+}
 
 
 def relu_backward(g: Array, y: Array, *, out: Array | None = None) -> Array:
@@ -116,12 +125,12 @@ def relu_backward(g: Array, y: Array, *, out: Array | None = None) -> Array:
     """
     dx, gradient, target, _ = _flat(g, out, None)
     value = np.ascontiguousarray(y).reshape(-1)
-    word = np.dtype(np.int32) if g.dtype.itemsize == 4 else np.dtype(np.int64)
-    shift, smallest = word.type(8 * word.itemsize - 1), np.iinfo(word).max
+    word, shift, all_but_sign = _WORDS[g.dtype.char]
     bits, source, result = value.view(word), gradient.view(word), target.view(word)
     for span in spans(value.size):
-        mask = scratch(word, 0, (span.stop - span.start,))
-        np.bitwise_and(bits[span], word.type(smallest), mask)  # -0.0 must count as 0.0
+        values = bits[span]
+        mask = scratch(word, 0, values.shape)
+        np.bitwise_and(values, all_but_sign, mask)  # -0.0 must count as 0.0
         np.negative(mask, mask)
         np.right_shift(mask, shift, mask)
         np.bitwise_and(source[span], mask, result[span])

@@ -6,6 +6,8 @@ logits, and the backward the gradient over them.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from allgrad.kernels.blocks import Array, constant, output, rows_a_block, scratch, spans
@@ -16,14 +18,13 @@ def cross_entropy_forward(
     logits: Array, labels: Array, *, ignore_index: int = -100, label_smoothing: float = 0.0, out: Array | None = None
 ) -> tuple[Array, int, Array]:
     """See `Kernels.cross_entropy_forward`."""
-    counted = checked_labels(logits, labels, ignore_index)
+    counted = checked_labels(logits, labels, ignore_index)  # None: all of them
     logits, probabilities = np.ascontiguousarray(logits), output(out, logits)
     rows, classes = logits.shape
-    count = int(np.count_nonzero(counted))
+    count = rows if counted is None else int(np.count_nonzero(counted))
     losses = np.empty(rows, logits.dtype)
     keep, spread = logits.dtype.type(1 - label_smoothing), logits.dtype.type(label_smoothing / max(classes, 1))
-    where = np.arange(rows) * classes
-    where += labels if count == rows else np.where(counted, labels, 0)
+    where = row_starts(rows, classes) + (labels if counted is None else np.where(counted, labels, 0))
     ones = constant(logits.dtype, 1, classes)
     for span in spans(rows, rows_a_block(classes)):
         x, e, loss = logits[span], probabilities[span], losses[span]
@@ -38,7 +39,7 @@ def cross_entropy_forward(
         np.subtract(loss, picked, loss)
         np.reciprocal(total, total)
         np.multiply(e, total[:, None], e)
-    if count != rows:
+    if counted is not None:
         losses[~counted] = 0
     return losses, count, probabilities
 
@@ -57,13 +58,13 @@ def cross_entropy_backward(
     rows, classes = probabilities.shape
     dtype = probabilities.dtype
     ignored = labels == ignore_index
-    where = np.arange(rows) * classes
-    if isinstance(scale, np.ndarray) or ignored.any():
+    where = row_starts(rows, classes)
+    if isinstance(scale, np.ndarray) or np.logical_or.reduce(ignored):
         scales = np.where(ignored, 0, scale).astype(dtype)[:, None]
-        where += np.where(ignored, 0, labels)
+        where = where + np.where(ignored, 0, labels)
     else:
-        scales = np.full((1, 1), scale, dtype)  # one for all rows
-        where += labels
+        scales = np.array([[scale]], dtype)  # one for all rows
+        where = where + labels
     keep, spread = dtype.type(1 - label_smoothing), dtype.type(label_smoothing / max(classes, 1))
     for span in spans(rows, rows_a_block(classes)):
         d, factor = gradient[span], scales if len(scales) == 1 else scales[span]
@@ -111,8 +112,16 @@ def soft_cross_entropy_backward(
     return gradient
 
 
-def checked_labels(logits: Array, labels: Array, ignore_index: int) -> Array:
-    """Which labels count (bool).
+@lru_cache(maxsize=16)
+def row_starts(rows: int, classes: int) -> Array:
+    """Where each row of a flattened matrix starts; read-only, kept for the next call."""
+    starts = np.arange(rows) * classes
+    starts.flags.writeable = False
+    return starts
+
+
+def checked_labels(logits: Array, labels: Array, ignore_index: int) -> Array | None:
+    """Which labels count (bool); None for all of them.
 
     Raises:
         ValueError: if shapes do not fit, or a label that counts is no class; the message names the first such row.
@@ -128,8 +137,10 @@ def checked_labels(logits: Array, labels: Array, ignore_index: int) -> Array:
             f"cross_entropy: labels must be integers. Got {labels.dtype} instead; for probabilities use soft labels."
         )
     classes = logits.shape[1]
-    if labels.dtype == np.int64 and not 0 <= ignore_index < classes and (labels.view(np.uint64) < classes).all():
-        return np.ones(len(labels), bool)  # the usual case; as an unsigned number a negative label is huge
+    if labels.dtype == np.int64 and not 0 <= ignore_index < classes:
+        below = labels.view(np.uint64) < classes  # a negative label is huge as an unsigned number
+        if np.logical_and.reduce(below):
+            return None
     counted: Array = labels != ignore_index
     wrong = counted & ((labels < 0) | (labels >= logits.shape[1]))
     if wrong.any():

@@ -96,7 +96,9 @@ def row_maximum(x: Array) -> Array:
 
 def narrow(x: Array) -> bool:
     """Whether all entries lie within `NARROW` of 0; False where one is NaN."""
-    return x.size > 0 and bool(x.max() <= NARROW) and bool(x.min() >= -NARROW)
+    if not x.size:
+        return False
+    return bool(np.maximum.reduce(x, axis=None) <= NARROW and np.minimum.reduce(x, axis=None) >= -NARROW)
 
 
 def _normalise(e: Array) -> None:

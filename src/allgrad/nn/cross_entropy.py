@@ -22,7 +22,7 @@ def _labels_forward(
         logits, labels, ignore_index=ignore_index, label_smoothing=label_smoothing
     )
     factor = (1 / count if count else 0.0) if scale is None else scale
-    total = np.sum(losses) * logits.dtype.type(factor)
+    total = np.add.reduce(losses) * logits.dtype.type(factor)
     return total, (probabilities, factor)
 
 

@@ -22,7 +22,7 @@ from allgrad.nn.module import Module
 from allgrad.nn.parameter import TRANSPOSED, Parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
 Array = np.ndarray[Any, Any]
 
@@ -59,8 +59,10 @@ def _forward(
     return (y if x.ndim == 2 else y.reshape(*x.shape[:-1], width)), (x, rows, weight, kept)
 
 
-def _spans(count: int, width: int) -> Iterator[slice]:
+def _spans(count: int, width: int) -> Iterable[slice]:
     step = max(1, BLOCK // width)
+    if 0 < count <= step:
+        return (slice(0, count),)
     return (slice(start, start + step) for start in range(0, count, step))
 
 

@@ -183,7 +183,9 @@ def _engine(world: World, comm: str, record: bool, stall_seconds: float | None) 
         return None
     wanted, running = _MODES[comm], world.engine
     if running is None:
-        return Engine(world, mode=wanted, record=record, stall_seconds=300.0 if stall_seconds is None else stall_seconds)
+        return Engine(
+            world, mode=wanted, record=record, stall_seconds=300.0 if stall_seconds is None else stall_seconds
+        )
     shared = "All models of a process share one: ask for the same, or for"
     if wanted is not None and running.mode != wanted:
         raise ValueError(
