@@ -91,9 +91,11 @@ class Walk:
 
     def _collect(self, roots: Sequence[Node], floor: int) -> list[Node]:
         pending, targets = self.pending, self.targets
-        older = [r for r in roots if targets and r not in targets and (r.seq < floor or isinstance(r, Leaf))]
-        self.outside.update(dict.fromkeys(older))
-        seen = set(roots).difference(older)
+        seen = set(roots)
+        if targets:
+            older = [r for r in roots if r not in targets and (r.seq < floor or isinstance(r, Leaf))]
+            self.outside.update(dict.fromkeys(older))
+            seen.difference_update(older)
         stack = list(seen)
         dead = False
         while stack:
@@ -205,11 +207,10 @@ class Walk:
 
         `siblings` are the parents of the node whose rule asks.
         """
-        if siblings.count(parent) > 1:  # w @ w: its other contribution would overwrite this one before it is counted
+        if not isinstance(parent, Leaf) or not parent.bound or parent.filled or parent.hooks or self.targets:
             return None
-        if isinstance(parent, Leaf) and parent.bound and not parent.filled and not parent.hooks and not self.targets:
-            return parent.buffer
-        return None
+        # w @ w: its other contribution would overwrite this one before it is counted
+        return parent.buffer if siblings.count(parent) == 1 else None
 
     def _fill(self, node: Node, shares: list[Any]) -> tuple[Any, ...]:
         return tuple(

@@ -131,8 +131,9 @@ class Plan:
 
     def _offers(self, parents: Sequence[Node], walk: Any) -> list[Any]:
         buffers: list[Any] = [None] * len(self.needs)
+        offer = walk.offer
         for i, parent in zip(self.tracked, parents, strict=True):
-            buffers[i] = walk.offer(parent, parents)
+            buffers[i] = offer(parent, parents)
         return buffers
 
     def as_tensors(self, node: Node) -> list[Any]:
