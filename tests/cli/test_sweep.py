@@ -11,6 +11,7 @@ import pytest
 from allgrad.cli.errors import UsageError
 from allgrad.cli.main import main
 from allgrad.cli.sweep import name_of, points
+from allgrad.train.config import dump_yaml, resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +22,7 @@ echo "$*" >> "{log}"
 for word in "$@"; do
     case $word in
         run.dir=*seed=3*)
-            mkdir -p "${{word#run.dir=}}" && touch "${{word#run.dir=}}/config.yaml"
+            mkdir -p "${{word#run.dir=}}" && cp "{log}.yaml" "${{word#run.dir=}}/config.yaml"
             exit 5 ;;
         run.dir=* | */seed=*)
             mkdir -p "${{word#run.dir=}}"
@@ -32,7 +33,7 @@ done
 
 
 @pytest.fixture
-def mpirun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def mpirun(run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Put an `mpirun` on PATH that notes its call and finishes the run, except that seed 3 stops half-way once."""
     log = tmp_path / "calls"
     folder = tmp_path / "bin"
@@ -40,6 +41,7 @@ def mpirun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (folder / "mpirun").write_text(FAKE.format(log=log))
     (folder / "mpirun").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    (tmp_path / "calls.yaml").write_text(dump_yaml(resolve(run[0], ["seed=3"], plugins=[run[2]])))
     return lambda: log.read_text().splitlines() if log.exists() else []
 
 
@@ -118,6 +120,27 @@ def test_a_run_that_fails_ends_the_sweep(run, tmp_path, mpirun, capsys) -> None:
     assert main(["sweep", *run, "--to", str(tmp_path / "out"), "seed=1,3,4"]) == 0
     assert f" resume {tmp_path}/out/seed=3 " in mpirun()[2]
     assert len(mpirun()) == 4
+
+
+def test_folders_and_table_say_what_varies(run, tmp_path, mpirun, capsys) -> None:
+    assert main(["sweep", *run, "--to", str(tmp_path / "out"), "batch.size=32", "optimizer.lr=1,2", "seed=1,2"]) == 0
+    names = [f"optimizer.lr={lr},seed={seed}" for lr in (1, 2) for seed in (1, 2)]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    assert capsys.readouterr().out.splitlines()[-5].split()[:3] == ["optimizer.lr", "seed", "steps"]
+    assert main(["sweep", *run, "--to", str(tmp_path / "one"), "batch.size=32"]) == 0
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["batch.size=32"]
+
+
+def test_results_of_another_configuration_are_not_taken_for_this_ones(run, tmp_path, mpirun, capsys) -> None:
+    command = ["sweep", *run, "--to", str(tmp_path / "out"), "seed=1,3"]
+    assert main(command) == 1
+    (tmp_path / "run.yaml").write_text((tmp_path / "run.yaml").read_text().replace("steps: 10", "steps: 20"))
+    calls = mpirun()
+    capsys.readouterr()
+    assert main(command) == 2
+    err = capsys.readouterr().err
+    assert f"{tmp_path}/out/seed=3: holds a run of another configuration:\n  train.steps: 10 there, 20 here\n" in err
+    assert mpirun() == calls
 
 
 @pytest.mark.parametrize("override", ["seed=1,1", "run.name='a b','a/b'"])

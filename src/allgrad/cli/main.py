@@ -18,8 +18,10 @@ import argparse
 import difflib
 import importlib
 import os
+import re
 import sys
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from allgrad.cli.errors import UsageError
@@ -42,11 +44,17 @@ COMMANDS = {
     "doctor": "one screen on this machine and its MPI, with remedies",
 }
 
+TOGETHER = ("train", "resume", "doctor")
+"""Those whose processes, under mpirun, are the ranks of one job; of another command each is alone."""
+
 
 class _Parser(argparse.ArgumentParser):
     """Raises instead of exiting, so that one place decides how errors look."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
+        message = re.sub(
+            ", key=value$", "", message
+        )  # where arguments are mixed, argparse calls optional ones required
         raise UsageError(f"{message}\n{self.format_usage().rstrip()}")
 
 
@@ -98,8 +106,8 @@ def _explain(error: Exception) -> str:
     return str(error)
 
 
-def _report(message: str, code: int, *, everywhere: bool) -> None:
-    """Print the error; in a job of many ranks, once, and see to it that all of them end.
+def _report(message: str, code: int, *, everywhere: bool, together: bool) -> None:
+    """Print the error; in a job of many ranks (`together`), once, and see to it that all of them end.
 
     A mistake that every rank makes (`everywhere`) ends each of them by itself, with its exit code, and rank 0 speaks. A
     rank that fails alone would leave the others waiting for it (MPICH's mpirun does not mind): MPI's Abort ends them.
@@ -109,13 +117,27 @@ def _report(message: str, code: int, *, everywhere: bool) -> None:
 
     try:
         with warnings.catch_warnings(action="ignore"):
-            world = init() if "mpi4py.MPI" in sys.modules or launcher.detect(os.environ) else None
+            # A rank that joins the job for this waits for all others: they must be about to join it, too.
+            joins = "mpi4py.MPI" in sys.modules or (together and launcher.detect(os.environ))
+            world = init() if joins else None
     except (ImportError, RuntimeError):  # MPI does not start either: what went wrong first matters more
         world = None
     if world is not None and world.size > 1 and not everywhere:
         failure.end(world, f"error: {message}", code=code)
     elif world is None or world.rank == 0:
         print(f"allgrad: error: {message}", file=sys.stderr, flush=True)
+
+
+def _plain_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning of ours is a line for the user; others keep the place in the code that they are about."""
+    if issubclass(category, RuntimeWarning) and Path(filename).is_relative_to(Path(__file__).parents[1]):
+        return f"allgrad: warning: {message}\n"
+    return _usual_format(message, category, filename, lineno, line)
+
+
+_usual_format = warnings.formatwarning
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -125,11 +147,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     allgrad ...
     0
     """
-    show_traceback = False
+    show_traceback, command = False, None
+    warnings.formatwarning = _plain_warning
     try:
         top = _top()
         options = top.parse_args(argv)
-        show_traceback = options.traceback
+        show_traceback, command = options.traceback, options.command
         if options.version:
             from importlib.metadata import version
 
@@ -151,8 +174,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         from allgrad.comm import EverywhereError
 
-        _report(_explain(error), code, everywhere=isinstance(error, UsageError | EverywhereError))
+        everywhere = isinstance(error, UsageError | EverywhereError)
+        _report(_explain(error), code, everywhere=everywhere, together=command in TOGETHER)
         return code
+    finally:
+        warnings.formatwarning = _usual_format
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from allgrad.cli.alone import refuse_ranks
 from allgrad.cli.errors import CommandError, UsageError
 from allgrad.cli.train import add_options, options_of, post_mortem, run_to_the_end
 
@@ -46,6 +47,7 @@ def _under_mpirun(arguments: argparse.Namespace) -> int:
 
     if arguments.ranks < 1 or arguments.debug:
         raise UsageError("-n must be 1 or more, and does not go with --debug, which is one process")
+    refuse_ranks("resume -n, which starts mpirun itself,")
     beside = Path(sys.executable).parent / "mpirun"
     mpirun = str(beside) if beside.exists() else shutil.which("mpirun")
     if mpirun is None:

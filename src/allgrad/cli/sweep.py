@@ -1,7 +1,7 @@
 """Run one configuration at every combination of values: `allgrad sweep CONFIG optimizer.lr=1e-3,3e-4 seed=1,2`.
 
 Values are separated by commas; one with commas of its own stands in brackets, braces or quotes. The runs are started one
-after another, each in a folder named after its values; a finished one is skipped and a stopped one resumed, so that the
+after another, each in a folder named after what varies; a finished one is skipped and a stopped one resumed, so that the
 same command goes on with a sweep that was stopped. A table of the results comes last. With --print, the commands are
 printed instead, for mpirun here or for Slurm; with --points, the overrides alone, one line a run, as launch/slurm.sbatch
 reads them (SWEEP=FILE).
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from allgrad.cli.alone import refuse_ranks
 from allgrad.cli.errors import CommandError, UsageError
 from allgrad.cli.ranks import here
 
@@ -31,9 +32,12 @@ __all__ = ["configure", "points", "run", "table"]
 
 @dataclass(frozen=True)
 class Run:
-    """One combination: its overrides, its folder, and the commands that train it, go on with it, and hand it to Slurm."""
+    """One combination: its overrides and those that vary, its folder, the commands that train it, go on with it, and hand it
+    to Slurm.
+    """
 
     point: list[str]
+    varying: list[str]
     folder: Path
     train: list[str]
     resume: list[str]
@@ -70,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     """`allgrad sweep`: the exit code is that of the first run that fails, which ends the sweep."""
     if arguments.ranks is not None and arguments.ranks < 1:
         raise UsageError(f"-n must be 1 or more, got {arguments.ranks}")
+    refuse_ranks("sweep")
     todo = list(_runs(arguments))
     if len({one.folder for one in todo}) < len(todo):
         raise UsageError(
@@ -87,19 +92,33 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _runs(arguments: argparse.Namespace) -> Iterator[Run]:
-    """What there is to do, in order; every mistake is found here, before the first run."""
+    """What there is to do, in order; every mistake is found here, before the first run.
+
+    Raises:
+        UsageError: a folder holds a run of another configuration: its results would stand for this one's.
+    """
     from allgrad.train.config import resolve
+    from allgrad.train.folder import differences
 
     common = arguments.to or Path("runs") / f"sweep-{Path(arguments.config).stem}"
     plugins = [part for plugin in arguments.plugin for part in ("--plugin", plugin)]
+    several = [override for override in arguments.overrides if len(_values(override)) > 1]
+    keys = {override.partition("=")[0] for override in several or arguments.overrides}
     for point in points(arguments.overrides):
-        folder = common / name_of(point)
+        varying = [part for part in point if part.partition("=")[0] in keys]
+        folder = common / name_of(varying)
         config = resolve(arguments.config, [*point, f"run.dir={folder}"], plugins=arguments.plugin)
+        if (folder / "config.yaml").is_file() and (lines := differences(folder, config, arguments.plugin)):
+            raise UsageError(
+                f"{folder}: holds a run of another configuration:\n"
+                + "\n".join(lines)
+                + "\nGive another folder by --to."
+            )
         allgrad = ["mpirun", "-n", str(arguments.ranks or here(config)), sys.executable, "-m", "allgrad"]
         train = [*allgrad, "train", arguments.config, *point, f"run.dir={folder}", *plugins]
         resume = [*allgrad, "resume", str(folder), *plugins]
         sbatch = ["sbatch", "launch/slurm.sbatch", arguments.config, *point, *plugins]
-        yield Run(point, folder, train, resume, f"RUN={shlex.quote(str(folder))} {shlex.join(sbatch)}")
+        yield Run(point, varying, folder, train, resume, f"RUN={shlex.quote(str(folder))} {shlex.join(sbatch)}")
 
 
 def points(overrides: Sequence[str]) -> Iterator[list[str]]:
@@ -113,12 +132,18 @@ def points(overrides: Sequence[str]) -> Iterator[list[str]]:
     """
     axes = []
     for override in overrides:
-        key, equals, values = override.partition("=")
-        found = _VALUE.findall(values)
-        if not (key and equals and found) or ",".join(found) != values:
-            raise UsageError(f"{override!r}: expected key=value,value,... with every bracket and quote closed")
-        axes.append([f"{key}={value}" for value in found])
+        key = override.partition("=")[0]
+        axes.append([f"{key}={value}" for value in _values(override)])
     return (list(point) for point in itertools.product(*axes))
+
+
+def _values(override: str) -> list[str]:
+    """The values of `key=a,b,...`."""
+    key, equals, values = override.partition("=")
+    found = _VALUE.findall(values)
+    if not (key and equals and found) or ",".join(found) != values:
+        raise UsageError(f"{override!r}: expected key=value,value,... with every bracket and quote closed")
+    return found
 
 
 def name_of(point: Sequence[str]) -> str:
@@ -155,11 +180,11 @@ def _train(one: Run, number: str) -> None:
 
 
 def table(runs: Sequence[Run]) -> str:
-    """The runs' values, how long they trained, and what they reached; one line each."""
+    """The values that vary, how long each run trained, and what they reached; one line each."""
     rows = []
     for one in runs:
         summary = json.loads((one.folder / "summary.json").read_text())
-        values = dict(part.split("=", 1) for part in one.point)
+        values = dict(part.split("=", 1) for part in one.varying)
         found = {key: summary.get(key) for key in ("steps", "seconds", "train_loss")} | summary.get("eval", {})
         rows.append(values | {key: f"{v:.5g}" if isinstance(v, float) else str(v) for key, v in found.items()})
     names = list(dict.fromkeys(name for row in rows for name in row))

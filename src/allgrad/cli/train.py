@@ -10,6 +10,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from allgrad.cli.alone import refuse_ranks
 from allgrad.cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def options_of(arguments: argparse.Namespace) -> Options:
 
     if (arguments.worker is None) != (arguments.step is None) or (arguments.worker is not None and not arguments.debug):
         raise UsageError("--worker and --step go together, and with --debug")
+    if arguments.debug:
+        refuse_ranks("--debug")
     settings: dict[str, Any] = {"anomaly": arguments.anomaly}
     stop = None
     if arguments.worker is not None:

@@ -10,6 +10,7 @@ logs/           of launchers, which may be there before the run
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from allgrad.comm import World
     from allgrad.train.schema import RunConfig
 
-__all__ = ["RunFolderError", "begin_again", "new_folder", "open_folder", "write_failure"]
+__all__ = ["RunFolderError", "begin_again", "differences", "new_folder", "open_folder", "write_failure"]
 
 
 class RunFolderError(SharedError):
@@ -95,9 +96,21 @@ def write_failure(folder: Path) -> Callable[[str], None]:
     """What writes the first cause of a failure into the folder; for `World.on_failure`."""
 
     def write(text: str) -> None:
-        (folder / "failure.txt").write_text(text, encoding="utf-8")
+        # A full disk may be that cause, which is told on the screen in any case.
+        with contextlib.suppress(OSError):
+            (folder / "failure.txt").write_text(text, encoding="utf-8")
 
     return write
+
+
+def differences(folder: Path, config: RunConfig, plugins: Sequence[str | Path] = ()) -> list[str]:
+    """Where the run in a folder was configured otherwise, in words, beside the folder's own name.
+
+    Raises:
+        ConfigError: what it was configured by cannot be read.
+    """
+    changed = changed_keys(resolve(folder / "config.yaml", plugins=plugins), config)
+    return [f"  {key}: {old} there, {new} here" for key, (old, new) in changed.items() if key != "run.dir"]
 
 
 def _taken(path: Path) -> bool:
@@ -109,11 +122,10 @@ def _whose(path: Path, config: RunConfig, plugins: Sequence[str | Path]) -> str:
     if not (path / "config.yaml").is_file():
         return f"{path}: is there already, is not a run's folder, and is not overwritten. Give another run.dir."
     try:
-        changed = changed_keys(resolve(path / "config.yaml", plugins=plugins), config)
+        changed = differences(path, config, plugins)
     except ConfigError:
-        changed = {}
-    differences = [f"  {key}: {old} there, {new} here" for key, (old, new) in changed.items()]
-    whose = "holds a run of another configuration:\n" + "\n".join(differences) if changed else "holds this run already."
+        changed = []
+    whose = "holds a run of another configuration:\n" + "\n".join(changed) if changed else "holds this run already."
     return f"{path}: {whose}\nIt is not overwritten. Go on with it by `allgrad resume {path}`, or give another run.dir."
 
 
