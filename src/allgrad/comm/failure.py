@@ -5,7 +5,7 @@ itself waits in MPI_Finalize). So on every rank of a job `sys.excepthook` and `t
 
 1. The cause is printed whole, with the rank's name. Where several ranks fail at once, the lowest speaks: each waits a
    moment longer than the one before it, and is aborted meanwhile. A failure that is the same on every rank by
-   construction (`EverywhereError`) is printed by rank 0 alone.
+   construction (`EverywhereError`) is printed by rank 0 alone, unless that has not ended the job after a while.
 2. `on_failure(text)`, where set, is handed the text (the trainer writes it into the run's folder).
 3. MPI's Abort with an exit code, 1 unless told otherwise, ends the job. Where Abort itself does not return, a timer ends
    the process, which the launcher takes for a crash and ends the rest.
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+_PATIENCE = 30.0  # seconds in which rank 0, however busy its node, comes to speak for all
 _GRACE = 10.0  # seconds that printing, on_failure and Abort may take together before the process is ended hard
 
 
@@ -65,11 +66,15 @@ def install(world: Rank) -> None:
 def end(world: Rank, text: str, *, everywhere: bool = False, code: int = 1) -> None:
     """Say why, and end all ranks with this exit code. Does not return where MPI's Abort does what it must."""
     if not _ending.acquire(blocking=False):
-        return  # another thread of this rank was first
-    hard = threading.Timer(_GRACE, os._exit, args=(code,))
+        time.sleep(
+            _PATIENCE + _GRACE
+        )  # another thread was first: if this one went on, the process might end before it spoke
+        return
+    wait = _PATIENCE if everywhere and world.rank else min(0.02 * world.rank, 0.5)
+    hard = threading.Timer(wait + _GRACE, os._exit, args=(code,))
     hard.daemon = True
     hard.start()
-    time.sleep(2.0 if everywhere and world.rank else min(0.02 * world.rank, 0.5))
+    time.sleep(wait)
     message = f"allgrad: rank {world.rank} of {world.size} on {world.host} failed. {text.rstrip()}\n"
     if world.on_failure is not None:
         try:
