@@ -1,4 +1,8 @@
-"""Real `mpirun` jobs for tests: the fixture `mpirun` runs a function on every rank and gathers what they returned."""
+"""Real `mpirun` jobs for tests: the fixture `mpirun` runs a function on every rank and gathers what they returned.
+
+No test depends on how long anything takes: what is waited for is a condition, and the only clock is `PATIENCE`, after which a
+job counts as hanging. Hypothesis draws the same examples on every run; `--hypothesis-profile=default` draws new ones.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,17 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from _pytest.doctest import DoctestModule
+from hypothesis import HealthCheck, settings
+
+PATIENCE = 300  # seconds; a machine may be many times slower than the one on which a test was written
+
+settings.register_profile("allgrad", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("allgrad")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -70,12 +79,11 @@ LAUNCHER_PREFIXES = ("PMI_", "PMIX_", "OMPI_", "SLURM_", "PALS_", "MV2_", "OMP_"
 
 @dataclass
 class Job:
-    """A finished job: its exit code, its output, the seconds it took, and what each rank returned (None: nothing)."""
+    """A finished job: its exit code, its output, and what each rank returned (None: nothing)."""
 
     code: int
     stdout: str
     stderr: str
-    seconds: float
     values: list
 
 
@@ -99,27 +107,27 @@ def mpi_flavour():
     path = shutil.which("mpirun", path=_clean_environment({})["PATH"])
     if path is None:
         pytest.skip("no mpirun: install an MPI library, for example the wheel `pip install mpich`")
-    said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30).stdout
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=PATIENCE).stdout
     return ("openmpi" if "Open MPI" in said else "mpich"), path
 
 
 @pytest.fixture
 def run_group():
-    """run_group(command, timeout=, env=, cwd=None) -> (exit code, stdout, stderr)"""
+    """run_group(command, env=, cwd=None) -> (exit code, stdout, stderr)"""
     return _run_group
 
 
-def _run_group(command, *, timeout, env, cwd=None):
-    """Run a command in a session of its own; after `timeout` seconds the whole session is killed and the test fails."""
+def _run_group(command, *, env, cwd=None):
+    """Run a command in a session of its own; after `PATIENCE` seconds the whole session is killed and the test fails."""
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=cwd, start_new_session=True
     )
     try:
-        out, err = process.communicate(timeout=timeout)
+        out, err = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
-        pytest.fail(f"{command[0]} did not end within {timeout} s.\nstdout:\n{out}\nstderr:\n{err}")
+        pytest.fail(f"{command[0]} did not end within {PATIENCE} s.\nstdout:\n{out}\nstderr:\n{err}")
     return process.returncode, out, err
 
 
@@ -134,21 +142,19 @@ def _write_job(function, folder, args):
     return [sys.executable, str(script), str(folder), json.dumps(args)]
 
 
-def _run_job(command, function, folder, ranks, *, timeout, env, check):
-    start = time.monotonic()
-    code, out, err = _run_group(command, timeout=timeout, env=env)
-    seconds = time.monotonic() - start
+def _run_job(command, function, folder, ranks, *, env, check):
+    code, out, err = _run_group(command, env=env)
     files = [folder / f"rank{rank}.json" for rank in range(ranks)]
     values = [json.loads(file.read_text()) if file.exists() else None for file in files]
     # Open MPI ends with code 0 when a whole node dies: what the ranks wrote is the proof that they came to the end.
     if check and (code != 0 or (callable(function) and not all(file.exists() for file in files))):
         pytest.fail(f"The job of {ranks} ranks ended with code {code}.\nstdout:\n{out}\nstderr:\n{err}")
-    return Job(code, out, err, seconds, values)
+    return Job(code, out, err, values)
 
 
 @pytest.fixture
 def mpirun(mpi_flavour, tmp_path):
-    """mpirun(function, ranks, *args, timeout=60, env=None, check=True) -> Job
+    """mpirun(function, ranks, *args, env=None, check=True) -> Job
 
     `function` is self-contained (its source goes into a script of its own; imports stand inside, tests/support is on the
     path), takes JSON values and returns one; a path is run as it is, with `args` on its command line. With `check` a job that
@@ -158,12 +164,12 @@ def mpirun(mpi_flavour, tmp_path):
     flavour, path = mpi_flavour
     counter = itertools.count(1)
 
-    def run(function, ranks, *args, timeout=60, env=None, check=True):
+    def run(function, ranks, *args, env=None, check=True):
         folder = tmp_path / f"job{next(counter)}"
         flags = OPENMPI_FLAGS if flavour == "openmpi" else []
         environment = _clean_environment((OPENMPI_ENV if flavour == "openmpi" else {}) | (env or {}))
         command = [path, *flags, "-n", str(ranks), *_write_job(function, folder, args)]
-        return _run_job(command, function, folder, ranks, timeout=timeout, env=environment, check=check)
+        return _run_job(command, function, folder, ranks, env=environment, check=check)
 
     return run
 
@@ -187,10 +193,10 @@ def mpirun_two_hosts(two_hosts, tmp_path):
     """As `mpirun`, over two hosts, half of the ranks on each, or `per_host` in turn."""
     counter = itertools.count(1)
 
-    def run(function, ranks, *args, timeout=60, env=None, check=True, per_host=None):
+    def run(function, ranks, *args, env=None, check=True, per_host=None):
         folder = tmp_path / f"two{next(counter)}"
         environment = _clean_environment(two_hosts.environment() | (env or {}))
         command = two_hosts.command(ranks, _write_job(function, folder, args), per_host)
-        return _run_job(command, function, folder, ranks, timeout=timeout, env=environment, check=check)
+        return _run_job(command, function, folder, ranks, env=environment, check=check)
 
     return run

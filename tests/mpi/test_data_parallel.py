@@ -117,16 +117,16 @@ FEW = 5
 )
 def test_one_hash(mpirun, ranks, cases):
     """V = 8 and 12; thread and polling; buckets of half a kilobyte up to the whole model."""
-    check(mpirun(train, ranks, cases, timeout=240).values, cases)
+    check(mpirun(train, ranks, cases).values, cases)
 
 
 def test_one_hash_across_two_hosts(mpirun_two_hosts):
     cases = [(8, FEW, "thread", 0.001)]
-    check(mpirun_two_hosts(train, 4, cases, timeout=240).values, cases)
+    check(mpirun_two_hosts(train, 4, cases).values, cases)
 
 
 def test_an_ordinary_all_reduce_gives_other_bits(mpirun):
     """Or the tests above would show nothing: sizes and data are such that the order of additions matters."""
     expected = in_this_process(8, FEW)
-    ((found,), *_) = mpirun(train, 3, [(8, FEW, "auto", 25.0)], "mpi", timeout=120).values
+    ((found,), *_) = mpirun(train, 3, [(8, FEW, "auto", 25.0)], "mpi").values
     assert all(found[name] != digest for name, digest in expected.items())

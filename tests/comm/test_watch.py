@@ -1,0 +1,120 @@
+"""What counts as a stall, on a clock that the test moves; real ones are in tests/mpi/test_watch.py."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from allgrad.comm import failure, watch
+
+LIMIT = 100.0
+
+
+class Engine:
+    """As far as a watch looks at it: a job is under way, or none."""
+
+    mode, moves = "poll", 0
+
+    def __init__(self, rank):
+        self.world = SimpleNamespace(rank=rank, size=2, host="here")
+        self.job, self.posted, self.finished = None, 0, 0
+
+    def unfinished(self):
+        return self.job
+
+    def start(self, number):
+        self.job = SimpleNamespace(number=number, describe=lambda: f"collective {number}")
+        self.finished, self.posted = number, number + 1
+
+
+class Ranks:
+    """Two ranks that look at the clock in turn; `said` is what ended the job."""
+
+    def __init__(self, network, monkeypatch):
+        self.now, self.said, self.network = 0.0, [], network
+        monkeypatch.setattr(watch.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(failure, "end", lambda world, text: self.said.append((world.rank, text)))
+        self.engines = [Engine(rank) for rank in range(2)]
+        self.watches = [
+            watch.Watch(engine, comm, LIMIT, "abort") for engine, comm in zip(self.engines, network.comms, strict=True)
+        ]
+
+    def look(self, *ranks):
+        for rank in ranks:
+            self.watches[rank].tick()
+        while self.network.deliver(lambda able: able[0]):
+            pass
+
+    def wait(self, seconds, *ranks):
+        for _ in range(int(seconds)):
+            self.now += 1
+            self.look(*(ranks or (0, 1)))
+
+
+@pytest.fixture
+def ranks(make_network, monkeypatch):
+    made = Ranks(make_network(2), monkeypatch)
+    made.look(0, 1)
+    return made
+
+
+def test_a_job_that_one_rank_does_not_post_is_a_stall(ranks):
+    ranks.engines[0].start(3)
+    ranks.wait(LIMIT)
+    assert ranks.said == []
+    ranks.wait(10)
+    ((speaker, text),) = ranks.said
+    assert speaker == 0
+    assert "nothing has moved for 100 s in collective 3" in text
+    assert "Missing: rank 1" in text
+
+
+def test_one_that_rank_0_does_not_post_is_told_to_it(ranks):
+    ranks.engines[1].start(0)
+    ranks.wait(LIMIT + 15)
+    assert "Missing: rank 0" in ranks.said[0][1]
+
+
+def test_time_in_which_nobody_looked_does_not_count(ranks):
+    """A job that was suspended for an hour goes on."""
+    for engine in ranks.engines:
+        engine.start(0)
+    ranks.wait(20)
+    ranks.now += 3600
+    ranks.look(0, 1)
+    assert ranks.said == []
+    ranks.wait(50)
+    ranks.engines[0].moves = ranks.engines[1].moves = 1
+    ranks.wait(LIMIT)
+    assert ranks.said == []
+    ranks.wait(10)
+    assert len(ranks.said) == 1
+
+
+def test_what_has_finished_by_the_time_that_the_ranks_answer_is_no_stall(ranks):
+    for engine in ranks.engines:
+        engine.start(5)
+    ranks.wait(LIMIT + 3, 0)  # rank 1 does not look meanwhile; it has been asked
+    assert ranks.watches[0]._asked is not None
+    for engine in ranks.engines:
+        engine.start(6)
+    ranks.wait(10)
+    assert ranks.said == []
+    ranks.wait(LIMIT + 15)
+    assert "in collective 6" in ranks.said[0][1]
+
+
+def test_a_rank_that_does_not_answer_is_missing(ranks):
+    for engine in ranks.engines:
+        engine.start(5)
+    ranks.wait(LIMIT + 15, 0)
+    assert "rank 1 does not answer" in ranks.said[0][1]
+
+
+def test_a_silent_rank_0_is_told_by_the_others(ranks):
+    ranks.engines[1].start(0)
+    ranks.wait(2 * LIMIT, 1)
+    assert ranks.said == []
+    ranks.wait(10, 1)
+    speaker, text = ranks.said[0]
+    assert speaker == 1
+    assert "rank 0 is silent" in text
