@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+import warnings
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -105,6 +106,26 @@ def test_traceback_option_shows_where_a_users_mistake_arose(command) -> None:
 def test_wrong_usage_is_exit_code_2(argv, words, capsys) -> None:
     assert cli.main(argv) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_warning_of_ours_is_a_line_and_the_place_in_others_code_is_kept(command) -> None:
+    seen = []
+
+    def warn(arguments: argparse.Namespace) -> int:
+        for filename in (cli.__file__, "/somewhere/users_code.py"):
+            seen.append(warnings.formatwarning("look out", RuntimeWarning, filename, 3))
+        return 0
+
+    command(warn)
+    before = warnings.formatwarning
+    assert cli.main(["probe_for_test", "a.yaml"]) == 0
+    assert seen == ["allgrad: warning: look out\n", "/somewhere/users_code.py:3: RuntimeWarning: look out\n"]
+    assert warnings.formatwarning is before
+
+
+def test_what_is_missing_is_named_without_what_need_not_be_there(capsys) -> None:
+    assert cli.main(["train"]) == 2
+    assert capsys.readouterr().err.startswith("allgrad: error: the following arguments are required: CONFIG\n")
 
 
 def test_without_a_command_the_help_lists_all_of_them(capsys) -> None:

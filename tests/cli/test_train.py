@@ -166,8 +166,12 @@ def test_post_mortem_where_it_failed(whole, tmp_path, plugin, monkeypatch, capsy
 def test_without_a_terminal_the_traceback_is_all(whole, tmp_path, plugin, monkeypatch) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     monkeypatch.setattr("pdb.post_mortem", None)
-    with pytest.raises(ZeroDivisionError, match="the loss failed"):
-        main(["train", str(whole[0]), *plugin, "loss.fails=true", f"run.dir={tmp_path / 'run'}", "--debug"])
+    words = [str(whole[0]), *plugin, "loss.fails=true", f"run.dir={tmp_path / 'run'}"]
+    with pytest.raises(ZeroDivisionError, match="the loss failed") as caught:
+        main(["train", *words, "--debug"])
+    where = "--debug --step 1 --worker 1"  # V = 4: the loss's sixth call
+    assert caught.value.__notes__ == [f"In step 1, worker 1: `{where}` stops right before it, in one process."]
+    assert where in (tmp_path / "run" / "failure.txt").read_text()
 
 
 def test_anomaly_names_the_operation_that_made_the_first_nan(whole, tmp_path, plugin) -> None:
@@ -242,6 +246,43 @@ def test_damaged_checkpoints(whole, tmp_path, capsys) -> None:
     assert "Traceback" not in err
 
 
+def test_whoever_looks_at_a_damaged_run_is_told_which_checkpoint_it_is(whole, tmp_path, capsys) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole[1], run)
+    newest, before, *_ = list_checkpoints(run / "checkpoints")
+    (newest / "model.safetensors").write_bytes(b"")
+    told = f"{newest}: damaged: model.safetensors has 0 bytes"
+    with pytest.warns(RuntimeWarning, match=told):
+        assert main(["digest", str(run)]) == 0
+    out = capsys.readouterr().out
+    assert main(["digest", str(before)]) == 0
+    assert capsys.readouterr().out == out
+    with pytest.warns(RuntimeWarning, match=told):
+        assert main(["eval", str(run)]) == 0
+    assert json.loads(capsys.readouterr().out)["step"] == int(before.name[5:])
+
+
+def test_data_that_lie_elsewhere_now(whole, tmp_path, capsys) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole[1], run)
+    stored = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(stored.replace("data.npz", "gone.npz"))
+    shutil.copy(whole[0].parent / "data.npz", tmp_path / "moved.npz")
+    assert main(["eval", str(run)]) == 1
+    assert "gone.npz: no such file" in capsys.readouterr().err
+    moved = f"data.train={tmp_path / 'moved.npz'}"
+    assert main(["eval", str(run), moved]) == 0
+    assert json.loads(capsys.readouterr().out) == {"step": STEPS, **summary(whole[1])["eval"]}
+    assert main(["eval", str(run), moved, "data.valid_fraction=0.3"]) == 2
+    err = capsys.readouterr().err
+    assert "data.valid_fraction: 0.2, not 0.3" in err
+    assert "data.train, data.valid may change" in err
+    (run / "summary.json").unlink()
+    shutil.rmtree(list_checkpoints(run / "checkpoints")[0])
+    assert main(["resume", str(run), moved]) == 0
+    assert summary(run)["weights_sha256"] == summary(whole[1])["weights_sha256"]
+
+
 def limited(words: list[str], *, before: str) -> subprocess.CompletedProcess:
     """The command in a process of its own, in which `before` is run first."""
     program = f"import os, resource, signal, sys\n{before}\nfrom allgrad.cli.main import main\nsys.exit(main({words}))"
@@ -271,7 +312,43 @@ def test_a_full_disk_for_metrics(tmp_path) -> None:
     before = "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (3_000, 3_000))"
     done = limited(["train", str(config), f"run.dir={tmp_path / 'run'}"], before=before)
     assert done.returncode == 1
-    assert done.stderr == f"allgrad: error: File too large: {tmp_path / 'run' / 'metrics.jsonl'}\n"
+    assert done.stderr == (
+        f"allgrad: error: {tmp_path / 'run' / 'metrics.jsonl'}: cannot be written: File too large. Make room; "
+        f"`allgrad resume {tmp_path / 'run'}` then goes on from the newest checkpoint.\n"
+    )
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounting a small file system needs root")
+def test_a_disk_too_full_for_any_report_is_named_all_the_same(tmp_path, capsys) -> None:
+    """failure.txt cannot be written either, and does not become the cause."""
+    every_step = {"log_every": 1, "eval_every": None, "early_stopping": None}
+    config = write_config(tmp_path, train=every_step, checkpoint={"every": None})
+    (tmp_path / "small").mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "none", str(tmp_path / "small")], check=False)
+    if mount.returncode:
+        pytest.skip("this container may not mount a file system")
+    try:
+        assert main(["train", str(config), f"run.dir={tmp_path / 'small' / 'run'}"]) == 1
+        assert "metrics.jsonl: cannot be written: No space left on device. Make room;" in capsys.readouterr().err
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path / "small")], check=True)
+
+
+def test_a_killed_run_leaves_every_line_up_to_the_kill(whole, tmp_path) -> None:
+    """And the run that goes on leaves each step once, as if it had never stopped."""
+    at_step_25 = "import allgrad.train.trainer as t; step = t.Trainer._train_step; " \
+        "t.Trainer._train_step = lambda s: os.kill(os.getpid(), signal.SIGKILL) if s.step == 25 else step(s)"  # fmt: skip
+    run = tmp_path / "run"
+    words = ["train", str(whole[0]), f"run.dir={run}", "train.log_every=1"]
+    assert limited(words, before=at_step_25).returncode == -signal.SIGKILL
+    assert (run / "metrics.jsonl").read_bytes().endswith(b"\n")
+    assert [line["step"] for line in metrics(run) if "loss" in line] == [*range(1, 26)]
+    assert list_checkpoints(run / "checkpoints")[0].name in ("step-000010", "step-000015", "step-000020")
+    assert main(["resume", str(run)]) == 0
+    assert [line["step"] for line in metrics(run) if "loss" in line] == [*range(1, STEPS + 1)]
+    reference = metrics(whole[1])
+    logged = {line["step"] for line in reference if "loss" in line}
+    assert [line for line in metrics(run) if "eval" in line or line["step"] in logged] == reference
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody who has no rights")

@@ -21,13 +21,13 @@ def run(arguments: argparse.Namespace) -> int:
     """`allgrad digest`: the digest of the newest whole checkpoint, or of the one that is named."""
     from pathlib import Path
 
-    from allgrad.train.checkpoint import load_latest, read_checkpoint, weights_sha256
+    from allgrad.train.checkpoint import load_newest, read_checkpoint, weights_sha256
 
     folder = Path(arguments.folder)
     if (folder / "manifest.json").is_file():
         checkpoint = read_checkpoint(folder)
     else:
-        found, _ = load_latest(folder / "checkpoints")
+        found = load_newest(folder / "checkpoints")
         if found is None:
             raise CommandError(f"{folder}: has no checkpoint.")
         checkpoint = found

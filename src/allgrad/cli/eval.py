@@ -14,6 +14,7 @@ __all__ = ["configure", "run"]
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `allgrad eval`."""
     parser.add_argument("folder", metavar="RUN", help="the run's folder")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="what is changed, such as data.path=...")
     parser.add_argument("--best", action="store_true", help="the checkpoint with the best metric, not the newest")
     parser.add_argument(
         "--plugin", action="append", default=[], metavar="FILE", help="Python file that registers parts"
@@ -25,6 +26,6 @@ def run(arguments: argparse.Namespace) -> int:
     from allgrad.train.files import json_safe
     from allgrad.train.launch import load_model
 
-    trainer = load_model(arguments.folder, best=arguments.best, plugins=arguments.plugin)
+    trainer = load_model(arguments.folder, arguments.overrides, best=arguments.best, plugins=arguments.plugin)
     print(json.dumps(json_safe({"step": trainer.step, **trainer.evaluate()})))
     return 0

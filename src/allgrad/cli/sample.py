@@ -15,6 +15,7 @@ __all__ = ["configure", "run"]
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `allgrad sample`."""
     parser.add_argument("folder", metavar="RUN", help="the run's folder")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="what is changed, such as data.path=...")
     parser.add_argument("--prompt", default="\n", help="what to continue")
     parser.add_argument("--length", type=int, default=400, help="tokens to add (default 400)")
     parser.add_argument("--temperature", type=float, default=0.8, help="0: always the likeliest (default 0.8)")
@@ -32,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if not arguments.prompt or arguments.length < 1 or arguments.temperature < 0:
         raise UsageError("--prompt must not be empty, --length at least 1, --temperature at least 0")
-    trainer = load_model(arguments.folder, best=arguments.best, plugins=arguments.plugin)
+    trainer = load_model(arguments.folder, arguments.overrides, best=arguments.best, plugins=arguments.plugin)
     info = trainer.source.info
     if info.kind != "tokens":
         raise UsageError(f"{arguments.folder}: its data are {info.kind}, not tokens; it cannot write.")

@@ -18,6 +18,7 @@ import hashlib
 import json
 import math
 import re
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,6 +38,7 @@ __all__ = [
     "list_checkpoints",
     "load_best",
     "load_latest",
+    "load_newest",
     "manifest_of",
     "read_checkpoint",
     "serialise",
@@ -150,6 +152,18 @@ def load_latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     if refused:
         raise CheckpointError(f"{folder}: no whole checkpoint is left:\n" + "\n".join(refused))
     return None, []
+
+
+def load_newest(folder: Path) -> Checkpoint | None:
+    """As `load_latest`, for whoever only looks at it.
+
+    Warns:
+        RuntimeWarning: for each that was refused.
+    """
+    checkpoint, refused = load_latest(folder)
+    for message in refused:
+        warnings.warn(f"{message} The one before it is used.", RuntimeWarning, stacklevel=2)
+    return checkpoint
 
 
 def load_best(folder: Path, mode: Literal["min", "max"]) -> Checkpoint | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from allgrad.data import arrays, fashion_mnist, images, points, tables, text
-from allgrad.train.registry import register_dataset
+from allgrad.train.registry import Location, register_dataset
 
 if TYPE_CHECKING:
     from allgrad.data import DataSource
@@ -16,13 +16,15 @@ __all__ = ["array_files", "csv_table", "fashion_mnist_images", "heat_equation", 
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+File = Annotated[str, Location()]
+OptionalFile = Annotated[str | None, Location()]
 
 
 @register_dataset("text")
 def text_file(
     seed: int,
     *,
-    path: str,
+    path: File,
     unit: Literal["characters", "bytes"] = "characters",
     context: Count = 128,
     valid: Count = 100_000,
@@ -33,7 +35,7 @@ def text_file(
 
 @register_dataset("tokens")
 def token_file(
-    seed: int, *, path: str, vocabulary_size: Count, context: Count = 128, valid: Count = 100_000
+    seed: int, *, path: File, vocabulary_size: Count, context: Count = 128, valid: Count = 100_000
 ) -> DataSource:
     """A .npy file of token ids, for predicting the next token; the last `valid` of them are held out."""
     return text.tokens_source(path, vocabulary_size=vocabulary_size, context=context, valid=valid, seed=seed)
@@ -43,7 +45,7 @@ def token_file(
 def csv_table(
     seed: int,  # noqa: ARG001 (the split has its own, so that runs of several seeds share it)
     *,
-    path: str,
+    path: File,
     target: str,
     task: Literal["values", "classes"] = "values",
     numeric: tuple[str, ...] = (),
@@ -62,8 +64,8 @@ def csv_table(
 def array_files(
     seed: int,  # noqa: ARG001 (as above)
     *,
-    train: str,
-    valid: str | None = None,
+    train: File,
+    valid: OptionalFile = None,
     task: Literal["values", "classes"] = "classes",
     inputs: str = "inputs",
     targets: str = "targets",
@@ -86,10 +88,10 @@ def array_files(
 def idx_images(
     seed: int,
     *,
-    train_images: str,
-    train_labels: str,
-    valid_images: str,
-    valid_labels: str,
+    train_images: File,
+    train_labels: File,
+    valid_images: File,
+    valid_labels: File,
     flip: bool = False,
     shift: Annotated[int, Field(ge=0)] = 0,
 ) -> DataSource:
@@ -105,7 +107,7 @@ def idx_images(
 
 @register_dataset("fashion_mnist")
 def fashion_mnist_images(
-    seed: int, *, folder: str | None = None, flip: bool = False, shift: Annotated[int, Field(ge=0)] = 0
+    seed: int, *, folder: OptionalFile = None, flip: bool = False, shift: Annotated[int, Field(ge=0)] = 0
 ) -> DataSource:
     """Fashion-MNIST, 60,000 + 10,000 images; found where it was downloaded or installed, or in `folder`."""
     return fashion_mnist.fashion_mnist_source(folder, augmentation=images.Augmentation(flip, shift), seed=seed)

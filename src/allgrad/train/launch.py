@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allgrad import comm, kernels
-from allgrad.train.checkpoint import Checkpoint, load_best, load_latest
+from allgrad.train.checkpoint import Checkpoint, load_best, load_latest, load_newest
 from allgrad.train.config import changed_keys, from_json, resolve
 from allgrad.train.facts import MILD, run_facts
 from allgrad.train.folder import RunFolderError, begin_again, new_folder, open_folder, write_failure
@@ -34,10 +34,8 @@ MAY_CHANGE = (
     "parallel.bucket_mb",
     "parallel.comm",
     "parallel.stall_seconds",
-    "data.path",
-    "data.folder",
 )
-"""What a resumed run may be told anew: how long it is, what it tells, where its data lie now."""
+"""What a run that goes on may be told anew, beside where its data lie now: how long it is, what it tells."""
 
 
 @dataclass(frozen=True)
@@ -101,17 +99,23 @@ def resume_run(
     return trainer, folder, said
 
 
-def load_model(folder: str | Path, *, best: bool = False, plugins: Sequence[str | Path] = ()) -> Trainer:
+def load_model(
+    folder: str | Path, overrides: Sequence[str] = (), *, best: bool = False, plugins: Sequence[str | Path] = ()
+) -> Trainer:
     """A trainer in this process that holds a run's model, for evaluation; its `step` says after how many.
 
     Args:
+        overrides: what a run that goes on may be told anew, such as where its data lie.
         best: the checkpoint with the best metric instead of the newest.
+
+    Warns:
+        RuntimeWarning: the newest checkpoint is damaged, and the one before it is used.
     """
-    folder = open_folder(folder)
-    config = resolve(folder / "config.yaml", plugins=plugins)
+    folder = Path(folder)
+    config = _changed_config(folder, overrides, plugins)
     kernels.set_up_blas(config.parallel.blas_threads)
     checkpoints = folder / "checkpoints"
-    checkpoint = load_best(checkpoints, config.train.monitor.mode) if best else load_latest(checkpoints)[0]
+    checkpoint = load_best(checkpoints, config.train.monitor.mode) if best else load_newest(checkpoints)
     if checkpoint is None:
         what = "with a metric" if best else "yet"
         raise RunFolderError(f"{folder}: has no checkpoint {what}.")
@@ -152,27 +156,36 @@ def _stored_config(world: comm.World, folder: Path, overrides: Sequence[str], op
     """The run's configuration with overrides, read on rank 0: the other ranks need not see its disk."""
 
     def read() -> str:
-        path = open_folder(folder) / "config.yaml"
-        stored = resolve(path, plugins=options.plugins)
-        config = resolve(path, overrides, plugins=options.plugins)
-        fixed = {
-            key: values
-            for key, values in changed_keys(stored, config).items()
-            if not any(fnmatch.fnmatchcase(key, pattern) for pattern in MAY_CHANGE)
-        }
-        if fixed:
-            lines = [f"  {key}: {old}, not {new}" for key, (old, new) in fixed.items()]
-            raise RunFolderError(
-                f"{folder}: a run goes on with what it began with:\n"
-                + "\n".join(lines)
-                + f"\nOnly {', '.join(MAY_CHANGE)} "
-                f"may change. Start another run by `allgrad train {path} ... run.dir=...`."
-            )
-        text: str = config.model_dump_json()
+        text: str = _changed_config(folder, overrides, options.plugins).model_dump_json()
         return text
 
     text = on_rank_0(world, read)
     return on_every_rank(world, lambda: from_json(text, plugins=options.plugins))
+
+
+def _changed_config(folder: Path, overrides: Sequence[str], plugins: Sequence[str | Path]) -> RunConfig:
+    """A run's configuration with overrides.
+
+    Raises:
+        RunFolderError: it is no run's folder, or something is overridden that may not change.
+    """
+    path = open_folder(folder) / "config.yaml"
+    stored = resolve(path, plugins=plugins)
+    config = resolve(path, overrides, plugins=plugins)
+    free = [*MAY_CHANGE, *(f"data.{key}" for key in stored.data.locations())]
+    fixed = {
+        key: values
+        for key, values in changed_keys(stored, config).items()
+        if not any(fnmatch.fnmatchcase(key, pattern) for pattern in free)
+    }
+    if fixed:
+        lines = [f"  {key}: {old}, not {new}" for key, (old, new) in fixed.items()]
+        raise RunFolderError(
+            f"{folder}: a run goes on with what it began with:\n"
+            + "\n".join(lines)
+            + f"\nOnly {', '.join(free)} may change. Start another run by `allgrad train {path} ... run.dir=...`."
+        )
+    return config
 
 
 def _stored_checkpoint(world: comm.World, folder: Path) -> tuple[Checkpoint | None, list[str]]:

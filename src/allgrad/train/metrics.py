@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
-__all__ = ["SUMMARY_KEYS", "MetricsWriter", "ProgressLine", "TensorBoardWriter", "duration", "write_summary"]
+__all__ = [
+    "SUMMARY_KEYS",
+    "MetricsError",
+    "MetricsWriter",
+    "ProgressLine",
+    "TensorBoardWriter",
+    "duration",
+    "write_summary",
+]
 
 SUMMARY_KEYS = (
     "steps",
@@ -41,6 +49,12 @@ SUMMARY_KEYS = (
     "comm_hidden_fraction",
 )
 """What every summary has at least; scripts rely on it."""
+
+
+class MetricsError(RuntimeError):
+    """A line that cannot be written; the message says why, and the way out."""
+
+    exit_code = 1  # what the command line ends with
 
 
 class MetricsWriter:
@@ -79,7 +93,7 @@ class MetricsWriter:
         """Append one line; values are numbers, texts, lists or mappings of them.
 
         Raises:
-            OSError: when the disk is full.
+            MetricsError: when the disk is full.
             ValueError: when the writer is closed.
         """
         if self._descriptor is None:
@@ -89,8 +103,10 @@ class MetricsWriter:
             while line:
                 line = line[os.write(self._descriptor, line) :]
         except OSError as error:
-            error.filename = str(self._path)  # the system names none for a descriptor
-            raise
+            raise MetricsError(
+                f"{self._path}: cannot be written: {error.strerror}. Make room; `allgrad resume {self._path.parent}` then "
+                "goes on from the newest checkpoint."
+            ) from error
 
     def close(self) -> None:
         """Wait until everything is on the disk. May be called twice."""

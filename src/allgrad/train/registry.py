@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUILTIN",
+    "Location",
     "PluginError",
     "Registry",
     "datasets",
@@ -66,6 +67,11 @@ class PluginError(RuntimeError):
     """A plugin file that is missing or fails when it is run."""
 
     exit_code = 2  # what the command line ends with
+
+
+@dataclass(frozen=True)
+class Location:
+    """Marks an option that says where data lie, `path: Annotated[str, Location()]`: a run that goes on may be told anew."""
 
 
 @dataclass(frozen=True)

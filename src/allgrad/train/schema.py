@@ -44,6 +44,11 @@ class Component(Section):
         common = set(type(self)._common().model_fields)
         return {key: getattr(self, key) for key in type(self).model_fields if key not in common}
 
+    def locations(self) -> list[str]:
+        """The options that say where data lie."""
+        fields = type(self).model_fields
+        return [key for key in fields if any(isinstance(mark, registry.Location) for mark in fields[key].metadata)]
+
     @classmethod
     def _common(cls) -> type[Component]:
         return Component

@@ -68,6 +68,7 @@ class Trainer:
         metrics: of the last evaluation, which was after `evaluated` steps (-1: there was none).
         best: the best value of the monitored metric.
         stopping: why the run ends after this step; None while it goes on.
+        worker: the one of this rank's that began last in this step, unless `before_worker` was given.
         bucket_times: when each bucket of the last step was posted and done.
 
     Example:
@@ -106,7 +107,7 @@ class Trainer:
             seed=config.seed,
             groups=numbers,
             weights="verify",
-            before_worker=before_worker,
+            before_worker=before_worker or self._note_worker,
         )
         self.optimizer: optim.Optimizer = registry.optimizers.build(config.optimizer, groups)
         schedule = schedule_of(config.optimizer, self.plan.steps, self.plan.warmup)
@@ -118,6 +119,7 @@ class Trainer:
             self.source.train, sampler, workers=self.replica.workers, virtual_workers=self.replica.total
         )
         self.callbacks = [*self._early_stopping(), *callbacks]
+        self.worker: int | None = None
         self.step = self.epoch = self.samples = 0
         self.seconds = 0.0
         self.train_loss: float | None = None
@@ -188,7 +190,7 @@ class Trainer:
         self.scheduler.set(self.step)
         parts = dict(zip(self.replica.workers, batch.workers, strict=True))
         with detect_anomaly() if self.anomaly else nullcontext():
-            result = self.replica.step(self.objective, parts, self.step)
+            result = self._run_workers(parts)
         if math.isnan(result.loss):
             raise SharedError(
                 f"step {self.step}: the loss is not a number, and no step leads back from there. With --debug --anomaly the "
@@ -206,6 +208,22 @@ class Trainer:
         if self.writer is not None:
             self.writer.check()
         self._emit("on_step", result)
+
+    def _note_worker(self, step: int, worker: int) -> None:  # noqa: ARG002
+        self.worker = worker
+
+    def _run_workers(self, parts: dict[int, Any]) -> StepResult:
+        """The step's gradients; an exception is told in which worker it arose."""
+        self.worker = None
+        try:
+            return self.replica.step(self.objective, parts, self.step)
+        except Exception as error:
+            if self.worker is not None:
+                where = f"--debug --step {self.step} --worker {self.worker}"
+                error.add_note(
+                    f"In step {self.step}, worker {self.worker}: `{where}` stops right before it, in one process."
+                )
+            raise
 
     def _clip(self) -> None:
         settings = self.config.optimizer
