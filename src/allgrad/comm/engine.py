@@ -15,9 +15,10 @@ The contract, for whoever posts (the reducer in `parallel/`, metrics, the world'
 Mode "thread": the thread polls with `Test`, and sleeps `poll_seconds` after a poll that moved nothing. (A thread in a
 blocking all-reduce spins and starves the compute; posted and not polled, a non-blocking one does not progress. Both
 were measured.) While another thread waits for a handle, the communication thread rests and the waiting one polls
-instead, without sleeping: an exchange then costs no change of threads. So "the thread that owns MPI" is at any time
-the one that holds the engine's lock. The mode needs MPI_THREAD_MULTIPLE. Mode "poll": there is no thread; who
-computes calls `poll()` between operations, and `wait` polls. Starting a thread sets Python's switch interval to 0.5 ms.
+instead, without sleeping: an exchange then costs no change of threads. `poll()` lends a hand, too. So "the thread that
+owns MPI" is at any time the one that holds the engine's lock. The mode needs MPI_THREAD_MULTIPLE. Mode "poll": there is
+no thread; who computes calls `poll()` between operations, and `wait` polls. Starting a thread sets Python's switch
+interval to 0.5 ms.
 """
 
 from __future__ import annotations
@@ -182,8 +183,12 @@ class Engine:
         return self._submit(job, [], wake=wake)
 
     def poll(self) -> None:
-        """Mode "poll": move what can be moved. Call it between operations; cheap when nothing is in flight."""
-        if self._thread is None and (self._jobs or self._inbox) and self._mpi.acquire(blocking=False):
+        """Move what can be moved, if nobody else is at it. Call it between operations; cheap when nothing is in flight.
+
+        Mode "poll" needs it. Mode "thread" is helped by it where the caller is busy in Python: the communication thread
+        waits for Python's lock then.
+        """
+        if (self._jobs or self._inbox) and self._mpi.acquire(blocking=False):
             try:
                 self._progress()
             finally:
