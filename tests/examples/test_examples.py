@@ -18,7 +18,7 @@ SMALL = {
 
 
 def run(*command):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=EXAMPLES.parent)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=EXAMPLES.parent)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

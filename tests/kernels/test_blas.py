@@ -13,7 +13,7 @@ from allgrad.kernels import blas
 def run(code, **environment):
     clean = {k: v for k, v in os.environ.items() if k not in blas.THREAD_VARIABLES}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=clean | environment, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], env=clean | environment, capture_output=True, text=True, check=True, timeout=300
     )
     return json.loads(done.stdout)
 

@@ -52,7 +52,7 @@ def test_import_loads_neither_numba_nor_changes_the_environment():
         "assert dict(os.environ) == before; assert 'numba' not in sys.modules;"
         "allgrad.kernels.use('numpy'); assert 'numba' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_both_sets_keep_the_whole_interface():

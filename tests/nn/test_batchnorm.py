@@ -142,9 +142,9 @@ def run_workers(batches: list[np.ndarray], make: Any) -> list[Any]:
             assert array.dtype == np.float64
             assert array.ndim == 1
             board[me] = array
-            barrier.wait(10)
+            barrier.wait(300)
             total = np.sum(board, axis=0)
-            barrier.wait(10)
+            barrier.wait(300)
             return total
 
         layer = make()
@@ -158,7 +158,7 @@ def run_workers(batches: list[np.ndarray], make: Any) -> list[Any]:
     for t in threads:
         t.start()
     for t in threads:
-        t.join(20)
+        t.join()
     return results
 
 
