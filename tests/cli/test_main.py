@@ -112,8 +112,8 @@ def test_a_warning_of_ours_is_a_line_and_the_place_in_others_code_is_kept(comman
     seen = []
 
     def warn(arguments: argparse.Namespace) -> int:
-        for filename in (cli.__file__, "/somewhere/users_code.py"):
-            seen.append(warnings.formatwarning("look out", RuntimeWarning, filename, 3))
+        places = (cli.__file__, "/somewhere/users_code.py")
+        seen.extend(warnings.formatwarning("look out", RuntimeWarning, place, 3) for place in places)
         return 0
 
     command(warn)
