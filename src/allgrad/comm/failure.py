@@ -66,9 +66,8 @@ def install(world: Rank) -> None:
 def end(world: Rank, text: str, *, everywhere: bool = False, code: int = 1) -> None:
     """Say why, and end all ranks with this exit code. Does not return where MPI's Abort does what it must."""
     if not _ending.acquire(blocking=False):
-        time.sleep(
-            _PATIENCE + _GRACE
-        )  # another thread was first: if this one went on, the process might end before it spoke
+        # Another thread was first: if this one went on, the process might end before that one spoke.
+        time.sleep(_PATIENCE + _GRACE)
         return
     wait = _PATIENCE if everywhere and world.rank else min(0.02 * world.rank, 0.5)
     hard = threading.Timer(wait + _GRACE, os._exit, args=(code,))
