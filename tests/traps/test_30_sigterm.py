@@ -11,10 +11,13 @@ def train_until_told(config, run):
     """The last rank gets the signal in the middle of its 18th step."""
     import os
     import signal
+    import time
 
+    from allgrad.train import checkpoint_writer
     from allgrad.train.launch import Options, new_run
 
-    trainer = None
+    trainer, write = None, checkpoint_writer.write_synced
+    checkpoint_writer.write_synced = lambda *content: (time.sleep(0.2), write(*content))  # a slow disk
 
     def before_worker(step, worker):
         if step == 17 and trainer.world.rank == 2 and worker == trainer.replica.workers[-1]:
@@ -22,17 +25,19 @@ def train_until_told(config, run):
 
     trainer, folder = new_run(config, [f"run.dir={run}"], Options(trainer={"before_worker": before_worker}))
     found = trainer.run(folder)
+    there = (folder / "checkpoints" / "step-000018").exists()
     left_as_found = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    return [trainer.step, found["interrupted"], found["weights_sha256"], left_as_found]
+    return [trainer.step, found["interrupted"], found["weights_sha256"], left_as_found, there]
 
 
 def test_all_ranks_end_together_at_the_next_step(mpirun, tmp_path) -> None:
     config = write_config(tmp_path, checkpoint={"every": None}, train={"eval_every": None, "early_stopping": None})
     job = mpirun(train_until_told, 3, str(config), str(tmp_path / "run"))
     assert job.code == 0
-    (step, interrupted, digest, left_as_found), *others = job.values
+    (step, interrupted, digest, left_as_found, there), *others = job.values
     assert others == [job.values[0]] * 2
     assert (step, interrupted, left_as_found) == (18, True, True)
+    assert there, "a rank that has left no longer notes signals: what it leaves must be whole"
     (only,) = list_checkpoints(tmp_path / "run" / "checkpoints")
     assert read_checkpoint(only).step == 18
     assert len(digest) == 64

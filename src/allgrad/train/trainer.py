@@ -164,7 +164,10 @@ class Trainer:
                 stack.callback(callback.close)
             self._emit("on_start")
             interrupted = self._train()
-            return self._finish(interrupted)
+            summary = self._finish(interrupted)
+            # Together: a signal would end a rank that no longer notes it, and with it the job in which rank 0 still writes.
+            self.world.barrier()
+            return summary
 
     def _train(self) -> bool:
         """Step, evaluate, save, until there is a reason to end; True where that is a signal."""
