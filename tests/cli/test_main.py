@@ -159,23 +159,25 @@ def test_help_imports_nothing_heavy() -> None:
         "import sys; from allgrad.cli.main import main; main([]); "
         f"found = sorted(set({heavy}) & set(sys.modules)); sys.exit(str(found) if found else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
 
 
-def test_help_costs_less_than_half_a_second() -> None:
-    """Of processor time, the best of three: the wall clock also sees what else the machine does."""
+def test_help_starts_as_fast_as_python_and_numpy_do() -> None:
+    """Of processor time, in turns, the best of five: the wall clock also sees what else the machine does. It is 1.4 times."""
 
-    def cost() -> float:
+    def cost(*arguments: str) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "allgrad.cli.main", "--help"], stdout=subprocess.DEVNULL, check=True)
+        subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(cost() for _ in range(3)) < 0.5
+    costs = [(cost("-m", "allgrad.cli.main", "--help"), cost("-c", "import numpy")) for _ in range(5)]
+    ours, numpys = (min(times) for times in zip(*costs, strict=True))
+    assert ours < 2 * numpys
 
 
 def test_a_closed_pipe_ends_quietly() -> None:
     program = f"{sys.executable} -m allgrad.cli.main --help | head -c 1"
-    done = subprocess.run(["/bin/sh", "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["/bin/sh", "-c", program], capture_output=True, text=True, timeout=300, check=False)
     assert done.stderr == ""

@@ -23,7 +23,7 @@ from allgrad.train.checkpoint_writer import CheckpointWriter
 def test_the_snapshot_is_taken_before_save_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go = threading.Event()
     write = checkpoint_writer.write_synced
-    monkeypatch.setattr(checkpoint_writer, "write_synced", lambda *a: (go.wait(10), write(*a))[1])
+    monkeypatch.setattr(checkpoint_writer, "write_synced", lambda *a: (go.wait(300), write(*a))[1])
     weights, state = {"w": np.zeros(4)}, {"list": [1]}
     with CheckpointWriter(tmp_path) as writer:
         writer.save(1, model=weights, optimizer={}, state=state)
@@ -256,7 +256,7 @@ def test_readers_see_whole_checkpoints_only(tmp_path: Path) -> None:
     threads = [threading.Thread(target=read) for _ in range(3)]
     for thread in threads:
         thread.start()
-    assert first_seen.wait(30)
+    assert first_seen.wait(300)
     save(tmp_path, *range(2, last + 1), keep=1)
     for thread in threads:
         thread.join()

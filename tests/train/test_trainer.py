@@ -346,7 +346,7 @@ def test_a_failure_in_writing_a_checkpoint_ends_the_run_soon(tmp_path) -> None:
             if trainer.step == 10:
                 (trainer.folder / "checkpoints" / ".step-000010.partial").mkdir()
             if trainer.step > 10:
-                trainer.writer._pending.exception(timeout=5)  # let the thread fail
+                trainer.writer._pending.exception(timeout=300)  # let the thread fail
 
     recorder = Recorder()
     with pytest.raises(Exception, match="step-000010: cannot be written"):
