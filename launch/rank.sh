@@ -27,15 +27,15 @@ fi
 if [ -n "${STAGE_FROM:-}" ]; then
     : "${STAGE_TO:?STAGE_FROM is set, but not STAGE_TO, the folder on the disk of the node}"
     mkdir -p "$STAGE_TO"
-    exec 9>"$STAGE_TO/.staging.lock"
-    flock 9 # the first rank of a node copies, the others wait for it here
     marker=$STAGE_TO/.staged-${ALLGRAD_JOB:?set by the launcher}
-    if [ ! -e "$marker" ]; then
-        echo "allgrad: rank $rank copies $STAGE_FROM to $(uname -n):$STAGE_TO"
-        cp -Ru "$STAGE_FROM" "$STAGE_TO/"
-        touch "$marker"
-    fi
-    exec 9>&-
+    ( # in a shell of its own: one of the rank's own descriptors may be number 9, the launcher's line to it
+        flock 9 # the first rank of a node copies, the others wait for it here
+        if [ ! -e "$marker" ]; then
+            echo "allgrad: rank $rank copies $STAGE_FROM to $(uname -n):$STAGE_TO"
+            cp -Ru "$STAGE_FROM" "$STAGE_TO/"
+            touch "$marker"
+        fi
+    ) 9>"$STAGE_TO/.staging.lock"
 fi
 
 exec "$@"

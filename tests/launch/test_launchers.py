@@ -217,6 +217,13 @@ class TestRank:
         second = clone.run("rank.sh", "true", ALLGRAD_JOB="1", **stage)
         assert second.stdout == ""
 
+    def test_copying_leaves_the_ranks_descriptors_alone(self, clone) -> None:
+        # MPICH's line to its ranks is often number 9 (PMI_FD): once closed, that rank cannot start, and the others wait.
+        (clone.root / "data").mkdir()
+        clone.program("wrapped", 'exec 9<<<"still here"; exec launch/rank.sh cat /dev/fd/9', clone.root / "launch")
+        stage = {"STAGE_FROM": "data", "STAGE_TO": f"{clone.root}/scratch"}
+        assert clone.run("wrapped", ALLGRAD_JOB="1", **stage).stdout.endswith("still here\n")
+
     def test_a_stage_without_a_place_is_a_message(self, clone) -> None:
         done = clone.run("rank.sh", "true", STAGE_FROM="data")
         assert done.returncode != 0
