@@ -1,6 +1,6 @@
 """Whole training steps (forward, backward, optimizer) through the public API, interleaved with PyTorch eager, one thread each.
 
-    python tests/benchmarks/steps.py                                # mlp tiny gpt cnn, both kernel sets that are installed
+    python tests/benchmarks/steps.py                                # all models, both kernel sets that are installed
     python tests/benchmarks/steps.py gpt --kernels numpy --rounds 9
     ALLGRAD_LAB=FOLDER python tests/benchmarks/steps.py             # with the hand-written floor that lies in FOLDER
 
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 MARK = "ALLGRAD_BENCHMARK_CLEAN"
 SLOT = 0.1
 REFERENCE = "torch fused"
+MODELS = ["mlp", "tiny", "gpt", "cnn", "lstm"]
 TARGETS = {
-    ("mlp", "numpy"): 0.75, ("tiny", "numpy"): 0.5, ("gpt", "numpy"): 0.65, ("cnn", "numpy"): 0.95,
-    ("mlp", "numba"): 0.55, ("tiny", "numba"): 0.4, ("gpt", "numba"): 0.58, ("cnn", "numba"): 0.9,
+    ("mlp", "numpy"): 0.75, ("tiny", "numpy"): 0.5, ("gpt", "numpy"): 0.65, ("cnn", "numpy"): 0.95, ("lstm", "numpy"): 1.0,
+    ("mlp", "numba"): 0.55, ("tiny", "numba"): 0.4, ("gpt", "numba"): 0.58, ("cnn", "numba"): 0.9, ("lstm", "numba"): 1.0,
 }  # fmt: skip
 
 
@@ -191,6 +192,49 @@ def gpt_floor(lab: Any, start: dict[str, Any], tokens: Any, goal: Any) -> Callab
     return lambda: floor.step(tokens, goal)
 
 
+def torch_lstm(vocabulary: int, width: int, layers: int) -> Any:
+    import torch
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tokens = torch.nn.Embedding(vocabulary, width)
+            self.lstm = torch.nn.LSTM(width, width, layers, batch_first=True)
+            self.head = torch.nn.Linear(width, vocabulary)
+
+        def forward(self, i: Any) -> Any:
+            return self.head(self.lstm(self.tokens(i))[0])
+
+    return Model()
+
+
+def lstm(sets: list[str]) -> dict[str, Callable[[], float]]:
+    import numpy as np
+    import torch
+    import torch.nn.functional as functional
+
+    from allgrad import nn, optim
+
+    def build() -> Any:
+        return nn.models.LSTMLanguageModel(65, width=128, layers=2, rng=0)
+
+    rng = np.random.default_rng(0)
+    tokens, goal = rng.integers(0, 65, (32, 64)), rng.integers(0, 65, (32, 64))
+    start = build().state_dict()
+    i, j = torch.from_numpy(tokens), torch.from_numpy(goal).reshape(-1)
+    steps: dict[str, Callable[[], float]] = {}
+    for label, options in (("torch", {}), (REFERENCE, {"fused": True})):
+        model = torch_lstm(65, 128, 2)
+        model.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in start.items()})
+        adam = torch.optim.Adam(model.parameters(), lr=1e-3, **options)
+        steps[label] = theirs(model, lambda m: functional.cross_entropy(m(i).view(-1, 65), j), adam)
+    for name in sets:
+        net = build()
+        adam = optim.Adam(net.named_parameters(), lr=1e-3)
+        steps[name] = with_kernels(name, ours(net, nn.CrossEntropyLoss(), tokens, goal, adam))
+    return steps
+
+
 def cnn(sets: list[str], lab: Any) -> dict[str, Callable[[], float]]:
     import numpy as np
     import torch
@@ -295,7 +339,7 @@ def load_lab() -> Any:
 def main() -> None:
     clean_environment()
     parser = argparse.ArgumentParser(description="Training steps against PyTorch.")
-    parser.add_argument("which", nargs="*", default=["mlp", "tiny", "gpt", "cnn"], help="mlp, tiny, gpt, cnn")
+    parser.add_argument("which", nargs="*", default=MODELS, help=", ".join(MODELS))
     parser.add_argument("--kernels", choices=["numpy", "numba"], help="one set only")
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
@@ -315,6 +359,7 @@ def main() -> None:
         "tiny": lambda: mlp([64, 64, 10], 32, sets, lab),
         "gpt": lambda: gpt(sets, lab),
         "cnn": lambda: cnn(sets, lab),
+        "lstm": lambda: lstm(sets),
     }
     for label in options.which:
         steps = builders[label]()

@@ -28,7 +28,7 @@ class _Scratch(threading.local):
     """Reused temporaries. Thread-local: the virtual workers of one rank may run as threads."""
 
     def __init__(self) -> None:
-        self.arrays: dict[tuple[str, int], Array] = {}
+        self.bytes: dict[int, Array] = {}
         self.views: dict[tuple[str, int, tuple[int, ...]], Array] = {}
 
 
@@ -36,17 +36,17 @@ _scratch = _Scratch()
 
 
 def scratch(dtype: np.dtype[Any], index: int, shape: tuple[int, ...]) -> Array:
-    """A temporary of this thread, contents unknown; the same (dtype, index) is the same memory at the next call."""
+    """A temporary of this thread, contents unknown; the same index is the same memory at the next call, of any dtype."""
     key = (dtype.char, index, shape)
     found = _scratch.views.get(key)
     if found is not None:
         return found
-    size = math.prod(shape)
-    array = _scratch.arrays.get(key[:2])
-    if array is None or array.size < size or len(_scratch.views) > 256:
+    size = math.prod(shape) * dtype.itemsize
+    memory = _scratch.bytes.get(index)
+    if memory is None or memory.size < size or len(_scratch.views) > 256:
         _scratch.views.clear()  # they hold the smaller memory
-        array = _scratch.arrays[key[:2]] = np.empty(max(size, BLOCK), dtype)
-    view = _scratch.views[key] = array[:size].reshape(shape)
+        memory = _scratch.bytes[index] = np.empty(max(size, BLOCK * dtype.itemsize), np.uint8)
+    view = _scratch.views[key] = memory[:size].view(dtype).reshape(shape)
     return view
 
 

@@ -7,6 +7,8 @@ package knows of MPI.
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -45,3 +47,15 @@ def aligned_zeros(length: int, dtype: npt.DTypeLike) -> Array:
     raw = np.zeros(max(length, 1) * dtype.itemsize + ALIGNMENT, np.uint8)
     skip = -raw.ctypes.data % ALIGNMENT
     return raw[skip : skip + max(length, 1) * dtype.itemsize].view(dtype)[:length]
+
+
+def give_back_freed() -> None:
+    """Hand freed memory back to the system, where the C library can (glibc).
+
+    For the moment after something large was freed for good: under the settings of `kernels.set_up_blas` the C library keeps
+    such memory, and holes between arrays that live on may never be used again.
+    """
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

@@ -13,7 +13,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from allgrad.autodiff import Tensor
-from allgrad.memory.allocator import Allocator, aligned_zeros
+from allgrad.memory.allocator import Allocator, aligned_zeros, give_back_freed
 from allgrad.memory.arena import Arena, Layout, ParameterSpec
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class FlatParameters:
         for name, leaf in leaves.items():
             leaf.bind(value=self.params[name], grad=self.grads[name])
             _homes[id(leaf)] = self
+        give_back_freed()  # the arrays in which the leaves have lived until now, and what made them
 
     def name_of(self, leaf: Tensor) -> str:
         """The name under which a leaf lies here. Raises KeyError for a leaf that does not."""

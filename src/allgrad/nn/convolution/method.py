@@ -44,6 +44,7 @@ class Method:
         self.channels = weight.shape[2] * geometry.groups
         self.dtype = weight.dtype
         self.gradient: Array | None = None
+        self._partial: Array | None = None
 
     def forward(self, x: Array, y: Array) -> None:
         """Convolve the samples x; write y (samples, *output, O), C-contiguous."""
@@ -68,10 +69,11 @@ class Method:
         """Add the (batched) product of two matrices to the gradient."""
         if self.gradient is None:
             self.gradient = np.matmul(first, second)
+            return
+        if self._partial is None:
             self._partial = np.empty_like(self.gradient)
-        else:
-            np.matmul(first, second, out=self._partial)
-            np.add(self.gradient, self._partial, out=self.gradient)
+        np.matmul(first, second, out=self._partial)
+        np.add(self.gradient, self._partial, out=self.gradient)
 
 
 def deliver(gradient: Array, into: Array | None) -> Array:

@@ -28,9 +28,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from allgrad.nn.convolution.method import Array, Method, deliver
+from allgrad.kernels.blocks import spans
+from allgrad.nn.convolution.method import Array, Method
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from allgrad.nn.convolution.geometry import Geometry, Pair
 
 POINTS = (Fraction(0), Fraction(3, 4), Fraction(-3, 4), Fraction(3, 2), Fraction(-3, 2))
@@ -39,6 +42,9 @@ SIDE = OUT + TAPS - 1
 PLACES = SIDE * SIDE
 TILES = 128
 """At least this many tiles go into one product, unless the batch has fewer; images are grouped to that end."""
+KERNEL, LEAST = 1 << 20, 64
+"""If one group holds all samples, the kernel's transform and its gradient, each four times the kernel, exist in blocks of about
+this many entries (at least of this many channels), which stay in cache. Otherwise they are needed again and exist as a whole."""
 
 
 class Transforms(NamedTuple):
@@ -101,12 +107,15 @@ class Winograd(Method):
         self.transformed = np.empty((PLACES, n * th * tw, c), self.dtype)
         self.products = np.empty((PLACES, n * th * tw, self.outer), self.dtype)
         self.outputs = np.empty((OUT * OUT, n * th * tw * self.outer), self.dtype)
-        self.kernel = np.matmul(self.transforms.kernel, weight.reshape(TAPS * TAPS, -1)).reshape(PLACES, c, self.outer)
+        self.pair: tuple[Array, Array] | None = None
+        self.kernel: Array | None = None
+        self.one_group = self.samples == samples
 
     def forward(self, x: Array, y: Array) -> None:
         n = len(x)
-        products = self._part(self.products, n)
-        np.matmul(self._transform(x), self.kernel, out=products)
+        products, transformed = self._part(self.products, n), self._transform(x)
+        for outer in self._blocks(self.outer, self.channels):
+            np.matmul(transformed, self._kernel(outer=outer), out=products[:, :, outer])
         outputs = self.outputs[:, : n * self._a_sample * self.outer]
         np.matmul(self.transforms.output, products.reshape(PLACES, -1), out=outputs)
         whole = self._whole(n) if self._cut else y
@@ -117,19 +126,46 @@ class Winograd(Method):
     def backward(self, x: Array | None, g: Array, dx: Array | None) -> None:
         n = len(g)
         spread = self._spread(g)
-        if x is not None:
-            self._collect(self._transform(x).transpose(0, 2, 1), spread)
         if dx is not None:
             tiles = self._part(self.transformed, n)
-            np.matmul(spread, self.kernel.transpose(0, 2, 1), out=tiles)
+            for inner in self._blocks(self.channels, self.outer):
+                np.matmul(spread, self._kernel(inner=inner).transpose(0, 2, 1), out=tiles[:, :, inner])
             pixels = self.gathered[:, : n * self._a_sample * self.channels]
             np.matmul(self.transforms.input.T, tiles.reshape(PLACES, -1), out=pixels)
             self._scatter(pixels.reshape(SIDE, SIDE, n, *self.tiles, self.channels), dx)
+        if x is not None and self.one_group:
+            self.pair = self._transform(x), spread
+        elif x is not None:
+            self._collect(self._transform(x).transpose(0, 2, 1), spread)
 
     def weight_gradient(self, into: Array | None) -> Array:
+        dw = np.empty(self.weight.shape, self.dtype) if into is None else into
+        for inner in self._blocks(self.channels, self.outer):
+            taps = np.matmul(self.transforms.kernel.T, self._gradient(inner).reshape(PLACES, -1))
+            np.copyto(dw[:, :, inner], taps.reshape(TAPS, TAPS, -1, self.outer))
+        return dw
+
+    def _gradient(self, inner: slice) -> Array:
+        """dU, or a block of it."""
+        if self.pair is not None:
+            return np.asarray(np.matmul(self.pair[0][:, :, inner].transpose(0, 2, 1), self.pair[1]))
         assert self.gradient is not None
-        taps = np.matmul(self.transforms.kernel.T, self.gradient.reshape(PLACES, -1))
-        return deliver(taps.reshape(self.weight.shape), into)
+        return self.gradient
+
+    def _blocks(self, length: int, other: int) -> Iterable[slice]:
+        """In which blocks of one axis the kernel's transform is used, the other axis being whole."""
+        return spans(length, max(LEAST, KERNEL // (PLACES * other)) if self.one_group else length)
+
+    def _kernel(self, inner: slice = slice(None), outer: slice = slice(None)) -> Array:
+        """U: a block of the kernel's transform, which is four times the kernel in all: (36, C, O)."""
+        if self.kernel is not None:
+            return self.kernel
+        block = self.weight[:, :, inner, outer]
+        transformed: Array = np.matmul(self.transforms.kernel, block.reshape(TAPS * TAPS, -1))
+        transformed = transformed.reshape(PLACES, *block.shape[2:])
+        if not self.one_group:
+            self.kernel = transformed
+        return transformed
 
     @property
     def _a_sample(self) -> int:
