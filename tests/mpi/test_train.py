@@ -101,15 +101,19 @@ def stopped(config, run, how, overrides):
     from allgrad.train.callbacks import Callback
     from allgrad.train.launch import Options, new_run
 
+    def launcher():
+        """mpirun: the highest of the launcher's processes above this rank, of which MPICH has two and Open MPI one."""
+        above = [os.getppid()]
+        while Path(f"/proc/{above[-1]}/comm").read_text().startswith(("mpi", "hydra", "prte", "ompi")):
+            above.append(int(Path(f"/proc/{above[-1]}/stat").read_text().rpartition(")")[2].split()[1]))
+        return above[-2]
+
     class Signal(Callback):
         def on_step(self, trainer, result):
             if trainer.step != 37 or trainer.world.rank != trainer.world.size - 1:
                 return
             number = getattr(signal, how["signal"])
-            target = os.getpid()
-            if how["to"] == "mpirun":  # rank -> the launcher's helper on this node -> mpirun
-                helper = Path(f"/proc/{os.getppid()}/stat").read_text()
-                target = int(helper.rpartition(")")[2].split()[1])
+            target = os.getpid() if how["to"] == "rank" else launcher()
             while number == signal.SIGKILL and not Path(run, "checkpoints", "step-000030").exists():
                 time.sleep(0.01)  # rank 0 writes it meanwhile
             os.kill(target, number)
