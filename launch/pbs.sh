@@ -24,7 +24,7 @@ export BLAS_THREADS=${BLAS_THREADS:-1} # BLAS threads, and so cores, of a rank
 RUN=${RUN:-}                           # the run's folder; by default runs/NAME-JOB[_INDEX]
 LOGS=${LOGS:-}                         # one log a rank; by default in the run's folder
 export STAGE_FROM=${STAGE_FROM:-}      # data to copy ...
-export STAGE_TO=${STAGE_TO:-}          # ... to this folder on each node's own disk before the start, such as $TMPDIR/data
+export STAGE_TO=${STAGE_TO:-}          # ... to this folder on each node's own disk first, such as /tmp/allgrad; the same in all jobs of a run
 set -euo pipefail
 
 cd "${ALLGRAD_CLONE:-$PBS_O_WORKDIR}" # PBS runs a copy of this file: the clone is where qsub was called
