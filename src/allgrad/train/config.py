@@ -104,12 +104,37 @@ def dump_yaml(config: RunConfig) -> str:
 
 
 def json_schema(*, plugins: Sequence[str | Path] = ()) -> dict[str, Any]:
-    """The JSON schema of a configuration file, for editors: all keys with their types, defaults and descriptions."""
-    schema = _schema(plugins).model_json_schema()
+    """The JSON schema of a configuration file, for editors: all keys with their types, defaults and descriptions.
+
+    A file may leave out what stands in the one that it extends, a section's `name` too, and give `${...}` for any value.
+    """
+    schema: dict[str, Any] = _as_written(_schema(plugins).model_json_schema())
     names = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
     schema["properties"]["extends"] = {**names, "description": "Files that this one is laid over, relative to it."}
-    schema.pop("required", None)  # what a file leaves out may stand in the one that it extends
     return schema
+
+
+_REFERENCE = {"type": "string", "pattern": r"\$\{.+\}"}
+_ABOUT = ("title", "description", "default")
+
+
+def _as_written(schema: Any) -> Any:
+    """From what a resolved configuration is to what one file may say."""
+    if isinstance(schema, list):
+        return [_as_written(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _as_written(part) for key, part in schema.items() if key not in ("required", "discriminator")}
+    if "oneOf" in found:  # without a name, several of the sections may fit
+        found["anyOf"] = found.pop("oneOf")
+    if isinstance(found.get("properties"), dict):
+        found["properties"] = {key: _or_reference(part) for key, part in found["properties"].items()}
+    return found
+
+
+def _or_reference(schema: dict[str, Any]) -> dict[str, Any]:
+    about = {key: schema[key] for key in _ABOUT if key in schema}
+    return {**about, "anyOf": [{key: part for key, part in schema.items() if key not in _ABOUT}, _REFERENCE]}
 
 
 def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
