@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from allgrad.data import ArrayDataset, Dataset, MapDataset, Subset
+from allgrad.data import ArrayDataset, DataInfo, Dataset, DataSource, MapDataset, Subset
 
 NONE = np.zeros(0, np.int64)
 
@@ -41,6 +41,13 @@ def test_a_map_style_object() -> None:
     empty = data.batch(NONE)
     assert (empty["x"].shape, empty["x"].dtype, empty["y"].dtype) == ((0, 2), np.float32, batch["y"].dtype)
     assert isinstance(data, Dataset)
+
+
+def test_a_source_takes_map_style_objects() -> None:
+    table = ArrayDataset({"x": np.arange(3)})
+    source = DataSource(Squares(), table, DataInfo(kind="values", input_shape=(2,), outputs=1))
+    assert source.train.batch(np.array([2]))["y"].tolist() == [4]
+    assert source.valid is table
 
 
 @pytest.mark.parametrize(

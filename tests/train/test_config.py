@@ -284,7 +284,12 @@ def test_a_plugin_brings_a_model_with_options(base: Path) -> None:
     plugin.write_text(PLUGIN)
     assert "Got mine instead" in message(base, "model.name=mine")
     config = resolve(base, ["model.name=mine", "model.power=3"], plugins=[plugin])
-    assert registry.models.build(config.model, 2) == 8
+    assert registry.models["mine"].factory(2, **config.model.options()) == 8
+    with pytest.raises(
+        registry.PluginError, match=r"model 'mine' .* must return an allgrad.nn.Module. Got int instead"
+    ):
+        registry.models.build(config.model, 2)
+    assert "What a file of yours registers needs --plugin FILE." in message(base, "model.name=hers")
     resolve(base, plugins=[plugin])  # the same file again is no clash
     assert "Did you mean 'power'?" in message(base, "model.name=mine", "model.powr=3")
 
@@ -313,7 +318,7 @@ def test_plugins_that_fail_are_named(base: Path, content: str | None, expected: 
 def test_options_need_types(base: Path, option: str, expected: str) -> None:
     plugin = base.parent / "plugin.py"
     plugin.write_text(PLUGIN.replace("power: int = 2", option))
-    with pytest.raises(TypeError, match=expected):
+    with pytest.raises(registry.PluginError, match=expected):
         resolve(base, plugins=[plugin])
 
 

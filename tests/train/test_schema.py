@@ -54,7 +54,9 @@ def file_fits(written: Any) -> bool:
     return fits(OmegaConf.to_container(OmegaConf.create(written), resolve=False), schema, schema)
 
 
-@pytest.mark.parametrize("path", [*ROOT.glob("configs/*.yaml"), *ROOT.glob("examples/launchers/*.yaml")], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [*ROOT.glob("configs/*.yaml"), *ROOT.glob("examples/launchers/*.yaml")], ids=lambda path: path.stem
+)
 def test_it_takes_our_own_files(path) -> None:
     """Some leave out what stands in the file that they extend, and some refer to other keys."""
     assert file_fits(path.read_text())

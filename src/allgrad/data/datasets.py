@@ -56,11 +56,20 @@ class DataInfo:
 
 @dataclass(frozen=True)
 class DataSource:
-    """What a run trains on, what it is evaluated on, and what both are."""
+    """What a run trains on, what it is evaluated on, and what both are.
+
+    Either may be given as any object with `__len__` and `__getitem__`; it is then wrapped (`MapDataset`).
+    """
 
     train: Dataset
     valid: Dataset
     info: DataInfo
+
+    def __post_init__(self) -> None:
+        for name in ("train", "valid"):
+            given: Any = getattr(self, name)
+            if not isinstance(given, Dataset):
+                object.__setattr__(self, name, MapDataset(given))
 
 
 class ArrayDataset:

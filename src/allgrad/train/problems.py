@@ -100,7 +100,11 @@ def _explain(path: tuple[Any, ...], details: Sequence[Any], data: Any, schema: t
     if first["type"].startswith("union_tag"):
         names = _names(_section(schema, path[:-1], data).model_fields[path[-1]].annotation)
         word = str(first["ctx"].get("tag", "nothing"))
-        return "a registered name", word, did_you_mean(word, names)
+        return (
+            "a registered name",
+            word,
+            f"{did_you_mean(word, names)} What a file of yours registers needs --plugin FILE.",
+        )
     if first["type"] in ("model_type", "model_attributes_type", "dict_type"):
         return "a section (key: value, ...)", repr(first["input"]), ""
     expected = " or ".join(dict.fromkeys(_expected(detail) for detail in details))

@@ -64,7 +64,7 @@ BUILTIN: tuple[str, ...] = (
 
 
 class PluginError(RuntimeError):
-    """A plugin file that is missing or fails when it is run."""
+    """A plugin file that is missing or fails when it is run, or a component in it that cannot be used."""
 
     exit_code = 2  # what the command line ends with
 
@@ -86,6 +86,11 @@ class Entry:
 class Registry:
     """The components of one kind.
 
+    Args:
+        kind: what it is called in messages.
+        returns: what a component's factory must return, in words.
+        having: attributes by which that is known.
+
     Example:
         >>> shapes = Registry("shape")
         >>> @shapes.register("square")
@@ -95,8 +100,8 @@ class Registry:
         (['square'], 4.0)
     """
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, returns: str = "an object", having: tuple[str, ...] = ()) -> None:
+        self.kind, self.returns, self.having = kind, returns, having
         self._entries: dict[str, Entry] = {}
 
     def register(self, name: str) -> Callable[[F], F]:
@@ -125,13 +130,26 @@ class Registry:
         return self._entries[name]
 
     def build(self, component: Component, *arguments: Any) -> Any:
-        """Make what a section of the configuration describes; see the table on top for `arguments`."""
-        return self._entries[component.name].factory(*arguments, **component.options())
+        """Make what a section of the configuration describes; see the table on top for `arguments`.
+
+        Raises:
+            PluginError: when something else came of it.
+        """
+        entry = self._entries[component.name]
+        made = entry.factory(*arguments, **component.options())
+        if missing := [name for name in self.having if not hasattr(made, name)]:
+            raise PluginError(
+                f"{self.kind} {entry.name!r} ({entry.where}) must return {self.returns}. "
+                f"Got {type(made).__name__} instead, without {', '.join(missing)}."
+            )
+        return made
 
 
-models = Registry("model")
-datasets = Registry("data")
-losses = Registry("loss")
+models = Registry("model", "an allgrad.nn.Module", ("named_parameters", "state_dict"))
+datasets = Registry("data", "an allgrad.data.DataSource", ("train", "valid", "info"))
+losses = Registry(
+    "loss", "a loss as train/losses.py describes it", ("reports", "counts", "sums", "evaluate", "metrics")
+)
 optimizers = Registry("optimizer")
 schedules = Registry("schedule")
 

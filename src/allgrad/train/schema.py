@@ -240,13 +240,14 @@ def _options(kind: registry.Registry, name: str) -> dict[str, tuple[Any, Any]]:
     keywords = {each.name: each for each in parameters if each.kind is each.KEYWORD_ONLY}
     for option, parameter in keywords.items():
         if parameter.annotation is parameter.empty:
-            raise TypeError(f"{kind.kind} {name!r} ({entry.where}): option {option!r} needs a type annotation.")
+            what = f"{kind.kind} {name!r} ({entry.where})"
+            raise registry.PluginError(f"{what}: option {option!r} needs a type annotation.")
     # Only these annotations are evaluated: those of the arguments may be names for the type checker alone.
     holder = type(name, (), {"__annotations__": {option: each.annotation for option, each in keywords.items()}})
     try:
         hints = get_type_hints(holder, vars(sys.modules[entry.factory.__module__]), include_extras=True)
     except NameError as error:
-        raise TypeError(
+        raise registry.PluginError(
             f"{kind.kind} {name!r} ({entry.where}): the type of an option cannot be evaluated ({error}). "
             "Import it at run time, not under TYPE_CHECKING."
         ) from error
