@@ -153,9 +153,10 @@ def test_early_stopping_is_remembered(tmp_path) -> None:
         assert metrics(run) == metrics(tmp_path / "whole")
 
 
-def test_early_stopping_can_be_lifted(tmp_path) -> None:
+def test_early_stopping_says_so_and_can_be_lifted(tmp_path, capsys) -> None:
     config = write_config(tmp_path, train={"eval_every": 5, "early_stopping": {"patience": 1, "min_delta": 9.0}})
     assert train(config, tmp_path / "run")["steps"] < STEPS
+    assert f"ended after 10 of {STEPS} steps: loss has not improved for 1 evaluation" in capsys.readouterr().out
     with pytest.raises(SharedError, match="nothing to go on with"):
         resume(tmp_path / "run")
     assert resume(tmp_path / "run", "train.early_stopping=null")["steps"] == STEPS

@@ -137,6 +137,10 @@ class Report(Callback):
         shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         self.line.message(f"evaluation after {trainer.step} steps: {shown}")
 
+    def on_end(self, trainer: Trainer, summary: dict[str, Any]) -> None:
+        if trainer.stopping is not None:
+            self.line.message(f"ended after {trainer.step} of {trainer.plan.steps} steps: {trainer.stopping}")
+
     def on_interrupt(self, trainer: Trainer) -> None:
         self.line.message(
             f"stopped after {trainer.step} of {trainer.plan.steps} steps; `allgrad resume {trainer.folder}` goes on."
