@@ -137,7 +137,7 @@ class Report(Callback):
         shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         self.line.message(f"evaluation after {trainer.step} steps: {shown}")
 
-    def on_end(self, trainer: Trainer, summary: dict[str, Any]) -> None:
+    def on_end(self, trainer: Trainer, summary: dict[str, Any]) -> None:  # noqa: ARG002
         if trainer.stopping is not None:
             self.line.message(f"ended after {trainer.step} of {trainer.plan.steps} steps: {trainer.stopping}")
 
