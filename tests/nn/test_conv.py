@@ -64,6 +64,9 @@ def test_conv2d_equals_torch(inner: int, outer: int, kernel: Any, options: Any, 
 @pytest.mark.parametrize("activation", [None, "relu", "tanh", "leaky_relu"])
 def test_conv2d_with_activation_and_pool_equals_torch(inner: int, pool: Any, activation: str | None) -> None:
     torch = pytest.importorskip("torch", reason=REASON)
+    # With these weights no number comes so near a kink of ReLU, or two of a window so near each other, in any of the steps, that
+    # rounding decides: 1.5e-6 of the largest at least, ten times the usual error of a number.
+    torch.manual_seed(86)
     curves = {"relu": torch.nn.ReLU(), "tanh": torch.nn.Tanh(), "leaky_relu": torch.nn.LeakyReLU()}
 
     class Theirs(torch.nn.Conv2d):  # type: ignore[misc,name-defined]
@@ -74,7 +77,9 @@ def test_conv2d_with_activation_and_pool_equals_torch(inner: int, pool: Any, act
 
     ours = nn.Conv2d(inner, 18, 3, padding=1, activation=activation, pool=pool, rng=0)
     x = normal(5, 13, 14, inner, seed=3).astype(np.float32)
-    check_against_torch(ours, Theirs(inner, 18, 3, padding=1), x, to_torch=first)
+    # Errors are relative to the largest number before the activation (2.3), of which tanh leaves 0.98.
+    atol = 5e-6 if activation == "tanh" else 2e-6
+    check_against_torch(ours, Theirs(inner, 18, 3, padding=1), x, to_torch=first, atol=atol)
 
 
 def test_pool_inside_gives_ties_to_the_first_pixel() -> None:
