@@ -286,7 +286,7 @@ def test_a_plugin_brings_a_model_with_options(base: Path) -> None:
     config = resolve(base, ["model.name=mine", "model.power=3"], plugins=[plugin])
     assert registry.models["mine"].factory(2, **config.model.options()) == 8
     with pytest.raises(
-        registry.PluginError, match=r"model 'mine' .* must return an allgrad.nn.Module. Got int instead"
+        registry.ComponentError, match=r"model 'mine' .* must return an allgrad.nn.Module. Got int instead"
     ):
         registry.models.build(config.model, 2)
     assert "What a file of yours registers needs --plugin FILE." in message(base, "model.name=hers")

@@ -13,8 +13,9 @@ from allgrad.comm import World
 from allgrad.data import IGNORE, ArrayDataset, DataInfo
 from allgrad.data.points import BOUNDARY, EXACT, INITIAL, INTERIOR, heat_equation_source
 from allgrad.train import registry
+from allgrad.train.checks import check_monitor
 from allgrad.train.evaluate import evaluate
-from allgrad.train.losses import CrossEntropy, HeatEquation, Regression, check_monitor
+from allgrad.train.losses import CrossEntropy, HeatEquation, Regression
 from allgrad.train.problems import ConfigError
 
 

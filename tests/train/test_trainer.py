@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from small_run import STEPS, metrics, summary, write_config
 
+from allgrad.cli.main import main
 from allgrad.comm import World
 from allgrad.train.callbacks import Callback, EarlyStopping, improves
 from allgrad.train.checkpoint import list_checkpoints, load_best, read_checkpoint, weights_sha256
@@ -329,6 +330,47 @@ def test_a_monitored_metric_that_nobody_reports_is_found_before_the_first_step(t
     config = write_config(tmp_path, train={"monitor": {"metric": "accuracy", "mode": "max"}})
     with pytest.raises(ConfigError, match="one that the loss reports: loss, rmse, r2"):
         train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+TOKENS = ["data.name=tokens", "data.path=ids.npy", "data.vocabulary_size=9", "data.context=4", "data.valid=20"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["loss.name=cross_entropy"],
+            "loss.name: expected one for values, which the data are: huber, l1, mse. Got cross",
+        ),
+        (
+            ["model.name=lstm"],
+            "model.name: expected one for values, which the data are: cnn, mlp, pinn, resnet18. Got lstm",
+        ),
+        (["logging.sample=10"], "logging.sample: expected 0: only a run on text can write some at its end. Got 10"),
+        (
+            [*TOKENS, "loss.name=cross_entropy"],
+            "model.name: expected one for tokens, which the data are: gpt, lstm. Got mlp",
+        ),
+        (
+            [*TOKENS, "loss.name=cross_entropy", "model.name=gpt", "model.context=3"],
+            "model.context: expected at least data.context = 4. Got 3 instead.",
+        ),
+        (
+            [*TOKENS, "loss.name=cross_entropy", "model.name=gpt", "model.context=4", "model.heads=3"],
+            "model 'gpt': MultiheadAttention: heads must divide the features",
+        ),
+        ([*TOKENS, "loss.name=cross_entropy", "model.name=lstm", "logging.sample=5"], "logging.sample: expected 0"),
+    ],
+)
+def test_parts_that_do_not_go_together_are_found_before_the_first_step(
+    tmp_path, monkeypatch, capsys, overrides, said
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("ids.npy", np.arange(100) % 9)
+    config = write_config(tmp_path)
+    assert main(["train", str(config), *overrides, f"run.dir={tmp_path / 'run'}"]) == 2
+    assert said in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

@@ -1,4 +1,4 @@
-"""What two keys of a configuration must be to each other, and how long the run is that they describe."""
+"""What two keys of a configuration must be to each other and to the data, and how long the run is that they describe."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from allgrad.train import registry
 from allgrad.train.layers import EXCLUSIVE
-from allgrad.train.problems import Problem
+from allgrad.train.problems import ConfigError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from allgrad.data import DataInfo
+    from allgrad.train.losses import TrainLoss
     from allgrad.train.schema import RunConfig
 
-__all__ = ["RunPlan", "check_together", "plan_run"]
+__all__ = ["RunPlan", "check_monitor", "check_parts", "check_together", "plan_run"]
 
 Locate = "Callable[[tuple[str | int, ...]], str]"
 
@@ -49,6 +52,36 @@ def plan_run(config: RunConfig, samples: int) -> tuple[RunPlan, list[tuple[str, 
     wanted = config.train.eval_every
     every = per_epoch if wanted == "epoch" else (wanted or 0)
     return RunPlan(steps, per_epoch, _warmup(config, steps), every), list(_warmup_fits(config, steps))
+
+
+def check_parts(config: RunConfig, info: DataInfo) -> None:
+    """Refuse, once the data are known, parts that are for data of another kind.
+
+    Raises:
+        ConfigError: naming those that fit.
+    """
+    found = []
+    for key, kind, part in (("model", registry.models, config.model), ("loss", registry.losses, config.loss)):
+        fitting = kind.names(info.kind)
+        if part.name not in fitting:
+            expected = f"one for {info.kind}, which the data are: {', '.join(fitting)}"
+            found.append(Problem("configuration", f"{key}.name", expected, part.name, ""))
+    if config.logging.sample and not (info.kind == "tokens" and info.extra.get("unit") in ("characters", "bytes")):
+        expected = "0: only a run on text can write some at its end"
+        found.append(Problem("configuration", "logging.sample", expected, str(config.logging.sample), ""))
+    if found:
+        raise ConfigError(found)
+
+
+def check_monitor(metric: str, loss: TrainLoss) -> None:
+    """Refuse, before the first step, a monitored metric that the loss does not report.
+
+    Raises:
+        ConfigError: naming those that it does.
+    """
+    if metric not in loss.reports:
+        expected = f"one that the loss reports: {', '.join(loss.reports)}"
+        raise ConfigError([Problem("configuration", "train.monitor.metric", expected, metric, "")])
 
 
 _Finding = tuple[str, str, str, str]

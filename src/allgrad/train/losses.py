@@ -23,7 +23,6 @@ import allgrad as ag
 from allgrad import nn
 from allgrad.data.datasets import IGNORE
 from allgrad.data.points import BOUNDARY, EXACT, INITIAL, INTERIOR
-from allgrad.train.problems import ConfigError, Problem
 from allgrad.train.registry import register_loss
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
     Model = Callable[[Any], Any]
 
-__all__ = ["CrossEntropy", "HeatEquation", "Objective", "Regression", "TrainLoss", "check_monitor"]
+__all__ = ["CrossEntropy", "HeatEquation", "Objective", "Regression", "TrainLoss"]
 
 
 class TrainLoss(Protocol):
@@ -63,17 +62,6 @@ class Objective:
 
     def __call__(self, part: Batch) -> dict[str, Any]:
         return self.loss.sums(self.model, part)
-
-
-def check_monitor(metric: str, loss: TrainLoss) -> None:
-    """Refuse, before the first step, a monitored metric that the loss does not report.
-
-    Raises:
-        ConfigError: naming those that it does.
-    """
-    if metric not in loss.reports:
-        expected = f"one that the loss reports: {', '.join(loss.reports)}"
-        raise ConfigError([Problem("configuration", "train.monitor.metric", expected, metric, "")])
 
 
 class CrossEntropy:
@@ -193,9 +181,9 @@ class HeatEquation:
         return {"loss": sums["squares"] / sums["count"], "relative_l2": math.sqrt(sums["squares"] / sums["exact"])}
 
 
-@register_loss("cross_entropy")
+@register_loss("cross_entropy", kinds=("classes", "tokens"))
 def cross_entropy(
-    info: DataInfo,  # noqa: ARG001 (for all kinds of data)
+    info: DataInfo,  # noqa: ARG001 (what every loss is given)
     *,
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0,
 ) -> CrossEntropy:
@@ -203,25 +191,25 @@ def cross_entropy(
     return CrossEntropy(label_smoothing)
 
 
-@register_loss("mse")
+@register_loss("mse", kinds=("values",))
 def mse(info: DataInfo) -> Regression:  # noqa: ARG001
     """Mean squared error."""
     return Regression(nn.MSELoss())
 
 
-@register_loss("l1")
+@register_loss("l1", kinds=("values",))
 def l1(info: DataInfo) -> Regression:  # noqa: ARG001
     """Mean absolute error."""
     return Regression(nn.L1Loss())
 
 
-@register_loss("huber")
+@register_loss("huber", kinds=("values",))
 def huber(info: DataInfo, *, delta: Annotated[float, Field(gt=0)] = 1.0) -> Regression:  # noqa: ARG001
     """Squared for small errors, linear for large ones."""
     return Regression(nn.HuberLoss(delta))
 
 
-@register_loss("heat_equation")
+@register_loss("heat_equation", kinds=("points",))
 def heat_equation(
     info: DataInfo,
     *,

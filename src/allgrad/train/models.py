@@ -9,6 +9,7 @@ from pydantic import Field
 
 from allgrad.data import DataError
 from allgrad.nn import models
+from allgrad.train.problems import ConfigError, Problem
 from allgrad.train.registry import register_model
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ Probability = Annotated[float, Field(ge=0, lt=1)]
 Curve = Literal["relu", "gelu", "gelu_tanh", "tanh", "silu"]
 
 
-@register_model("mlp")
+@register_model("mlp", kinds=("classes", "values", "points"))
 def mlp(
     info: DataInfo,
     rng: np.random.Generator,
@@ -38,7 +39,7 @@ def mlp(
     )
 
 
-@register_model("gpt")
+@register_model("gpt", kinds=("tokens",))
 def gpt(
     info: DataInfo,
     rng: np.random.Generator,
@@ -55,19 +56,22 @@ def gpt(
     recompute: bool = False,
 ) -> Any:
     """A decoder-only transformer over tokens."""
+    if context < info.input_shape[0]:
+        expected = f"at least data.context = {info.input_shape[0]}"
+        raise ConfigError([Problem("configuration", "model.context", expected, str(context), "")])
     return models.GPT(
         info.outputs, context=context, layers=layers, width=width, heads=heads, activation=activation, positions=positions,
         norm=norm, dropout=dropout, tied=tied_head, recompute=recompute, rng=rng,
     )  # fmt: skip
 
 
-@register_model("cnn")
+@register_model("cnn", kinds=("classes", "values"))
 def cnn(info: DataInfo, rng: np.random.Generator, *, dropout: Probability = 0.0) -> Any:
     """A small convolutional network for small images."""
     return models.CNN(_image(info), info.outputs, dropout=dropout, rng=rng)
 
 
-@register_model("resnet18")
+@register_model("resnet18", kinds=("classes", "values"))
 def resnet18(
     info: DataInfo,
     rng: np.random.Generator,
@@ -79,7 +83,7 @@ def resnet18(
     return models.ResNet18(info.outputs, channels=_image(info)[2], widths=widths, sync=sync_batch_norm, rng=rng)
 
 
-@register_model("lstm")
+@register_model("lstm", kinds=("tokens",))
 def lstm(
     info: DataInfo,
     rng: np.random.Generator,
@@ -93,7 +97,7 @@ def lstm(
     return models.LSTMLanguageModel(info.outputs, width=width, layers=layers, dropout=dropout, tied=tied_head, rng=rng)
 
 
-@register_model("pinn")
+@register_model("pinn", kinds=("values", "points"))
 def pinn(
     info: DataInfo,
     rng: np.random.Generator,

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUILTIN",
+    "ComponentError",
     "Location",
     "PluginError",
     "Registry",
@@ -64,7 +65,13 @@ BUILTIN: tuple[str, ...] = (
 
 
 class PluginError(RuntimeError):
-    """A plugin file that is missing or fails when it is run, or a component in it that cannot be used."""
+    """A plugin file that is missing or fails when it is run, or declares what cannot be used."""
+
+    exit_code = 2  # what the command line ends with
+
+
+class ComponentError(RuntimeError):
+    """A component that cannot be made of its options, or is not what it should be."""
 
     exit_code = 2  # what the command line ends with
 
@@ -76,11 +83,12 @@ class Location:
 
 @dataclass(frozen=True)
 class Entry:
-    """One component: what it is called, what makes it, and where that was defined."""
+    """One component: what it is called, what makes it, where that was defined, and for which kinds of data (none: for all)."""
 
     name: str
     factory: Callable[..., Any]
     where: str
+    kinds: tuple[str, ...]
 
 
 class Registry:
@@ -104,8 +112,11 @@ class Registry:
         self.kind, self.returns, self.having = kind, returns, having
         self._entries: dict[str, Entry] = {}
 
-    def register(self, name: str) -> Callable[[F], F]:
+    def register(self, name: str, *, kinds: tuple[str, ...] = ()) -> Callable[[F], F]:
         """A decorator that makes its function known under `name`.
+
+        Args:
+            kinds: of data (`DataInfo.kind`) that it is for; a run on others is refused. None: all.
 
         Raises:
             ValueError: when another component of this kind has that name.
@@ -118,13 +129,16 @@ class Registry:
                 raise ValueError(
                     f"{self.kind} {name!r} is registered by {taken.where} already. {where} needs another name."
                 )
-            self._entries[name] = Entry(name, factory, where)
+            self._entries[name] = Entry(name, factory, where, kinds)
             return factory
 
         return add
 
-    def names(self) -> list[str]:
-        return sorted(self._entries)
+    def names(self, kind: str | None = None) -> list[str]:
+        """Of all components, or of those for one kind of data."""
+        return sorted(
+            name for name, entry in self._entries.items() if kind is None or not entry.kinds or kind in entry.kinds
+        )
 
     def __getitem__(self, name: str) -> Entry:
         return self._entries[name]
@@ -133,12 +147,17 @@ class Registry:
         """Make what a section of the configuration describes; see the table on top for `arguments`.
 
         Raises:
-            PluginError: when something else came of it.
+            ComponentError: when an option of one of allgrad's own is wrong, or something else came of one.
         """
         entry = self._entries[component.name]
-        made = entry.factory(*arguments, **component.options())
+        try:
+            made = entry.factory(*arguments, **component.options())
+        except (ValueError, TypeError) as error:
+            if hasattr(error, "exit_code") or not entry.where.startswith("allgrad."):
+                raise  # a message already, or the user's code, whose traceback he needs
+            raise ComponentError(f"{self.kind} {entry.name!r}: {error}") from error
         if missing := [name for name in self.having if not hasattr(made, name)]:
-            raise PluginError(
+            raise ComponentError(
                 f"{self.kind} {entry.name!r} ({entry.where}) must return {self.returns}. "
                 f"Got {type(made).__name__} instead, without {', '.join(missing)}."
             )

@@ -26,9 +26,10 @@ from allgrad.train import registry, state
 from allgrad.train.callbacks import Callback, EarlyStopping, Report, improves
 from allgrad.train.checkpoint import weights_sha256
 from allgrad.train.checkpoint_writer import CheckpointWriter
+from allgrad.train.checks import check_monitor, check_parts
 from allgrad.train.config import plan
 from allgrad.train.evaluate import evaluate
-from allgrad.train.losses import Objective, check_monitor
+from allgrad.train.losses import Objective
 from allgrad.train.metrics import write_summary
 from allgrad.train.optimizers import parameter_groups, schedule_of
 from allgrad.train.overlap import Overlap
@@ -139,6 +140,7 @@ class Trainer:
         """Everything in which a mistake of the configuration shows: data, model, loss."""
         config = self.config
         self.source: DataSource = registry.datasets.build(config.data, config.seed)
+        check_parts(config, self.source.info)
         self.plan = plan(config, len(self.source.train))
         self.loss: TrainLoss = registry.losses.build(config.loss, self.source.info)
         check_monitor(config.train.monitor.metric, self.loss)
