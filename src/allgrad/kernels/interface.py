@@ -216,6 +216,21 @@ class Kernels(Protocol):
     ) -> Array:
         """Gradient for x. Among equal pixels of a window the first in reading order gets all, as in PyTorch."""
 
+    # -- recurrences ---------------------------------------------------------------------------------------------
+
+    def lstm_forward(self, z: Array, product: Array, cell: Array, new: Array, h: Array) -> None:
+        """One step of an LSTM (Hochreiter & Schmidhuber 1997): with a = z + product, i = sigmoid(2 a_0), f = sigmoid(2 a_1),
+        g = tanh(a_2), o = sigmoid(2 a_3): new = f cell + i g, h = o tanh(new).
+
+        z and product are (4, rows, n), the rest is (rows, n). z is overwritten by what `lstm_backward` of the same kernels
+        needs of the gates; `new` and `h` are written and overlap nothing.
+        """
+
+    def lstm_backward(self, z: Array, cell: Array, new: Array, dh: Array, dcell: Array, dz: Array) -> None:
+        """Backward through `lstm_forward`, which left z and new: from dh and dcell, the cotangents of h and new, come those of
+        2 a_0, 2 a_1, a_2, 2 a_3, side by side in dz (rows, 4 n), and that of `cell`, in dcell.
+        """
+
     # -- sums over rows ------------------------------------------------------------------------------------------
 
     def bias_gradient(self, g: Array, *, out: Array | None = None) -> Array:

@@ -42,6 +42,9 @@ _relu_forward = PerDtype(loops.relu_forward, "r1 w1")
 _relu_backward = PerDtype(loops.relu_backward, "r1 r1 w1")
 _max_pool_forward = PerDtype(loops.max_pool_forward, "r4 n n n n n n n n w4")
 _max_pool_backward = PerDtype(loops.max_pool_backward, "r4 r4 r4 n n n n n n n n w4 w1")
+_lstm_cell = PerDtype(loops.lstm_cell, "r2 r1 w1")
+_lstm_output = PerDtype(loops.lstm_output, "r1 w1")
+_lstm_backward = PerDtype(loops.lstm_backward, "r3 r2 r2 r2 w2 w2")
 _embedding_gradient = PerDtype(loops.embedding_gradient, "r2 k w2")
 
 
@@ -259,6 +262,22 @@ def max_pool_backward(
         contiguous(g), contiguous(x), contiguous(y), *window, *stride, *padding, *dilation, dx, left
     )
     return dx
+
+
+def lstm_forward(z: Array, product: Array, cell: Array, new: Array, h: Array) -> None:
+    """See `Kernels.lstm_forward`. NumPy's sum and tanh are as fast as these get."""
+    np.add(z, product, out=z)
+    np.tanh(z, out=z)
+    flat = z.reshape(4, -1)
+    _lstm_cell[z.dtype](flat, cell.reshape(-1), new.reshape(-1))
+    np.tanh(new, out=h)
+    _lstm_output[z.dtype](flat[3], h.reshape(-1))
+
+
+def lstm_backward(z: Array, cell: Array, new: Array, dh: Array, dcell: Array, dz: Array) -> None:
+    """See `Kernels.lstm_backward`."""
+    tanh = np.tanh(new, scratch(z.dtype, 0, new.shape))
+    _lstm_backward[z.dtype](z, cell, tanh, dh, dcell, dz)
 
 
 def embedding_gradient(g: Array, indices: Array, *, out: Array) -> Array:

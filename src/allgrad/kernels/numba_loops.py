@@ -231,6 +231,41 @@ def max_pool_backward(
                                 left[k] = zero if pixel[k] == best[k] else left[k]
 
 
+def lstm_cell(t: Any, cell: Any, new: Any) -> None:
+    """t (4, numbers) are tanhs; see numpy_recurrence.py."""
+    half, one = t.dtype.type(0.5), t.dtype.type(1)
+    i, f, g = t[0], t[1], t[2]
+    for j in range(new.size):
+        new[j] = ((f[j] + one) * cell[j] + (i[j] + one) * g[j]) * half
+
+
+def lstm_output(o: Any, h: Any) -> None:
+    """`h` holds the cell's tanh."""
+    half, one = o.dtype.type(0.5), o.dtype.type(1)
+    for j in range(h.size):
+        h[j] *= (o[j] + one) * half
+
+
+def lstm_backward(t: Any, cell: Any, tanh: Any, dh: Any, dcell: Any, dz: Any) -> None:
+    half, quarter, one, n = t.dtype.type(0.5), t.dtype.type(0.25), t.dtype.type(1), cell.shape[1]
+    for row in range(cell.shape[0]):
+        i, f, g, o = t[0, row], t[1, row], t[2, row], t[3, row]
+        di, df, dg, do = dz[row, :n], dz[row, n : 2 * n], dz[row, 2 * n : 3 * n], dz[row, 3 * n :]
+        before, s, d, dc = cell[row], tanh[row], dh[row], dcell[row]
+        for j in range(n):
+            do[j] = d[j] * s[j] * (one - o[j] * o[j]) * quarter
+        for j in range(n):
+            dc[j] += d[j] * (o[j] + one) * half * (one - s[j] * s[j])
+        for j in range(n):
+            di[j] = dc[j] * g[j] * (one - i[j] * i[j]) * quarter
+        for j in range(n):
+            dg[j] = dc[j] * (i[j] + one) * half * (one - g[j] * g[j])
+        for j in range(n):
+            df[j] = dc[j] * before[j] * (one - f[j] * f[j]) * quarter
+        for j in range(n):
+            dc[j] *= (f[j] + one) * half
+
+
 def embedding_gradient(g: Any, indices: Any, out: Any) -> None:
     out[:] = 0
     for row in range(indices.size):

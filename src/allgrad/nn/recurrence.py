@@ -9,7 +9,8 @@ itself is one product with U and a few elementwise calls. The recurrences, with 
     GRU     r, z = s(a + h U + c);   n = tanh(a_n + r (h U + c)_n);   h' = (1 - z) n + z h
 
 An operation's result is h_1 ... h_T, shape (T, N, H); an LSTM's has one row more, C_T. The sigmoid is (1 + tanh(x / 2)) / 2, so
-that all gates of a step take one tanh; `_Gates` holds the constants that make that one affine map before and one behind.
+that all gates of a step take one tanh; `_Gates` holds the constants that make that one affine map before and one behind. An
+LSTM's step is a kernel (`Kernels.lstm_forward`), whose gates lie one behind the other, (4, N, H).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from allgrad.autodiff import Fused
 from allgrad.kernels import active
 from allgrad.nn.activations import sigmoid_reference
+from allgrad.nn.convolution.method import deliver
 
 if TYPE_CHECKING:
     from allgrad.nn.parameter import Array
@@ -84,6 +86,31 @@ def _states(x: Array, h: Array | None, hidden: int, rows_behind: int = 0) -> Arr
     return states
 
 
+SMALL = 10**6
+"""OpenBLAS multiplies without packing where rows x inner x columns is at most this, which is a quarter to a half faster."""
+COLUMNS = 16
+"""... but not in blocks of fewer columns than this."""
+
+
+def _in_blocks(u: Array, rows: int, gates: int = 1) -> Array:
+    """The columns of a matrix in blocks (blocks, inner, columns) for products with that many rows; cut by shapes alone.
+
+    A block holds columns of one of `gates` equal parts only.
+    """
+    inner, columns = len(u), u.shape[1] // gates
+    most = SMALL // max(1, rows * inner)
+    width = next((w for w in range(min(columns, most), COLUMNS - 1, -1) if columns % w == 0), columns)
+    return np.ascontiguousarray(u.reshape(inner, -1, width).transpose(1, 0, 2))
+
+
+def _place(out: Array, blocks: Array) -> Array:
+    """A view of `out` (..., rows, columns), C-contiguous, into which `np.matmul(h, blocks)` writes h @ u.
+
+    `blocks` are `_in_blocks(u, rows)`; h (..., 1, rows, inner), or without any axes in front.
+    """
+    return np.swapaxes(out.reshape(*out.shape[:-1], blocks.shape[-3], blocks.shape[-1]), -2, -3)
+
+
 class _Inputs(NamedTuple):
     """What every backward needs: rows of x, h_0 ... h_T, W and U."""
 
@@ -100,11 +127,18 @@ def _products(
     """Cotangents of x, W, U and both biases, from those of a (dz) and of h U + c (dzu), both (T, N, gates H)."""
     flat, flat_u = (d.reshape(-1, d.shape[2]) for d in (dz, dzu))
     before = inputs.states[: len(dz)].reshape(len(flat), -1)
-    dx = np.matmul(flat, inputs.w.T).reshape(inputs.shape) if needs[0] else None
+    dx = None
+    if needs[0]:
+        blocks, dx = _in_blocks(inputs.w.T, dz.shape[1]), np.empty(inputs.shape, dz.dtype)
+        np.matmul(dz[:, None], blocks, out=_place(dx, blocks))
     dw = np.matmul(inputs.rows.T, flat, out=into[3]) if needs[3] else None
     du = np.matmul(before.T, flat_u, out=into[4]) if needs[4] else None
     db = active().bias_gradient(flat, out=into[5]) if needs[5] else None
-    dc = active().bias_gradient(flat_u, out=into[6]) if needs[6] else None
+    dc: Array | None = None
+    if needs[6] and db is not None and dzu is dz:
+        dc = deliver(db.copy(), into[6])
+    elif needs[6]:
+        dc = active().bias_gradient(flat_u, out=into[6])
     return dx, dw, du, db, dc
 
 
@@ -116,8 +150,10 @@ def _rnn_forward(
 ) -> tuple[Array, Any]:
     rows, z = _projected(x, w, b, c)
     states = _states(x, h, len(u))
+    blocks = _in_blocks(u, x.shape[1])
     for t, z_t in enumerate(z):
-        y = np.matmul(states[t], u, out=states[t + 1])
+        y = states[t + 1]
+        np.matmul(states[t], blocks, out=_place(y, blocks))
         np.add(y, z_t, out=y)
         if relu:
             np.maximum(y, 0, out=y)
@@ -129,7 +165,8 @@ def _rnn_forward(
 def _rnn_backward(g: Array, inputs: _Inputs, *, needs: Any, into: Any, relu: bool) -> tuple[Any, ...]:
     dz = np.empty(g.shape, g.dtype)
     back = np.zeros(g.shape[1:], g.dtype)
-    turned = np.ascontiguousarray(inputs.u.T)  # half the time of a product with a transposed view
+    blocks = _in_blocks(inputs.u.T, len(back))
+    place = _place(back, blocks)
     for t in range(len(g) - 1, -1, -1):
         d, y = dz[t], inputs.states[t + 1]
         np.add(g[t], back, out=back)
@@ -139,7 +176,7 @@ def _rnn_backward(g: Array, inputs: _Inputs, *, needs: Any, into: Any, relu: boo
             np.multiply(y, y, out=d)
             np.subtract(1, d, out=d)
             np.multiply(d, back, out=d)
-        np.matmul(d, turned, out=back)
+        np.matmul(d, blocks, out=place)
     dx, *rest = _products(dz, dz, inputs, needs, into)
     return dx, back, None, *rest
 
@@ -161,51 +198,51 @@ def _plus(a: Any, bias: Any) -> Any:
 # LSTM.
 
 
+_HALVES = (0.5, 0.5, 1.0, 0.5)
+"""The kernels take half the sum for a sigmoid."""
+
+
+def _gates_in_blocks(matrix: Array, rows: int) -> Array:
+    """(inner, 4 n) as (4, blocks, inner, columns), halved for the sigmoids; see `_in_blocks`."""
+    blocks = _in_blocks(matrix, rows, gates=4)
+    blocks = blocks.reshape(4, -1, *blocks.shape[1:])
+    return np.asarray(blocks * np.array(_HALVES, matrix.dtype)[:, None, None, None])
+
+
 def _lstm_forward(
     x: Array, h: Array | None, cell: Array | None, w: Array, u: Array, b: Array | None, c: Array | None
 ) -> tuple[Array, Any]:
-    n = len(u)
-    gates = _gates("ssts", n, x.dtype)
-    rows, z = _projected(x, w, b, c)
+    n, step = len(u), active().lstm_forward
+    x = np.ascontiguousarray(x)
+    steps, samples, inner = x.shape
+    z, blocks = np.empty((steps, 4, samples, n), x.dtype), _gates_in_blocks(w, samples)
+    np.matmul(x[:, None, None], blocks, out=_place(z, blocks))
+    given = [v for v in (b, c) if v is not None]
+    if given:
+        bias = sum(given[1:], given[0]).reshape(4, 1, n) * np.array(_HALVES, x.dtype)[:, None, None]
+        np.add(z, np.repeat(bias, samples, axis=1), out=z)
     states, cells = _states(x, h, n, 1), _states(x, cell, n)
-    product, scratch = np.empty(z.shape[1:], x.dtype), np.empty(states.shape[1:], x.dtype)
+    product, blocks = np.empty(z.shape[1:], x.dtype), _gates_in_blocks(u, samples)
+    place = _place(product, blocks)
     for t, z_t in enumerate(z):
-        np.matmul(states[t], u, out=product)
-        np.add(z_t, product, out=z_t)
-        _squash(z_t, gates)
-        i, f, g, o = (z_t[:, k * n : (k + 1) * n] for k in range(4))
-        new = np.multiply(f, cells[t], out=cells[t + 1])
-        np.add(new, np.multiply(i, g, out=scratch), out=new)
-        np.multiply(o, np.tanh(new, out=scratch), out=states[t + 1])
+        np.matmul(states[t], blocks, out=place)
+        step(z_t, product, cells[t], cells[t + 1], states[t + 1])
     states[-1] = cells[-1]
-    return states[1:], (_Inputs(x.shape, rows, states, w, u), z, cells)
+    return states[1:], (_Inputs(x.shape, x.reshape(-1, inner), states, w, u), z, cells)
 
 
 def _lstm_backward(g: Array, residuals: Any, *, needs: Any, into: Any) -> tuple[Any, ...]:
     inputs, z, cells = residuals
-    n = len(inputs.u)
-    gates = _gates("ssts", n, g.dtype)
-    dz = np.empty(z.shape, g.dtype)
+    step = active().lstm_backward
+    dz = np.empty((len(z), *g.shape[1:-1], inputs.u.shape[1]), g.dtype)
     back, dcell = np.zeros(g.shape[1:], g.dtype), np.array(g[-1])
-    tanh, scratch, wide = (np.empty(shape, g.dtype) for shape in (back.shape, back.shape, dz.shape[1:]))
-    turned = np.ascontiguousarray(inputs.u.T)
+    blocks = _in_blocks(inputs.u.T, len(back))
+    place = _place(back, blocks)
     for t in range(len(z) - 1, -1, -1):
-        i, f, k, o = (z[t][:, j * n : (j + 1) * n] for j in range(4))
-        di, df, dk, do = (dz[t][:, j * n : (j + 1) * n] for j in range(4))
+        d = dz[t]
         np.add(g[t], back, out=back)
-        np.tanh(cells[t + 1], out=tanh)
-        np.multiply(back, tanh, out=do)
-        np.multiply(tanh, tanh, out=tanh)  # dcell += back o (1 - tanh^2)
-        np.multiply(back, o, out=scratch)
-        np.add(dcell, scratch, out=dcell)
-        np.multiply(scratch, tanh, out=scratch)
-        np.subtract(dcell, scratch, out=dcell)
-        np.multiply(dcell, k, out=di)
-        np.multiply(dcell, i, out=dk)
-        np.multiply(dcell, cells[t], out=df)
-        np.multiply(dcell, f, out=dcell)
-        _times_slope(dz[t], z[t], gates, wide)
-        np.matmul(dz[t], turned, out=back)
+        step(z[t], cells[t], cells[t + 1], back, dcell, d)
+        np.matmul(d, blocks, out=place)
     dx, *rest = _products(dz, dz, inputs, needs, into)
     return dx, back, dcell, *rest
 
@@ -234,10 +271,11 @@ def _gru_forward(
     gates = _gates("ss", n, x.dtype)
     rows, z = _projected(x, w, b)
     states = _states(x, h, n)
-    product = np.empty(z.shape[1:], x.dtype)
+    product, blocks = np.empty(z.shape[1:], x.dtype), _in_blocks(u, x.shape[1])
+    place = _place(product, blocks)
     hidden = np.empty((len(z), *states.shape[1:]), x.dtype)  # (h U + c)_n of each step
     for t, z_t in enumerate(z):
-        np.matmul(states[t], u, out=product)
+        np.matmul(states[t], blocks, out=place)
         if c is not None:
             np.add(product, c, out=product)
         rz, new, candidate = z_t[:, : 2 * n], z_t[:, 2 * n :], hidden[t]
@@ -260,7 +298,8 @@ def _gru_backward(g: Array, residuals: Any, *, needs: Any, into: Any) -> tuple[A
     dz, dzu = np.empty(z.shape, g.dtype), np.empty(z.shape, g.dtype)
     back = np.zeros(g.shape[1:], g.dtype)
     product, wide = np.empty_like(back), np.empty(z.shape[1:], g.dtype)
-    turned = np.ascontiguousarray(inputs.u.T)
+    blocks = _in_blocks(inputs.u.T, len(back))
+    place = _place(product, blocks)
     for t in range(len(z) - 1, -1, -1):
         r, keep, new = (z[t][:, k * n : (k + 1) * n] for k in range(3))
         d = dz[t]
@@ -279,7 +318,8 @@ def _gru_backward(g: Array, residuals: Any, *, needs: Any, into: Any) -> tuple[A
         _times_slope(d, z[t], gates, wide)
         dzu[t] = d
         np.multiply(product, r, out=dzu[t][:, 2 * n :])
-        np.add(back, np.matmul(dzu[t], turned, out=product), out=back)
+        np.matmul(dzu[t], blocks, out=place)
+        np.add(back, product, out=back)
     dx, *rest = _products(dz, dzu, inputs, needs, into)
     return dx, back, None, *rest
 
