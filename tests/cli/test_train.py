@@ -285,6 +285,16 @@ def test_data_that_lie_elsewhere_now(whole, tmp_path, capsys) -> None:
     assert summary(run)["weights_sha256"] == summary(whole[1])["weights_sha256"]
 
 
+def test_an_mpi_library_that_does_not_load_is_a_message(whole, tmp_path, monkeypatch, capsys) -> None:
+    def init() -> None:
+        raise RuntimeError("cannot load MPI library\nlibmpi.so: cannot open shared object file")
+
+    monkeypatch.setattr("allgrad.comm.init", init)
+    assert main(["train", str(whole[0]), f"run.dir={tmp_path / 'run'}"]) == 1
+    told = "MPI does not start: cannot load MPI library libmpi.so: cannot open shared object file. `allgrad doctor` says more."
+    assert capsys.readouterr().err == f"allgrad: error: {told}\n"
+
+
 def limited(words: list[str], *, before: str) -> subprocess.CompletedProcess:
     """The command in a process of its own, in which `before` is run first."""
     program = f"import os, resource, signal, sys\n{before}\nfrom allgrad.cli.main import main\nsys.exit(main({words}))"

@@ -62,7 +62,7 @@ def new_run(path: str | Path, overrides: Sequence[str] = (), options: Options | 
         path: the configuration.
     """
     options = options or Options()
-    world = comm.World() if options.single else comm.init()
+    world = _join(options)
     config = on_every_rank(world, lambda: resolve(path, overrides, plugins=options.plugins))
     _verify(config, world, options)
     trainer = Trainer(config, world, **options.trainer)
@@ -81,7 +81,7 @@ def resume_run(
         SharedError: it is no run's folder, has ended, no checkpoint is whole, or what is overridden may not change.
     """
     options = options or Options()
-    world = comm.World() if options.single else comm.init()
+    world = _join(options)
     folder, said = Path(folder), []
     config = _stored_config(world, folder, overrides, options)
     _verify(config, world, options)
@@ -120,6 +120,23 @@ def load_model(
         what = "with a metric" if best else "yet"
         raise RunFolderError(f"{folder}: has no checkpoint {what}.")
     return Trainer(config, comm.World(), checkpoint=checkpoint)
+
+
+def _join(options: Options) -> comm.World:
+    """This process's world.
+
+    Raises:
+        SharedError: there is no MPI library, or it does not start.
+    """
+    if options.single:
+        return comm.World()
+    try:
+        return comm.init()
+    except (ImportError, RuntimeError) as error:
+        if hasattr(error, "exit_code"):
+            raise
+        words = " ".join(str(error).split())
+        raise SharedError(f"MPI does not start: {words}. `allgrad doctor` says more.", exit_code=1) from error
 
 
 def _verify(config: RunConfig, world: comm.World, options: Options) -> None:
