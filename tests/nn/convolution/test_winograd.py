@@ -21,8 +21,9 @@ def test_one_dimension_is_a_correlation() -> None:
     np.testing.assert_allclose(A @ ((G @ w) * (B @ d)), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize(("channels", "limit"), [(32, 3.0), (256, 6.0)])
+@pytest.mark.parametrize(("channels", "limit"), [(32, 8.0), (256, 17.0)])
 def test_rounding_in_float32_is_near_a_direct_sums(channels: int, limit: float) -> None:
+    """In units of eps, of results with variance 1. A direct sum has 1.5 to 2.8, depending on how BLAS adds; this 6 and 13."""
     rng = np.random.default_rng(1)
     x = rng.standard_normal((8, 12, 12, channels)).astype(np.float32)
     w = (rng.standard_normal((3, 3, channels, 32)) / np.sqrt(9 * channels)).astype(np.float32)
@@ -30,14 +31,12 @@ def test_rounding_in_float32_is_near_a_direct_sums(channels: int, limit: float) 
     method = Patches(w.astype(float), AROUND, (12, 12), 8)
     for group in method.groups_of(8):
         method.forward(x[group].astype(float), exact[group])
-    errors = []
-    for kind in (Patches, Winograd):
+    for kind, most in ((Patches, 4.0), (Winograd, limit)):
         y = np.empty(exact.shape, np.float32)
         method = kind(w, AROUND, (12, 12), 8)
         for group in method.groups_of(8):
             method.forward(x[group], y[group])
-        errors.append(np.sqrt(np.mean((y - exact) ** 2)))
-    assert errors[1] < limit * errors[0]
+        assert np.sqrt(np.mean((y - exact) ** 2)) < most * np.finfo(np.float32).eps
 
 
 @pytest.mark.parametrize(
