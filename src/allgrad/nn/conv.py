@@ -191,15 +191,21 @@ class Conv2d(_Convolution):
         shape = (*kernel, in_channels // groups, out_channels)
         self._build(in_channels, out_channels, geometry, shape, KERNEL_2D, bias=bias, rng=rng, dtype=dtype)
         self.finish = Finish(curve(activation), None if pool is None else pair(pool, "Conv2d: pool", 1))
-        _check_finish(self.finish)
+        refusal = _refusal(self.finish)
+        if refusal is not None:
+            raise ValueError(refusal)
 
     def forward(self, x: Any) -> Any:
         return self.activated(x, self.finish.curve)
 
-    def activated(self, x: Any, curve: Curve | None) -> Any:
-        """This layer with another activation in place of its own (behind the pooling, if there is any)."""
+    def pools(self, curve: Curve | None, tile: Pair) -> bool:
+        """Whether this layer, with that activation, can run max-pooling by such tiles inside."""
+        return self.finish.pool is None and _refusal(Finish(curve, tile)) is None
+
+    def activated(self, x: Any, curve: Curve | None, pool: Pair | None = None) -> Any:
+        """This layer with another activation in place of its own, and with pooling if it has none."""
         self._check(x)
-        finish = self.finish._replace(curve=curve)
+        finish = Finish(curve, self.finish.pool if pool is None else pool)
         if min(finish.output(self.geometry.output(x.shape[1:3]))) < 1:
             raise ValueError(
                 f"{self.where()}: a kernel that reaches over {self.geometry.reach} pixels"
@@ -217,14 +223,16 @@ class Conv2d(_Convolution):
         return ", ".join(parts)
 
 
-def _check_finish(finish: Finish) -> None:
+def _refusal(finish: Finish) -> str | None:
+    """Why an activation and a pooling do not go together; None if they do."""
     if finish.pool is not None and finish.curve is not None and finish.curve.name not in MONOTONIC:
-        raise ValueError(
+        return (
             f"Conv2d: pool=... needs an activation that keeps order ({', '.join(MONOTONIC)}) or none. "
             f"Got {finish.curve.name!r} instead; put nn.MaxPool2d behind the layer."
         )
     if finish.pool is not None and math.prod(finish.pool) > 256:
-        raise ValueError(f"Conv2d: pool=... takes tiles of at most 256 pixels. Got {finish.pool}; use nn.MaxPool2d.")
+        return f"Conv2d: pool=... takes tiles of at most 256 pixels. Got {finish.pool}; use nn.MaxPool2d."
+    return None
 
 
 class Conv1d(_Convolution):

@@ -151,6 +151,12 @@ class MaxPool2d(_Pool2d):
         super().__init__(kernel_size, stride, padding, ceil_mode)
         self.dilation = pair(dilation, "MaxPool2d: dilation", 1)
 
+    @property
+    def tile(self) -> Pair | None:
+        """The window, if windows are tiles: side by side, from the first pixel on, none reaching beyond the image."""
+        plain = self.stride == self.window and self.padding == (0, 0) and self.dilation == (1, 1) and not self.ceil_mode
+        return self.window if plain else None
+
     def forward(self, x: Any) -> Any:
         return self._pool(x, self._counts(x, dilation=self.dilation))
 

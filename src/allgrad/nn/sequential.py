@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 
 from allgrad.nn.activations import Activation
+from allgrad.nn.conv import Conv2d
 from allgrad.nn.module import Module
+from allgrad.nn.pooling import MaxPool2d
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -46,8 +48,9 @@ class ModuleList(Module):
 class Sequential(ModuleList):
     """Modules, each called on the result of the one before.
 
-    An elementwise activation is run inside the layer before it, if that is one that can (linear, batch norm) and has none of its
-    own: same numbers, one pass less.
+    An elementwise activation is run inside the layer before it, if that is one that can (linear, convolution, batch norm) and
+    has none of its own; and so is max-pooling by tiles behind a convolution, whose large image is then never stored. The
+    numbers are the same. (The gradients, too; but of pixels that only rounding makes equal another one may get it.)
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -60,20 +63,25 @@ class Sequential(ModuleList):
         super().__init__(modules)
 
     def forward(self, x: Any) -> Any:
-        waiting: Any = None
-        for module in self.__dict__.values():
-            if not isinstance(module, Module):
-                continue
-            if waiting is not None:
-                if isinstance(module, Activation):
-                    x, waiting = waiting.activated(x, module.curve), None
-                    continue
-                x, waiting = waiting(x), None
-            if hasattr(module, "activated") and getattr(module, "curve", None) is None:
-                waiting = module
-            else:
+        modules: list[Any] = [module for module in self.__dict__.values() if isinstance(module, Module)]
+        at = 0
+        while at < len(modules):
+            module = modules[at]
+            at += 1
+            if not hasattr(module, "activated"):
                 x = module(x)
-        return x if waiting is None else waiting(x)
+                continue
+            curve = before = getattr(module, "curve", None)
+            if curve is None and at < len(modules) and isinstance(modules[at], Activation):
+                curve = modules[at].curve
+                at += 1
+            pool = modules[at] if at < len(modules) and isinstance(module, Conv2d) else None
+            if type(pool) is MaxPool2d and pool.tile is not None and module.pools(curve, pool.tile):
+                x = module.activated(x, curve, pool.tile)
+                at += 1
+            else:
+                x = module(x) if curve is before else module.activated(x, curve)
+        return x
 
 
 class Residual(Module):
