@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from allgrad.kernels.numba_math import exponential, normal_tail, row_maximum, row_product, row_sum
+from allgrad.kernels.numba_math import decay, normal_tail, row_maximum, row_product, row_sum
 from allgrad.kernels.numpy_activations import INVERSE_ROOT_TWO_PI
 
 
@@ -92,7 +92,7 @@ def softmax_forward(x: Any, y: Any) -> None:
         x_, y_ = x[row], y[row]
         largest = row_maximum(x_)
         for j in range(x_.size):
-            y_[j] = exponential(x_[j] - largest)
+            y_[j] = decay(x_[j] - largest)
         scale = x.dtype.type(1) / row_sum(y_)
         for j in range(x_.size):
             y_[j] *= scale
@@ -108,7 +108,7 @@ def causal_softmax_forward(x: Any, scale: Any, y: Any) -> None:
                 y_[j] = x_[j] * scale
             largest = row_maximum(y_)
             for j in range(seen):
-                y_[j] = exponential(y_[j] - largest)
+                y_[j] = decay(y_[j] - largest)
             inverse = x.dtype.type(1) / row_sum(y_)
             for j in range(seen):
                 y_[j] *= inverse
@@ -142,7 +142,7 @@ def cross_entropy_forward(x: Any, labels: Any, ignore: Any, keep: Any, spread: A
         if spread != 0:
             picked += spread * row_sum(p_)
         for j in range(x_.size):
-            p_[j] = exponential(p_[j])
+            p_[j] = decay(p_[j])
         total = row_sum(p_)
         losses[row] = np.log(total) - picked if counted else x.dtype.type(0)
         scale = x.dtype.type(1) / total
@@ -164,7 +164,7 @@ def gelu(x: Any, y: Any) -> None:
     zero = x.dtype.type(0)
     for i in range(x.size):
         size = abs(x[i])
-        gauss = exponential(x.dtype.type(-0.5) * x[i] * x[i])
+        gauss = decay(x.dtype.type(-0.5) * x[i] * x[i])
         y[i] = (x[i] if x[i] > zero else zero) - size * normal_tail(size, gauss)
 
 
@@ -173,7 +173,7 @@ def gelu_with_derivative(x: Any, y: Any, derivative: Any) -> None:
     for i in range(x.size):
         v = x[i]
         size = abs(v)
-        gauss = exponential(x.dtype.type(-0.5) * v * v)
+        gauss = decay(x.dtype.type(-0.5) * v * v)
         tail = normal_tail(size, gauss)
         slope = tail - size * (gauss * root)
         y[i] = (v if v > zero else zero) - size * tail
