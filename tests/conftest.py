@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,8 +143,26 @@ def _write_job(function, folder, args):
     return [sys.executable, str(script), str(folder), json.dumps(args)]
 
 
+@contextmanager
+def _shared_memory_given_back():
+    """MPICH leaves the segments of a job that was aborted in /dev/shm, which is 64 MB in a container: 30 jobs fill it."""
+    place = Path("/dev/shm")
+    before = set(place.glob("mpich_shm_*"))
+    yield
+    left = set(place.glob("mpich_shm_*")) - before
+    mapped = ""
+    for process in Path("/proc").glob("[0-9]*") if left else ():
+        with suppress(OSError):  # it has ended meanwhile, or is not ours to look at
+            mapped += (process / "maps").read_text()
+    for path in left:
+        if path.name not in mapped:  # or else it is another job's
+            with suppress(OSError):
+                path.unlink()
+
+
 def _run_job(command, function, folder, ranks, *, env, check):
-    code, out, err = _run_group(command, env=env)
+    with _shared_memory_given_back():
+        code, out, err = _run_group(command, env=env)
     files = [folder / f"rank{rank}.json" for rank in range(ranks)]
     values = [json.loads(file.read_text()) if file.exists() else None for file in files]
     # Open MPI ends with code 0 when a whole node dies: what the ranks wrote is the proof that they came to the end.
