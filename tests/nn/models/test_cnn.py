@@ -36,7 +36,8 @@ def twin(torch: Any, image: tuple[int, int, int] = (28, 28, 1)) -> Any:
 @pytest.mark.parametrize("image", [(28, 28, 1), (14, 10, 3)])
 def test_equals_torch_over_ten_steps(image: tuple[int, int, int]) -> None:
     torch = pytest.importorskip("torch", reason=REASON)
-    torch.manual_seed(1)  # weights with which no two entries of a window are so near that rounding decides
+    # Weights with which no two entries of a window are so near, and no ReLU's argument so near 0, that rounding decides.
+    torch.manual_seed(2)
     x = np.random.default_rng(0).standard_normal((8, *image)).astype(np.float32)
     check_against_torch(
         nn.models.CNN(image, rng=0),
