@@ -61,3 +61,15 @@ def test_one_engine_a_world_and_known_options(engine):
         engine.post([(0, 0, np.ones(3))], np.ones(3), total=1, reduction="fast")
     with pytest.raises(ValueError, match="'thread', 'poll' or None"):
         Engine(World(), mode="fibre")
+
+
+def test_what_is_posted_in_the_moment_of_a_failure_is_told_too(engine):
+    a = np.ones(3)
+    with engine._mpi:  # somebody is about to find that the ranks differ
+        handle = engine.post([(0, 0, a)], a, total=1)
+        engine.error = RuntimeError("the ranks differ")
+    with pytest.raises(RuntimeError, match="the ranks differ"):
+        handle.wait()
+    assert engine.unfinished() is None
+    with pytest.raises(RuntimeError, match="the ranks differ"):
+        engine.post([(0, 0, np.ones(3))], np.ones(3), total=1)

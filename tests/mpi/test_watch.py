@@ -191,6 +191,35 @@ def test_a_desync_is_raised_everywhere_before_anything_is_added(mpirun, tmp_path
     assert job.stderr.count("DesyncError: The ranks of this job posted different collectives") == 1
 
 
+def caught():
+    """All ranks catch the error, and come to their end."""
+    import numpy as np
+
+    from allgrad import comm
+
+    world = comm.init()
+    engine = comm.Engine(world)
+    first, second = np.ones(60_000), np.ones(60_000)
+    handles = [
+        engine.post([(0, world.rank, a)], a, total=2, label=f"{label} of {world.rank}")
+        for label, a in (("first", first), ("second", second))
+    ]
+    said = []
+    for handle in handles:
+        try:
+            handle.wait()
+        except comm.DesyncError as error:
+            said.append(str(error).splitlines()[0])
+    return said
+
+
+def test_a_desync_that_is_caught_does_not_keep_the_program_from_ending(mpirun):
+    said = mpirun(caught, 2).values
+    assert said[0] == said[1]
+    assert len(said[0]) == 2
+    assert all("posted different collectives as number 0" in text for text in said[0])
+
+
 def leaving(mode, code):
     import sys
 

@@ -39,6 +39,7 @@ from .desync import DesyncError, agree, room
 from .flight import Flight, Running
 from .jobs import Handle, Job, Times, chunks, in_one_message, prepare
 from .watch import Watch
+from .world import progress_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,7 +94,7 @@ class Engine:
         self.poll_seconds, self.record, self.check = poll_seconds, record, check and world.size > 1
         if not stall_seconds > 0:
             raise ValueError(f"The stall_seconds parameter of Engine must be positive. Got {stall_seconds!r} instead.")
-        self.mode, self.stall_seconds = _mode(world, mode), stall_seconds
+        self.mode, self.stall_seconds = progress_mode(world, mode), stall_seconds
         self.error: BaseException | None = None
         self.posted = self.finished = self.moves = 0
         self.offset = 0.0
@@ -308,6 +309,8 @@ class Engine:
 
     def _take_in(self) -> bool:
         """Begin what was posted: its check goes out."""
+        if self.error is not None:
+            return self._drop()
         taken = False
         while self._inbox:
             job = self._inbox.popleft()
@@ -392,24 +395,16 @@ class Engine:
         job.handle.event.set()
 
     def fail(self, error: BaseException) -> None:
-        """Nothing can be reduced any more: everybody who waits is told why."""
+        """Nothing can be reduced any more: everybody who waits, or posts, is told why."""
         self.error = error
-        for job in (*self._jobs, *self._inbox):
+        self._drop()
+
+    def _drop(self) -> bool:
+        dropped = False
+        while self._jobs or self._inbox:
+            job = (self._jobs or self._inbox).popleft()
             assert job.handle is not None
-            job.handle.error = error
+            job.handle.error = self.error
             job.handle.event.set()
-
-
-def _mode(world: World, wanted: str | None) -> str:
-    if wanted not in (None, "thread", "poll"):
-        raise ValueError(f"The mode parameter of Engine must be 'thread', 'poll' or None. Got {wanted!r} instead.")
-    if world.size == 1:
-        return "poll"
-    from mpi4py import MPI
-
-    granted = MPI.Query_thread() == MPI.THREAD_MULTIPLE
-    if wanted == "thread" and not granted:
-        raise RuntimeError(
-            "A communication thread needs MPI_THREAD_MULTIPLE, which this MPI library did not grant. Use mode='poll'."
-        )
-    return wanted or ("thread" if granted else "poll")
+            dropped = True
+        return dropped

@@ -249,3 +249,23 @@ def ranks(members: Sequence[int]) -> str:
             runs.append([rank, rank])
     parts = [str(a) if a == b else f"{a}, {b}" if b == a + 1 else f"{a}-{b}" for a, b in runs]
     return ("rank " if len(members) == 1 else "ranks ") + ", ".join(parts)
+
+
+def progress_mode(world: World, wanted: str | None) -> str:
+    """Who drives MPI, "thread" or "poll": what is `wanted`, or the thread where the MPI library grants one.
+
+    Raises:
+        RuntimeError: a thread is wanted, and the library does not grant MPI_THREAD_MULTIPLE.
+    """
+    if wanted not in (None, "thread", "poll"):
+        raise ValueError(f"The mode parameter of Engine must be 'thread', 'poll' or None. Got {wanted!r} instead.")
+    if world.size == 1:
+        return "poll"
+    from mpi4py import MPI
+
+    granted = MPI.Query_thread() == MPI.THREAD_MULTIPLE
+    if wanted == "thread" and not granted:
+        raise RuntimeError(
+            "A communication thread needs MPI_THREAD_MULTIPLE, which this MPI library did not grant. Use mode='poll'."
+        )
+    return wanted or ("thread" if granted else "poll")
