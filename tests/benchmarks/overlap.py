@@ -222,7 +222,7 @@ def main() -> None:
     parser.add_argument("--mode", choices=["thread", "poll"], default="thread")
     parser.add_argument("--chunk-kb", type=int, default=1024)
     parser.add_argument("--window", type=int, default=4)
-    parser.add_argument("--poll-us", type=float, default=600)
+    parser.add_argument("--poll-us", type=float, default=1000)
     parser.add_argument("--torch", action="store_true")
     options = parser.parse_args()
 

@@ -82,7 +82,7 @@ class Engine:
         chunk_bytes: int = 1 << 20,
         window: int = 4,
         small_bytes: int = 1 << 16,
-        poll_seconds: float = 6e-4,
+        poll_seconds: float = 1e-3,
         record: bool = True,
         check: bool = True,
         stall_seconds: float = 300.0,
@@ -105,6 +105,7 @@ class Engine:
         self._scratch = [np.empty(0, np.uint8) for _ in range(window)]
         self._free = list(range(window))
         self._tag = 0
+        self._looked = 0.0  # when somebody last looked what has arrived
         self._times: deque[Times] = deque(maxlen=100_000)
         self._posting = threading.Lock()  # guards the numbers of jobs and of those who wait; never held for long
         self._mpi = threading.Lock()  # who holds it makes MPI calls and moves jobs
@@ -186,9 +187,11 @@ class Engine:
     def poll(self) -> None:
         """Move what can be moved, if nobody else is at it. Call it between operations; cheap when nothing is in flight.
 
-        Mode "poll" needs it. Mode "thread" is helped by it where the caller is busy in Python: the communication thread
-        waits for Python's lock then.
+        Mode "poll" needs it. In mode "thread" it looks only where the communication thread is late: where the caller is
+        busy in Python, that thread waits for Python's lock.
         """
+        if self._thread is not None and time.perf_counter() - self._looked < 2 * self.poll_seconds:
+            return
         if (self._jobs or self._inbox) and self._mpi.acquire(blocking=False):
             try:
                 self._progress()
@@ -324,6 +327,7 @@ class Engine:
     def _progress(self) -> bool:
         """Move everything as far as it goes without blocking; returns whether anything moved."""
         moved = self._take_in()
+        self._looked = time.perf_counter()
         if self.error is None:
             self._flight.test()
             moved |= self._advance_checks()
