@@ -1,5 +1,7 @@
 """What a caller may post, in a world of one rank, where no MPI is needed."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -73,3 +75,17 @@ def test_what_is_posted_in_the_moment_of_a_failure_is_told_too(engine):
     assert engine.unfinished() is None
     with pytest.raises(RuntimeError, match="the ranks differ"):
         engine.post([(0, 0, np.ones(3))], np.ones(3), total=1)
+
+
+def test_poll_lends_a_communication_thread_a_hand_only_where_that_is_late(engine, monkeypatch):
+    monkeypatch.setattr("allgrad.comm.engine.time", SimpleNamespace(perf_counter=lambda: 100.0))
+    a = np.ones(3)
+    with engine._mpi:  # so that it is posted, and nobody looks
+        handle = engine.post([(0, 0, a)], a, total=1)
+    monkeypatch.setattr(engine, "_thread", object())
+    engine._looked = 100.0 - engine.poll_seconds
+    engine.poll()
+    assert not handle.done
+    engine._looked = 100.0 - 3 * engine.poll_seconds
+    engine.poll()
+    assert handle.done

@@ -52,9 +52,8 @@ class _Parser(argparse.ArgumentParser):
     """Raises instead of exiting, so that one place decides how errors look."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        message = re.sub(
-            ", key=value$", "", message
-        )  # where arguments are mixed, argparse calls optional ones required
+        # Where arguments are mixed, argparse calls optional ones required.
+        message = re.sub(", key=value$", "", message)
         raise UsageError(f"{message}\n{self.format_usage().rstrip()}")
 
 
