@@ -3,16 +3,18 @@
     mpirun -n 2 python tests/benchmarks/overlap.py [--work gemm|python|model] [--mb 25] [--torch] [--mode thread|poll]
     python tests/mpi/netns/two_hosts.py 2 tests/benchmarks/overlap.py --work model --torch     # over a link of 1 Gbit/s
 
-`--work gemm` posts `--buckets` equal buckets while the main thread multiplies matrices, `python` while it makes NumPy calls
-of a few microseconds, as a tape does. `--work model` is `DataParallel.step` of a real model, about 250 nodes on the tape, all
-of them plain NumPy calls, with parameters of `--mb`.
+`--work gemm` posts equal buckets of `--bucket-mb` while the main thread multiplies matrices, `python` while it makes NumPy
+calls of a few microseconds, as a tape does. `--work model` is `DataParallel.step` of a real model, about 250 nodes on the tape,
+all of them plain NumPy calls, with parameters of `--mb`.
 
 Communication is timed alone first, and what can hide it is made about as long: the compute between the buckets, or the model's
-backward pass (by its number of rows). The ideal step is then max(compute, communication) plus the communication of the last
-bucket, which has nothing left to hide behind; for a model plus the forward pass, behind which nothing can hide.
+backward pass (by its number of rows). The ideal step is then max(compute, communication) plus the communication of one bucket,
+which has nothing left to hide behind; for a model plus the forward pass, behind which nothing can hide. Two ideals are told:
+that of eight equal buckets, a yardstick that does not move, to compare settings and peers by; and that of the buckets in use.
 All are measured in turn within a repetition, so that a noisy moment hits all of them; printed are medians of the slowest rank,
-the median of the ratio within a repetition, and the machine's load. `--torch`: beside it gloo, and its ratio to the same ideal:
-for `gemm` and `python` its asynchronous all-reduce behind the same work, for `model` the same model in PyTorch's DDP.
+the median of the ratio within a repetition, and the machine's load. `--torch`: beside it gloo with buckets as large, and its
+ratio to the same yardstick: for `gemm` and `python` its asynchronous all-reduce behind the same work, for `model` the same
+model in PyTorch's DDP.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import numpy as np
 from allgrad import comm, kernels, nn, parallel
 
 WIDTH = 512
+YARDSTICK = 1 / 8  # of the communication: what eight equal buckets leave exposed
 
 
 class Block(nn.Module):
@@ -42,6 +45,12 @@ class Block(nn.Module):
         return x + np.tanh(self.dense(y * self.gain))
 
 
+def sizes(options: argparse.Namespace) -> list[int]:
+    """The elements of equal buckets of about `bucket_mb`."""
+    count = max(1, round(options.mb * 1e6 / (options.bucket_mb * (1 << 20))))
+    return [int(options.mb * 1e6 / 4 / count)] * count
+
+
 class Buckets:
     """Buckets posted one after another, work between them."""
 
@@ -49,11 +58,10 @@ class Buckets:
         self.engine, self.options = engine, options
         self.total = 1 << (world.size - 1).bit_length()
         self.plan = comm.plan_block(comm.block(world.rank, world.size, self.total), self.total)
-        size = int(options.mb * 1e6 / 4 / options.buckets)
-        self.arrays = [[np.ones(size, np.float32) for _ in range(self.plan.arrays)] for _ in range(options.buckets)]
+        self.arrays = [[np.ones(n, np.float32) for _ in range(self.plan.arrays)] for n in sizes(options)]
         self.a = np.random.default_rng(0).standard_normal((256, 256), np.float32)
         self.small = np.ones(64, np.float32)
-        self.units, self.last_share = 1, 1 / options.buckets
+        self.units, self.last_share = 1, 1 / len(self.arrays)
 
     def _work(self) -> None:
         for _ in range(self.units):
@@ -102,8 +110,7 @@ class Model:
     def __init__(self, world: comm.World, options: argparse.Namespace) -> None:
         def replica(of: comm.World) -> parallel.DataParallel:
             model = nn.Sequential(*(Block(i) for i in range(blocks)))
-            mb = options.mb / options.buckets
-            return parallel.DataParallel(model, of, bucket_mb=mb, first_bucket_mb=mb, comm=modes[options.mode])
+            return parallel.DataParallel(model, of, bucket_mb=options.bucket_mb, comm=modes[options.mode])
 
         modes = {"thread": "thread", "poll": "polling"}
         blocks = max(1, round(options.mb * 1e6 / 4 / (WIDTH * (WIDTH + 2))))
@@ -170,7 +177,7 @@ class GlooBuckets:
     def __init__(self, world: comm.World, like: Buckets, options: argparse.Namespace) -> None:
         torch = gloo(world)
         self.dist, self.work = torch.distributed, like._work
-        self.buckets = [torch.ones(int(options.mb * 1e6 / 4 / options.buckets)) for _ in range(options.buckets)]
+        self.buckets = [torch.ones(n) for n in sizes(options)]
 
     def step(self) -> float:
         start = time.perf_counter()
@@ -201,8 +208,7 @@ class GlooModel:
                 return x + torch.tanh(self.dense(y * self.gain))
 
         alone = torch.nn.Sequential(*(TorchBlock() for _ in like.alone.model.children()))
-        mb = options.mb / options.buckets
-        self.model = torch.nn.parallel.DistributedDataParallel(alone, bucket_cap_mb=mb)
+        self.model = torch.nn.parallel.DistributedDataParallel(alone, bucket_cap_mb=options.bucket_mb)
         self.x = torch.from_numpy(like.x)
         self.dist = torch.distributed
 
@@ -216,17 +222,18 @@ class GlooModel:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mb", type=float, default=25)
-    parser.add_argument("--buckets", type=int, default=8)
+    parser.add_argument("--bucket-mb", type=float, help="MiB; default: as DataParallel has it")
     parser.add_argument("--repeat", type=int, default=9)
     parser.add_argument("--work", choices=["gemm", "python", "model"], default="gemm")
     parser.add_argument("--mode", choices=["thread", "poll"], default="thread")
     parser.add_argument("--chunk-kb", type=int, default=1024)
     parser.add_argument("--window", type=int, default=4)
-    parser.add_argument("--poll-us", type=float, default=1000)
+    parser.add_argument("--poll-us", type=float, default=500)
     parser.add_argument("--torch", action="store_true")
     options = parser.parse_args()
 
     world = comm.init()
+    options.bucket_mb = options.bucket_mb or parallel.default_bucket_mb(world.nodes)
     kernels.set_up_blas(1)
     engine = comm.Engine(
         world,
@@ -265,8 +272,9 @@ def main() -> None:
         used = [spent[0]]
         (step,) = measure(subject.step)
         cpu.append([*used, spent[0]])
-        ideal = before + max(hiding, alone) + alone * subject.last_share
-        row = [alone, before, hiding, before + hiding + alone, ideal, step, step / ideal]
+        hidden = before + max(hiding, alone)
+        ideal, own = hidden + alone * YARDSTICK, hidden + alone * subject.last_share
+        row = [alone, before, hiding, before + hiding + alone, ideal, own, step, step / ideal, step / own]
         if peer is not None:
             (theirs,) = measure(peer.step)
             row += [theirs, theirs / ideal]
@@ -280,22 +288,24 @@ def report(world: comm.World, options: argparse.Namespace, engine: comm.Engine, 
     """Print what the repetitions, the rows, have in common."""
     if world.rank:
         return
-    names = ["communication", "forward", "hiding compute", "one after another", "ideal", "overlapped", "ratio"]
+    names = ["communication", "forward", "hiding compute", "one after another", "ideal", "own ideal", "overlapped"]
     times = dict(zip(names, np.median(rows, axis=0), strict=False))
-    ratio = times.pop("ratio")
-    print(f"{world.size} ranks on {world.nodes} nodes, {options.mb:g} MB, {options.work}, {engine.mode}", end="")
-    print(f", load {os.getloadavg()[0]:.1f}")
+    ratios, own, theirs = rows[:, 7], rows[:, 8], rows[:, 9:]
+    print(
+        f"{world.size} ranks on {world.nodes} nodes, {options.mb:g} MB in buckets of {options.bucket_mb:g} MiB", end=""
+    )
+    print(f", {options.work}, {engine.mode}, load {os.getloadavg()[0]:.1f}")
     print("  ms: " + ", ".join(f"{name} {1e3 * s:.0f}" for name, s in times.items()))
-    print(f"  overlapped / ideal: median {ratio:.3f}, best {rows[:, 6].min():.3f}")
+    print(f"  overlapped / ideal: median {np.median(ratios):.3f}, best {ratios.min():.3f}", end="")
+    print(f"; to the ideal of these buckets {np.median(own):.3f}")
     print(
         f"  ms of CPU on rank 0, which a loaded machine stretches less: compute {cpu[0]:.0f}, overlapped {cpu[1]:.0f}"
     )
-    if rows.shape[1] > len(names):
-        theirs = rows[:, 7:]
+    if theirs.size:
         print(
             f"  PyTorch over gloo: {1e3 * np.median(theirs[:, 0]):.0f} ms, to the same ideal median "
             f"{np.median(theirs[:, 1]):.3f}, best {theirs[:, 1].min():.3f}; allgrad / gloo within a repetition: median "
-            f"{np.median(rows[:, 5] / theirs[:, 0]):.3f}"
+            f"{np.median(rows[:, 6] / theirs[:, 0]):.3f}"
         )
 
 

@@ -53,4 +53,4 @@ def test_the_first_bucket_is_small():
 def test_sizes_must_be_positive():
     layout = Layout.plan([ParameterSpec("p", (3,), DTYPES[0])])
     with pytest.raises(ValueError, match="bucket_mb"):
-        plan_buckets(layout, bucket_mb=0)
+        plan_buckets(layout, bucket_mb=0, first_mb=1)

@@ -83,6 +83,15 @@ class Branches(nn.Module):
         return self.a(x) if x[0, 0] > 0 else self.b(x)
 
 
+@pytest.mark.parametrize(("nodes", "sizes"), [(1, [0.5, 2.5]), (2, [0.5, 1.0, 1.0, 0.5])])
+def test_buckets_are_small_where_they_travel_between_nodes(nodes, sizes):
+    world = World()
+    world.nodes = nodes
+    model = nn.Sequential(*(nn.Linear(512, 256, bias=False, rng=i) for i in range(6)))  # of half a MiB each
+    replica = parallel.DataParallel(model, world)
+    assert [bucket.nbytes / parallel.buckets.MIB for bucket in replica.reducer.buckets] == sizes
+
+
 def test_parameters_that_some_or_no_workers_use():
     """TRAPS 19."""
     model = Branches()

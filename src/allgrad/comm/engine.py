@@ -82,7 +82,7 @@ class Engine:
         chunk_bytes: int = 1 << 20,
         window: int = 4,
         small_bytes: int = 1 << 16,
-        poll_seconds: float = 1e-3,
+        poll_seconds: float = 5e-4,
         record: bool = True,
         check: bool = True,
         stall_seconds: float = 300.0,

@@ -123,7 +123,7 @@ def prepare(
                 "its handle's wait(): post it again only after that."
             )
     overlap = any(np.may_share_memory(a, b) for i, a in enumerate(arrays) for b in arrays[i + 1 :])
-    if overlap or any(np.may_share_memory(a, out) and a.ctypes.data != out.ctypes.data for a in arrays):
+    if overlap or any(a.ctypes.data != out.ctypes.data and np.may_share_memory(a, out) for a in arrays):
         raise ValueError("The arrays of post must not overlap (out may be exactly one of the nodes' arrays).")
     return [(node, array.view()) for node, array in zip(expected, arrays, strict=True)], out.view()
 

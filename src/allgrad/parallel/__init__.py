@@ -1,6 +1,7 @@
 """Data parallelism: from the tape's final gradients to sums over all ranks."""
 
 from allgrad.parallel.buckets import Bucket as Bucket
+from allgrad.parallel.buckets import default_bucket_mb as default_bucket_mb
 from allgrad.parallel.buckets import plan_buckets as plan_buckets
 from allgrad.parallel.data_parallel import DataParallel as DataParallel
 from allgrad.parallel.reducer import Reducer as Reducer

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from allgrad.autodiff.containers import flatten as flatten_containers
 from allgrad.comm import Engine, block
 from allgrad.memory import flatten
-from allgrad.parallel.buckets import plan_buckets
+from allgrad.parallel.buckets import default_bucket_mb, plan_buckets
 from allgrad.parallel.buffers import WorkerBuffers
 from allgrad.parallel.intact import Intact
 from allgrad.parallel.reducer import Reducer
@@ -47,7 +47,7 @@ class DataParallel:
         model: the same on every rank, with parameters in float32 or float64.
         world: from `comm.init()`.
         virtual_workers: V, into which every batch is cut; at least the number of ranks, which is its default.
-        bucket_mb, first_bucket_mb: the sizes in which gradients travel.
+        bucket_mb, first_bucket_mb: the sizes in which gradients travel, in MiB; None: 1 between nodes, 25 inside one.
         reduction: "exact": the fixed tree. "mpi": MPI's own all-reduce, whose bits depend on the number of ranks.
         comm: "auto", or "thread" or "polling" to force who drives MPI.
         seed: of the layers' random numbers.
@@ -70,8 +70,8 @@ class DataParallel:
         world: World,
         *,
         virtual_workers: int | None = None,
-        bucket_mb: float = 25.0,
-        first_bucket_mb: float = 1.0,
+        bucket_mb: float | None = None,
+        first_bucket_mb: float = 0.5,
         reduction: Literal["exact", "mpi"] = "exact",
         comm: Literal["auto", "thread", "polling"] = "auto",
         seed: int = 0,
@@ -89,6 +89,7 @@ class DataParallel:
         self.total = world.size if virtual_workers is None else virtual_workers
         _check_dtypes(model)
         self.flat = flatten(model.named_parameters(), groups)
+        bucket_mb = default_bucket_mb(world.nodes) if bucket_mb is None else bucket_mb
         settings = {
             "virtual workers": self.total, "seed": seed, "reduction": reduction, "bucket_mb": bucket_mb,
             "first_bucket_mb": first_bucket_mb, "layout of the parameters in memory": self.flat.layout.digest(),

@@ -158,8 +158,8 @@ class ParallelSection(Section):
 
     reduction: Literal["exact", "mpi"] = "exact"
     """exact: the same bits at any number of ranks. mpi: MPI's own all-reduce, whose order its library chooses."""
-    bucket_mb: Annotated[float, Field(gt=0)] = 25.0
-    """Size of the pieces in which gradients travel, in MiB."""
+    bucket_mb: Annotated[float, Field(gt=0)] | None = None
+    """Size of the pieces in which gradients travel, in MiB; null: 1 between nodes, 25 inside one."""
     blas_threads: Count = 1
     """Threads of a matrix product. It changes the bits of the result."""
     comm: Literal["auto", "thread", "polling"] = "auto"

@@ -2,7 +2,7 @@
 
 Each host is a set of namespaces (network, hostname, IPC, mounts) with its own /dev/shm, so that shared memory does not
 reach from one to the other and MPI sees two nodes. A holder process keeps a host alive; it ends when this process does.
-Needs root, iproute2 and util-linux.
+Each host has half of the machine's cores, and its processes run on no other. Needs root, iproute2 and util-linux.
 
     python tests/mpi/netns/two_hosts.py [--rate 1gbit] RANKS SCRIPT ARGUMENTS...
 
@@ -30,12 +30,12 @@ RSH = """\
 #!/bin/sh
 while [ "${{1#-}}" != "$1" ]; do shift; done
 case "$1" in
-    nodea|10.77.0.1) holder={nodea} ;;
-    nodeb|10.77.0.2) holder={nodeb} ;;
+    nodea|10.77.0.1) holder={nodea} cores={nodea_cores} ;;
+    nodeb|10.77.0.2) holder={nodeb} cores={nodeb_cores} ;;
     *) echo "unknown host $1" >&2; exit 255 ;;
 esac
 shift
-exec nsenter --target "$holder" --net --uts --ipc --mount --wd="$PWD" /bin/sh -c "$*"
+exec taskset -c "$cores" nsenter --target "$holder" --net --uts --ipc --mount --wd="$PWD" /bin/sh -c "$*"
 """
 
 
@@ -45,7 +45,7 @@ def reason_against() -> str | None:
         return "two hosts on one kernel need Linux namespaces"
     if os.geteuid() != 0:
         return "two hosts on one kernel need root"
-    missing = [tool for tool in ("unshare", "nsenter", "ip", "tc") if shutil.which(tool) is None]
+    missing = [tool for tool in ("unshare", "nsenter", "taskset", "ip", "tc") if shutil.which(tool) is None]
     if missing:
         return f"two hosts on one kernel need {', '.join(missing)} (iproute2, util-linux)"
     if subprocess.run([*UNSHARE, "true"], capture_output=True).returncode:
@@ -59,6 +59,9 @@ class TwoHosts:
     def __init__(self, rate: str | None = "1gbit") -> None:
         self.rate = rate
         self.folder = Path(tempfile.mkdtemp(prefix="two-hosts-"))
+        cores = sorted(os.sched_getaffinity(0))
+        half = len(cores) // 2
+        self.cores = dict(zip(ADDRESSES, (cores[:half], cores[half:]) if half else (cores, cores), strict=True))
         self.holders: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> TwoHosts:
@@ -113,7 +116,8 @@ class TwoHosts:
                 continue  # it has ended meanwhile, or is not ours to look at
 
     def _enter(self, name: str) -> list[str]:
-        return ["nsenter", "--target", str(self.holders[name].pid), "--net", "--uts", "--ipc", "--mount"]
+        cores = ["taskset", "-c", _listed(self.cores[name])]
+        return [*cores, "nsenter", "--target", str(self.holders[name].pid), "--net", "--uts", "--ipc", "--mount"]
 
     def _start(self) -> None:
         hosts = self.folder / "hosts"
@@ -129,7 +133,8 @@ class TwoHosts:
             if self.holders[name].stdout.readline() != b"up\n":
                 raise RuntimeError(f"The host {name} did not come up.")
         pids = {name: holder.pid for name, holder in self.holders.items()}
-        (self.folder / "rsh").write_text(RSH.format(**pids))
+        cores = {f"{name}_cores": _listed(mine) for name, mine in self.cores.items()}
+        (self.folder / "rsh").write_text(RSH.format(**pids, **cores))
         (self.folder / "rsh").chmod(0o755)
         peer = ["type", "veth", "peer", "name", "eth0", "netns", str(pids["nodeb"])]
         _run(["ip", "link", "add", "eth0", "netns", str(pids["nodea"]), *peer])
@@ -154,6 +159,11 @@ class TwoHosts:
                 return
             time.sleep(0.05)
         raise RuntimeError(f"The link of {name} did not come up.")
+
+
+def _listed(cores: list[int]) -> str:
+    """Cores as taskset takes them."""
+    return ",".join(map(str, cores))
 
 
 def _run(command: list[str]) -> str:
