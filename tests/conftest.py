@@ -75,7 +75,7 @@ OPENMPI_ENV = {
     "OMPI_MCA_btl": "self,sm,tcp",
     "OMPI_MCA_mpi_yield_when_idle": "1",
 }
-LAUNCHER_PREFIXES = ("PMI_", "PMIX_", "OMPI_", "SLURM_", "PALS_", "MV2_", "OMP_", "OPENBLAS_", "MKL_")
+LAUNCHER_PREFIXES = ("PMI_", "PMIX_", "OMPI_", "SLURM_", "PALS_", "MV2_", "OMP_", "OPENBLAS_NUM", "MKL_")
 
 
 @dataclass
@@ -89,6 +89,7 @@ class Job:
 
 
 def _clean_environment(extra):
+    # OPENBLAS_CORETYPE and its like stay: bits are compared with this process's, so both must use the same kernels.
     env = {k: v for k, v in os.environ.items() if not k.startswith(LAUNCHER_PREFIXES)}
     env |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore::RuntimeWarning"}
     env["PYTHONPATH"] = str(Path(__file__).parent / "support")
