@@ -46,9 +46,8 @@ class Bucket:
 def default_bucket_mb(nodes: int) -> float:
     """The size of a bucket in MiB where nobody asks for another: 25 inside one node, 1 between nodes.
 
-    A bucket costs a rank about 80 us, and the last one has nothing to hide behind. Between nodes 1 MiB takes many times
-    that (8 ms at 1 Gbit/s, 0.8 at 10); inside a node it is copied in about that time, and the fewer buckets the better.
-    Measured with 25 MB of gradients and `tests/benchmarks/overlap.py`.
+    The last bucket has nothing to hide behind. Between nodes 1 MiB takes long (8 ms at 1 Gbit/s), and a bucket more costs a
+    rank only about 80 us; inside a node its communication takes no longer than that, and the fewer buckets the better.
     """
     return 25.0 if nodes == 1 else 1.0
 

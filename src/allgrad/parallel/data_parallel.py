@@ -47,7 +47,7 @@ class DataParallel:
         model: the same on every rank, with parameters in float32 or float64.
         world: from `comm.init()`.
         virtual_workers: V, into which every batch is cut; at least the number of ranks, which is its default.
-        bucket_mb, first_bucket_mb: the sizes in which gradients travel, in MiB; None: 1 between nodes, 25 inside one.
+        bucket_mb, first_bucket_mb: the sizes in which gradients travel, in MiB; bucket_mb None: 1 between nodes, 25 inside one.
         reduction: "exact": the fixed tree. "mpi": MPI's own all-reduce, whose bits depend on the number of ranks.
         comm: "auto", or "thread" or "polling" to force who drives MPI.
         seed: of the layers' random numbers.
