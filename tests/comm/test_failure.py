@@ -51,9 +51,9 @@ raise KeyError("a consequence")
 
 
 def test_of_a_failure_everywhere_rank_0_speaks():
-    assert "the same" in run("raise failure.EverywhereError('the same')")[1]
+    assert "the same" in run("raise failure.CollectiveError('the same')")[1]
     waits = "failure.time.sleep = lambda seconds: (print(seconds, file=sys.stderr), os._exit(9))\n"  # aborted meanwhile
-    assert run(waits + "raise failure.EverywhereError('the same')", rank=1) == (9, "30.0\n")
+    assert run(waits + "raise failure.CollectiveError('the same')", rank=1) == (9, "30.0\n")
 
 
 def test_where_saying_so_fails_the_rank_ends_all_the_same():

@@ -171,9 +171,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _exit_code(error)
         if code is None or show_traceback:
             raise
-        from allgrad.comm import EverywhereError
+        from allgrad.errors import CollectiveError
 
-        everywhere = isinstance(error, UsageError | EverywhereError)
+        everywhere = isinstance(error, UsageError | CollectiveError)
         _report(_explain(error), code, everywhere=everywhere, together=command in TOGETHER)
         return code
     finally:

@@ -2,7 +2,6 @@
 
 from .desync import DesyncError as DesyncError
 from .engine import Engine as Engine
-from .failure import EverywhereError as EverywhereError
 from .jobs import Handle as Handle
 from .jobs import Times as Times
 from .launcher import LaunchError as LaunchError

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .failure import EverywhereError
+from allgrad.errors import CollectiveError
+
 from .world import compare
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def room(size: int) -> int:
     return max(64, min(1024, _GATHERED // size)) - _HASH
 
 
-class DesyncError(EverywhereError):
+class DesyncError(CollectiveError):
     """The ranks posted different collectives."""
 
 

@@ -5,7 +5,7 @@ itself waits in MPI_Finalize). So on every rank of a job `sys.excepthook` and `t
 
 1. The cause is printed whole, with the rank's name. Where several ranks fail at once, the lowest speaks: each waits a
    moment longer than the one before it, and is aborted meanwhile. A failure that is the same on every rank by
-   construction (`EverywhereError`) is printed by rank 0 alone, unless that has not ended the job after a while.
+   construction (`CollectiveError`) is printed by rank 0 alone, unless that has not ended the job after a while.
 2. `on_failure(text)`, where set, is handed the text (the trainer writes it into the run's folder).
 3. MPI's Abort with an exit code, 1 unless told otherwise, ends the job. Where Abort itself does not return, a timer ends
    the process, which the launcher takes for a crash and ends the rest.
@@ -20,16 +20,14 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Protocol
 
+from allgrad.errors import CollectiveError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
 _PATIENCE = 30.0  # seconds in which rank 0, however busy its node, comes to speak for all
 _GRACE = 10.0  # seconds that printing, on_failure and Abort may take together before the process is ended hard
-
-
-class EverywhereError(RuntimeError):
-    """A failure that every rank raises with the same message, such as a desync found by all of them together."""
 
 
 class Rank(Protocol):
@@ -50,14 +48,14 @@ def install(world: Rank) -> None:
     """Route every uncaught exception of this process, in any thread, to `end`."""
 
     def main_hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        end(world, _text(kind, error, trace), everywhere=isinstance(error, EverywhereError))
+        end(world, _text(kind, error, trace), everywhere=isinstance(error, CollectiveError))
 
     def thread_hook(args: threading.ExceptHookArgs) -> None:
         if args.exc_type is SystemExit:
             return
         where = f"in thread {args.thread.name!r}: " if args.thread is not None else ""
         text = _text(args.exc_type, args.exc_value, args.exc_traceback)
-        end(world, where + text, everywhere=isinstance(args.exc_value, EverywhereError))
+        end(world, where + text, everywhere=isinstance(args.exc_value, CollectiveError))
 
     sys.excepthook = main_hook
     threading.excepthook = thread_hook

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from allgrad.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -22,10 +24,8 @@ _LAUNCHERS = (
 )
 
 
-class LaunchError(RuntimeError):
+class LaunchError(UsageError, RuntimeError):
     """The job was started in a way that cannot work; the message says how to start it."""
-
-    exit_code = 2  # what the command line ends with
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from allgrad.errors import CollectiveError
+
 from . import cores, failure, launcher
 
 if TYPE_CHECKING:
@@ -35,10 +37,8 @@ _PIECE = 1 << 30  # bytes a single MPI call moves at most: counts stay inside 32
 _world: World | None = None
 
 
-class DisagreementError(failure.EverywhereError):
+class DisagreementError(CollectiveError):
     """Ranks differ in what must be the same on all of them."""
-
-    exit_code = 1  # what the command line ends with
 
 
 class World:

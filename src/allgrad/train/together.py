@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from allgrad.comm import EverywhereError
+from allgrad.errors import CollectiveError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ __all__ = ["SharedError", "on_every_rank", "on_rank_0"]
 T = TypeVar("T")
 
 
-class SharedError(EverywhereError):
+class SharedError(CollectiveError):
     """A user's mistake, raised with this message on every rank; the command line ends with `exit_code`."""
 
     def __init__(self, message: str, *, exit_code: int = 2) -> None:
