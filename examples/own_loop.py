@@ -9,7 +9,7 @@ import sys
 import numpy as np
 
 from allgrad import comm, nn, optim, parallel
-from allgrad.train.checkpoint import weights_sha256
+from allgrad.train.checkpoint.format import weights_sha256
 
 world = comm.init()
 model = nn.models.MLP([2, 64, 64, 3], rng=0)

@@ -46,7 +46,7 @@ def peers_from_the_same_seed():
 @pytest.fixture(autouse=True)
 def registered_components_as_before():
     """What a test's plugin registers is forgotten after it: registries are shared by the whole process."""
-    from allgrad.train import registry
+    from allgrad.train.config import registry
 
     registry.load_builtin()
     kinds = [kind for kind in vars(registry).values() if isinstance(kind, registry.Registry)]

@@ -24,7 +24,7 @@ from typing import Any
 
 from allgrad import comm, optim
 from allgrad.train.callbacks import Callback
-from allgrad.train.launch import Options, new_run
+from allgrad.train.run.build import Options, new_run
 
 CONFIG = Path(__file__).parents[2] / "configs" / "moby_dick.yaml"
 BLOCK = 20

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PLUGIN = """
-from allgrad.train import registry
+from allgrad.train.config import registry
 
 @registry.register_model("cli_test_model")
 @registry.register_dataset("cli_test_data")

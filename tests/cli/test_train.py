@@ -18,14 +18,14 @@ from small_run import STEPS, metrics, summary, write_config
 
 from allgrad.autodiff.errors import AnomalyError
 from allgrad.cli.main import main
-from allgrad.train.checkpoint import list_checkpoints
+from allgrad.train.checkpoint.format import list_checkpoints
 
 BEFORE = signal.getsignal(signal.SIGTERM), resource.getrlimit(resource.RLIMIT_FSIZE)
 
 PLUGIN = """
 import numpy as np
 from allgrad.train import register_loss
-from allgrad.train.losses import Regression
+from allgrad.train.components.losses import Regression
 from allgrad import nn
 
 class Odd(Regression):

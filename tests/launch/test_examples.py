@@ -18,7 +18,7 @@ import pytest
 import yaml
 from launcher_examples import FOLDER, ROOT, command, small, write_images
 
-from allgrad.train.launch import Options, new_run
+from allgrad.train.run.build import Options, new_run
 
 SCHEDULERS = {
     "sbatch": """

@@ -7,8 +7,8 @@ def mistakes():
     import pytest
 
     from allgrad import comm
-    from allgrad.train.problems import ConfigError, Problem
-    from allgrad.train.together import SharedError, on_every_rank, on_rank_0
+    from allgrad.train.config.errors import ConfigError, Problem
+    from allgrad.train.run.agreement import SharedError, on_every_rank, on_rank_0
 
     world = comm.init()
 
@@ -46,7 +46,7 @@ def test_it_is_shared(mpirun) -> None:
 
 def bug():
     from allgrad import comm
-    from allgrad.train.together import on_every_rank
+    from allgrad.train.run.agreement import on_every_rank
 
     world = comm.init()
     on_every_rank(world, lambda: 1 // world.rank)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from small_run import STEPS, metrics, summary, write_config
 
-from allgrad.train.launch import Options, new_run, resume_run
+from allgrad.train.run.build import Options, new_run, resume_run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 COMMAND = Path(sys.executable).with_name("allgrad")
@@ -53,7 +53,7 @@ def train_all(configs, folder):
     """The digest of each of several runs, one after another."""
     from pathlib import Path
 
-    from allgrad.train.launch import new_run
+    from allgrad.train.run.build import new_run
 
     digests = {}
     for name, (path, overrides) in configs.items():
@@ -99,7 +99,7 @@ def stopped(config, run, how, overrides):
     from pathlib import Path
 
     from allgrad.train.callbacks import Callback
-    from allgrad.train.launch import Options, new_run
+    from allgrad.train.run.build import Options, new_run
 
     def launcher():
         """mpirun: the highest of the launcher's processes above this rank, of which MPICH has two and Open MPI one."""
@@ -168,7 +168,7 @@ def absent(config, run):
     import time
 
     from allgrad.train.callbacks import Callback
-    from allgrad.train.launch import Options, new_run
+    from allgrad.train.run.build import Options, new_run
 
     class Absent(Callback):
         def on_step(self, trainer, result):
@@ -256,7 +256,7 @@ def test_only_rank_0_touches_the_folder(mpirun, whole, tmp_path) -> None:
         import os
 
         from allgrad import comm
-        from allgrad.train.launch import new_run, resume_run
+        from allgrad.train.run.build import new_run, resume_run
 
         world = comm.init()
         os.makedirs(f"{home}/{world.rank}", exist_ok=True)

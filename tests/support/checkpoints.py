@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from allgrad.train.checkpoint_writer import CheckpointWriter
+from allgrad.train.checkpoint.writer import CheckpointWriter
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
-from allgrad.train import registry
+from allgrad.train.config import registry
 
 KINDS = ("models", "datasets", "losses", "optimizers", "schedules")
 

@@ -16,13 +16,13 @@ from small_run import STEPS, metrics, summary, write_config
 from allgrad.cli.main import main
 from allgrad.comm import World
 from allgrad.train.callbacks import Callback, EarlyStopping, improves
-from allgrad.train.checkpoint import list_checkpoints, load_best, read_checkpoint, weights_sha256
+from allgrad.train.checkpoint.format import list_checkpoints, load_best, read_checkpoint, weights_sha256
+from allgrad.train.components.optimizers import parameter_groups
 from allgrad.train.config import ConfigError, resolve
-from allgrad.train.launch import Options, load_model, new_run, resume_run
-from allgrad.train.metrics import SUMMARY_KEYS
-from allgrad.train.optimizers import parameter_groups
+from allgrad.train.loggers.summary import SUMMARY_KEYS
 from allgrad.train.overlap import Overlap, union
-from allgrad.train.together import SharedError
+from allgrad.train.run.agreement import SharedError
+from allgrad.train.run.build import Options, load_model, new_run, resume_run
 from allgrad.train.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -423,7 +423,7 @@ def test_overlap_counts_what_was_under_way_once_and_no_wait_beyond_it() -> None:
 
 
 def test_tensorboard_is_asked_for_before_anything_is_made(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("allgrad.train.checks.find_spec", lambda name: None)
+    monkeypatch.setattr("allgrad.train.config.validation.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"logging.tensorboard: expected the package tensorboardX"):
         train(write_config(tmp_path, logging={"tensorboard": True}), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -14,7 +14,7 @@ import os
 from allgrad.comm import init
 from allgrad.data import ArrayDataset, DataInfo, DataSource
 from allgrad.train import register_dataset, register_loss
-from allgrad.train.losses import Regression
+from allgrad.train.components.losses import Regression
 from allgrad import nn
 
 class Failing(Regression):
@@ -49,7 +49,7 @@ def train_and_fail(config, plugin, run, overrides, where):
     from pathlib import Path
 
     from allgrad.train.callbacks import Callback
-    from allgrad.train.launch import Options, new_run
+    from allgrad.train.run.build import Options, new_run
 
     class Fail(Callback):
         def on_step(self, trainer, result):

@@ -10,15 +10,15 @@ def train_differently(folder, what):
     from pathlib import Path
 
     from allgrad import comm
-    from allgrad.train import facts
-    from allgrad.train.launch import Options, new_run
+    from allgrad.train.run import provenance
+    from allgrad.train.run.build import Options, new_run
 
     odd = comm.init().rank == 1
     config, overrides, plugins = Path(folder, "small.yaml"), [f"run.dir={folder}/run"], []
     if what == "configuration" and odd:
         overrides.append("optimizer.lr=0.02")
     if what == "code" and odd:
-        facts._code = lambda package: "another version"
+        provenance._code = lambda package: "another version"
     if what == "plugins":
         plugins = [Path(folder, "odd.py" if odd else "plugin.py")]
     new_run(config, overrides, Options(plugins=plugins))

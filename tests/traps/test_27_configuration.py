@@ -9,7 +9,7 @@ from small_run import write_config
 
 from allgrad.comm import World
 from allgrad.train.config import ConfigError, resolve
-from allgrad.train.folder import new_folder
+from allgrad.train.run.directory import new_folder
 
 
 def test_1e_3_is_a_number(tmp_path) -> None:
@@ -29,7 +29,7 @@ def choose_a_folder(config, home):
     import time
 
     from allgrad import comm
-    from allgrad.train.launch import new_run
+    from allgrad.train.run.build import new_run
 
     os.chdir(home)
     time.sleep(0.6 * comm.init().rank)  # so that their clocks do not say the same second

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_run import metrics, summary, write_config
 
-from allgrad.train.checkpoint import load_latest
-from allgrad.train.launch import Options, new_run, resume_run
-from allgrad.train.together import SharedError
+from allgrad.train.checkpoint.format import load_latest
+from allgrad.train.run.agreement import SharedError
+from allgrad.train.run.build import Options, new_run, resume_run
 
 if TYPE_CHECKING:
     from pathlib import Path

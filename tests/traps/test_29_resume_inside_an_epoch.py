@@ -8,7 +8,7 @@ import pytest
 from small_run import write_config
 
 from allgrad.train.callbacks import Callback
-from allgrad.train.launch import Options, new_run, resume_run
+from allgrad.train.run.build import Options, new_run, resume_run
 
 
 def trained_on(trainer, run, stop=None):

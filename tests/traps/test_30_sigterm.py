@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from small_run import write_config
 
-from allgrad.train.checkpoint import list_checkpoints, read_checkpoint
+from allgrad.train.checkpoint.format import list_checkpoints, read_checkpoint
 
 
 def train_until_told(config, run):
@@ -13,8 +13,8 @@ def train_until_told(config, run):
     import signal
     import time
 
-    from allgrad.train import checkpoint_writer
-    from allgrad.train.launch import Options, new_run
+    from allgrad.train.checkpoint import writer as checkpoint_writer
+    from allgrad.train.run.build import Options, new_run
 
     trainer, write = None, checkpoint_writer.write_synced
     checkpoint_writer.write_synced = lambda *content: (time.sleep(0.2), write(*content))  # a slow disk

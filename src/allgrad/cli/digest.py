@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     """`allgrad digest`: the digest of the newest whole checkpoint, or of the one that is named."""
     from pathlib import Path
 
-    from allgrad.train.checkpoint import load_newest, read_checkpoint, weights_sha256
+    from allgrad.train.checkpoint.format import load_newest, read_checkpoint, weights_sha256
 
     folder = Path(arguments.folder)
     if (folder / "manifest.json").is_file():

@@ -23,8 +23,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`allgrad eval`: metrics as JSON on standard output."""
-    from allgrad.train.files import json_safe
-    from allgrad.train.launch import load_model
+    from allgrad.train.atomic import json_safe
+    from allgrad.train.run.build import load_model
 
     trainer = load_model(arguments.folder, arguments.overrides, best=arguments.best, plugins=arguments.plugin)
     print(json.dumps(json_safe({"step": trainer.step, **trainer.evaluate()})))

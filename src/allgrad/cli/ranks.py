@@ -13,7 +13,7 @@ from allgrad.comm import cores
 if TYPE_CHECKING:
     import argparse
 
-    from allgrad.train.schema import RunConfig
+    from allgrad.train.config.schema import RunConfig
 
 __all__ = ["configure", "fitting", "here", "run"]
 

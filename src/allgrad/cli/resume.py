@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = options_of(arguments)
     if arguments.ranks is not None:
         return _under_mpirun(arguments)
-    from allgrad.train.launch import resume_run
+    from allgrad.train.run.build import resume_run
 
     def resume() -> int:
         trainer, folder, said = resume_run(arguments.folder, arguments.overrides, options)

@@ -28,8 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`allgrad sample`."""
-    from allgrad.train.launch import load_model
-    from allgrad.train.sample import sample_text
+    from allgrad.train.generate import sample_text
+    from allgrad.train.run.build import load_model
 
     if not arguments.prompt or arguments.length < 1 or arguments.temperature < 0:
         raise UsageError("--prompt must not be empty, --length at least 1, --temperature at least 0")

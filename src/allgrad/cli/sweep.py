@@ -98,7 +98,7 @@ def _runs(arguments: argparse.Namespace) -> Iterator[Run]:
         UsageError: a folder holds a run of another configuration: its results would stand for this one's.
     """
     from allgrad.train.config import resolve
-    from allgrad.train.folder import differences
+    from allgrad.train.run.directory import differences
 
     common = arguments.to or Path("runs") / f"sweep-{Path(arguments.config).stem}"
     plugins = [part for plugin in arguments.plugin for part in ("--plugin", plugin)]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from allgrad.train.launch import Options
+    from allgrad.train.run.build import Options
     from allgrad.train.trainer import Trainer
 
 __all__ = ["add_options", "configure", "options_of", "post_mortem", "run", "run_to_the_end"]
@@ -46,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`allgrad train`."""
-    from allgrad.train.launch import new_run
+    from allgrad.train.run.build import new_run
 
     options = options_of(arguments)
 
@@ -63,7 +63,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
     Raises:
         UsageError: options that do not go together.
     """
-    from allgrad.train.launch import Options
+    from allgrad.train.run.build import Options
 
     if (arguments.worker is None) != (arguments.step is None) or (arguments.worker is not None and not arguments.debug):
         raise UsageError("--worker and --step go together, and with --debug")
@@ -79,7 +79,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
 
 def run_to_the_end(trainer: Trainer, folder: Path) -> int:
     """Train, and say on rank 0 where the run lies, a sample of its prose, and last the digest of the weights."""
-    from allgrad.train.together import SharedError
+    from allgrad.train.run.agreement import SharedError
 
     root = trainer.world.rank == 0
     if root:
@@ -107,7 +107,7 @@ def run_to_the_end(trainer: Trainer, folder: Path) -> int:
 
 def _print_sample(trainer: Trainer) -> None:
     """As much prose as the configuration asks for, of a model that can write."""
-    from allgrad.train.sample import sample_text
+    from allgrad.train.generate import sample_text
 
     info, length = trainer.source.info, trainer.config.logging.sample
     if length and info.kind == "tokens":

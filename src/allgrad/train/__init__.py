@@ -1,6 +1,6 @@
 """Training from a configuration: reading it, running it, writing its results."""
 
-from allgrad.train.registry import (
+from allgrad.train.config.registry import (
     register_dataset,
     register_loss,
     register_model,

@@ -32,7 +32,9 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from allgrad.train.metrics import MetricsWriter, ProgressLine, TensorBoardWriter
+from allgrad.train.loggers.jsonl import MetricsWriter
+from allgrad.train.loggers.progress import ProgressLine
+from allgrad.train.loggers.tensorboard import TensorBoardWriter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

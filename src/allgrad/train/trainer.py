@@ -22,19 +22,19 @@ from allgrad import detect_anomaly, optim
 from allgrad.data import Loader, Sampler
 from allgrad.data import random as data_random
 from allgrad.parallel import DataParallel
-from allgrad.train import registry, state
 from allgrad.train.callbacks import Callback, EarlyStopping, Report, improves
-from allgrad.train.checkpoint import weights_sha256
-from allgrad.train.checkpoint_writer import CheckpointWriter
-from allgrad.train.checks import check_monitor, check_parts
-from allgrad.train.config import plan
-from allgrad.train.evaluate import evaluate
-from allgrad.train.losses import Objective
-from allgrad.train.metrics import write_summary
-from allgrad.train.optimizers import parameter_groups, schedule_of
+from allgrad.train.checkpoint import state
+from allgrad.train.checkpoint.format import weights_sha256
+from allgrad.train.checkpoint.writer import CheckpointWriter
+from allgrad.train.components.losses import Objective
+from allgrad.train.components.optimizers import parameter_groups, schedule_of
+from allgrad.train.config import plan, registry
+from allgrad.train.config.validation import check_monitor, check_parts
+from allgrad.train.evaluation import evaluate
+from allgrad.train.loggers.summary import write_summary
 from allgrad.train.overlap import Overlap
+from allgrad.train.run.agreement import SharedError, on_every_rank
 from allgrad.train.signals import StopRequest
-from allgrad.train.together import SharedError, on_every_rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from allgrad.comm import Times, World
     from allgrad.data import DataSource
     from allgrad.parallel import StepResult
-    from allgrad.train.checkpoint import Checkpoint
-    from allgrad.train.losses import TrainLoss
-    from allgrad.train.schema import RunConfig
+    from allgrad.train.checkpoint.format import Checkpoint
+    from allgrad.train.components.losses import TrainLoss
+    from allgrad.train.config.schema import RunConfig
 
 __all__ = ["Trainer"]
 

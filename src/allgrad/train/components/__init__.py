@@ -1,0 +1,1 @@
+"""The models, data sets, losses, optimizers and metrics that a configuration can name."""

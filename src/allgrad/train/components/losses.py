@@ -1,0 +1,220 @@
+"""What a run minimises and what it reports: sums and counts, which add up over virtual workers.
+
+A training loss answers these questions about a micro-batch (a dict of arrays, see `data/datasets.py`):
+
+- `counts(part)`: for each named term, how much it counts there; known from the batch alone.
+- `sums(model, part)`: for each term the sum, a scalar Tensor. The objective is the sum over the terms of sum / count, both
+  taken over the global batch (`parallel/data_parallel.py`).
+- `evaluate(model, part)`: plain sums, from which
+- `metrics(sums)`, given their totals over the whole evaluation set, makes what is reported: the names in `reports`, "loss"
+  always among them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+import numpy as np
+from pydantic import Field
+
+import allgrad as ag
+from allgrad import nn
+from allgrad.data.datasets import IGNORE
+from allgrad.data.points import BOUNDARY, EXACT, INITIAL, INTERIOR
+from allgrad.train.config.registry import register_loss
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from allgrad.data import DataInfo
+    from allgrad.data.datasets import Batch
+
+    Model = Callable[[Any], Any]
+
+__all__ = ["CrossEntropy", "HeatEquation", "Objective", "Regression", "TrainLoss"]
+
+
+class TrainLoss(Protocol):
+    """See the top of this file."""
+
+    reports: tuple[str, ...]
+
+    def counts(self, part: Batch) -> dict[str, float]: ...
+
+    def sums(self, model: Model, part: Batch) -> dict[str, Any]: ...
+
+    def evaluate(self, model: Model, part: Batch) -> dict[str, float]: ...
+
+    def metrics(self, sums: dict[str, float]) -> dict[str, float]: ...
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A training loss bound to the model, as `DataParallel.step` takes it."""
+
+    loss: TrainLoss
+    model: Model
+
+    def counts(self, part: Batch) -> dict[str, float]:
+        return self.loss.counts(part)
+
+    def __call__(self, part: Batch) -> dict[str, Any]:
+        return self.loss.sums(self.model, part)
+
+
+class CrossEntropy:
+    """Classes and tokens: the mean over all targets but the ignored ones. Reports loss (nats) and accuracy."""
+
+    reports = ("loss", "accuracy")
+
+    def __init__(self, label_smoothing: float) -> None:
+        self._train = nn.CrossEntropyLoss(ignore_index=IGNORE, label_smoothing=label_smoothing)
+        self._plain = nn.CrossEntropyLoss(ignore_index=IGNORE)
+
+    def counts(self, part: Batch) -> dict[str, float]:
+        return {"loss": float(np.count_nonzero(part["targets"] != IGNORE))}
+
+    def sums(self, model: Model, part: Batch) -> dict[str, Any]:
+        return {"loss": self._train.terms(model(part["inputs"]), part["targets"])[0]}
+
+    def evaluate(self, model: Model, part: Batch) -> dict[str, float]:
+        targets = part["targets"]
+        logits = model(part["inputs"])
+        total, count = self._plain.terms(logits, targets)
+        right = (np.argmax(logits, axis=-1) == targets) & (targets != IGNORE)
+        return {"loss": float(total.item()), "right": float(np.count_nonzero(right)), "count": float(count)}
+
+    def metrics(self, sums: dict[str, float]) -> dict[str, float]:
+        return {"loss": sums["loss"] / sums["count"], "accuracy": sums["right"] / sums["count"]}
+
+
+class Regression:
+    """Values: the mean over all entries of an entrywise loss. Reports it, the root mean square error, and R2.
+
+    Targets that the data set standardised are compared as they are; R2 does not mind.
+    """
+
+    reports = ("loss", "rmse", "r2")
+
+    def __init__(self, loss: nn.Loss) -> None:
+        self._loss = loss
+
+    def counts(self, part: Batch) -> dict[str, float]:
+        return {"loss": float(part["targets"].size)}
+
+    def sums(self, model: Model, part: Batch) -> dict[str, Any]:
+        return {"loss": self._loss.terms(model(part["inputs"]), part["targets"])[0]}
+
+    def evaluate(self, model: Model, part: Batch) -> dict[str, float]:
+        prediction, targets = model(part["inputs"]), part["targets"].astype(np.float64)
+        total, _ = self._loss.terms(prediction, part["targets"])
+        error = prediction.numpy().astype(np.float64) - targets
+        return {
+            "loss": float(total.item()),
+            "squares": float(np.sum(error * error)),
+            "targets": float(np.sum(targets)),
+            "target_squares": float(np.sum(targets * targets)),
+            "count": float(targets.size),
+        }
+
+    def metrics(self, sums: dict[str, float]) -> dict[str, float]:
+        count = sums["count"]
+        spread = sums["target_squares"] - sums["targets"] ** 2 / count
+        return {
+            "loss": sums["loss"] / count,
+            "rmse": math.sqrt(sums["squares"] / count),
+            "r2": 1 - sums["squares"] / spread if spread > 0 else math.nan,
+        }
+
+
+class HeatEquation:
+    """The physics-informed loss of u_t = alpha u_xx: three terms, each the mean square of what should be 0.
+
+    `interior`: the residual u_t - alpha u_xx of the network at points inside, by forward-mode derivatives through the
+    network, which the reverse pass then differentiates; `boundary` and `initial`: the network against its known values,
+    weighted. Raissi, Perdikaris & Karniadakis, "Physics-informed neural networks", 2019. Reports the relative
+    L2 error on the exact solution.
+    """
+
+    reports = ("loss", "relative_l2")
+
+    def __init__(self, alpha: float, boundary_weight: float, initial_weight: float) -> None:
+        self.alpha = alpha
+        self.weights = {"boundary": boundary_weight, "initial": initial_weight}
+
+    def counts(self, part: Batch) -> dict[str, float]:
+        kind = part["kind"]
+        numbers = {"interior": INTERIOR, "boundary": BOUNDARY, "initial": INITIAL}
+        return {name: float(np.count_nonzero(kind == number)) for name, number in numbers.items()}
+
+    def sums(self, model: Model, part: Batch) -> dict[str, Any]:
+        points, targets, kind = part["inputs"], part["targets"], part["kind"]
+        residual = self._residual(model, points[kind == INTERIOR])
+        sums = {"interior": np.sum(residual * residual)}
+        for name, number in (("boundary", BOUNDARY), ("initial", INITIAL)):
+            chosen = kind == number
+            error = model(points[chosen]) - targets[chosen]
+            sums[name] = np.sum(error * error) * self.weights[name]
+        return sums
+
+    def _residual(self, model: Model, points: Any) -> Any:
+        along_x = np.broadcast_to(np.array([1, 0], points.dtype), points.shape)
+        along_t = np.broadcast_to(np.array([0, 1], points.dtype), points.shape)
+
+        def u_x(p: Any) -> Any:
+            return ag.jvp(model, (p,), (along_x,))[1]
+
+        u_xx = ag.jvp(u_x, (points,), (along_x,))[1]
+        u_t = ag.jvp(model, (points,), (along_t,))[1]
+        return u_t - u_xx * points.dtype.type(self.alpha)
+
+    def evaluate(self, model: Model, part: Batch) -> dict[str, float]:
+        assert np.all(part["kind"] == EXACT)
+        exact = part["targets"].astype(np.float64)
+        error = model(part["inputs"]).numpy().astype(np.float64) - exact
+        squares, exact_squares = float(np.sum(error * error)), float(np.sum(exact * exact))
+        return {"squares": squares, "exact": exact_squares, "count": float(exact.size)}
+
+    def metrics(self, sums: dict[str, float]) -> dict[str, float]:
+        return {"loss": sums["squares"] / sums["count"], "relative_l2": math.sqrt(sums["squares"] / sums["exact"])}
+
+
+@register_loss("cross_entropy", kinds=("classes", "tokens"))
+def cross_entropy(
+    info: DataInfo,  # noqa: ARG001 (what every loss is given)
+    *,
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+) -> CrossEntropy:
+    """Softmax and negative log-likelihood of class numbers or next tokens."""
+    return CrossEntropy(label_smoothing)
+
+
+@register_loss("mse", kinds=("values",))
+def mse(info: DataInfo) -> Regression:  # noqa: ARG001
+    """Mean squared error."""
+    return Regression(nn.MSELoss())
+
+
+@register_loss("l1", kinds=("values",))
+def l1(info: DataInfo) -> Regression:  # noqa: ARG001
+    """Mean absolute error."""
+    return Regression(nn.L1Loss())
+
+
+@register_loss("huber", kinds=("values",))
+def huber(info: DataInfo, *, delta: Annotated[float, Field(gt=0)] = 1.0) -> Regression:  # noqa: ARG001
+    """Squared for small errors, linear for large ones."""
+    return Regression(nn.HuberLoss(delta))
+
+
+@register_loss("heat_equation", kinds=("points",))
+def heat_equation(
+    info: DataInfo,
+    *,
+    boundary_weight: Annotated[float, Field(gt=0)] = 1.0,
+    initial_weight: Annotated[float, Field(gt=0)] = 1.0,
+) -> HeatEquation:
+    """The residual of the heat equation, with its boundary and initial values."""
+    return HeatEquation(info.extra["alpha"], boundary_weight, initial_weight)

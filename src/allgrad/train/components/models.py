@@ -1,0 +1,123 @@
+"""The models that a configuration can name, and their options."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from allgrad.data import DataError
+from allgrad.nn import models
+from allgrad.train.config.errors import ConfigError, Problem
+from allgrad.train.config.registry import register_model
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from allgrad.data import DataInfo
+
+__all__ = ["cnn", "gpt", "lstm", "mlp", "pinn", "resnet18"]
+
+Count = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Curve = Literal["relu", "gelu", "gelu_tanh", "tanh", "silu"]
+
+
+@register_model("mlp", kinds=("classes", "values", "points"))
+def mlp(
+    info: DataInfo,
+    rng: np.random.Generator,
+    *,
+    hidden: tuple[Count, ...] = (512, 512),
+    activation: Curve = "relu",
+    dropout: Probability = 0.0,
+) -> Any:
+    """A multilayer perceptron on flattened inputs."""
+    return models.MLP(
+        [math.prod(info.input_shape), *hidden, info.outputs], activation=activation, dropout=dropout, rng=rng
+    )
+
+
+@register_model("gpt", kinds=("tokens",))
+def gpt(
+    info: DataInfo,
+    rng: np.random.Generator,
+    *,
+    context: Count,
+    layers: Count = 4,
+    width: Count = 128,
+    heads: Count = 4,
+    activation: Curve = "gelu",
+    positions: Literal["learned", "rotary"] = "learned",
+    norm: Literal["layer", "rms"] = "layer",
+    dropout: Probability = 0.0,
+    tied_head: bool = True,
+    recompute: bool = False,
+) -> Any:
+    """A decoder-only transformer over tokens."""
+    if context < info.input_shape[0]:
+        expected = f"at least data.context = {info.input_shape[0]}"
+        raise ConfigError([Problem("configuration", "model.context", expected, str(context), "")])
+    return models.GPT(
+        info.outputs, context=context, layers=layers, width=width, heads=heads, activation=activation, positions=positions,
+        norm=norm, dropout=dropout, tied=tied_head, recompute=recompute, rng=rng,
+    )  # fmt: skip
+
+
+@register_model("cnn", kinds=("classes", "values"))
+def cnn(info: DataInfo, rng: np.random.Generator, *, dropout: Probability = 0.0) -> Any:
+    """A small convolutional network for small images."""
+    return models.CNN(_image(info), info.outputs, dropout=dropout, rng=rng)
+
+
+@register_model("resnet18", kinds=("classes", "values"))
+def resnet18(
+    info: DataInfo,
+    rng: np.random.Generator,
+    *,
+    widths: tuple[Count, Count, Count, Count] = (64, 128, 256, 512),
+    sync_batch_norm: bool = False,
+) -> Any:
+    """ResNet-18 in its form for images of about 32 x 32; batch statistics are a worker's, or those of all workers."""
+    return models.ResNet18(info.outputs, channels=_image(info)[2], widths=widths, sync=sync_batch_norm, rng=rng)
+
+
+@register_model("lstm", kinds=("tokens",))
+def lstm(
+    info: DataInfo,
+    rng: np.random.Generator,
+    *,
+    width: Count = 256,
+    layers: Count = 2,
+    dropout: Probability = 0.0,
+    tied_head: bool = False,
+) -> Any:
+    """A recurrent language model."""
+    return models.LSTMLanguageModel(info.outputs, width=width, layers=layers, dropout=dropout, tied=tied_head, rng=rng)
+
+
+@register_model("pinn", kinds=("values", "points"))
+def pinn(
+    info: DataInfo,
+    rng: np.random.Generator,
+    *,
+    hidden: tuple[Count, ...] = (32, 32, 32),
+    activation: Literal["tanh", "silu", "softplus"] = "tanh",
+) -> Any:
+    """A network for physics-informed losses, smooth enough to be differentiated in its input."""
+    return models.PINN([math.prod(info.input_shape), *hidden, info.outputs], activation=activation, rng=rng)
+
+
+def _image(info: DataInfo) -> tuple[int, int, int]:
+    """(H, W, C) of the data's images.
+
+    Raises:
+        DataError: they are none.
+    """
+    shape = info.input_shape
+    if len(shape) not in (2, 3):
+        raise DataError(
+            f"model: a convolutional network needs images, (H, W) or (H, W, C). Samples have shape {shape}."
+        )
+    return (shape[0], shape[1], shape[2] if len(shape) == 3 else 1)

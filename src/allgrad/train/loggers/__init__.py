@@ -1,0 +1,1 @@
+"""What a run reports: a JSON lines file, a progress line, TensorBoard, a summary."""

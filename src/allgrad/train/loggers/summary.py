@@ -1,0 +1,40 @@
+"""`summary.json`: written once, when the run has ended, and then whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from allgrad.train.atomic import write_json_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["SUMMARY_KEYS", "write_summary"]
+
+SUMMARY_KEYS = (
+    "steps",
+    "epochs",
+    "train_loss",
+    "eval",
+    "weights_sha256",
+    "ranks",
+    "virtual_workers",
+    "seconds",
+    "samples_per_second",
+    "comm_hidden_fraction",
+)
+"""What every summary has at least; scripts rely on it."""
+
+
+def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
+    """Write `summary.json` in one step.
+
+    Raises:
+        ValueError: when one of `SUMMARY_KEYS` is missing.
+        OSError: when it cannot be written.
+    """
+    missing = [key for key in SUMMARY_KEYS if key not in summary]
+    if missing:
+        raise ValueError(f"summary: {', '.join(missing)} missing; every summary has {', '.join(SUMMARY_KEYS)}.")
+    write_json_atomic(path, dict(summary))
