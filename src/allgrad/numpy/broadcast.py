@@ -16,7 +16,8 @@ import numpy as np
 
 from allgrad.autodiff.primitive import Primitive
 from allgrad.autodiff.tensor import Tensor
-from allgrad.numpy.dispatch import implements, refuse
+from allgrad.numpy.arguments import mask, refuse, value
+from allgrad.numpy.dispatch import implements
 from allgrad.numpy.singular import product
 
 if TYPE_CHECKING:
@@ -28,11 +29,6 @@ _choose: dict[str, Callable[..., Any]] = {
     "y": lambda g, condition: product(g, np.logical_not(condition)),
 }
 _where = Primitive(np.where, name="where", arguments=("condition", "x", "y"), vjp=_choose, jvp=_choose)
-
-
-def mask(condition: Any) -> np.ndarray[Any, Any]:
-    """A condition as a plain array of booleans."""
-    return np.asarray(condition.value if isinstance(condition, Tensor) else condition, dtype=bool)
 
 
 @implements(np.where)
@@ -118,7 +114,7 @@ def _piecewise_conditions(x: Any, condlist: Any, functions: int) -> list[np.ndar
 
 def _nan_to_num_vjp(g: Any, x: Any) -> Any:
     """The transpose of keeping finite parts and dropping the others; a complex number's parts are judged one by one."""
-    if not np.iscomplexobj(g.value if isinstance(g, Tensor) else g):
+    if not np.iscomplexobj(value(g)):
         return product(g, np.isfinite(x))
     return product(np.real(g), np.isfinite(np.real(x))) + product(np.imag(g), np.isfinite(np.imag(x))) * 1j
 

@@ -12,14 +12,9 @@ from typing import Any
 import numpy as np
 
 from allgrad.autodiff.primitive import Primitive
-from allgrad.autodiff.tensor import Tensor
-from allgrad.numpy.dispatch import implements, on_values, refuse, ufunc_rule
+from allgrad.numpy.arguments import is_complex, refuse
+from allgrad.numpy.dispatch import implements, on_values, ufunc_rule
 from allgrad.numpy.singular import quotient
-
-
-def is_complex(x: Any) -> bool:
-    return bool(np.iscomplexobj(x.value if isinstance(x, Tensor) else x))
-
 
 ufunc_rule(np.conjugate, vjp={"x": lambda g: np.conjugate(g)}, jvp={"x": lambda t: np.conjugate(t)})
 

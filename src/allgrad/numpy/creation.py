@@ -12,6 +12,7 @@ import numpy as np
 
 from allgrad.autodiff.containers import flatten
 from allgrad.autodiff.tensor import Tensor
+from allgrad.numpy.arguments import operand, value
 
 
 def _has_tensor(*values: Any) -> bool:
@@ -40,7 +41,7 @@ def array(object: Any, dtype: Any = None, *, copy: bool = True, ndmin: int = 0) 
 def _stacked(x: Any) -> Any:
     if isinstance(x, (list, tuple)):
         return np.stack([_stacked(item) for item in x]) if _has_tensor(x) else np.asarray(x)
-    return x if isinstance(x, Tensor) else np.asarray(x)
+    return operand(x)
 
 
 def asarray(a: Any, dtype: Any = None) -> Any:
@@ -67,7 +68,7 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> An
     if not _has_tensor(start, stop, step):
         return np.arange(start, stop, step, dtype=dtype) if stop is not None else np.arange(0, start, step, dtype=dtype)
     start, stop = (0, start) if stop is None else (start, stop)
-    plain: list[Any] = [x.value if isinstance(x, Tensor) else x for x in (start, stop, step)]
+    plain: list[Any] = [value(x) for x in (start, stop, step)]
     number = len(np.arange(*plain))
     made = start + step * np.arange(number)
     made = made if isinstance(made, Tensor) else Tensor(np.asarray(made))

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from allgrad.autodiff.primitive import LINEAR, Primitive
-from allgrad.autodiff.tensor import RULES, Tensor
-from allgrad.numpy.dispatch import implements, refuse
-from allgrad.numpy.reductions import UNSET, as_tensor, given, kept, prepared, spread
+from allgrad.numpy.arguments import UNSET, as_tensor, given, kept, refuse, value
+from allgrad.numpy.dispatch import implements
+from allgrad.numpy.reductions import prepared, spread
 
 
 def _no_zeros(x: Any) -> bool:
-    return bool(np.all(x.value if isinstance(x, Tensor) else x))
+    return bool(np.all(value(x)))
 
 
 # Products.
@@ -145,7 +145,7 @@ def _running_of_the_standard(name: str, function: Any, start: int) -> Any:
         if axis is None and x.ndim != 1:
             raise ValueError(f"np.{name} needs axis= for an array of {x.ndim} axes.")
         axis = 0 if axis is None else axis
-        result = RULES[function](x, axis=axis, dtype=dtype)
+        result = function(x, axis=axis, dtype=dtype)
         if not include_initial:
             return result
         shape = list(result.shape)
@@ -156,7 +156,7 @@ def _running_of_the_standard(name: str, function: Any, start: int) -> Any:
     return rule
 
 
-RULES[np.cumsum] = _running("cumsum", _cumsum)
-RULES[np.cumprod] = _running("cumprod", _cumprod)
-RULES[np.cumulative_sum] = _running_of_the_standard("cumulative_sum", np.cumsum, 0)
-RULES[np.cumulative_prod] = _running_of_the_standard("cumulative_prod", np.cumprod, 1)
+implements(np.cumsum)(_running("cumsum", _cumsum))
+implements(np.cumprod)(_running("cumprod", _cumprod))
+implements(np.cumulative_sum)(_running_of_the_standard("cumulative_sum", np.cumsum, 0))
+implements(np.cumulative_prod)(_running_of_the_standard("cumulative_prod", np.cumprod, 1))

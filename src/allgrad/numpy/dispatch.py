@@ -15,18 +15,20 @@ casts the arguments, `out=`, `casting=`, `order=`, `subok=` and `signature=` rai
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from allgrad.autodiff.containers import map_tensors
-from allgrad.autodiff.errors import NoRuleError
 from allgrad.autodiff.primitive import Primitive
 from allgrad.autodiff.tensor import RULES, Tensor
+from allgrad.numpy.arguments import refuse
 from allgrad.numpy.singular import Factor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+F = TypeVar("F", bound="Callable[..., Any]")
 
 CONSTANT: set[Any] = set()
 """The functions declared to have no derivative."""
@@ -50,14 +52,6 @@ def ufunc_keywords(primitive: Primitive, args: tuple[Any, ...], keywords: dict[s
     return np.where(where, result, np.zeros((), result.dtype))
 
 
-def refuse(name: str, **keywords: Any) -> None:
-    """Raise for keywords that no rule honours; None and NumPy's own "not given" pass."""
-    for keyword, value in keywords.items():
-        if value is not None and value is not np._NoValue:
-            remedy = "use the returned value" if keyword == "out" else "leave it out"
-            raise NoRuleError(f"{name}({keyword}=...) is not differentiated; {remedy}, or pass .detach()ed Tensors.")
-
-
 def elementwise(ufunc: np.ufunc, **partials: Callable[..., Any]) -> Primitive:
     """Declare a ufunc by its partial derivatives, each a function of what it names among x, y and ans."""
     rules: dict[str, Any] = {name: Factor(partial, factor=True) for name, partial in partials.items()}
@@ -68,14 +62,17 @@ def ufunc_rule(ufunc: np.ufunc, *, vjp: dict[str, Any], jvp: dict[str, Any]) -> 
     """Declare a ufunc by its rules, where a factor does not say it."""
     arguments = ("x", "y")[: ufunc.nin]
     primitive = Primitive(ufunc, name=ufunc.__name__, arguments=arguments, vjp=vjp, jvp=jvp, policy=ufunc_keywords)
-    RULES[ufunc] = primitive
+    implements(ufunc)(primitive)
     return primitive
 
 
-def implements(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The decorated function stands in for these NumPy functions when one of their arguments is a Tensor."""
+def implements(*functions: Any) -> Callable[[F], F]:
+    """Register the decorated rule: NumPy calls it in place of `functions` when one of their arguments is a Tensor.
 
-    def register(rule: Callable[..., Any]) -> Callable[..., Any]:
+    A ufunc's method is the pair (ufunc, "reduce"). This is the only place that writes to the table of rules.
+    """
+
+    def register(rule: F) -> F:
         for function in functions:
             RULES[function] = rule
         return rule
@@ -87,7 +84,7 @@ def constant(*functions: Any) -> None:
     """Declare functions that have no derivative: they compute on the values. Floating results stay Tensors (untracked)."""
     for function in functions:
         CONSTANT.add(function)
-        RULES[function] = on_values(function)
+        implements(function)(on_values(function))
 
 
 def on_values(function: Callable[..., Any]) -> Callable[..., Any]:

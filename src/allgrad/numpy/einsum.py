@@ -23,9 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad.autodiff.primitive import LINEAR, Primitive
-from allgrad.autodiff.tensor import Tensor
-from allgrad.numpy.dispatch import implements, refuse
-from allgrad.numpy.products import operand
+from allgrad.numpy.arguments import operand, refuse, value
+from allgrad.numpy.dispatch import implements
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,6 +122,6 @@ _einsum = Primitive(_value, name="einsum", arguments=(), joint=_pull, jvp=LINEAR
 @implements(np.einsum)
 def einsum(*operands: Any, out: Any = None, optimize: Any = False, **keywords: Any) -> Any:
     refuse("np.einsum", out=out, **keywords)
-    operands = tuple(x.value if isinstance(x, Tensor) and x.dtype.kind not in "fc" else x for x in operands)
+    operands = tuple(x if getattr(x, "dtype", None) is None or x.dtype.kind in "fc" else value(x) for x in operands)
     terms, result, arrays = parse(operands)
     return _einsum(*arrays, terms=tuple(terms), result=result, optimize=optimize)

@@ -32,8 +32,8 @@ import numpy as np
 
 from allgrad.autodiff.errors import NoRuleError
 from allgrad.autodiff.primitive import Primitive
-from allgrad.numpy.dispatch import implements, refuse
-from allgrad.numpy.products import conjugate, operand
+from allgrad.numpy.arguments import conjugate, operand, real, refuse, value
+from allgrad.numpy.dispatch import implements
 from allgrad.numpy.singular import quotient
 
 if TYPE_CHECKING:
@@ -58,10 +58,6 @@ def H(x: Any) -> Any:
 def hermitian(x: Any) -> Any:
     """The Hermitian part."""
     return (x + H(x)) / 2
-
-
-def real(x: Any) -> Any:
-    return np.real(x) if x.dtype.kind == "c" else x
 
 
 def diagonal(x: Any) -> Any:
@@ -225,7 +221,7 @@ def eigvalsh(a: Any, UPLO: str = "L") -> Any:
 
 def _largest(V: Any) -> Any:
     """Where the largest entry of each column stands, as an array of zeros and ones: the entry that LAPACK makes real."""
-    size = np.abs(getattr(V, "value", V))
+    size = np.abs(value(V))
     first = np.argmax(size, axis=-2, keepdims=True)
     return (np.arange(V.shape[-2])[:, None] == first).astype(size.dtype)
 

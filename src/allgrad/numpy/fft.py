@@ -19,10 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad.autodiff.primitive import LINEAR, Primitive
-from allgrad.autodiff.tensor import RULES
-from allgrad.numpy.dispatch import implements, refuse
-from allgrad.numpy.products import conjugate
-from allgrad.numpy.shaping import axis_of
+from allgrad.numpy.arguments import axis_of, conjugate, refuse
+from allgrad.numpy.dispatch import implements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -164,4 +162,4 @@ def _shift(x: Any, axes: Any, sign: int) -> Any:
 
 # NumPy writes these two in Python arithmetic, 1 / (n * d), in which a Tensor d takes part: they need no rule of ours.
 for _function in (np.fft.fftfreq, np.fft.rfftfreq):
-    RULES[_function] = _function
+    implements(_function)(_function)

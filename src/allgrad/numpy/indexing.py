@@ -22,9 +22,9 @@ import numpy as np
 
 from allgrad.autodiff.errors import LostGradientError
 from allgrad.autodiff.primitive import JOINTLY_LINEAR, LINEAR, Primitive
-from allgrad.autodiff.tensor import RULES, Tensor
-from allgrad.numpy.dispatch import REFUSED, implements, refuse
-from allgrad.numpy.shaping import axis_of
+from allgrad.autodiff.tensor import Tensor
+from allgrad.numpy.arguments import axis_of, operand, refuse
+from allgrad.numpy.dispatch import REFUSED, implements
 
 _BASIC = (int, slice, type(Ellipsis), type(None), np.integer)
 
@@ -117,6 +117,7 @@ _view = Primitive(_pick, name="getitem", vjp={"x": _pick_vjp}, jvp={"x": LINEAR}
 _gather = Primitive(_pick, name="getitem", vjp={"x": _pick_vjp}, jvp={"x": LINEAR})
 
 
+@implements("getitem")
 def getitem(x: Any, key: Any) -> Any:
     """x[key] for a Tensor x and any key that NumPy takes; integer Tensors in it count as arrays."""
     if _is_basic(key):
@@ -150,6 +151,7 @@ put: Primitive = Primitive(
 )
 
 
+@implements("setitem")
 def setitem(x: Any, key: Any, value: Any) -> Any:
     """A copy of x with its items at key replaced, differentiable in x and value."""
     if isinstance(value, (list, tuple)):
@@ -162,10 +164,6 @@ def setitem(x: Any, key: Any, value: Any) -> Any:
         )
     made = put(x, value, key=key if _is_basic(key) else index(key))
     return made if isinstance(made, Tensor) else Tensor(made)
-
-
-RULES["getitem"] = getitem
-RULES["setitem"] = setitem
 
 
 # Functions that pick.
@@ -330,8 +328,8 @@ def delete(arr: Any, obj: Any, axis: int | None = None) -> Any:
 def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
     if axis is None:
         arr, axis = np.ravel(arr), 0
-    arr = arr if isinstance(arr, Tensor) else np.asarray(arr)
-    values = values if isinstance(values, Tensor) else np.asarray(values)
+    arr = operand(arr)
+    values = operand(values)
     axis = axis_of(axis, arr.ndim, "np.insert")
     obj, n = index(obj), arr.shape[axis]
     values = np.reshape(values, (1,) * (arr.ndim - values.ndim) + values.shape)

@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 
 from allgrad.autodiff.primitive import JOINTLY_LINEAR, Primitive
-from allgrad.autodiff.tensor import RULES
-from allgrad.numpy.dispatch import implements, refuse
-from allgrad.numpy.products import operand
-from allgrad.numpy.shaping import axis_of
+from allgrad.numpy.arguments import axis_of, operand, refuse
+from allgrad.numpy.dispatch import implements
 
 
 def _cut(g: Any, *, axis: int, seams: tuple[int, ...], needs: tuple[bool, ...]) -> list[Any]:
@@ -53,10 +51,6 @@ def concatenate(
     axis = axis_of(axis, parts[0].ndim, "np.concatenate")
     seams = tuple(accumulate((x.shape[axis] if x.ndim > axis else 0 for x in parts), initial=0))
     return _concatenate(*parts, axis=axis, seams=seams)
-
-
-if np.concat is not np.concatenate:
-    RULES[np.concat] = concatenate
 
 
 @implements(np.stack)

@@ -19,10 +19,9 @@ import numpy as np
 from allgrad.autodiff.primitive import LINEAR, Primitive
 from allgrad.autodiff.tensor import Tensor
 from allgrad.numpy import products
-from allgrad.numpy.dispatch import constant, implements, refuse
-from allgrad.numpy.factorizations import H, T, real
-from allgrad.numpy.products import conjugate, operand
-from allgrad.numpy.shaping import axes_of
+from allgrad.numpy.arguments import axes_of, conjugate, operand, real, refuse, value
+from allgrad.numpy.dispatch import constant, implements
+from allgrad.numpy.factorizations import H, T
 from allgrad.numpy.singular import quotient
 
 SlogdetResult = namedtuple("SlogdetResult", ["sign", "logabsdet"])
@@ -129,7 +128,7 @@ def lstsq(a: Any, b: Any, rcond: Any = None) -> Any:
     eps = np.finfo(np.promote_types(a.dtype, np.float32)).eps
     rtol = eps * max(m, n) if rcond is None else eps if rcond == -1 else rcond
     x = np.matmul(np.linalg.pinv(a, rtol=rtol), b)
-    rank = int(np.linalg.matrix_rank(getattr(a, "value", a), rtol=rtol))
+    rank = int(np.linalg.matrix_rank(value(a), rtol=rtol))
     left = b - np.matmul(a, x)
     squares = np.atleast_1d(np.sum(real(left * conjugate(left)), axis=0))
     return x, squares if rank == n < m else squares[:0], rank, np.linalg.svdvals(a)

@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from allgrad.autodiff.tensor import RULES
-from allgrad.numpy.broadcast import mask
-from allgrad.numpy.dispatch import refuse
-from allgrad.numpy.reductions import UNSET, as_tensor, given, kept
+from allgrad.numpy.arguments import UNSET, as_tensor, given, kept, mask, refuse
+from allgrad.numpy.dispatch import implements
 
 
 def _numbers(a: Any, where: Any = True) -> np.ndarray[Any, Any]:
@@ -84,12 +82,12 @@ def _extremum(name: str, function: Any, worst: float) -> Any:
     return rule
 
 
-RULES[np.nansum] = _reduction("nansum", np.sum, 0)
-RULES[np.nanprod] = _reduction("nanprod", np.prod, 1)
-RULES[np.nanmean] = _mean_like("nanmean", np.mean)
-RULES[np.nanvar] = _mean_like("nanvar", np.var)
-RULES[np.nanstd] = _mean_like("nanstd", np.std)
-RULES[np.nanmax] = _extremum("nanmax", np.max, -np.inf)
-RULES[np.nanmin] = _extremum("nanmin", np.min, np.inf)
-RULES[np.nancumsum] = _running("nancumsum", np.cumsum, 0)
-RULES[np.nancumprod] = _running("nancumprod", np.cumprod, 1)
+implements(np.nansum)(_reduction("nansum", np.sum, 0))
+implements(np.nanprod)(_reduction("nanprod", np.prod, 1))
+implements(np.nanmean)(_mean_like("nanmean", np.mean))
+implements(np.nanvar)(_mean_like("nanvar", np.var))
+implements(np.nanstd)(_mean_like("nanstd", np.std))
+implements(np.nanmax)(_extremum("nanmax", np.max, -np.inf))
+implements(np.nanmin)(_extremum("nanmin", np.min, np.inf))
+implements(np.nancumsum)(_running("nancumsum", np.cumsum, 0))
+implements(np.nancumprod)(_running("nancumprod", np.cumprod, 1))

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from allgrad.autodiff.tensor import Tensor
+from allgrad.numpy.arguments import operand
 from allgrad.numpy.dispatch import implements
-from allgrad.numpy.products import operand
 
 _OPTIONS = {
     "constant": "constant_values",

@@ -18,7 +18,7 @@ import numpy as np
 
 from allgrad.autodiff.primitive import Primitive
 from allgrad.autodiff.tensor import RULES, Tensor
-from allgrad.numpy.dispatch import ufunc_keywords
+from allgrad.numpy.dispatch import implements, ufunc_rule
 from allgrad.numpy.singular import product
 
 MULTIPLIED_OUT = 8
@@ -70,12 +70,11 @@ _RULES: dict[str, Any] = {
     "y": lambda g, ans, x, y: product(g, _exponent_factor(ans, x, y)),
 }
 
-_power = Primitive(np.power, name="power", arguments=("x", "y"), vjp=_RULES, jvp=_RULES, policy=ufunc_keywords)
-RULES[np.float_power] = Primitive(
-    np.float_power, name="float_power", arguments=("x", "y"), vjp=_RULES, jvp=_RULES, policy=ufunc_keywords
-)
+_power = ufunc_rule(np.power, vjp=_RULES, jvp=_RULES)
+ufunc_rule(np.float_power, vjp=_RULES, jvp=_RULES)
 
 
+@implements(np.power)
 def power(x: Any, y: Any, /, **keywords: Any) -> Any:
     if keywords or type(y) not in (int, float) or not isinstance(x, Tensor) or x.dtype.kind not in "fc":
         return _power(x, y, **keywords)
@@ -90,6 +89,3 @@ def power(x: Any, y: Any, /, **keywords: Any) -> Any:
     elif y == 0.5:
         return RULES[np.sqrt](x)
     return scalar_power(x, n=y)
-
-
-RULES[np.power] = power

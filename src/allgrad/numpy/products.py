@@ -18,18 +18,8 @@ from typing import Any
 import numpy as np
 
 from allgrad.autodiff.primitive import LINEAR, Primitive
-from allgrad.autodiff.tensor import RULES, Tensor
-from allgrad.numpy.dispatch import implements, refuse
-
-
-def operand(x: Any) -> Any:
-    """A Tensor as it is, anything else as an array."""
-    return x if isinstance(x, (Tensor, np.ndarray)) else np.asarray(x)
-
-
-def conjugate(x: Any) -> Any:
-    """The complex conjugate; real arrays pass without an operation."""
-    return np.conjugate(x) if x.dtype.kind == "c" else x
+from allgrad.numpy.arguments import conjugate, operand, refuse
+from allgrad.numpy.dispatch import implements
 
 
 def _rows(x: Any) -> Any:
@@ -233,4 +223,4 @@ def vecmat(x1: Any, x2: Any, /, **keywords: Any) -> Any:
 
 for _name, _rule in (("matvec", matvec), ("vecmat", vecmat)):
     if hasattr(np, _name):
-        RULES[getattr(np, _name)] = _rule
+        implements(getattr(np, _name))(_rule)

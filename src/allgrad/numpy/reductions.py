@@ -17,12 +17,10 @@ from typing import Any
 import numpy as np
 
 from allgrad.autodiff.primitive import LINEAR, Primitive
-from allgrad.autodiff.tensor import RULES, Tensor
-from allgrad.numpy.broadcast import mask
-from allgrad.numpy.dispatch import implements, refuse
+from allgrad.autodiff.tensor import Tensor
+from allgrad.numpy.arguments import UNSET, as_tensor, conjugate, given, is_complex, kept, mask, operand, refuse, value
+from allgrad.numpy.dispatch import implements
 from allgrad.numpy.singular import quotient
-
-UNSET = np._NoValue
 
 
 def spread(g: Any, axis: Any, keepdims: bool, shape: tuple[int, ...]) -> Any:
@@ -51,24 +49,6 @@ def count(shape: tuple[int, ...], axis: Any) -> int:
     if axis is None:
         return prod(shape)
     return prod(shape[i] for i in (axis if isinstance(axis, tuple) else (axis,)))
-
-
-def given(value: Any) -> bool:
-    return value is not None and value is not UNSET
-
-
-def kept(keepdims: Any) -> bool:
-    return keepdims is not UNSET and bool(keepdims)
-
-
-def as_tensor(a: Any) -> Tensor:
-    """An argument as NumPy would take it: a list of Tensors is stacked, an array becomes an untracked Tensor."""
-    if isinstance(a, Tensor):
-        return a
-    if isinstance(a, (list, tuple)):
-        a = np.stack([as_tensor(x) for x in a])
-        return a if isinstance(a, Tensor) else Tensor(a)
-    return Tensor(np.asarray(a))
 
 
 def prepared(name: str, a: Any, dtype: Any, out: Any, where: Any, neutral: Any) -> Any:
@@ -142,15 +122,11 @@ def _counted(a: Any, axis: Any, keepdims: bool, where: Any) -> Any:
 
 
 def _squares(x: Any) -> Any:
-    return np.real(x * np.conjugate(x)) if np.iscomplexobj(x.value if isinstance(x, Tensor) else x) else x * x
+    return np.real(x * np.conjugate(x)) if is_complex(x) else x * x
 
 
 def _deviation(x: Any, axis: Any) -> Any:
     return x - np.mean(x, axis=axis, keepdims=True)
-
-
-def _conjugate(x: Any) -> Any:
-    return np.conjugate(x) if x.dtype.kind == "c" else x
 
 
 # With d = x - mean(x), which sums to zero, d var = 2 Re sum(conj(d) dx) / n. And d std = d var / (2 std); the quotient
@@ -158,15 +134,15 @@ def _conjugate(x: Any) -> Any:
 
 
 def _var_vjp(g: Any, x: Any, *, axis: Any, keepdims: bool, n: Any) -> Any:
-    return spread(g * (2 / n), axis, keepdims, x.shape) * _conjugate(_deviation(x, axis))
+    return spread(g * (2 / n), axis, keepdims, x.shape) * conjugate(_deviation(x, axis))
 
 
 def _var_jvp(t: Any, x: Any, *, axis: Any, keepdims: bool, n: Any) -> Any:
-    return np.sum(np.real(t * _conjugate(_deviation(x, axis))), axis=axis, keepdims=keepdims) * (2 / n)
+    return np.sum(np.real(t * conjugate(_deviation(x, axis))), axis=axis, keepdims=keepdims) * (2 / n)
 
 
 def _std_direction(ans: Any, x: Any, axis: Any, keepdims: bool) -> Any:
-    return _conjugate(quotient(_deviation(x, axis), spread(ans, axis, keepdims, x.shape)))
+    return conjugate(quotient(_deviation(x, axis), spread(ans, axis, keepdims, x.shape)))
 
 
 def _std_vjp(g: Any, ans: Any, x: Any, *, axis: Any, keepdims: bool, n: Any) -> Any:
@@ -219,8 +195,8 @@ def _spread_function(name: str, primitive: Primitive) -> Any:
     return rule
 
 
-RULES[np.var] = _spread_function("np.var", _var)
-RULES[np.std] = _spread_function("np.std", _std)
+implements(np.var)(_spread_function("np.var", _var))
+implements(np.std)(_spread_function("np.std", _std))
 
 
 @implements(np.average)
@@ -259,7 +235,7 @@ def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
     if x is None:
         steps = dx
     else:
-        x = x if isinstance(x, Tensor) else np.asarray(x)
+        x = operand(x)
         steps = np.diff(x) if x.ndim == 1 else np.diff(x, axis=axis)
         if x.ndim == 1:
             steps = np.reshape(steps, (-1,) + (1,) * (-1 - axis if axis < 0 else y.ndim - 1 - axis))
@@ -274,7 +250,7 @@ def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
 
 def _shares(ans: Any, x: Any, axis: Any, keepdims: bool) -> Any:
     """For each entry its share in the extremum that it belongs to: 1 over the number of entries that attain it, or 0."""
-    ans, x = (v.value if isinstance(v, Tensor) else v for v in (ans, x))
+    ans, x = (value(v) for v in (ans, x))
     chosen = np.equal(x, with_axes(ans, axis, keepdims, x.shape))
     if axis is None and np.count_nonzero(chosen) == 1:
         return chosen

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from allgrad.numpy.arguments import axis_of, operand
 from allgrad.numpy.dispatch import implements
-from allgrad.numpy.products import operand
-from allgrad.numpy.shaping import axis_of
 
 
 def _weights(start: Any, stop: Any, num: Any, endpoint: bool) -> tuple[Any, int]:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from allgrad.autodiff.primitive import LINEAR, Primitive
-from allgrad.autodiff.tensor import RULES, Tensor
-from allgrad.numpy.dispatch import implements, refuse
+from allgrad.autodiff.tensor import Tensor
+from allgrad.numpy.arguments import axes_of, axis_of, operand, refuse
+from allgrad.numpy.dispatch import implements
 
 _reshape = Primitive(
     lambda x, *, shape, order, back: np.reshape(x, shape, order=order),  # noqa: ARG005
@@ -58,10 +59,6 @@ _transpose = Primitive(
 @implements(np.transpose)
 def transpose(a: Any, axes: Any = None) -> Any:
     return _transpose(a, axes=None if axes is None else tuple(int(i) % a.ndim for i in axes))
-
-
-if hasattr(np, "permute_dims") and np.permute_dims is not np.transpose:
-    RULES[np.permute_dims] = transpose
 
 
 _broadcast_to = Primitive(
@@ -158,22 +155,6 @@ implements(np.copy)(lambda a, order="K", subok=False: _copy(a))  # noqa: ARG005
 # Axes come, go and change places.
 
 
-def axis_of(i: Any, ndim: int, name: str) -> int:
-    """An axis as a number from 0, or NumPy's own error."""
-    i = int(i)
-    if not -ndim <= i < ndim:
-        raise np.exceptions.AxisError(i, ndim, name)
-    return int(i % ndim)
-
-
-def axes_of(given: Any, ndim: int, name: str) -> tuple[int, ...]:
-    """One axis or several as a tuple of different numbers from 0."""
-    found = tuple(axis_of(i, ndim, name) for i in (given if isinstance(given, (tuple, list)) else (given,)))
-    if len(set(found)) < len(found):
-        raise ValueError(f"{name}: an axis is named twice in {given!r}.")
-    return found
-
-
 @implements(np.squeeze)
 def squeeze(a: Any, axis: Any = None) -> Any:
     gone = [i for i, n in enumerate(a.shape) if n == 1] if axis is None else axes_of(axis, a.ndim, "np.squeeze")
@@ -224,7 +205,7 @@ def rollaxis(a: Any, axis: int, start: int = 0) -> Any:
 
 
 def _atleast(x: Any, ndim: int) -> Any:
-    x = x if isinstance(x, Tensor) else np.asarray(x)
+    x = operand(x)
     if x.ndim >= ndim:
         return x
     new = {1: (1,), 2: (1,) * (2 - x.ndim) + x.shape, 3: ((1,) * (2 - x.ndim) + (*x.shape, 1))[-3:]}[ndim]
@@ -236,7 +217,7 @@ def _declare_atleast(function: Any, ndim: int) -> None:
         found = tuple(_atleast(x, ndim) for x in arrays)
         return found[0] if len(found) == 1 else found
 
-    RULES[function] = rule
+    implements(function)(rule)
 
 
 _declare_atleast(np.atleast_1d, 1)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from allgrad.autodiff.tensor import RULES, Tensor
-from allgrad.numpy.dispatch import implements, refuse
-from allgrad.numpy.reductions import as_tensor, kept
+from allgrad.autodiff.tensor import Tensor
+from allgrad.numpy.arguments import as_tensor, kept, refuse, value
+from allgrad.numpy.dispatch import implements
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,18 +120,14 @@ def _place(method: str, n: Array, q: Any) -> tuple[Any, Any]:
     """The lower neighbour's index, not yet within bounds, and gamma, in q's dtype."""
     n = n.astype(q.dtype)
     if method in _STEPS:
-        low, gamma = _STEPS[method](n, _value(q))
+        low, gamma = _STEPS[method](n, value(q))
         return low, np.asarray(gamma, q.dtype)
     if method not in _LINES:
         raise ValueError(f"np.quantile: method must be one of {sorted([*_LINES, *_STEPS])}, got {method!r}.")
     alpha, beta = _LINES[method]
     v = n * q + (alpha + q * (1 - alpha - beta)) - 1
-    low = np.floor(_value(v))
+    low = np.floor(value(v))
     return low, v - low
-
-
-def _value(x: Any) -> Any:
-    return x.value if isinstance(x, Tensor) else x
 
 
 def _quantile(a: Any, q: Any, axis: Any, method: str, keepdims: bool, skip_nan: bool) -> Any:
@@ -158,7 +154,7 @@ def _quantile(a: Any, q: Any, axis: Any, method: str, keepdims: bool, skip_nan: 
 
 def _between(below: Any, above: Any, gamma: Any) -> Any:
     if not np.isfinite(above.value).all():  # where gamma is 0 the upper neighbour has no say, and may be infinite
-        above = np.where(_value(gamma) != 0, above, below)
+        above = np.where(value(gamma) != 0, above, below)
     return below + gamma * (above - below)
 
 
@@ -213,9 +209,9 @@ def _median(name: str, skip_nan: bool) -> Any:
     return rule
 
 
-RULES[np.median] = _median("median", skip_nan=False)
-RULES[np.nanmedian] = _median("nanmedian", skip_nan=True)
-RULES[np.quantile] = _order_statistic("quantile", 1, skip_nan=False)
-RULES[np.nanquantile] = _order_statistic("nanquantile", 1, skip_nan=True)
-RULES[np.percentile] = _order_statistic("percentile", 100, skip_nan=False)
-RULES[np.nanpercentile] = _order_statistic("nanpercentile", 100, skip_nan=True)
+implements(np.median)(_median("median", skip_nan=False))
+implements(np.nanmedian)(_median("nanmedian", skip_nan=True))
+implements(np.quantile)(_order_statistic("quantile", 1, skip_nan=False))
+implements(np.nanquantile)(_order_statistic("nanquantile", 1, skip_nan=True))
+implements(np.percentile)(_order_statistic("percentile", 100, skip_nan=False))
+implements(np.nanpercentile)(_order_statistic("nanpercentile", 100, skip_nan=True))

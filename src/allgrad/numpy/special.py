@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from allgrad.autodiff.primitive import Primitive
-from allgrad.autodiff.tensor import Tensor
+from allgrad.numpy.arguments import operand, value
 from allgrad.numpy.dispatch import implements
 
 Array = np.ndarray[Any, Any]
@@ -101,7 +101,7 @@ def unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: Any = 2 * pi)
 @implements(np.interp)
 def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
     """Piecewise linear interpolation, differentiated in x, xp, fp, left and right; at a knot, the slope on its right."""
-    x, xp, fp = (v if isinstance(v, Tensor) else np.asarray(v) for v in (x, xp, fp))
+    x, xp, fp = (operand(v) for v in (x, xp, fp))
     x, xp, fp = (v if v.dtype.kind == "c" else np.astype(v, float) for v in (x, xp, fp))
     if period is not None:
         period = abs(period)
@@ -111,7 +111,7 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
         xp = np.concatenate([xp[-1:] - period, xp, xp[:1] + period])
         fp = np.concatenate([fp[-1:], fp, fp[:1]])
         left = right = None
-    here, knots = (v.value if isinstance(v, Tensor) else v for v in (x, xp))
+    here, knots = (value(v) for v in (x, xp))
     left, right = fp[0] if left is None else left, fp[-1] if right is None else right
     if len(knots) == 1:
         middle = fp[np.zeros(here.shape, int)]

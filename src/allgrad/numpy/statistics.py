@@ -8,8 +8,8 @@ import numpy as np
 
 from allgrad.autodiff.primitive import LINEAR, Primitive
 from allgrad.autodiff.tensor import Tensor
-from allgrad.numpy.dispatch import implements, refuse
-from allgrad.numpy.reductions import as_tensor
+from allgrad.numpy.arguments import as_tensor, refuse, value
+from allgrad.numpy.dispatch import implements
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +81,7 @@ _bincount = Primitive(
 
 @implements(np.bincount)
 def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Any:
-    x = x.value if isinstance(x, Tensor) else np.asarray(x)
+    x = np.asarray(value(x))
     if weights is None:
         return np.bincount(x, minlength=minlength)
     return _bincount(weights, x, minlength=minlength)

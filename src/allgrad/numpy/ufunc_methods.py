@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad.autodiff.errors import NoRuleError
-from allgrad.autodiff.tensor import RULES, Tensor
-from allgrad.numpy.dispatch import CONSTANT
+from allgrad.autodiff.tensor import RULES
+from allgrad.numpy.arguments import operand
+from allgrad.numpy.dispatch import CONSTANT, implements
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,7 @@ def _accumulate(function: Any) -> Callable[..., Any]:
 
 def _outer(ufunc: np.ufunc) -> Callable[..., Any]:
     def outer(a: Any, b: Any, /, **keywords: Any) -> Any:
-        a, b = (x if isinstance(x, Tensor) else np.asarray(x) for x in (a, b))
+        a, b = (operand(x) for x in (a, b))
         return ufunc(np.reshape(a, a.shape + (1,) * b.ndim), b, **keywords)
 
     return outer
@@ -61,14 +62,14 @@ def _refuse_at(ufunc: np.ufunc) -> Callable[..., Any]:
     return at
 
 
-RULES[np.add, "reduce"] = _reduce(np.sum, casts=True)
-RULES[np.multiply, "reduce"] = _reduce(np.prod, casts=True)
-RULES[np.maximum, "reduce"] = _reduce(np.max, casts=False)
-RULES[np.minimum, "reduce"] = _reduce(np.min, casts=False)
-RULES[np.add, "accumulate"] = _accumulate(np.cumsum)
-RULES[np.multiply, "accumulate"] = _accumulate(np.cumprod)
+implements((np.add, "reduce"))(_reduce(np.sum, casts=True))
+implements((np.multiply, "reduce"))(_reduce(np.prod, casts=True))
+implements((np.maximum, "reduce"))(_reduce(np.max, casts=False))
+implements((np.minimum, "reduce"))(_reduce(np.min, casts=False))
+implements((np.add, "accumulate"))(_accumulate(np.cumsum))
+implements((np.multiply, "accumulate"))(_accumulate(np.cumprod))
 
 for _function in [f for f in RULES if isinstance(f, np.ufunc) and f not in CONSTANT and f.signature is None]:
-    RULES[_function, "at"] = _refuse_at(_function)
+    implements((_function, "at"))(_refuse_at(_function))
     if _function.nin == 2 and _function.nout == 1:
-        RULES[_function, "outer"] = _outer(_function)
+        implements((_function, "outer"))(_outer(_function))
