@@ -1,4 +1,4 @@
-"""What a configuration can name: models, data sets, losses, optimizers, schedules.
+"""What a configuration can name: models, data sets, losses, metrics, optimizers, schedules, loggers, callbacks.
 
 Contract.
 
@@ -17,6 +17,9 @@ Contract.
   | loss      | `factory(info, **options)`: returns the loss function                              |
   | optimizer | `factory(groups, **options)`: parameter groups; `lr` among the options             |
   | schedule  | `factory(steps, **options)`: total steps; returns step -> factor on the peak rate  |
+  | metric    | `factory(info, **options)`: returns a metric (components/metrics.py)               |
+  | logger    | `factory(run, **options)`: a `RunContext`; returns a `Logger`; on rank 0 only      |
+  | callback  | `factory(**options)`: returns a `Callback`                                         |
 """
 
 from __future__ import annotations
@@ -39,14 +42,20 @@ __all__ = [
     "Location",
     "PluginError",
     "Registry",
+    "callbacks",
     "datasets",
     "load_builtin",
     "load_plugins",
+    "loggers",
     "losses",
+    "metrics",
     "models",
     "optimizers",
+    "register_callback",
     "register_dataset",
+    "register_logger",
     "register_loss",
+    "register_metric",
     "register_model",
     "register_optimizer",
     "register_schedule",
@@ -171,12 +180,18 @@ losses = Registry(
 )
 optimizers = Registry("optimizer")
 schedules = Registry("schedule")
+metrics = Registry("metric", "a metric as components/metrics.py describes it", ("names", "sums", "results"))
+loggers = Registry("logger", "an allgrad.train.loggers.base.Logger", ("log", "message", "rewind", "close"))
+callbacks = Registry("callback", "an allgrad.train.Callback", ("on_start", "on_step", "on_end", "state_dict"))
 
 register_model = models.register
 register_dataset = datasets.register
 register_loss = losses.register
 register_optimizer = optimizers.register
 register_schedule = schedules.register
+register_metric = metrics.register
+register_logger = loggers.register
+register_callback = callbacks.register
 
 
 def load_builtin() -> None:
