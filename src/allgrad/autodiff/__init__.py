@@ -7,6 +7,7 @@ from allgrad.autodiff.custom import custom_vjp as custom_vjp
 from allgrad.autodiff.engine import FinalGradients as FinalGradients
 from allgrad.autodiff.fused import Fused as Fused
 from allgrad.autodiff.graph import Graph as Graph
+from allgrad.autodiff.implicit import custom_root as custom_root
 from allgrad.autodiff.modes import detect_anomaly as detect_anomaly
 from allgrad.autodiff.modes import no_grad as no_grad
 from allgrad.autodiff.primitive import JOINTLY_LINEAR as JOINTLY_LINEAR

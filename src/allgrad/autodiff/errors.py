@@ -45,3 +45,7 @@ class AnomalyError(TapeError, ArithmeticError):
 
 class InFlightError(TapeError, RuntimeError):
     """A gradient was written, or emptied, while it was being reduced over the ranks."""
+
+
+class ImplicitError(TapeError, ArithmeticError):
+    """An implicit equation could not be solved, or its Jacobian is singular at the solution."""

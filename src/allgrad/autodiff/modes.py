@@ -19,6 +19,8 @@ class Modes(NamedTuple):
     anomaly: bool = False
     forward: int = 0
     """How many forward-mode levels are open around this call."""
+    reverse: int = 0
+    """How many reverse-mode transforms (grad, vjp) are running the function that makes this call."""
 
 
 CURRENT: ContextVar[Modes] = ContextVar("allgrad_modes", default=Modes())  # noqa: B039 - a NamedTuple is immutable

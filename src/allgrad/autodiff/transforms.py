@@ -101,7 +101,7 @@ def vjp(f: Callable[..., Any], *args: Any, has_aux: bool = False) -> tuple[Any, 
     (0.0, [2.0])
     """
     inputs = _Inputs(args, tuple(range(len(args))), "vjp")
-    with switched(recording=True):
+    with switched(recording=True, reverse=CURRENT.get().reverse + 1):
         out = f(*inputs.args)
     out, aux = out if has_aux else (out, None)
     leaves, build = flatten(out)
@@ -152,7 +152,7 @@ def value_and_grad(
     @wraps(f)
     def wrapped(*args: Any, **keywords: Any) -> tuple[Any, Any]:
         inputs = _Inputs(args, argnums, "grad")
-        with switched(recording=True):
+        with switched(recording=True, reverse=CURRENT.get().reverse + 1):
             out = f(*inputs.args, **keywords)
         y, aux = out if has_aux else (out, None)
         aux = map_tensors(lambda t: _outside(t, inputs), aux)
