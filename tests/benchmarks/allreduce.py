@@ -65,7 +65,7 @@ def main() -> None:
             engine = world.engine
             nodes = [(*node, arrays[slot]) for node, slot in zip(plan.nodes, plan.slots, strict=True)]
             start = time.perf_counter()
-            engine.post(nodes, arrays[0], total=total, reduction=reduction).wait()
+            engine.post(nodes, arrays[0], virtual_workers=total, reduction=reduction).wait()
             return time.perf_counter() - start
 
         return mode, run

@@ -98,7 +98,7 @@ class Buckets:
         for number, bucket in enumerate(self.arrays):
             work()
             nodes = [(*node, bucket[slot]) for node, slot in zip(self.plan.nodes, self.plan.slots, strict=True)]
-            handles.append(self.engine.post(nodes, bucket[0], total=self.total, label=f"b{number}", step=0))
+            handles.append(self.engine.post(nodes, bucket[0], virtual_workers=self.total, label=f"b{number}", step=0))
         for handle in handles:
             handle.wait()
         return time.perf_counter() - start

@@ -52,9 +52,9 @@ def reduce(make_network, algorithm, total, ranks, size, dtype, aliased, seed, ch
         if algorithm == "halving":
             part = collectives.halving(comm, rank, ranks, nodes[0][1], out, tag=1, scratch=scratch)
         elif algorithm == "owners":
-            part = collectives.owners(comm, rank, ranks, nodes, out, total=total, tag=1, scratch=scratch)
+            part = collectives.owners(comm, rank, ranks, nodes, out, virtual_workers=total, tag=1, scratch=scratch)
         else:
-            part = collectives.gather(comm, ranks, nodes, out, total=total, scratch=scratch)
+            part = collectives.gather(comm, ranks, nodes, out, virtual_workers=total, scratch=scratch)
         parts.append(part)
         outs.append(out)
     run(network, parts, choose)
@@ -99,7 +99,7 @@ def test_halving_keeps_the_lower_rank_on_the_left(make_network, ranks):
 
 def test_one_rank_sends_nothing(make_network):
     out = np.full(3, np.nan)
-    (nothing,) = collectives.alone([(tree.Node(2, 0), np.arange(3.0))], out, total=3)
+    (nothing,) = collectives.alone([(tree.Node(2, 0), np.arange(3.0))], out, virtual_workers=3)
     assert nothing == []
     assert out.tolist() == [0, 1, 2]
 

@@ -11,7 +11,7 @@ def test_one_process_adds_along_the_tree():
     before = rows.copy()
     expected = ((rows[0] + rows[1]) + (rows[2] + rows[3])) + rows[4]
     assert tree_sum(World(), rows).tobytes() == expected.tobytes()
-    assert tree_sum(World(), rows, total=5).tobytes() == expected.tobytes()
+    assert tree_sum(World(), rows, virtual_workers=5).tobytes() == expected.tobytes()
     assert (rows == before).all()
     assert expected.tobytes() != rows.sum(axis=0).tobytes()
 
@@ -20,7 +20,7 @@ def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match=r"\(workers, values\).*\(3,\)"):
         tree_sum(World(), np.ones(3))
     with pytest.raises(ValueError, match=r"rank 0's 8 workers.*Got 3 rows"):
-        tree_sum(World(), np.ones((3, 2)), total=8)
+        tree_sum(World(), np.ones((3, 2)), virtual_workers=8)
 
 
 def test_examples_in_the_docstrings():

@@ -60,7 +60,7 @@ def reduce_everything(modes, totals, sizes):
                         nodes = [(*node, slots[slot]) for node, slot in zip(plan.nodes, plan.slots, strict=True)]
                         out = slots[0] if chunk > 1 << 15 else np.empty(size, dtype)
                         key = f"{total} {size} {dtype}"
-                        handle = engine.post(nodes, out, total=total, label=key, step=1, reduction=reduction)
+                        handle = engine.post(nodes, out, virtual_workers=total, label=key, step=1, reduction=reduction)
                         handles.append((key, reduction, handle, out))
             for key, reduction, handle, out in reversed(handles):
                 handle.wait()
@@ -117,7 +117,7 @@ def engine_manners(mode):
     base = np.ones(size, np.float32)
     view, reader = base[:], base[:10]
     ready = engine.clock()
-    handle = engine.post([(*node, view)], view, total=total, label="b0", step=3, ready=ready, guard=[reader])
+    handle = engine.post([(*node, view)], view, virtual_workers=total, label="b0", step=3, ready=ready, guard=[reader])
     blocked = []
     for array in (view, reader):
         try:
@@ -126,7 +126,7 @@ def engine_manners(mode):
             blocked.append(True)
     results["blocked"] = blocked
     try:
-        engine.post([(*node, view)], view, total=total, label="b0", step=3)
+        engine.post([(*node, view)], view, virtual_workers=total, label="b0", step=3)
     except ValueError as error:
         results["again"] = str(error)
     if mode == "poll":
@@ -142,7 +142,7 @@ def engine_manners(mode):
     results["empty"] = len(engine.take_times())
 
     # The world's collectives go through the engine, in turn with buckets.
-    handle = engine.post([(*node, view)], view, total=total, label="b1", step=4)
+    handle = engine.post([(*node, view)], view, virtual_workers=total, label="b1", step=4)
     results["gathered"] = world.all_gather_json(world.rank)
     world.barrier()
     handle.wait()
@@ -154,12 +154,12 @@ def engine_manners(mode):
     assert world.engine is None
 
     silent = comm.Engine(world, mode=mode, record=False, check=False)
-    silent.post([(*node, view)], view, total=total).wait()
+    silent.post([(*node, view)], view, virtual_workers=total).wait()
     results["silent"] = len(silent.take_times())
     big = np.full(size, 3e38, np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # NumPy's warning of an overflow would end the communication thread
-        silent.post([(*node, big)], big, total=total).wait()
+        silent.post([(*node, big)], big, virtual_workers=total).wait()
     results["overflow"] = bool(np.isinf(big).all())
     return results
 
@@ -201,7 +201,7 @@ def not_granted():
         refused = "MPI_THREAD_MULTIPLE" in str(error)
     engine = comm.Engine(world)
     a = np.ones(100_000)
-    engine.post([(0, world.rank, a)], a, total=2).wait()
+    engine.post([(0, world.rank, a)], a, virtual_workers=2).wait()
     return [refused, engine.mode, float(a.sum())]
 
 
@@ -220,7 +220,7 @@ def overlapping(mode):
     engine = comm.Engine(world, mode=mode)
     a = np.ones(1_000_000, np.float32)
     b = np.random.default_rng(0).standard_normal((200, 200))
-    handle = engine.post([(0, world.rank, a)], a, total=2, label="bucket", step=0)
+    handle = engine.post([(0, world.rank, a)], a, virtual_workers=2, label="bucket", step=0)
     while not handle.done:
         b @ b
         engine.poll()

@@ -15,7 +15,7 @@ def summing(totals):
         running = comm.Engine(world, mode=engine) if engine else None
         for total in totals:
             rows = np.random.default_rng(total).standard_normal((total, 50))[comm.block(world.rank, world.size, total)]
-            results.append([comm.tree_sum(world, rows, total=t).tobytes().hex() for t in (None, total)])
+            results.append([comm.tree_sum(world, rows, virtual_workers=t).tobytes().hex() for t in (None, total)])
         if running is not None:
             running.close()
     try:

@@ -24,7 +24,7 @@ def stalling(how, mode):
     away = 0 if how == "first" else 2
     a = np.ones(100_000)
     nodes = [(0, world.rank, a)]
-    engine.post(nodes, a, total=3, label="first", step=6).wait()
+    engine.post(nodes, a, virtual_workers=3, label="first", step=6).wait()
 
     def until(condition):
         while not condition():
@@ -49,7 +49,7 @@ def stalling(how, mode):
 
     if world.rank == away:
         forgets_the_others()
-    handle = engine.post(nodes, a, total=3, label="encoder.3", step=7)
+    handle = engine.post(nodes, a, virtual_workers=3, label="encoder.3", step=7)
     if world.rank == 0:
         watch._report = reports
         if mode == "thread":
@@ -159,7 +159,7 @@ def differing(how, mode):
         if odd and how == "kind":
             world.barrier()
         else:
-            engine.post([(0, world.rank, a)], a, total=3, label=label, step=step, layout=layout).wait()
+            engine.post([(0, world.rank, a)], a, virtual_workers=3, label=label, step=step, layout=layout).wait()
     except comm.DesyncError as error:
         text = str(error)
     untouched = bool((a == 1.5).all())
@@ -169,7 +169,7 @@ def differing(how, mode):
     while not all(file.exists() for file in said):
         time.sleep(0.01)  # the first rank to fail ends the others
     if text:
-        engine.post([(0, world.rank, np.ones(5))], np.ones(5), total=3)
+        engine.post([(0, world.rank, np.ones(5))], np.ones(5), virtual_workers=3)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def caught():
     engine = comm.Engine(world)
     first, second = np.ones(60_000), np.ones(60_000)
     handles = [
-        engine.post([(0, world.rank, a)], a, total=2, label=f"{label} of {world.rank}")
+        engine.post([(0, world.rank, a)], a, virtual_workers=2, label=f"{label} of {world.rank}")
         for label, a in (("first", first), ("second", second))
     ]
     said = []
@@ -230,10 +230,10 @@ def leaving(mode, code):
     world = comm.init()
     engine = comm.Engine(world, mode=mode)
     a = np.ones(100_000)
-    engine.post([(0, world.rank, a)], a, total=3, label="b0", step=1).wait()
+    engine.post([(0, world.rank, a)], a, virtual_workers=3, label="b0", step=1).wait()
     if world.rank == 1:
         sys.exit(code)
-    engine.post([(0, world.rank, a)], a, total=3, label="b1", step=2).wait()
+    engine.post([(0, world.rank, a)], a, virtual_workers=3, label="b1", step=2).wait()
 
 
 @pytest.mark.parametrize(("mode", "code"), [("thread", 0), ("poll", 3)])
@@ -260,7 +260,7 @@ def breaking(how, mode):
             threading.Thread(target=lambda: 1 / 0).start()
             time.sleep(3600)
         1 / 0  # noqa: B018
-    engine.post([(0, world.rank, a)], a, total=3, label="b0", step=1).wait()
+    engine.post([(0, world.rank, a)], a, virtual_workers=3, label="b0", step=1).wait()
 
 
 @pytest.mark.parametrize(("how", "mode"), [("main", "thread"), ("main", "poll"), ("thread", "thread")])

@@ -43,10 +43,10 @@ def digest(model, *more):
     return hashlib.sha256(b"".join(state[k].tobytes() for k in sorted(state)) + repr(more).encode()).hexdigest()
 
 
-def train(model, world, *, steps=4, sizes=(60, 13), loss=None, total=8, arrays=None, **options):
+def train(model, world, *, steps=4, sizes=(60, 13), loss=None, virtual_workers=8, arrays=None, **options):
     """Train for some steps on batches of `sizes` in turn; returns (replica, results)."""
     options = {"bucket_mb": 2e-4, "first_bucket_mb": 1e-4} | options
-    replica = parallel.DataParallel(model, world, virtual_workers=total, **options)
+    replica = parallel.DataParallel(model, world, virtual_workers=virtual_workers, **options)
     optimizer = optim.AdamW(model.parameters(), lr=1e-2)
     arrays = data() if arrays is None else arrays
     results = []

@@ -21,7 +21,7 @@ def job(size):
     gradients = [p.grad.tolist() for p in model.parameters()]
     return {
         "digest": digest(model, [r.loss for r in results]),
-        "evaluated": comm.tree_sum(world, rows, total=8).tolist(),
+        "evaluated": comm.tree_sum(world, rows, virtual_workers=8).tolist(),
         "counts": [r.counts["loss"] for r in results],
         "gradients": gradients,
     }

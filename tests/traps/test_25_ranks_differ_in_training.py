@@ -38,7 +38,7 @@ def test_what_differs_and_where_is_named(mpirun, tmp_path, what, named) -> None:
     (tmp_path / "odd.py").write_text("# another version of it\n")
     job = mpirun(train_differently, 3, str(tmp_path), what, check=False)
     assert job.code != 0
-    assert "The ranks of this job must agree, and do not:" in job.stderr
+    assert "The ranks of this job differ in what must be the same on all of them:" in job.stderr
     (line,) = [line for line in job.stderr.splitlines() if named in line]
     assert "ranks 0, 2" in line
     assert "on rank 1" in line

@@ -86,7 +86,7 @@ def run_to_the_end(trainer: Trainer, folder: Path) -> int:
         ranks = f"{trainer.world.size} rank{'s' if trainer.world.size > 1 else ''}"
         print(
             f"{folder}: {trainer.model.parameter_count():,} parameters, {trainer.plan.steps} steps, "
-            f"{trainer.replica.total} virtual workers on {ranks}",
+            f"{trainer.replica.virtual_workers} virtual workers on {ranks}",
             flush=True,
         )
     try:

@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     Scratch = Callable[[int, np.dtype[Any]], Array]
 
 
-def alone(nodes: Sequence[tuple[Node, Array]], out: Array, *, total: int) -> Part:
+def alone(nodes: Sequence[tuple[Node, Array]], out: Array, *, virtual_workers: int) -> Part:
     """One rank: its one maximal node is the root."""
-    whole = Assembly(total, out)
+    whole = Assembly(virtual_workers, out)
     for node, array in nodes:
         whole.add(node, array)
     yield []
@@ -76,12 +76,12 @@ def owners(
     nodes: Sequence[tuple[Node, Array]],
     out: Array,
     *,
-    total: int,
+    virtual_workers: int,
     tag: int,
     scratch: Scratch,
 ) -> Part:
     """From every rank's maximal `nodes` to the root in `out`, which may be the memory of one of them."""
-    table = rank_nodes(size, total)
+    table = rank_nodes(size, virtual_workers)
     cuts = [owner * out.size // size for owner in range(size + 1)]
     own = slice(cuts[rank], cuts[rank + 1])
     others = [other for other in range(size) if other != rank]
@@ -90,7 +90,7 @@ def owners(
     requests = [comm.Irecv(row, other, tag) for row, (other, _) in zip(rows, arriving, strict=True)]
     requests += [comm.Isend(array[cuts[o] : cuts[o + 1]], o, tag) for o in others for _, array in nodes]
     yield requests
-    whole = Assembly(total, out[own])
+    whole = Assembly(virtual_workers, out[own])
     for node, array in nodes:
         whole.add(node, array[own])
     for row, (_, node) in zip(rows, arriving, strict=True):
@@ -101,23 +101,23 @@ def owners(
 
 
 def gather(
-    comm: Any, size: int, nodes: Sequence[tuple[Node, Array]], out: Array, *, total: int, scratch: Scratch
+    comm: Any, size: int, nodes: Sequence[tuple[Node, Array]], out: Array, *, virtual_workers: int, scratch: Scratch
 ) -> Part:
     """As `owners`, in one exchange; ranks with fewer nodes than others send rows that nobody reads."""
-    most = most_nodes(size, total)
+    most = most_nodes(size, virtual_workers)
     memory = scratch((size + 1) * most * out.size, out.dtype).reshape(size + 1, most, out.size)
     mine, everyone = memory[0], memory[1:]
     mine[len(nodes) :] = 0
     for row, (_, array) in zip(mine, nodes, strict=False):
         row[:] = array
     yield [comm.Iallgather(mine, everyone)]
-    assemble(everyone, out, total=total)
+    assemble(everyone, out, virtual_workers=virtual_workers)
 
 
-def assemble(everyone: Array, out: Array, *, total: int) -> None:
+def assemble(everyone: Array, out: Array, *, virtual_workers: int) -> None:
     """Add up what all ranks gathered, (size, rows, n), of which each rank's first rows are its maximal nodes."""
-    whole = Assembly(total, out)
-    for theirs, row_nodes in zip(everyone, rank_nodes(len(everyone), total), strict=True):
+    whole = Assembly(virtual_workers, out)
+    for theirs, row_nodes in zip(everyone, rank_nodes(len(everyone), virtual_workers), strict=True):
         for node, row in zip(row_nodes, theirs, strict=False):
             whole.add(node, row)
 
@@ -135,9 +135,9 @@ def library(comm: Any, nodes: Sequence[tuple[Node, Array]], out: Array) -> Part:
 
 
 @cache
-def most_nodes(size: int, total: int) -> int:
+def most_nodes(size: int, virtual_workers: int) -> int:
     """The most maximal nodes that any rank has."""
-    return max(len(row) for row in rank_nodes(size, total))
+    return max(len(row) for row in rank_nodes(size, virtual_workers))
 
 
 def power_of_two(number: int) -> bool:

@@ -131,7 +131,7 @@ class Engine:
         nodes: Sequence[tuple[int, int, Array]],
         out: Array,
         *,
-        total: int,
+        virtual_workers: int,
         label: str = "",
         step: int = 0,
         layout: str = "",
@@ -139,7 +139,7 @@ class Engine:
         ready: float | None = None,
         guard: Sequence[Array] = (),
     ) -> Handle:
-        """Start the sum over all `total` virtual workers; `out` holds it after `Handle.wait`.
+        """Start the sum over all `virtual_workers` virtual workers; `out` holds it after `Handle.wait`.
 
         `nodes` are this rank's maximal nodes, as (level, place, array) in the order of `tree.maximal_nodes`; their
         arrays and `out` are flat, contiguous, of one dtype (float32 or float64) and one length, and all of them are
@@ -147,20 +147,22 @@ class Engine:
         agree; `ready` is when the data became final (`clock()`; default: now). Raises ValueError or TypeError for
         anything else.
         """
-        pieces, target = prepare(nodes, out, rank=self.world.rank, ranks=self.world.size, total=total)
+        pieces, target = prepare(
+            nodes, out, rank=self.world.rank, ranks=self.world.size, virtual_workers=virtual_workers
+        )
         what = {
             "collective": f"all-reduce ({reduction})",
             "bucket": label,
             "step": str(step),
             "elements": f"{out.size} {out.dtype.str}",
             "layout": layout,
-            "virtual workers": str(total),
+            "virtual workers": str(virtual_workers),
             "chunks": f"{self.chunk_bytes} {self.small_bytes}",
         }
-        parts = chunks(self, pieces, target, total=total, reduction=reduction)
+        parts = chunks(self, pieces, target, virtual_workers=virtual_workers, reduction=reduction)
         job = Job(what, label, step, out.nbytes, parts, ready)
         if self.check and reduction == "exact":
-            in_one_message(job, pieces, target, size=self.world.size, total=total)
+            in_one_message(job, pieces, target, size=self.world.size, virtual_workers=virtual_workers)
         return self._submit(job, [array for *_, array in nodes] + [out, *guard])
 
     def run(self, kind: str, size: int, start: Callable[[Any], Any]) -> Handle:

@@ -98,15 +98,17 @@ class Job:
 
 
 def prepare(
-    nodes: Sequence[tuple[int, int, Array]], out: Array, *, rank: int, ranks: int, total: int
+    nodes: Sequence[tuple[int, int, Array]], out: Array, *, rank: int, ranks: int, virtual_workers: int
 ) -> tuple[list[tuple[Node, Array]], Array]:
     """Check what a caller posts, and make views of it that stay writable while the caller's arrays are guarded."""
-    expected = maximal_nodes(block(rank, ranks, total), total)
+    expected = maximal_nodes(block(rank, ranks, virtual_workers), virtual_workers)
     got = tuple(Node(level, place) for level, place, _ in nodes)
-    if got != expected and [cover(node, total) for node in got] != [cover(node, total) for node in expected]:
+    if got != expected and [cover(node, virtual_workers) for node in got] != [
+        cover(node, virtual_workers) for node in expected
+    ]:
         raise ValueError(
             f"The nodes parameter of post must be this rank's maximal nodes {[tuple(n) for n in expected]} "
-            f"(rank {rank} of {ranks}, {total} virtual workers). Got {[tuple(n) for n in got]} instead."
+            f"(rank {rank} of {ranks}, {virtual_workers} virtual workers). Got {[tuple(n) for n in got]} instead."
         )
     arrays = [array for *_, array in nodes]
     for name, array in (*zip(got, arrays, strict=True), ("out", out)):
@@ -129,14 +131,14 @@ def prepare(
 
 
 def chunks(
-    engine: Engine, nodes: list[tuple[Node, Array]], out: Array, *, total: int, reduction: str
+    engine: Engine, nodes: list[tuple[Node, Array]], out: Array, *, virtual_workers: int, reduction: str
 ) -> Iterator[Callable[[int, int], Part]]:
     """The parts of an all-reduce, each to be called with its tag and its place in the window."""
     if reduction not in ("exact", "mpi"):
         raise ValueError(f"The reduction parameter of post must be 'exact' or 'mpi'. Got {reduction!r} instead.")
     rank, size = engine.world.rank, engine.world.size
-    small = out.nbytes * size * collectives.most_nodes(size, total) <= engine.small_bytes
-    aligned = collectives.power_of_two(size) and collectives.power_of_two(total)
+    small = out.nbytes * size * collectives.most_nodes(size, virtual_workers) <= engine.small_bytes
+    aligned = collectives.power_of_two(size) and collectives.power_of_two(virtual_workers)
     length = max(engine.chunk_bytes, size * _SMALLEST_SLICE) // out.itemsize
     if size == 1 or reduction == "mpi" or small:
         length = max(out.size, 1)
@@ -146,29 +148,33 @@ def chunks(
         pieces, target = [(node, array[span]) for node, array in nodes], out[span]
         scratch = partial(engine.scratch, slot)
         if size == 1:
-            return collectives.alone(pieces, target, total=total)
+            return collectives.alone(pieces, target, virtual_workers=virtual_workers)
         if reduction == "mpi":
             return collectives.library(engine.data, pieces, target)
         if small:
-            return collectives.gather(engine.data, size, pieces, target, total=total, scratch=scratch)
+            return collectives.gather(
+                engine.data, size, pieces, target, virtual_workers=virtual_workers, scratch=scratch
+            )
         if aligned:
             return collectives.halving(engine.data, rank, size, pieces[0][1], target, tag=tag, scratch=scratch)
-        return collectives.owners(engine.data, rank, size, pieces, target, total=total, tag=tag, scratch=scratch)
+        return collectives.owners(
+            engine.data, rank, size, pieces, target, virtual_workers=virtual_workers, tag=tag, scratch=scratch
+        )
 
     return (partial(part, start) for start in range(0, max(out.size, 1), length))
 
 
-def in_one_message(job: Job, nodes: list[tuple[Node, Array]], out: Array, *, size: int, total: int) -> None:
+def in_one_message(job: Job, nodes: list[tuple[Node, Array]], out: Array, *, size: int, virtual_workers: int) -> None:
     """Where an all-reduce is small enough, let it travel with its check: `collectives.gather` in no exchange of its own."""
-    if size == 1 or collectives.most_nodes(size, total) * out.nbytes > room(size):
+    if size == 1 or collectives.most_nodes(size, virtual_workers) * out.nbytes > room(size):
         return
-    mine = np.zeros((collectives.most_nodes(size, total), out.size), out.dtype)
+    mine = np.zeros((collectives.most_nodes(size, virtual_workers), out.size), out.dtype)
     for row, (_, array) in zip(mine, nodes, strict=False):
         row[:] = array
 
     def arrived(rows: Array) -> None:
         everyone = np.ascontiguousarray(rows).view(out.dtype).reshape(size, *mine.shape)
         with np.errstate(all="ignore"):
-            collectives.assemble(everyone, out, total=total)
+            collectives.assemble(everyone, out, virtual_workers=virtual_workers)
 
     job.payload, job.arrived, job.parts = mine.view(np.uint8).reshape(-1), arrived, iter(())

@@ -17,48 +17,48 @@ if TYPE_CHECKING:
     from .world import World
 
 
-def tree_sum(world: World, per_worker: Array, *, total: int | None = None) -> Array:
+def tree_sum(world: World, per_worker: Array, *, virtual_workers: int | None = None) -> Array:
     """The sum over all virtual workers of a vector that each of them has; the same bits at any rank count.
 
-    `per_worker`: (k, n) float64, this rank's k workers in order. `total`: the number of virtual workers; where it is
+    `per_worker`: (k, n) float64, this rank's k workers in order. `virtual_workers`: the number of virtual workers; where it is
     not given, one more exchange counts them. Returns (n,) on every rank. All ranks call it, with the same n.
 
-    Raises ValueError where k is not the number of workers that this rank has, on every rank if `total` is not given.
+    Raises ValueError where k is not the number of workers that this rank has, on every rank if `virtual_workers` is not given.
 
     >>> from allgrad.comm import World
     >>> tree_sum(World(), np.array([[1.0, 2.0], [3.0, 4.0]]))
     array([4., 6.])
     """
-    return tree_sum_later(world, per_worker, total=total)()
+    return tree_sum_later(world, per_worker, virtual_workers=virtual_workers)()
 
 
-def tree_sum_later(world: World, per_worker: Array, *, total: int | None = None) -> Callable[[], Array]:
+def tree_sum_later(world: World, per_worker: Array, *, virtual_workers: int | None = None) -> Callable[[], Array]:
     """Start a `tree_sum`; the result is called for its value. Ranks start, not fetch, in the same order."""
     rows = np.array(per_worker, np.float64, order="C")  # a copy: the tree adds in place
     if rows.ndim != 2:
         raise ValueError(
             f"The per_worker parameter of tree_sum must be (workers, values). Got shape {rows.shape} instead."
         )
-    if total is None:
+    if virtual_workers is None:
         counts = world.all_gather(np.array([len(rows)])).reshape(-1)
-        total = int(counts.sum())
-        expected = [len(block(rank, world.size, total)) for rank in range(world.size)]
+        virtual_workers = int(counts.sum())
+        expected = [len(block(rank, world.size, virtual_workers)) for rank in range(world.size)]
         if counts.tolist() != expected:
             raise ValueError(
-                f"The ranks gave tree_sum {counts.tolist()} rows; {total} workers on {world.size} ranks are {expected}."
+                f"The ranks gave tree_sum {counts.tolist()} rows; {virtual_workers} workers on {world.size} ranks are {expected}."
             )
-    workers = block(world.rank, world.size, total)
+    workers = block(world.rank, world.size, virtual_workers)
     if len(rows) != len(workers):
         raise ValueError(
             f"The per_worker parameter of tree_sum must have a row for each of rank {world.rank}'s {len(workers)} workers "
-            f"({total} in all). Got {len(rows)} rows instead."
+            f"({virtual_workers} in all). Got {len(rows)} rows instead."
         )
-    mine = Assembly(total)
+    mine = Assembly(virtual_workers)
     for worker, row in zip(workers, rows, strict=True):
         mine.add(Node(0, worker), row)
     if mine.root is not None:
         return partial(_itself, mine.root)
-    table = rank_nodes(world.size, total)
+    table = rank_nodes(world.size, virtual_workers)
     packed = np.zeros((max(len(nodes) for nodes in table), rows.shape[1]))
     for row, node in zip(packed, table[world.rank], strict=False):
         row[:] = mine.pending[node]
@@ -66,7 +66,7 @@ def tree_sum_later(world: World, per_worker: Array, *, total: int | None = None)
 
     def value() -> Array:
         out = np.empty(rows.shape[1])
-        assemble(fetch(), out, total=total)
+        assemble(fetch(), out, virtual_workers=virtual_workers)
         return out
 
     return value

@@ -44,44 +44,44 @@ class Node(NamedTuple):
     place: int
 
 
-def block(rank: int, ranks: int, total: int) -> range:
-    """The virtual workers that a rank runs: contiguous, floor(total / ranks) or ceil(total / ranks) of them.
+def block(rank: int, ranks: int, virtual_workers: int) -> range:
+    """The virtual workers that a rank runs: contiguous, floor(virtual_workers / ranks) or ceil(virtual_workers / ranks) of them.
 
     >>> [list(block(r, 3, 8)) for r in range(3)]
     [[0, 1], [2, 3, 4], [5, 6, 7]]
     """
     if not 0 <= rank < ranks:
         raise ValueError(f"The rank must be one of 0 ... {ranks - 1}. Got {rank} instead.")
-    if ranks > total:
+    if ranks > virtual_workers:
         raise ValueError(
-            f"{ranks} ranks cannot share {total} virtual workers: each rank needs at least one. "
-            f"Start at most {total} ranks, or raise batch.virtual_workers to {ranks} or more."
+            f"{ranks} ranks cannot share {virtual_workers} virtual workers: each rank needs at least one. "
+            f"Start at most {virtual_workers} ranks, or raise batch.virtual_workers to {ranks} or more."
         )
-    return range(rank * total // ranks, (rank + 1) * total // ranks)
+    return range(rank * virtual_workers // ranks, (rank + 1) * virtual_workers // ranks)
 
 
-def root_level(total: int) -> int:
-    """The level of the root of a tree over `total` leaves: ceil(log2 total).
+def root_level(virtual_workers: int) -> int:
+    """The level of the root of a tree over `virtual_workers` leaves: ceil(log2 virtual_workers).
 
     >>> [root_level(v) for v in (1, 2, 3, 4, 5, 8, 9)]
     [0, 1, 2, 2, 3, 3, 4]
     """
-    if total < 1:
-        raise ValueError(f"A tree needs at least one leaf. Got total={total!r} instead.")
-    return (total - 1).bit_length()
+    if virtual_workers < 1:
+        raise ValueError(f"A tree needs at least one leaf. Got virtual_workers={virtual_workers!r} instead.")
+    return (virtual_workers - 1).bit_length()
 
 
-def cover(node: Node, total: int) -> range:
+def cover(node: Node, virtual_workers: int) -> range:
     """The workers under a node.
 
     >>> cover(Node(2, 1), 6)
     range(4, 6)
     """
-    return range(min(node.place << node.level, total), min((node.place + 1) << node.level, total))
+    return range(min(node.place << node.level, virtual_workers), min((node.place + 1) << node.level, virtual_workers))
 
 
 @cache
-def maximal_nodes(workers: range, total: int) -> tuple[Node, ...]:
+def maximal_nodes(workers: range, virtual_workers: int) -> tuple[Node, ...]:
     """The largest nodes whose cover lies inside a block, from left to right: what the block's rank sends.
 
     >>> maximal_nodes(range(5, 8), 8)
@@ -93,20 +93,20 @@ def maximal_nodes(workers: range, total: int) -> tuple[Node, ...]:
     start = workers.start
     while start < workers.stop:
         node = Node(0, start)
-        while node.level < root_level(total):
-            parent = cover(Node(node.level + 1, node.place >> 1), total)
+        while node.level < root_level(virtual_workers):
+            parent = cover(Node(node.level + 1, node.place >> 1), virtual_workers)
             if parent.start < start or parent.stop > workers.stop:
                 break
             node = Node(node.level + 1, node.place >> 1)
         nodes.append(node)
-        start = cover(node, total).stop
+        start = cover(node, virtual_workers).stop
     return tuple(nodes)
 
 
 @cache
-def rank_nodes(ranks: int, total: int) -> tuple[tuple[Node, ...], ...]:
+def rank_nodes(ranks: int, virtual_workers: int) -> tuple[tuple[Node, ...], ...]:
     """The maximal nodes of every rank, by rank."""
-    return tuple(maximal_nodes(block(rank, ranks, total), total) for rank in range(ranks))
+    return tuple(maximal_nodes(block(rank, ranks, virtual_workers), virtual_workers) for rank in range(ranks))
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class BlockPlan:
     """
 
     workers: range
-    total: int
+    virtual_workers: int
     order: tuple[int, ...]
     nodes: tuple[Node, ...]
     slots: tuple[int, ...]
@@ -133,7 +133,7 @@ class BlockPlan:
 
 
 @cache
-def plan_block(workers: range, total: int, separate: bool = False) -> BlockPlan:
+def plan_block(workers: range, virtual_workers: int, separate: bool = False) -> BlockPlan:
     """The plan of a block of workers; `separate`: each keeps an array of its own, and all merges come after the last.
 
     >>> plan = plan_block(range(0, 4), 4)
@@ -144,10 +144,14 @@ def plan_block(workers: range, total: int, separate: bool = False) -> BlockPlan:
     >>> plan_block(range(0, 4), 4, separate=True).merges
     ((), (), (), ((0, 1), (2, 3), (0, 2)))
     """
-    if not 0 <= workers.start < workers.stop <= total:
-        raise ValueError(f"A block must hold at least one of the workers 0 ... {total - 1}. Got {workers} instead.")
-    nodes = maximal_nodes(workers, total)
-    order = tuple(w for node in sorted(nodes, key=lambda n: -len(cover(n, total))) for w in cover(node, total))
+    if not 0 <= workers.start < workers.stop <= virtual_workers:
+        raise ValueError(
+            f"A block must hold at least one of the workers 0 ... {virtual_workers - 1}. Got {workers} instead."
+        )
+    nodes = maximal_nodes(workers, virtual_workers)
+    order = tuple(
+        w for node in sorted(nodes, key=lambda n: -len(cover(n, virtual_workers))) for w in cover(node, virtual_workers)
+    )
     held: dict[Node, int] = {}
     writes: list[int] = []
     merges: list[tuple[tuple[int, int], ...]] = []
@@ -160,7 +164,7 @@ def plan_block(workers: range, total: int, separate: bool = False) -> BlockPlan:
                 left = held.pop(Node(node.level, node.place - 1))
                 now.append((left, slot))
                 slot = left
-            elif cover(Node(node.level, node.place + 1), total):
+            elif cover(Node(node.level, node.place + 1), virtual_workers):
                 break  # waits for its right sibling
             node = Node(node.level + 1, node.place >> 1)
         held[node] = slot
@@ -168,7 +172,7 @@ def plan_block(workers: range, total: int, separate: bool = False) -> BlockPlan:
     if separate:
         merges = [()] * (len(order) - 1) + [tuple(pair for now in merges for pair in now)]
     slots = tuple(held[node] for node in nodes)
-    return BlockPlan(workers, total, order, nodes, slots, tuple(writes), tuple(merges), max(writes) + 1)
+    return BlockPlan(workers, virtual_workers, order, nodes, slots, tuple(writes), tuple(merges), max(writes) + 1)
 
 
 class Assembly:
@@ -184,18 +188,18 @@ class Assembly:
     array([3.])
     """
 
-    def __init__(self, total: int, out: Array | None = None) -> None:
-        self.total = total
+    def __init__(self, virtual_workers: int, out: Array | None = None) -> None:
+        self.virtual_workers = virtual_workers
         self.out = out
         self.root: Array | None = None
         self.pending: dict[Node, Array] = {}
-        self._top = root_level(total)
+        self._top = root_level(virtual_workers)
 
     def add(self, node: Node, array: Array) -> None:
         """Take in one node; its array, or its sibling's, is overwritten."""
         while node.level < self._top:
             sibling = Node(node.level, node.place ^ 1)
-            if cover(sibling, self.total):
+            if cover(sibling, self.virtual_workers):
                 if sibling not in self.pending:
                     self.pending[node] = array
                     return

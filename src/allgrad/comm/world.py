@@ -126,32 +126,38 @@ class World:
             self.comm.Abort(code)
         os._exit(code)
 
-    def verify(self, facts: Mapping[str, str], *, tolerate: Collection[str] = ()) -> None:
-        """Compare facts (code hash, configuration, versions, BLAS, CPU ...) between the ranks.
+    def verify(self, properties: Mapping[str, str], *, tolerate: Collection[str] = ()) -> None:
+        """Check that properties (hash of the code, configuration, versions, BLAS, CPU ...) are the same on all ranks.
 
-        Raises `DisagreementError` on every rank, naming the facts and ranks that differ. A fact named in `tolerate` is
-        only warned about, on rank 0.
+        Args:
+            properties: name -> value.
+            tolerate: names of properties that may differ: rank 0 warns about them.
+
+        Raises:
+            DisagreementError: on every rank; names the properties, their values and the ranks that have them.
         """
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).digest()
+        digest = hashlib.sha256(json.dumps(properties, sort_keys=True).encode()).digest()
         digests = self.all_gather(np.frombuffer(digest, np.uint8))
         if (digests == digests[0]).all():
-            return  # the usual case: a thousand ranks exchange hashes, not their words
-        differences = compare(self.all_gather_json(dict(facts)))
-        mild = [text for name, text in differences.items() if name in tolerate]
-        if mild and self.rank == 0:
-            warnings.warn("Ranks differ:\n" + "\n".join(mild), RuntimeWarning, stacklevel=2)
-        grave = [text for name, text in differences.items() if name not in tolerate]
-        if grave:
-            raise DisagreementError("The ranks of this job must agree, and do not:\n" + "\n".join(grave))
+            return  # the usual case: a thousand ranks exchange hashes instead of texts
+        differences = compare(self.all_gather_json(dict(properties)))
+        tolerated = [text for name, text in differences.items() if name in tolerate]
+        if tolerated and self.rank == 0:
+            warnings.warn("Ranks differ:\n" + "\n".join(tolerated), RuntimeWarning, stacklevel=2)
+        refused = [text for name, text in differences.items() if name not in tolerate]
+        if refused:
+            raise DisagreementError(
+                "The ranks of this job differ in what must be the same on all of them:\n" + "\n".join(refused)
+            )
 
     def verify_arrays(self, arrays: Mapping[str, Array], what: str = "weights") -> None:
-        """Compare named arrays (initial weights) between the ranks by their hash; raises as `verify` does."""
-        facts = {}
+        """Check by their hashes that named arrays (initial weights) are the same on all ranks; raises as `verify` does."""
+        properties = {}
         for name, array in arrays.items():
             digest = hashlib.sha256(f"{array.dtype.str} {array.shape} ".encode())
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-            facts[f"{what} {name}"] = digest.hexdigest()[:16]
-        self.verify(facts)
+            properties[f"{what} {name}"] = digest.hexdigest()[:16]
+        self.verify(properties)
 
     def _run(self, kind: str, size: int, start: Callable[[Any], Any]) -> None:
         if self.engine is not None:

@@ -369,7 +369,7 @@ class SyncBatchNorm(_BatchNorm):
     """
 
     kinds = ((), ("length",), ("height", "width"))
-    meets_workers = True
+    communicates_across_workers = True
 
     def _reduce(self) -> Callable[[Array], Array] | None:
         return _reduce.get()

@@ -45,8 +45,8 @@ class Module:
     Attributes:
         training: whether dropout drops and batch norm learns; see `train`.
         path: the place in the model, "" for the model itself, None before the first use.
-        meets_workers: whether this layer sums over the virtual workers in the middle of a step (synchronised batch norm):
-            data parallelism then runs them as threads that wait for each other.
+        communicates_across_workers: whether this layer sums over the virtual workers in the middle of a step, as
+            synchronised batch norm does. Data parallelism then runs the workers as threads that wait for each other.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -61,7 +61,7 @@ class Module:
     """
 
     training: bool = True
-    meets_workers: ClassVar[bool] = False
+    communicates_across_workers: ClassVar[bool] = False
     path: str | None = None
     _rules: dict[str, BufferRule]
 

@@ -26,12 +26,12 @@ class WorkerBuffers:
     Args:
         model: whose buffers.
         world: the ranks.
-        total: V.
+        virtual_workers: V.
     """
 
-    def __init__(self, model: nn.Module, world: World, total: int) -> None:
-        self.model, self.total = model, total
-        self.workers = block(world.rank, world.size, total)
+    def __init__(self, model: nn.Module, world: World, virtual_workers: int) -> None:
+        self.model, self.virtual_workers = model, virtual_workers
+        self.workers = block(world.rank, world.size, virtual_workers)
         self.rules = {name: rule.merge for name, rule in model.buffer_rules().items()}
         self.opening: dict[str, Array] = {}
         self.left: dict[int, dict[str, Array]] = {}
@@ -72,7 +72,7 @@ class WorkerBuffers:
         if not self.rules:
             return np.zeros((len(self.workers), 0))
         size = sum(array.size for array in self.opening.values())
-        rows = np.zeros((len(self.workers), self.total + self.total * self._last_size() + size))
+        rows = np.zeros((len(self.workers), self.virtual_workers + self.virtual_workers * self._last_size() + size))
         for row, worker in zip(rows, self.workers, strict=True):
             if worker in self.left:
                 row[worker] = 1.0
@@ -87,8 +87,10 @@ class WorkerBuffers:
         last = [state[name].ravel() for name, rule in self.rules.items() if rule == "last"]
         size = self._last_size()
         if last:
-            row[self.total + worker * size : self.total + (worker + 1) * size] = np.concatenate(last)
-        position = self.total * (1 + size)
+            row[self.virtual_workers + worker * size : self.virtual_workers + (worker + 1) * size] = np.concatenate(
+                last
+            )
+        position = self.virtual_workers * (1 + size)
         for name, rule in self.rules.items():
             if rule == "mean":
                 row[position : position + state[name].size] = state[name].ravel()
@@ -99,10 +101,10 @@ class WorkerBuffers:
         if not self.rules:
             return
         opening, self.opening = self.opening, {}
-        present = np.flatnonzero(summed[: self.total])
+        present = np.flatnonzero(summed[: self.virtual_workers])
         size = sum(opening[name].size for name, rule in self.rules.items() if rule == "last")
-        final = self.total + int(present[-1]) * size
-        last, means = summed[final : final + size], summed[self.total * (1 + size) :] / present.size
+        final = self.virtual_workers + int(present[-1]) * size
+        last, means = summed[final : final + size], summed[self.virtual_workers * (1 + size) :] / present.size
         state: dict[str, Array] = {}
         for name, rule in self.rules.items():
             source = last if rule == "last" else means

@@ -86,27 +86,29 @@ class DataParallel:
         _one_of("comm", comm, *_MODES)
         self.model, self.world, self.seed = model, world, seed
         self.before_worker, self.record = before_worker, record
-        self.total = world.size if virtual_workers is None else virtual_workers
+        self.virtual_workers = world.size if virtual_workers is None else virtual_workers
         _check_dtypes(model)
         self.flat = flatten(model.named_parameters(), groups)
         bucket_mb = default_bucket_mb(world.nodes) if bucket_mb is None else bucket_mb
         settings = {
-            "virtual workers": self.total, "seed": seed, "reduction": reduction, "bucket_mb": bucket_mb,
+            "virtual workers": self.virtual_workers, "seed": seed, "reduction": reduction, "bucket_mb": bucket_mb,
             "first_bucket_mb": first_bucket_mb, "layout of the parameters in memory": self.flat.layout.digest(),
         }  # fmt: skip
         parameters = {f"parameter {slot.name}": f"{slot.dtype} {slot.shape}" for slot in self.flat.layout.slots}
         world.verify({name: str(value) for name, value in settings.items()} | parameters)
-        self.workers = block(world.rank, world.size, self.total)
+        self.workers = block(world.rank, world.size, self.virtual_workers)
         self._agree_on_weights(weights)
         self.engine = _engine(world, comm, record, stall_seconds)
-        self.meets = any(module.meets_workers for module in model.modules())
+        self.threaded = any(module.communicates_across_workers for module in model.modules())
         self.syncing, self.accumulated = True, False
         self.known_terms: tuple[Any, list[str]] | None = None
         buckets = plan_buckets(self.flat.layout, bucket_mb, first_bucket_mb)
-        self.reducer = Reducer(self.flat, world, self.engine, total=self.total, buckets=buckets, reduction=reduction)
-        if self.meets:
+        self.reducer = Reducer(
+            self.flat, world, self.engine, virtual_workers=self.virtual_workers, buckets=buckets, reduction=reduction
+        )
+        if self.threaded:
             self.reducer.keep_separate()
-        self.buffers = WorkerBuffers(model, world, self.total)
+        self.buffers = WorkerBuffers(model, world, self.virtual_workers)
         self._intact = Intact(model, self.flat)
 
     def _agree_on_weights(self, how: str) -> None:
@@ -129,7 +131,9 @@ class DataParallel:
         if len(rows) != 1:
             raise ValueError(f"split: the arrays of a batch must be equally long. Got lengths {sorted(rows)} instead.")
         size = rows.pop()
-        cuts = {w: slice(w * size // self.total, (w + 1) * size // self.total) for w in self.workers}
+        cuts = {
+            w: slice(w * size // self.virtual_workers, (w + 1) * size // self.virtual_workers) for w in self.workers
+        }
         return {w: build([a[cut] for a in arrays]) for w, cut in cuts.items()}
 
     @contextmanager

@@ -54,7 +54,7 @@ class Reducer:
     Args:
         flat: the model's parameters and their main gradient arena, which receives the sums.
         world, engine: the ranks, and what moves bytes between them; engine None for a world of one.
-        total: V, the number of virtual workers.
+        virtual_workers: V, the number of virtual workers.
         buckets: the plan, the same on all ranks.
         reduction: "exact", or "mpi" for MPI's own all-reduce.
     """
@@ -65,12 +65,12 @@ class Reducer:
         world: World,
         engine: Engine | None,
         *,
-        total: int,
+        virtual_workers: int,
         buckets: Sequence[Bucket],
         reduction: Literal["exact", "mpi"] = "exact",
     ) -> None:
         self.flat, self.world, self.engine = flat, world, engine
-        self.total, self.buckets, self.reduction = total, tuple(buckets), reduction
+        self.virtual_workers, self.buckets, self.reduction = virtual_workers, tuple(buckets), reduction
         self.order = list(range(len(self.buckets)))
         self.order_agreed = world.size == 1
         self.digest = flat.layout.digest()
@@ -88,7 +88,9 @@ class Reducer:
 
     def _lay_out(self, *, separate: bool) -> None:
         self.separate = separate
-        self.plan = plan_block(block(self.world.rank, self.world.size, self.total), self.total, separate)
+        self.plan = plan_block(
+            block(self.world.rank, self.world.size, self.virtual_workers), self.virtual_workers, separate
+        )
         self.arenas = [self.flat.grads, *(Arena(self.flat.layout) for _ in range(self.plan.arrays - 1))]
         self._views = [[arena[name] for name in self.names] for arena in self.arenas]
         self._filled = [[False] * len(self.names) for _ in self.plan.order]
@@ -191,7 +193,7 @@ class Reducer:
         handle = engine.post(
             nodes,
             bucket.of(self.flat.grads.flat),
-            total=self.total,
+            virtual_workers=self.virtual_workers,
             label=bucket.label,
             step=self.step,
             layout=self.digest,

@@ -59,7 +59,7 @@ class Step:
     ) -> None:
         self.start = time.perf_counter()
         self.replica, self.loss, self.parts, self.number = replica, loss, parts, number
-        self.world, self.total, self.reducer = replica.world, replica.total, replica.reducer
+        self.world, self.virtual_workers, self.reducer = replica.world, replica.virtual_workers, replica.reducer
         self.lengths = {w: samples_of(parts[w]) for w in replica.workers}
         self.sums: dict[int, dict[str, float]] = {}
         self._known: dict[str, float] | None = None
@@ -100,7 +100,9 @@ class Step:
             self.counts = {w: counts_of(self.parts[w]) if n else {} for w, n in self.lengths.items()}
         self.names = ["loss"] if counts_of is None else self._term_names()
         rows = [[float(counts.get(name, 0.0)) for name in self.names] for counts in self.counts.values()]
-        self._counting = tree_sum_later(self.world, np.array(rows).reshape(len(rows), -1), total=self.total)
+        self._counting = tree_sum_later(
+            self.world, np.array(rows).reshape(len(rows), -1), virtual_workers=self.virtual_workers
+        )
 
     def _term_names(self) -> list[str]:
         """The terms of this loss, agreed on by all ranks at its first step: a rank may have empty workers only."""
@@ -125,10 +127,10 @@ class Step:
     def _workers(self) -> None:
         replica, reducer, order = self.replica, self.reducer, self.reducer.plan.order
         replica.buffers.open()
-        if replica.meets:
+        if replica.threaded:
             self._together(order)
         for position, worker in enumerate(order):
-            if not replica.meets:
+            if not replica.threaded:
                 reducer.begin(position, keep=replica.accumulated)
                 self._alone(worker, last=position == len(order) - 1)
                 reducer.pause(position)
@@ -161,7 +163,7 @@ class Step:
             at[:] = [position]
 
         workers = sorted(order)
-        meeting = Meeting(self.world, self.total, lambda i: switch(order.index(workers[i])))
+        meeting = Meeting(self.world, self.virtual_workers, lambda i: switch(order.index(workers[i])))
         with nn.cross_worker_sum(meeting.meet):
             tasks = [partial(self._one, w, overlap=False) for w in workers]
             meeting.run(tasks, [not self.lengths[w] for w in workers])
@@ -226,7 +228,7 @@ class Step:
             row[:terms] = [self.sums[worker].get(name, 0.0) for name in self.names]
         rows[0, terms : terms + uses] = self.reducer.used()
         rows[:, terms + uses :] = buffers
-        summed = tree_sum(self.world, rows, total=self.total)
+        summed = tree_sum(self.world, rows, virtual_workers=self.virtual_workers)
         replica.buffers.merge(summed[terms + uses :])
         sums = dict(zip(self.names, summed[:terms].tolist(), strict=True))
         counts = self.denominators

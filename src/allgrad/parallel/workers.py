@@ -84,13 +84,13 @@ class Meeting:
 
     Args:
         world: the ranks.
-        total: V.
+        virtual_workers: their number on all ranks.
         switch: called as switch(position) before a worker moves: what is shared between the workers (gradient arenas,
             running statistics) becomes that worker's.
     """
 
-    def __init__(self, world: World, total: int, switch: Callable[[int], None]) -> None:
-        self.world, self.total, self.switch = world, total, switch
+    def __init__(self, world: World, virtual_workers: int, switch: Callable[[int], None]) -> None:
+        self.world, self.virtual_workers, self.switch = world, virtual_workers, switch
         self._threads: list[_Thread] = []
         self._moving: _Thread | None = None
 
@@ -143,7 +143,7 @@ class Meeting:
         for row, thread in zip(rows, self._threads, strict=True):
             if thread.brought is not None:
                 row[:] = thread.brought
-        total = tree_sum(self.world, rows, total=self.total)
+        total = tree_sum(self.world, rows, virtual_workers=self.virtual_workers)
         for thread in self._threads:
             thread.brought, thread.received = None, total.copy()
         return True

@@ -21,12 +21,19 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    model: nn.Module, loss: TrainLoss, dataset: Dataset, world: World, *, workers: range, total: int, size: int
+    model: nn.Module,
+    loss: TrainLoss,
+    dataset: Dataset,
+    world: World,
+    *,
+    workers: range,
+    virtual_workers: int,
+    size: int,
 ) -> dict[str, float]:
     """The loss's metrics over a whole data set.
 
     Args:
-        workers: this rank's virtual workers, of `total`.
+        workers: this rank's virtual workers, of `virtual_workers`.
         size: samples in a global batch of the evaluation.
 
     A worker adds up its own sums batch by batch; the fixed tree adds the workers'. The model is left as it was found.
@@ -37,7 +44,9 @@ def evaluate(
     try:
         with no_grad():
             for indices in evaluation_batches(len(dataset), size):
-                for worker, part in zip(workers, worker_batches(dataset, indices, workers, total, 0), strict=True):
+                for worker, part in zip(
+                    workers, worker_batches(dataset, indices, workers, virtual_workers, 0), strict=True
+                ):
                     if len(next(iter(part.values()))):
                         for name, value in loss.evaluate(model, part).items():
                             sums[worker][name] = sums[worker].get(name, 0.0) + value
@@ -46,4 +55,4 @@ def evaluate(
     mine = sorted({name for each in sums.values() for name in each})
     names = sorted({name for each in world.all_gather_json(mine) for name in each})
     rows = np.array([[sums[worker].get(name, 0.0) for name in names] for worker in workers])
-    return loss.metrics(dict(zip(names, tree_sum(world, rows, total=total).tolist(), strict=True)))
+    return loss.metrics(dict(zip(names, tree_sum(world, rows, virtual_workers=virtual_workers).tolist(), strict=True)))

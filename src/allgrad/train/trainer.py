@@ -117,7 +117,7 @@ class Trainer:
         self.objective = Objective(self.loss, self.model)
         sampler = Sampler(len(self.source.train), config.batch.size, seed=config.seed)
         self.loader = Loader(
-            self.source.train, sampler, workers=self.replica.workers, virtual_workers=self.replica.total
+            self.source.train, sampler, workers=self.replica.workers, virtual_workers=self.replica.virtual_workers
         )
         self.callbacks = [*self._early_stopping(), *callbacks]
         self.worker: int | None = None
@@ -264,10 +264,16 @@ class Trainer:
     def evaluate(self) -> dict[str, float]:
         """The loss's metrics over the held-out data, with the averaged weights where there is an average."""
         size = self.config.batch.eval_size or self.config.batch.size
-        workers, total = self.replica.workers, self.replica.total
+        workers, virtual_workers = self.replica.workers, self.replica.virtual_workers
         with self.evaluated_weights():
             return evaluate(
-                self.model, self.loss, self.source.valid, self.world, workers=workers, total=total, size=size
+                self.model,
+                self.loss,
+                self.source.valid,
+                self.world,
+                workers=workers,
+                virtual_workers=virtual_workers,
+                size=size,
             )
 
     @contextmanager
@@ -302,7 +308,7 @@ class Trainer:
             "eval": self.metrics,
             "weights_sha256": weights_sha256(self.model.state_dict()),
             "ranks": self.world.size,
-            "virtual_workers": self.replica.total,
+            "virtual_workers": self.replica.virtual_workers,
             "seconds": self.seconds,
             "samples_per_second": self.samples / self.seconds if self.seconds else None,
             "comm_hidden_fraction": self.overlap.hidden_fraction,

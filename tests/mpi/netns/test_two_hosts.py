@@ -20,7 +20,7 @@ def across():
             for left, right in plan.merges[i]:
                 slots[left] += slots[right]
         nodes = [(*node, slots[slot]) for node, slot in zip(plan.nodes, plan.slots, strict=True)]
-        engine.post(nodes, slots[0], total=total, label="b", step=total).wait()
+        engine.post(nodes, slots[0], virtual_workers=total, label="b", step=total).wait()
         hashes.append(hashlib.sha256(slots[0].tobytes()).hexdigest())
     return {"place": [world.rank, world.node, world.nodes, world.local_rank, world.host], "hashes": hashes}
 
@@ -66,7 +66,7 @@ def dying():
     a = np.ones(1_000_000, np.float32)
     if world.rank == 3:
         raise ValueError("on the other host")
-    engine.post([(0, world.rank, a)], a, total=4, label="b", step=0).wait()
+    engine.post([(0, world.rank, a)], a, virtual_workers=4, label="b", step=0).wait()
 
 
 def test_a_failure_on_one_host_ends_the_other(mpirun_two_hosts):

@@ -124,7 +124,7 @@ class Mean(nn.Module):
 def test_evaluation_sees_every_sample_once_and_leaves_the_model_as_it_was(rng, count, total, size) -> None:
     inputs, targets = rng.normal(size=(2, count, 1))
     data, model, loss = ArrayDataset({"inputs": inputs, "targets": targets}), Mean(), Regression(nn.MSELoss())
-    found = evaluate(model, loss, data, World(), workers=range(total), total=total, size=size)
+    found = evaluate(model, loss, data, World(), workers=range(total), virtual_workers=total, size=size)
     assert found["loss"] == pytest.approx(np.mean((inputs - targets) ** 2))
     assert model.training
     assert not any(model.modes)
@@ -134,5 +134,5 @@ def test_evaluation_sees_every_sample_once_and_leaves_the_model_as_it_was(rng, c
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        evaluate(model, Broken(nn.MSELoss()), data, World(), workers=range(total), total=total, size=size)
+        evaluate(model, Broken(nn.MSELoss()), data, World(), workers=range(total), virtual_workers=total, size=size)
     assert model.training

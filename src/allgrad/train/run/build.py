@@ -162,10 +162,10 @@ def _check_stop(trainer: Trainer, options: Options) -> None:
     if options.stop_before is None:
         return
     step, worker = options.stop_before
-    if not (trainer.step <= step < trainer.plan.steps and 0 <= worker < trainer.replica.total):
+    if not (trainer.step <= step < trainer.plan.steps and 0 <= worker < trainer.replica.virtual_workers):
         raise SharedError(
             f"--step {step} --worker {worker} never comes: this run has the steps {trainer.step} to {trainer.plan.steps - 1} "
-            f"before it, and the workers 0 to {trainer.replica.total - 1}."
+            f"before it, and the workers 0 to {trainer.replica.virtual_workers - 1}."
         )
 
 
