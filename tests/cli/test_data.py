@@ -93,7 +93,7 @@ def test_downloaded_to_a_folder(served, tmp_path, capsys) -> None:
 @pytest.mark.parametrize("to", [None, "out"])
 def test_taken_from_a_folder(to, tmp_path, capsys) -> None:
     source = put(tmp_path / "stick")
-    target = tmp_path / "out" if to else fashion_mnist.cache_folder()
+    target = tmp_path / "out" if to else fashion_mnist.cache_directory()
     assert main(["data", "fashion-mnist", "--from", str(source), *(["--to", str(target)] if to else [])]) == 0
     assert last_line(capsys) == str(target)
     assert unpacked(target) == CONTENT

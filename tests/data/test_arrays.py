@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from allgrad.data.arrays import arrays_source, open_arrays
-from allgrad.data.sources import DataError
+from allgrad.data import DataError
+from allgrad.data.arrays import arrays_source
+from allgrad.data.npy import open_arrays
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +51,7 @@ def test_archives_are_mapped_not_read(tmp_path: Path) -> None:
         assert isinstance(found["order"], np.memmap) is mapped
 
 
-def test_a_folder_of_arrays_is_mapped(tmp_path: Path) -> None:
+def test_a_directory_of_arrays_is_mapped(tmp_path: Path) -> None:
     np.save(tmp_path / "inputs.npy", X)
     found = open_arrays(tmp_path)
     assert isinstance(found["inputs"], np.memmap)
@@ -83,7 +84,7 @@ def test_two_files_and_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "match"),
     [
-        ({"inputs": X}, "no array named 'targets'. It has: inputs"),
+        ({"inputs": X}, "no array named 'targets'. The arrays are: inputs"),
         ({"inputs": X, "targets": Y[:5]}, r"as many inputs as targets.*\(20, 3\) and \(5,\)"),
         ({"inputs": X, "targets": Y - 1}, "integers from 0"),
         ({"inputs": X, "targets": Y.astype(float)}, "integers from 0"),
@@ -101,7 +102,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path, arrays: dict[str, Any], matc
 def test_validation_must_have_the_same_shape(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", inputs=X, targets=Y)
     np.savez(tmp_path / "b.npz", inputs=X[:, :2], targets=Y)
-    with pytest.raises(DataError, match=r"b.npz: inputs have shape \(2,\)"):
+    with pytest.raises(DataError, match=r"b.npz: one sample's inputs have shape \(2,\)"):
         source(tmp_path / "a.npz", tmp_path / "b.npz")
 
 

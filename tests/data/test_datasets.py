@@ -54,10 +54,10 @@ def test_a_source_takes_map_style_objects() -> None:
     ("items", "match"),
     [
         ([], "at least one item"),
-        ([(1.0, 2.0), (1.0,)], r"item 1 has the parts \['inputs'\]"),
-        ([np.zeros(2), np.zeros(3)], r"item 1, 'inputs' has shape \(3,\), item 0 has \(2,\)"),
-        ([1, 2.5], "item 1, 'inputs' is float64, item 0 is int64"),
-        ([(1, 2, 3)], "3 parts"),
+        ([(1.0, 2.0), (1.0,)], r"item 1 has the keys \['inputs'\]"),
+        ([np.zeros(2), np.zeros(3)], r"item 1, 'inputs' has shape \(3,\), but item 0 has \(2,\)"),
+        ([1, 2.5], "item 1, 'inputs' is float64, but item 0 is int64"),
+        ([(1, 2, 3)], "3 elements"),
     ],
 )
 def test_items_must_be_alike(items: Any, match: str) -> None:

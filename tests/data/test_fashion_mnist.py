@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from allgrad.data import fashion_mnist
+from allgrad.data import DataError, fashion_mnist
 from allgrad.data.fashion_mnist import download_fashion_mnist, fashion_mnist_source, find_fashion_mnist
 from allgrad.data.images import Augmentation
-from allgrad.data.sources import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

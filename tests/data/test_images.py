@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from allgrad.data.images import Augmentation, ImageDataset, idx_source, parse_idx, read_idx
-from allgrad.data.sources import DataError
+from allgrad.data import DataError
+from allgrad.data.idx import parse_idx, read_idx
+from allgrad.data.images import Augmentation, ImageDataset, image_source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +48,9 @@ def dataset(flip: bool = False, shift: int = 0, seed: int = 0) -> ImageDataset:
 
 
 def test_pixels_are_standardised_with_the_training_images() -> None:
-    data = idx_source((IMAGES[:8], LABELS[:8]), (IMAGES[8:], LABELS[8:]), augmentation=Augmentation(), seed=0, what="x")
+    data = image_source(
+        (IMAGES[:8], LABELS[:8]), (IMAGES[8:], LABELS[8:]), augmentation=Augmentation(), seed=0, what="x"
+    )
     pixels = data.train.batch(np.arange(8))["inputs"]
     assert (pixels.dtype, pixels.shape) == (np.float32, (8, 6, 5, 1))
     np.testing.assert_allclose([pixels.mean(), pixels.std()], [0, 1], atol=1e-5)
@@ -111,7 +114,7 @@ def test_the_stored_images_stay_as_they_are() -> None:
         (IMAGES.astype(float), LABELS, "expected uint8"),
         (IMAGES[0], LABELS, "expected uint8"),
         (IMAGES, LABELS.astype(float), "integer labels"),
-        (IMAGES, LABELS[:5], "12 images, but labels of shape"),
+        (IMAGES, LABELS[:5], "12 images and labels of shape"),
     ],
 )
 def test_shapes_and_types(images: np.ndarray, labels: np.ndarray, match: str) -> None:
@@ -122,11 +125,11 @@ def test_shapes_and_types(images: np.ndarray, labels: np.ndarray, match: str) ->
 @pytest.mark.parametrize(
     ("valid", "labels", "match"),
     [
-        (IMAGES[:, :5], LABELS, "training images are"),
-        (IMAGES[:0], LABELS[:0], "training images are"),
-        (IMAGES, LABELS - 1, "must not be negative"),
+        (IMAGES[:, :5], LABELS, "at least one training and one validation image"),
+        (IMAGES[:0], LABELS[:0], "at least one training and one validation image"),
+        (IMAGES, LABELS - 1, "integers from 0. Got -1"),
     ],
 )
 def test_the_two_parts_must_fit(valid: np.ndarray, labels: np.ndarray, match: str) -> None:
     with pytest.raises(DataError, match=match):
-        idx_source((IMAGES, LABELS), (valid, labels), augmentation=Augmentation(), seed=0, what="x")
+        image_source((IMAGES, LABELS), (valid, labels), augmentation=Augmentation(), seed=0, what="x")

@@ -78,11 +78,11 @@ def test_an_empty_worker_has_arrays_of_the_right_kind() -> None:
 
 def test_the_position_counts_what_was_consumed() -> None:
     with loader(prefetch=4) as ahead, loader(prefetch=0) as behind:
-        assert ahead.state() == behind.state()
+        assert ahead.state_dict() == behind.state_dict()
         for _ in range(5):
             assert parts(next(ahead)) == parts(next(behind))
             until(ahead._queue.full)  # the thread runs ahead
-            assert ahead.state() == behind.state()
+            assert ahead.state_dict() == behind.state_dict()
 
 
 @pytest.mark.parametrize("prefetch", [0, 3])
@@ -91,12 +91,12 @@ def test_resume_inside_an_epoch(prefetch: int, stop: int) -> None:
     with loader(prefetch=prefetch) as through:
         for _ in range(stop):
             next(through)
-        state = json.loads(json.dumps(through.state()))
+        state = json.loads(json.dumps(through.state_dict()))
         rest = [parts(next(through)) for _ in range(5)]
-        through.load_state(state)  # back, with batches prefetched
+        through.load_state_dict(state)  # back, with batches prefetched
         assert [parts(next(through)) for _ in range(5)] == rest
     with loader(workers=range(1, 3), prefetch=prefetch) as resumed:  # another rank count
-        resumed.load_state(state)
+        resumed.load_state_dict(state)
         assert [parts(next(resumed)) for _ in range(5)] == [step[1:3] for step in rest]
 
 
@@ -105,7 +105,7 @@ def test_a_refused_position_leaves_the_loader_where_it_was() -> None:
         next(one), next(other)
         until(one._queue.full)
         with pytest.raises(ValueError, match="recorded with samples"):
-            one.load_state({**one.state(), "samples": 99})
+            one.load_state_dict({**one.state_dict(), "samples": 99})
         assert parts(next(one)) == parts(next(other))
 
 
@@ -114,12 +114,12 @@ def test_an_error_surfaces_at_its_batch_and_stays(prefetch: int) -> None:
     dataset = Watched(23, fail_at=12)
     with loader(dataset=dataset, shuffle=False, prefetch=prefetch) as failing:
         assert next(failing).samples == 8
-        state = failing.state()
+        state = failing.state_dict()
         for _ in range(2):
             with pytest.raises(OSError, match="sample 12 cannot be read") as caught:
                 next(failing)
         assert any(entry.name == "batch" for entry in caught.traceback)
-        assert failing.state() == state
+        assert failing.state_dict() == state
         until(lambda: failing._thread is None or not failing._thread.is_alive())
         assert dataset.asked == 4 + 3  # the first batch, and the second up to its third worker; then no more
 

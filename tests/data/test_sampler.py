@@ -42,10 +42,10 @@ def test_resume_goes_on_where_it_stopped(size: tuple[int, int, int], before: int
     for _ in range(before):
         through.next_batch()
     resumed = Sampler(samples, batch, seed=seed)
-    resumed.load_state(json.loads(json.dumps(through.state())))
+    resumed.load_state_dict(json.loads(json.dumps(through.state_dict())))
     for _ in range(after):
         np.testing.assert_array_equal(through.next_batch().indices, resumed.next_batch().indices)
-    assert through.state() == resumed.state()
+    assert through.state_dict() == resumed.state_dict()
 
 
 def test_epochs_and_seeds_have_orders_of_their_own() -> None:
@@ -73,10 +73,10 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
 def test_a_position_in_other_data_is_refused(change: dict[str, int], match: str) -> None:
     sampler = Sampler(10, 3, seed=0)
     sampler.next_batch()
-    before = sampler.state()
+    before = sampler.state_dict()
     with pytest.raises(ValueError, match=match):
-        sampler.load_state({**before, **change})
-    assert sampler.state() == before
+        sampler.load_state_dict({**before, **change})
+    assert sampler.state_dict() == before
 
 
 @given(st.integers(0, 50), st.integers(1, 20))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from allgrad.data.sources import DataError, data_path, read_bytes, split_rows
+from allgrad.data import DataError
+from allgrad.data.sources import data_path, read_bytes, split_rows
 
 if TYPE_CHECKING:
     from pathlib import Path

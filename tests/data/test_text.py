@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allgrad.data import IGNORE
-from allgrad.data.sources import DataError
+from allgrad.data import IGNORE, DataError
 from allgrad.data.text import HeldOutWindows, TrainWindows, decode, encode, text_source, tokens_source
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def test_a_text_file(tmp_path: Path, unit: Any) -> None:
 
 
 def test_a_prompt_with_unknown_characters() -> None:
-    with pytest.raises(DataError, match="has no 'x', 'é'"):
+    with pytest.raises(DataError, match="not in the model's vocabulary: 'x', 'é'"):
         encode("axé", "characters", "abc")
     for call in (lambda: encode("a", "tokens", None), lambda: decode(np.array([1]), "tokens", None)):
         with pytest.raises(DataError, match="token ids"):
@@ -88,7 +87,7 @@ def test_a_token_file(tmp_path: Path, dtype: str) -> None:
     data = tokens_source(str(tmp_path / "t.npy"), vocabulary_size=100, context=5, valid=30, seed=0)
     assert everything(data.valid)["targets"].ravel().tolist() == list(range(70, 100))
     assert everything(data.train)["inputs"].dtype == np.int64
-    with pytest.raises(DataError, match=r"tokens must lie in 0\.\.49. Got 0\.\.99"):
+    with pytest.raises(DataError, match=r"tokens must be in 0\.\.49. Got 0\.\.99"):
         tokens_source(str(tmp_path / "t.npy"), vocabulary_size=50, context=5, valid=30, seed=0)
 
 

@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"fetching from {fashion_mnist.PUBLISHED}", flush=True)
         source = fashion_mnist.download_fashion_mnist(target)
     elif arguments.source is not None and not entry.comes_along:
-        target = target or fashion_mnist.cache_folder()
+        target = target or fashion_mnist.cache_directory()
     for name, sha256 in entry.files.items():
         verify_sha256(read_bytes(source / name), sha256, str(source / name))
     if target is not None and target != source:

@@ -1,10 +1,10 @@
 """Data sets, their order and position, and the batches of the virtual workers."""
 
 from allgrad.data.datasets import IGNORE, ArrayDataset, Batch, DataInfo, Dataset, DataSource, MapDataset, Subset
+from allgrad.data.errors import DataError
 from allgrad.data.loader import Loader, LocalBatch, worker_batches
 from allgrad.data.random import stream
 from allgrad.data.sampler import GlobalBatch, Sampler, cut, evaluation_batches
-from allgrad.data.sources import DataError
 
 __all__ = [
     "IGNORE",

@@ -1,45 +1,34 @@
-"""Arrays from `.npy` and `.npz` files, memory-mapped: ranks on one node share one copy in the page cache.
+"""Data from array files (`.npz`, or a directory of `.npy` files).
 
-NumPy maps `.npy` only. A `.npz` that `numpy.savez` wrote is an uncompressed zip of `.npy` files, so that each member
-lies in it as a whole and can be mapped as well; compressed members are read into memory.
+Inputs may have any real dtype and byte order. Batches have them as float32, rounded and not scaled: the pixels of an 8-bit
+image stay in 0..255, so store them scaled if the model needs it. Class targets become int64, target values float32. Inputs and
+target values with one axis, (n,), become (n, 1).
 """
 
 from __future__ import annotations
 
-import zipfile
+import logging
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from allgrad.data.datasets import ArrayDataset, DataInfo, DataSource, Subset
-from allgrad.data.sources import DataError, data_path, split_rows
+from allgrad.data.datasets import ArrayDataset, DataInfo, DataSource, Subset, check_fitted
+from allgrad.data.digest import content_digest
+from allgrad.data.errors import DataError
+from allgrad.data.labels import class_count
+from allgrad.data.npy import open_arrays
+from allgrad.data.sources import data_path, split_rows
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
     from allgrad.data.datasets import Dataset
 
-__all__ = ["arrays_source", "open_arrays"]
+__all__ = ["arrays_source"]
 
-_LOCAL_HEADER = 30  # bytes of a zip member's local header before its name and extra field
-
-
-def open_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a `.npz` file, or of a folder of `.npy` files, by name; read-only.
-
-    Raises:
-        DataError: when the path is neither, or a file is damaged or holds Python objects.
-    """
-    try:
-        if path.is_dir():
-            return {file.stem: _load(file) for file in sorted(path.glob("*.npy"))}
-        if path.suffix == ".npz":
-            return _open_archive(path)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not readable as arrays: {error}.") from error
-    raise DataError(f"{path}: expected a .npz file, or a folder of .npy files. Got {path.name} instead.")
+_log = logging.getLogger(__name__)
 
 
 def arrays_source(
@@ -51,80 +40,96 @@ def arrays_source(
     targets: str,
     valid_fraction: float,
     split_seed: int,
+    fitted: Mapping[str, Any] | None = None,
 ) -> DataSource:
     """Training and validation data from array files.
 
     Args:
-        train: file or folder (see `open_arrays`).
+        train: file or directory (see `open_arrays`).
         valid: the same for validation; without it, `valid_fraction` of the training rows is held out.
         task: whether targets are class numbers (integers) or values.
         inputs, targets: names of the two arrays in the files.
+        fitted: stored preprocessing: shapes and the number of classes are taken from it.
+
+    Raises:
+        DataError: when a file is missing or damaged, an array has a dtype that is not a real number, or shapes do not match.
     """
-    rows = _pair(train, inputs, targets, task)
+    rows = _open_pair(train, inputs, targets, task)
+    files = {train: rows}
     if valid is None:
         kept, held_out = split_rows(len(rows), valid_fraction, split_seed)
-        parts: tuple[Dataset, Dataset] = (Subset(rows, kept), Subset(rows, held_out))
-        labels = rows.arrays["targets"]
+        halves: tuple[Dataset, Dataset] = (Subset(rows, kept), Subset(rows, held_out))
     else:
-        other = _pair(valid, inputs, targets, task)
-        for key in ("inputs", "targets"):
-            if rows.arrays[key].shape[1:] != other.arrays[key].shape[1:]:
-                raise DataError(
-                    f"{valid}: {key} have shape {other.arrays[key].shape[1:]} a sample, "
-                    f"those of {train} {rows.arrays[key].shape[1:]}."
-                )
-        parts = (rows, other)
-        labels = np.concatenate([rows.arrays["targets"], other.arrays["targets"]])
-    shape = rows.arrays["inputs"].shape[1:]
-    outputs = int(labels.max()) + 1 if task == "classes" else int(np.prod(labels.shape[1:]))
-    return DataSource(*parts, DataInfo(task, shape, outputs))
+        files[valid] = _open_pair(valid, inputs, targets, task)
+        halves = (rows, files[valid])
+    fitted = fitted or _describe(files, task)
+    for path, dataset in files.items():
+        check_fitted(fitted, {"kind": "arrays", "task": task}, path)
+        _check_shapes(path, dataset, fitted)
+    info = DataInfo(task, tuple(fitted["input_shape"]), fitted["outputs"])
+    digest = content_digest(*(array for dataset in files.values() for array in dataset.arrays.values()))
+    return DataSource(*halves, info, fitted, digest)
 
 
-def _pair(path: str, inputs: str, targets: str, task: str) -> ArrayDataset:
+def _describe(files: Mapping[str, ArrayDataset], task: str) -> dict[str, Any]:
+    """The stored description: shape of the inputs, shape of the targets, number of outputs."""
+    first = next(iter(files.values())).arrays
+    shape = first["targets"].shape[1:]
+    if task == "classes":
+        outputs = max(class_count(dataset.arrays["targets"], path) for path, dataset in files.items())
+    else:
+        outputs = int(np.prod(shape))
+    return {
+        "kind": "arrays",
+        "task": task,
+        "input_shape": list(first["inputs"].shape[1:]),
+        "target_shape": list(shape),
+        "outputs": outputs,
+    }
+
+
+def _check_shapes(path: str, dataset: ArrayDataset, fitted: Mapping[str, Any]) -> None:
+    for name, key in (("inputs", "input_shape"), ("targets", "target_shape")):
+        shape = dataset.arrays[name].shape[1:]
+        if list(shape) != list(fitted[key]):
+            raise DataError(
+                f"{path}: one sample's {name} have shape {shape}, but the training data have {tuple(fitted[key])}."
+            )
+    if fitted["task"] == "classes":
+        class_count(dataset.arrays["targets"], path, known=fitted["outputs"])
+
+
+def _open_pair(path: str, inputs: str, targets: str, task: str) -> ArrayDataset:
     arrays = open_arrays(data_path(path))
     for name in (inputs, targets):
         if name not in arrays:
-            raise DataError(f"{path}: no array named {name!r}. It has: {', '.join(sorted(arrays)) or 'none'}.")
+            raise DataError(
+                f"{path}: there is no array named {name!r}. The arrays are: {', '.join(sorted(arrays)) or 'none'}."
+            )
     x, y = arrays[inputs], arrays[targets]
     if x.ndim == 0 or y.ndim == 0 or len(x) != len(y) or len(x) == 0:
-        raise DataError(f"{path}: expected as many inputs as targets, at least one. Got {x.shape} and {y.shape}.")
-    if task == "classes" and (y.ndim != 1 or y.dtype.kind not in "iu" or int(y.min()) < 0):
-        raise DataError(f"{path}: class targets must be a vector of integers from 0. Got {y.dtype} {y.shape}.")
-    return ArrayDataset({"inputs": x, "targets": y})
+        raise DataError(
+            f"{path}: expected as many inputs as targets, and at least one. Got the shapes {x.shape} and {y.shape}."
+        )
+    x = _real(path, inputs, x)
+    if task == "classes":
+        class_count(y, f"{path}, {targets!r}")
+    else:
+        y = _real(path, targets, y)
+    return ArrayDataset(
+        {"inputs": x, "targets": y},
+        {"inputs": np.float32, "targets": np.int64 if task == "classes" else np.float32},
+    )
 
 
-def _load(path: Path) -> NDArray[Any]:
-    array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array
-
-
-def _open_archive(path: Path) -> dict[str, NDArray[Any]]:
-    out: dict[str, NDArray[Any]] = {}
-    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
-        for member in archive.infolist():
-            if not member.filename.endswith(".npy"):
-                continue
-            with archive.open(member) as stream:
-                shape, fortran, dtype = _header(stream)
-                begin = stream.tell()
-                if member.compress_type != zipfile.ZIP_STORED or dtype.hasobject or 0 in shape:
-                    stream.seek(0)
-                    out[member.filename[:-4]] = np.lib.format.read_array(stream, allow_pickle=False)
-                    continue
-            file.seek(member.header_offset)
-            local = file.read(_LOCAL_HEADER)
-            start = member.header_offset + _LOCAL_HEADER + _u16(local, 26) + _u16(local, 28)
-            order: Literal["F", "C"] = "F" if fortran else "C"
-            out[member.filename[:-4]] = np.memmap(path, dtype, "r", offset=start + begin, shape=shape, order=order)
-    return out
-
-
-def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(stream)
-    return np.lib.format.read_array_header_2_0(stream)
-
-
-def _u16(data: bytes, offset: int) -> int:
-    return int.from_bytes(data[offset : offset + 2], "little")
+def _real(path: str, name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """The array, with at least two axes, if its dtype is one of real numbers."""
+    if array.dtype.kind not in "biuf":
+        raise DataError(
+            f"{path}, {name!r}: expected real numbers (float, integer or bool). Got dtype {array.dtype}. Convert it first."
+        )
+    if array.dtype != np.float32:
+        _log.info("%s: %r is used as float32, converted from %s without scaling.", path, name, array.dtype)
+    if 0 in array.shape:
+        raise DataError(f"{path}, {name!r}: the samples are empty: the array has shape {array.shape}.")
+    return array if array.ndim > 1 else array[:, None]

@@ -1,10 +1,10 @@
-"""What a data set is, and the three general ones: arrays, map-style objects, a choice of another one's samples.
+"""What a data set is, and three general ones: arrays, map-style objects, and a selection of another one's samples.
 
-Contract. A data set has a length and `batch(indices, epoch=...)`, which returns the samples with those numbers,
-collated, as a dict of plain NumPy arrays with the samples along axis 0. It is a pure function of (indices, epoch): the
-same sample comes out alike whichever samples lie beside it, whatever was asked before, in whichever process. The epoch
-is there for what changes from pass to pass (augmentation, where windows start). No indices give arrays of length zero
-with the right keys, shapes and dtypes. `batch` is called from one prefetching thread, or for evaluation from another.
+Contract. A data set has a length and a method `batch(indices, epoch=...)`. It returns the samples with those numbers as a
+dict of NumPy arrays, with the samples along axis 0. It is a pure function of (indices, epoch): a sample comes out the
+same whichever other samples are in the batch, whatever was read before, and in any process. The epoch is there for what
+changes from pass to pass (augmentation, where windows start). An empty `indices` gives arrays of length zero with the
+usual keys, shapes and dtypes. One thread prefetches training batches; another one may read evaluation batches.
 """
 
 from __future__ import annotations
@@ -14,22 +14,36 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_che
 
 import numpy as np
 
+from allgrad.data.digest import content_digest
+from allgrad.data.errors import DataError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["IGNORE", "ArrayDataset", "Batch", "DataInfo", "DataSource", "Dataset", "MapDataset", "Subset"]
+__all__ = [
+    "IGNORE",
+    "ArrayDataset",
+    "Batch",
+    "DataInfo",
+    "DataSource",
+    "Dataset",
+    "MapDataset",
+    "Subset",
+    "check_fitted",
+    "read_batch",
+]
 
 Batch: TypeAlias = "dict[str, NDArray[Any]]"
 
 IGNORE = -1
-"""The target of a position that is not counted: padding behind the end of a text."""
+"""The target of a position that the loss does not count, such as the padding after the end of a text."""
 
 
 @runtime_checkable
 class Dataset(Protocol):
-    """What samplers and loaders work on; see the contract at the top of this file."""
+    """What samplers and loaders work on; the contract is at the top of this file."""
 
     def __len__(self) -> int: ...
 
@@ -38,14 +52,14 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What a model must know of the data to be built, and a user to read its outputs.
+    """What is needed to build a model for the data, and to interpret its outputs.
 
     Attributes:
         kind: "classes" (targets are class numbers), "values" (targets are numbers), "tokens" (next-token prediction),
             "points" (collocation points of a differential equation).
         input_shape: shape of one sample's `inputs`.
-        outputs: how many classes, target values or tokens.
-        extra: JSON; the vocabulary, names of classes and columns, the mean and scale that targets were divided by.
+        outputs: the number of classes, target values, or tokens in the vocabulary.
+        extra: JSON for models and users: vocabulary, names of classes and features, mean and scale of the targets.
     """
 
     kind: Literal["classes", "values", "tokens", "points"]
@@ -56,27 +70,110 @@ class DataInfo:
 
 @dataclass(frozen=True)
 class DataSource:
-    """What a run trains on, what it is evaluated on, and what both are.
+    """The data that a run trains on and is evaluated on.
 
-    Either may be given as any object with `__len__` and `__getitem__`; it is then wrapped (`MapDataset`).
+    `train` and `valid` may be any objects with `__len__` and `__getitem__`; they are wrapped in a `MapDataset`.
+
+    Attributes:
+        info: what a model needs to know of the data.
+        fitted: JSON; everything that was learned from the training data or decides the meaning of inputs and outputs: means and
+            scales, categories, classes, vocabulary. A checkpoint stores it. A source that is given it again fits nothing.
+        digest: of the data's content (see `allgrad.data.digest`). Without one, it is computed from the number of samples
+            and a few of them.
+
+    Raises:
+        DataError: when a data set's `batch` returns something else than the contract says.
     """
 
     train: Dataset
     valid: Dataset
     info: DataInfo
+    fitted: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = ""
 
     def __post_init__(self) -> None:
         for name in ("train", "valid"):
             given: Any = getattr(self, name)
             if not isinstance(given, Dataset):
                 object.__setattr__(self, name, MapDataset(given))
+        if not self.digest:
+            object.__setattr__(self, "digest", _sampled_digest(self.train, self.valid))
+
+
+def check_fitted(fitted: Mapping[str, Any], expected: Mapping[str, Any], what: str) -> None:
+    """Check that stored preprocessing belongs to the same kind of data with the same settings.
+
+    Raises:
+        DataError: when an entry of `expected` is missing from `fitted` or differs.
+    """
+    for key, value in expected.items():
+        if fitted.get(key) != value:
+            raise DataError(
+                f"{what}: the model was trained with {key} = {fitted.get(key)!r}, but the configuration says {value!r}. "
+                "Use the configuration that it was trained with."
+            )
+
+
+def read_batch(dataset: Dataset, indices: NDArray[np.int64], epoch: int) -> Batch:
+    """`dataset.batch(indices, epoch=epoch)`, checked against the contract at the top of this file.
+
+    Raises:
+        DataError: when something else than a dict of NumPy arrays with one entry per sample is returned.
+    """
+    batch: Any = dataset.batch(indices, epoch=epoch)
+    if not isinstance(batch, dict) or not batch:
+        raise DataError(f"{_call(dataset, indices, epoch)} must return a dict of NumPy arrays. Got {_describe(batch)}.")
+    for name, array in batch.items():
+        if not isinstance(name, str):
+            raise DataError(f"{_call(dataset, indices, epoch)}: the keys must be strings. Got {name!r}.")
+        if not isinstance(array, np.ndarray) or array.dtype.hasobject:
+            raise DataError(
+                f"{_call(dataset, indices, epoch)}: {name!r} must be a NumPy array of numbers. Got {_describe(array)}."
+            )
+        if array.ndim == 0 or len(array) != len(indices):
+            raise DataError(
+                f"{_call(dataset, indices, epoch)}: {name!r} must have the {len(indices)} samples along axis 0. "
+                f"Got shape {array.shape}."
+            )
+    return batch
+
+
+def _sampled_digest(*datasets: Dataset) -> str:
+    """The digest of data sets of unknown origin: their lengths, and their first, middle and last samples."""
+    contents: list[bytes | NDArray[Any]] = []
+    for dataset in datasets:
+        count = len(dataset)
+        contents.append(str(count).encode())
+        if count:
+            batch = read_batch(dataset, np.unique([0, count // 2, count - 1]), epoch=0)
+            contents += [part for name in sorted(batch) for part in (name.encode(), batch[name])]
+    return content_digest(*contents)
+
+
+def _call(dataset: Dataset, indices: NDArray[np.int64], epoch: int) -> str:
+    shown = ", ".join(map(str, indices[:3].tolist())) + (", ..." if len(indices) > 3 else "")
+    return f"data set {type(dataset).__qualname__}: batch([{shown}], epoch={epoch})"
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of dtype {value.dtype}"
+    return (
+        "an empty dict"
+        if value == {}
+        else f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    )
 
 
 class ArrayDataset:
     """Samples along axis 0 of one or more arrays, which may be memory-mapped.
 
+    Args:
+        arrays: the arrays by name, all of one length.
+        dtypes: the dtypes of the batches, by name, where they differ from those of the arrays.
+
     Raises:
-        ValueError: when there are no arrays, or their lengths differ.
+        DataError: when there are no arrays, or their lengths differ.
 
     Example:
         >>> data = ArrayDataset({"inputs": np.arange(6.0).reshape(3, 2), "targets": np.array([0, 1, 0])})
@@ -84,31 +181,35 @@ class ArrayDataset:
         (3, [[4.0, 5.0], [0.0, 1.0]])
     """
 
-    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def __init__(self, arrays: Mapping[str, NDArray[Any]], dtypes: Mapping[str, Any] | None = None) -> None:
         lengths = {name: len(array) if array.ndim else -1 for name, array in arrays.items()}
         if len(set(lengths.values())) != 1 or -1 in lengths.values():
-            raise ValueError(f"data set: arrays must have one common length along axis 0. Got {lengths} instead.")
+            raise DataError(f"data set: the arrays must have one common length along axis 0. Got {lengths}.")
         self.arrays = dict(arrays)
+        self._dtypes = {name: np.dtype((dtypes or {}).get(name, array.dtype)) for name, array in arrays.items()}
         self._length = next(iter(lengths.values()))
 
     def __len__(self) -> int:
         return self._length
 
     def batch(self, indices: NDArray[np.int64], *, epoch: int = 0) -> Batch:  # noqa: ARG002 (the same every epoch)
-        return {name: np.asarray(array[indices]) for name, array in self.arrays.items()}
+        return {
+            name: np.asarray(array[indices]).astype(self._dtypes[name], copy=False)
+            for name, array in self.arrays.items()
+        }
 
 
 class MapDataset:
     """Any object with `__len__` and `__getitem__`: a list, a user's class, a data set of another library.
 
-    An item is a dict of arrays or numbers, or a tuple of them, whose parts are then named by `names`.
+    An item is a dict of arrays or numbers, or a tuple of them, whose elements are then named by `names`.
 
     Args:
         items: the object. It must be deterministic, and not empty.
-        names: keys for the parts of a tuple, or for an item that is one array.
+        names: keys for the elements of a tuple, or for an item that is one array.
 
     Raises:
-        ValueError: when `items` is empty, or an item has other parts or shapes than the first one.
+        DataError: when `items` is empty, or an item has other keys, shapes or dtypes than the first one.
 
     Example:
         >>> squares = MapDataset([(x, x * x) for x in (0.0, 1.0, 2.0)])
@@ -118,10 +219,10 @@ class MapDataset:
 
     def __init__(self, items: Any, *, names: Sequence[str] = ("inputs", "targets")) -> None:
         if len(items) == 0:
-            raise ValueError("data set: expected at least one item. Got an empty object instead.")
+            raise DataError("data set: expected at least one item. Got an empty object.")
         self._items = items
         self._names = tuple(names)
-        self._like = {name: np.asarray(part) for name, part in self._parts(0).items()}
+        self._like = {name: np.asarray(value) for name, value in self._item(0).items()}
 
     def __len__(self) -> int:
         return len(self._items)
@@ -129,36 +230,36 @@ class MapDataset:
     def batch(self, indices: NDArray[np.int64], *, epoch: int = 0) -> Batch:  # noqa: ARG002 (the same every epoch)
         out = {name: np.empty((len(indices), *like.shape), like.dtype) for name, like in self._like.items()}
         for row, index in enumerate(indices):
-            parts = self._parts(int(index))
-            if set(parts) != set(out):
-                raise ValueError(f"data set: item {index} has the parts {sorted(parts)}, item 0 has {sorted(out)}.")
-            for name, part in parts.items():
-                self._write(out[name], row, part, f"item {index}, {name!r}")
+            item = self._item(int(index))
+            if set(item) != set(out):
+                raise DataError(f"data set: item {index} has the keys {sorted(item)}, but item 0 has {sorted(out)}.")
+            for name, value in item.items():
+                self._write(out[name], row, value, f"item {index}, {name!r}")
         return out
 
-    def _parts(self, index: int) -> Mapping[str, Any]:
+    def _item(self, index: int) -> Mapping[str, Any]:
         item = self._items[index]
         if isinstance(item, dict):
             return item
-        parts = item if isinstance(item, tuple) else (item,)
-        if len(parts) > len(self._names):
-            raise ValueError(
-                f"data set: item {index} has {len(parts)} parts, but only the names {self._names} are given."
+        elements = item if isinstance(item, tuple) else (item,)
+        if len(elements) > len(self._names):
+            raise DataError(
+                f"data set: item {index} has {len(elements)} elements, but there are names only for {self._names}."
             )
-        return dict(zip(self._names, parts, strict=False))
+        return dict(zip(self._names, elements, strict=False))
 
     @staticmethod
-    def _write(out: NDArray[Any], row: int, part: Any, what: str) -> None:
-        value = np.asarray(part)
+    def _write(out: NDArray[Any], row: int, element: Any, what: str) -> None:
+        value = np.asarray(element)
         if value.shape != out.shape[1:]:
-            raise ValueError(f"data set: {what} has shape {value.shape}, item 0 has {out.shape[1:]}.")
+            raise DataError(f"data set: {what} has shape {value.shape}, but item 0 has {out.shape[1:]}.")
         if not np.can_cast(value.dtype, out.dtype, casting="same_kind"):
-            raise ValueError(f"data set: {what} is {value.dtype}, item 0 is {out.dtype}.")
+            raise DataError(f"data set: {what} is {value.dtype}, but item 0 is {out.dtype}.")
         out[row] = value
 
 
 class Subset:
-    """Some samples of another data set, renumbered from 0.
+    """Selected samples of another data set, renumbered from 0.
 
     Example:
         >>> Subset(ArrayDataset({"x": np.arange(5)}), np.array([4, 2])).batch(np.array([1]))["x"].tolist()
@@ -168,7 +269,7 @@ class Subset:
     def __init__(self, dataset: Dataset, indices: NDArray[np.int64]) -> None:
         chosen = np.asarray(indices, dtype=np.int64)
         if chosen.size and not (chosen.min() >= 0 and chosen.max() < len(dataset)):
-            raise ValueError(f"subset: indices must lie in 0..{len(dataset) - 1}. Got {chosen.min()}..{chosen.max()}.")
+            raise DataError(f"subset: indices must be in 0..{len(dataset) - 1}. Got {chosen.min()}..{chosen.max()}.")
         self._dataset = dataset
         self._indices = chosen
 

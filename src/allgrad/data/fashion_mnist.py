@@ -1,8 +1,9 @@
-"""Fashion-MNIST (Xiao, Rasul, Vollgraf, 2017; MIT licence): find it, or fetch it, and verify it.
+"""Fashion-MNIST (Xiao, Rasul, Vollgraf, 2017; MIT licence): find it or download it, and verify it.
 
-Four IDX files, 60,000 and 10,000 grey images of 28 x 28 in ten classes. They are looked for in the folder that is
-given, else in `$ALLGRAD_DATA/fashion-mnist` or the user's cache, and where Debian's package `dataset-fashion-mnist`
-puts them. Whatever is found is used only if the SHA-256 of its uncompressed content is the published one.
+It consists of four IDX files with 60,000 and 10,000 grey images of 28 x 28 pixels in ten classes. They are looked for in the
+directory that the caller gives; without one, in `$ALLGRAD_DATA/fashion-mnist` or the user's cache, and then where Debian's
+package `dataset-fashion-mnist` installs them. A file is used only if the SHA-256 of its uncompressed content is the published
+one.
 """
 
 from __future__ import annotations
@@ -11,17 +12,26 @@ import os
 import shutil
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from allgrad.data.datasets import DataInfo, DataSource
-from allgrad.data.images import Augmentation, idx_source, parse_idx
-from allgrad.data.sources import DataError, read_bytes, verify_sha256
+from allgrad.data.digest import content_digest
+from allgrad.data.errors import DataError
+from allgrad.data.idx import parse_idx
+from allgrad.data.images import Augmentation, image_source
+from allgrad.data.sources import read_bytes, verify_sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from allgrad.data.datasets import DataSource
 
 __all__ = [
     "CLASSES",
     "FILES",
     "PUBLISHED",
-    "cache_folder",
+    "cache_directory",
     "download_fashion_mnist",
     "fashion_mnist_source",
     "find_fashion_mnist",
@@ -43,20 +53,20 @@ PUBLISHED = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 
-def cache_folder() -> Path:
+def cache_directory() -> Path:
     """Where downloads go: `$ALLGRAD_DATA`, else `$XDG_CACHE_HOME/allgrad`, else `~/.cache/allgrad`."""
     if "ALLGRAD_DATA" in os.environ:
         return Path(os.environ["ALLGRAD_DATA"]) / "fashion-mnist"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "allgrad" / "fashion-mnist"
 
 
-def find_fashion_mnist(folder: str | None = None) -> Path:
-    """The folder with the four files.
+def find_fashion_mnist(directory: str | None = None) -> Path:
+    """The directory with the four files.
 
     Raises:
         DataError: when no candidate has all four; it says where they were looked for and what to do.
     """
-    candidates = [Path(folder).expanduser()] if folder else [cache_folder(), DEBIAN]
+    candidates = [Path(directory).expanduser()] if directory else [cache_directory(), DEBIAN]
     for candidate in candidates:
         if all((candidate / name).is_file() for name in FILES):
             return candidate
@@ -64,12 +74,12 @@ def find_fashion_mnist(folder: str | None = None) -> Path:
     raise DataError(
         f"fashion_mnist: not found in {places}. Run `allgrad data fashion-mnist`, which downloads it; or install "
         "Debian's package dataset-fashion-mnist; or, without a network, copy its four files "
-        f"({', '.join(FILES)}) there from elsewhere, or give their folder as data.folder."
+        f"({', '.join(FILES)}) there from elsewhere, or give their directory as data.directory."
     )
 
 
 def download_fashion_mnist(target: Path | None = None, url: str = PUBLISHED, timeout: float = 60.0) -> Path:
-    """Fetch the four files into `target` (default: the cache), verify each, and return the folder.
+    """Fetch the four files into `target` (default: the cache), verify each, and return the directory.
 
     A file appears under its name only when it is whole and verified; files that are there already are verified, not
     fetched again.
@@ -77,42 +87,48 @@ def download_fashion_mnist(target: Path | None = None, url: str = PUBLISHED, tim
     Raises:
         DataError: when there is no network, no right to write, or the content is not the published one.
     """
-    folder = target or cache_folder()
+    directory = target or cache_directory()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         for name, digest in FILES.items():
-            path = folder / name
+            path = directory / name
             if not path.is_file():
                 _fetch(f"{url}/{name}", path, digest, timeout)
             verify_sha256(read_bytes(path), digest, str(path))
     except (urllib.error.URLError, TimeoutError) as error:
         raise DataError(
             f"fashion_mnist: {url} cannot be reached ({getattr(error, 'reason', error)}). Without a network, copy the "
-            f"files {', '.join(FILES)} into {folder}, or install Debian's package dataset-fashion-mnist."
+            f"files {', '.join(FILES)} into {directory}, or install Debian's package dataset-fashion-mnist."
         ) from error
     except OSError as error:
-        raise DataError(f"fashion_mnist: {folder}: cannot be written: {error.strerror or error}.") from error
-    return folder
+        raise DataError(f"fashion_mnist: {directory}: cannot be written: {error.strerror or error}.") from error
+    return directory
 
 
-def fashion_mnist_source(folder: str | None, *, augmentation: Augmentation, seed: int) -> DataSource:
-    """The 60,000 training and 10,000 test images; `info.extra["classes"]` has the names.
+def fashion_mnist_source(
+    directory: str | None, *, augmentation: Augmentation, seed: int, fitted: Mapping[str, Any] | None = None
+) -> DataSource:
+    """The 60,000 training and 10,000 test images; `info.extra["classes"]` has the names of the classes.
 
     Raises:
         DataError: when the files are not found, or are not the published ones.
     """
-    place = find_fashion_mnist(folder)
+    place = find_fashion_mnist(directory)
     arrays = []
     for name, digest in FILES.items():
         content = read_bytes(place / name)
         verify_sha256(content, digest, str(place / name))
         arrays.append(parse_idx(content, str(place / name)))
-    source = idx_source(
-        (arrays[0], arrays[1]), (arrays[2], arrays[3]), augmentation=augmentation, seed=seed, what="fashion_mnist"
+    source = image_source(
+        (arrays[0], arrays[1]),
+        (arrays[2], arrays[3]),
+        augmentation=augmentation,
+        seed=seed,
+        what="fashion_mnist",
+        fitted=fitted,
+        digest=content_digest(*(digest.encode() for digest in FILES.values())),
     )
-    info = source.info
-    extra = {**info.extra, "classes": list(CLASSES)}
-    return DataSource(source.train, source.valid, DataInfo(info.kind, info.input_shape, info.outputs, extra))
+    return replace(source, info=replace(source.info, extra={**source.info.extra, "classes": list(CLASSES)}))
 
 
 def _fetch(url: str, path: Path, digest: str, timeout: float) -> None:

@@ -4,7 +4,7 @@ Contract.
 
 - `next(loader)` gives, for each of this rank's virtual workers in order, its micro-batch of the next global batch.
   A worker without samples gets arrays of length zero, with the right keys, shapes and dtypes.
-- `state()` is the position after the last batch that the caller got; what the thread has prepared beyond it does not
+- `state_dict()` is the position after the last batch that the caller got; what the thread has prepared beyond it does not
   count. It is known without asking the thread.
 - An exception in the thread (a damaged file, a bug in the data set) is raised by the `next` that would have
   returned that batch, with its own traceback; every `next` after it raises it again.
@@ -104,7 +104,7 @@ class Loader:
         self._workers = tuple(workers)
         self._virtual_workers = virtual_workers
         self._prefetch = prefetch
-        self._position = sampler.state()
+        self._position = sampler.state_dict()
         self._error: BaseException | None = None
         self._queue: queue.Queue[_Ready] = queue.Queue(maxsize=max(prefetch, 1))
         self._stop = threading.Event()
@@ -133,24 +133,24 @@ class Loader:
         self._position = ready.state
         return ready.batch
 
-    def state(self) -> dict[str, int | bool]:
+    def state_dict(self) -> dict[str, int | bool]:
         """The position after the last batch that was handed out; JSON."""
         return dict(self._position)
 
-    def load_state(self, state: Mapping[str, int | bool]) -> None:
+    def load_state_dict(self, state: Mapping[str, int | bool]) -> None:
         """Go to a position; what was prefetched is dropped.
 
         Raises:
-            ValueError: when the position belongs to other data (see `Sampler.load_state`); the loader then stays
+            ValueError: when the position belongs to other data (see `Sampler.load_state_dict`); the loader then stays
                 where it was.
         """
         self._end_thread()
         try:
-            self._sampler.load_state(state)
+            self._sampler.load_state_dict(state)
         except ValueError:
-            self._sampler.load_state(self._position)  # the thread had run ahead
+            self._sampler.load_state_dict(self._position)  # the thread had run ahead
             raise
-        self._position = self._sampler.state()
+        self._position = self._sampler.state_dict()
         self._error = None
 
     def close(self) -> None:
@@ -176,7 +176,7 @@ class Loader:
             return _Ready(None, {}, error)
         for array in (array for part in parts for array in part.values()):
             array.flags.writeable = False
-        return _Ready(LocalBatch(chosen.epoch, chosen.number, len(chosen.indices), parts), self._sampler.state())
+        return _Ready(LocalBatch(chosen.epoch, chosen.number, len(chosen.indices), parts), self._sampler.state_dict())
 
     def _take(self) -> _Ready:
         if self._thread is None:

@@ -1,18 +1,24 @@
 """Collocation points for the heat equation, as a data set.
 
 The problem is u_t = alpha u_xx on 0 <= x <= 1, 0 <= t <= 1, with u(0, t) = u(1, t) = 0 and u(x, 0) = sin(pi x), whose
-solution is u = exp(-alpha pi^2 t) sin(pi x). A sample is a point: `inputs` (2,) = (x, t), `targets` (1,) = what u must
-be there, and `kind`, which says which term of the loss it belongs to: 0 inside (there the equation must hold, and the
-target is not used), 1 on the boundary, 2 at t = 0. A batch holds the kinds in whatever numbers the shuffle gives;
-each term of the loss has its own count. For evaluation the points are a grid, all of kind 3, with the exact solution.
+solution is u = exp(-alpha pi^2 t) sin(pi x). A sample is a point: `inputs` (2,) = (x, t), `targets` (1,) = the required value of
+u there, and `kind`, the term of the loss that it belongs to: 0 in the interior (where the equation must hold; the target is not
+used), 1 on the boundary, 2 at t = 0. The shuffle decides how many points of each kind a batch has; each term of the loss has its
+own count. For evaluation the points are a grid with the exact solution, all of kind 3.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
-from allgrad.data.datasets import ArrayDataset, DataInfo, DataSource
+from allgrad.data.datasets import ArrayDataset, DataInfo, DataSource, check_fitted
+from allgrad.data.digest import settings_digest
 from allgrad.data.random import stream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["BOUNDARY", "EXACT", "INITIAL", "INTERIOR", "heat_equation_source", "heat_solution"]
 
@@ -32,12 +38,24 @@ def heat_solution(points: np.ndarray, alpha: float) -> np.ndarray:
 
 
 def heat_equation_source(
-    *, alpha: float, interior: int, boundary: int, initial: int, grid: int, seed: int
+    *,
+    alpha: float,
+    interior: int,
+    boundary: int,
+    initial: int,
+    grid: int,
+    seed: int,
+    fitted: Mapping[str, Any] | None = None,
 ) -> DataSource:
     """Random training points of the three kinds, and an evaluation grid of `grid` x `grid` points.
 
-    `boundary` points lie on the two ends in turn. Arrays are float32; `kind` is int64. `info.extra` has "alpha".
+    The `boundary` points alternate between the two ends. Arrays are float32; `kind` is int64. `info.extra` has "alpha".
+
+    Args:
+        fitted: stored preprocessing; nothing is fitted here, and `alpha` must be the stored one.
     """
+    described = {"kind": "heat_equation", "alpha": alpha}
+    check_fitted(fitted or described, described, "heat_equation")
     rng = stream(seed, path="heat_equation", use="points")
     inside = rng.random((interior, 2))
     ends = np.stack([np.arange(boundary) % 2, rng.random(boundary)], axis=1)
@@ -52,6 +70,8 @@ def heat_equation_source(
         _dataset(points, targets, kind),
         _dataset(lattice, heat_solution(lattice, alpha), exact),
         DataInfo("points", (2,), 1, {"alpha": alpha}),
+        described,
+        settings_digest({**described, "points": [interior, boundary, initial], "grid": grid, "seed": seed}),
     )
 
 

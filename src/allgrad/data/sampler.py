@@ -87,7 +87,7 @@ class Sampler:
         >>> sampler = Sampler(5, 2, seed=0, shuffle=False)
         >>> [sampler.next_batch().indices.tolist() for _ in range(4)]
         [[0, 1], [2, 3], [4], [0, 1]]
-        >>> sampler.state()["epoch"], sampler.state()["batch"]
+        >>> sampler.state_dict()["epoch"], sampler.state_dict()["batch"]
         (1, 1)
     """
 
@@ -115,7 +115,7 @@ class Sampler:
             self._epoch, self._batch = self._epoch + 1, 0
         return batch
 
-    def state(self) -> dict[str, int | bool]:
+    def state_dict(self) -> dict[str, int | bool]:
         """The position, and what it is a position in; JSON."""
         return {
             "samples": self.samples,
@@ -126,13 +126,13 @@ class Sampler:
             "batch": self._batch,
         }
 
-    def load_state(self, state: Mapping[str, int | bool]) -> None:
-        """Go to a position that `state` returned.
+    def load_state_dict(self, state: Mapping[str, int | bool]) -> None:
+        """Go to a position that `state_dict` returned.
 
         Raises:
             ValueError: when the position belongs to other data, another batch size, seed or order, or is none.
         """
-        mine = self.state()
+        mine = self.state_dict()
         if set(state) != set(mine):
             raise ValueError(f"position in the data: expected the keys {sorted(mine)}. Got {sorted(state)} instead.")
         for key in ("samples", "size", "seed", "shuffle"):

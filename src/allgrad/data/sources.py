@@ -1,4 +1,4 @@
-"""Finding and reading files: `package:NAME` for what comes with allgrad, gzip by content, errors in words."""
+"""Finding, reading and splitting data files: `package:NAME` for files that come with allgrad, gzip detected by content."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from allgrad.data.errors import DataError
 from allgrad.data.random import permutation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["DataError", "data_path", "read_bytes", "split_rows", "verify_sha256"]
+__all__ = ["data_path", "read_bytes", "split_rows", "verify_sha256"]
 
 _PACKAGE = "package:"
 
 
-class DataError(ValueError):
-    """Data that cannot be used: which file, where in it, what was expected and what came instead."""
+def data_path(name: str, base: Path | None = None) -> Path:
+    """The file or directory that `name` means.
 
-    exit_code = 1  # what the command line ends with
-
-
-def data_path(name: str) -> Path:
-    """The file that `name` stands for: a path (`~` is understood), or `package:NAME` in allgrad's own files.
+    Args:
+        name: a path (`~` is expanded), or `package:NAME` for one of allgrad's own files.
+        base: the directory that a relative path starts from; by default the working directory.
 
     Raises:
         DataError: when there is no such file.
@@ -38,20 +37,21 @@ def data_path(name: str) -> Path:
         'diamonds.csv.gz'
     """
     if name.startswith(_PACKAGE):
-        folder = Path(str(resources.files("allgrad.data") / "files"))
-        path = folder / name[len(_PACKAGE) :]
+        directory = Path(str(resources.files("allgrad.data") / "files"))
+        path = directory / name[len(_PACKAGE) :]
         if not path.is_file():
-            have = sorted(entry.name for entry in folder.iterdir() if entry.suffix == ".gz") if folder.is_dir() else []
+            have = sorted(entry.name for entry in directory.glob("*.gz"))
             raise DataError(f"{name}: allgrad has no such file. It has: {', '.join(have) or 'none'}.")
         return path
-    path = Path(name).expanduser()
+    path = (base or Path()) / Path(name).expanduser()
     if not path.exists():
-        raise DataError(f"{name}: no such file (looked for {path.absolute()}). Give a path from the working directory.")
+        start = "the working directory" if base is None else str(base)
+        raise DataError(f"{name}: no such file (looked for {path.absolute()}). Relative paths start at {start}.")
     return path
 
 
 def read_bytes(path: Path) -> bytes:
-    """The whole content, unpacked where it is gzip, whatever the name says.
+    """The whole content of a file, decompressed if it is gzip, whatever the file's name.
 
     Raises:
         DataError: when the file cannot be read, or is damaged gzip.
@@ -76,10 +76,10 @@ def verify_sha256(content: bytes, expected: str, what: str) -> None:
 
 
 def split_rows(count: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows for training and for validation: a seeded shuffle, `fraction` of it (rounded) held out, each in file order.
+    """Row numbers for training and for validation: `fraction` of a seeded shuffle (rounded) is held out; both in file order.
 
     Raises:
-        DataError: when either part would be empty.
+        DataError: when either would be empty.
 
     Example:
         >>> train, valid = split_rows(10, 0.2, seed=0)
@@ -89,7 +89,8 @@ def split_rows(count: int, fraction: float, seed: int) -> tuple[NDArray[np.int64
     held_out = round(count * fraction)
     if not 0 < held_out < count:
         raise DataError(
-            f"split: {fraction} of {count} rows leaves {count - held_out} to train on and {held_out} to test."
+            f"split: holding out {fraction} of {count} rows leaves {count - held_out} to train on and {held_out} to "
+            "evaluate on. Both need at least one row."
         )
     order = permutation(count, seed, epoch=0)
     return np.sort(order[held_out:]), np.sort(order[:held_out])

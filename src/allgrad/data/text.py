@@ -1,12 +1,12 @@
 """Text and token files as windows of a context length, for next-token prediction.
 
-A sample is a window of `context` tokens (`inputs`) and the same window one token later (`targets`), both int64.
+A sample is a window of `context` tokens (`inputs`) and the same window shifted by one token (`targets`), both int64.
 
-Training. The windows of an epoch do not overlap; where the first one starts is drawn anew every epoch (0 .. context -
-1, from the seed), so that over the epochs the model sees every alignment, and in one epoch every token at most once.
+Training. The windows of an epoch do not overlap. The start of the first one is drawn from the seed for every epoch
+(0..context - 1), so the model sees every alignment over the epochs, and every token at most once per epoch.
 
-Validation. Every token of the held-out end is a target exactly once; the first window's inputs begin with the last
-token before it. The last window is padded, its padding's targets are `IGNORE` (-1), which the loss does not count.
+Validation. Every held-out token is a target exactly once; the inputs of the first window begin with the last token before
+them. The last window is padded; the targets of the padding are `IGNORE` (-1), which the loss does not count.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from allgrad.data.datasets import IGNORE, DataInfo, DataSource
+from allgrad.data.datasets import IGNORE, DataInfo, DataSource, check_fitted
+from allgrad.data.digest import content_digest
+from allgrad.data.errors import DataError
 from allgrad.data.random import stream
-from allgrad.data.sources import DataError, data_path, read_bytes
+from allgrad.data.sources import data_path, read_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -46,7 +49,7 @@ class TrainWindows:
         self._length = (len(tokens) - context) // context
         if context < 1 or self._length < 1:
             raise DataError(
-                f"text: {len(tokens)} tokens to train on are too few for a context of {context}: "
+                f"text: {len(tokens)} training tokens are too few for a context of {context}; "
                 f"at least {2 * context} are needed. Use a shorter context or more text."
             )
         self._tokens = tokens
@@ -64,7 +67,7 @@ class TrainWindows:
 
 
 class HeldOutWindows:
-    """Every token behind the first one as a target, once; see the top of this file.
+    """Every token after the first one as a target, once; see the top of this file.
 
     Example:
         >>> windows = HeldOutWindows(np.array([7, 8, 9, 5]), context=2)
@@ -89,50 +92,76 @@ class HeldOutWindows:
         return {"inputs": inputs, "targets": np.where(position < last, targets, IGNORE)}
 
 
-def text_source(path: str, *, unit: Literal["characters", "bytes"], context: int, valid: int, seed: int) -> DataSource:
-    """A text file (gzip or not), its last `valid` characters or bytes held out.
+def text_source(
+    path: str,
+    *,
+    unit: Literal["characters", "bytes"],
+    context: int,
+    valid: int,
+    seed: int,
+    fitted: Mapping[str, Any] | None = None,
+) -> DataSource:
+    """A text file (gzip or not), with its last `valid` characters or bytes held out.
 
-    The vocabulary is the sorted set of the file's characters, or the 256 bytes; it is `info.extra["vocabulary"]`
-    (a string) or, for bytes, None.
+    `info.extra["vocabulary"]` is a string of the characters in the file, sorted. With `unit="bytes"` it is None, and there are
+    256 tokens.
+
+    Args:
+        fitted: stored preprocessing; the vocabulary is taken from it, and a character that it does not have is an error.
 
     Raises:
         DataError: when the file is missing, not UTF-8, or too short.
     """
-    file = data_path(path)
-    content = read_bytes(file)
+    content = read_bytes(data_path(path))
     if unit == "bytes":
-        tokens: NDArray[Any] = np.frombuffer(content, dtype=np.uint8)
-        return _windows(tokens, 256, {"unit": unit, "vocabulary": None}, context, valid, seed, path)
+        check_fitted(fitted or {"unit": unit}, {"unit": unit}, path)
+        return _windows(
+            np.frombuffer(content, dtype=np.uint8), 256, unit, None, context, valid, seed, path, content_digest(content)
+        )
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 (byte {error.start}). Convert it, or use `unit: bytes`.") from error
-    points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
-    vocabulary, tokens = np.unique(points, return_inverse=True)
-    letters = "".join(map(chr, vocabulary))
-    # Kept in the narrowest type: a window is widened when it is read.
-    narrow = tokens.astype(np.uint8 if len(letters) <= 256 else np.int32)
-    return _windows(narrow, len(letters), {"unit": unit, "vocabulary": letters}, context, valid, seed, path)
+        raise DataError(
+            f"{path}: not UTF-8 (invalid byte at offset {error.start}). Convert the file to UTF-8, or use `unit: bytes`."
+        ) from error
+    if fitted is None:
+        vocabulary = "".join(sorted(set(text)))
+    else:
+        check_fitted(fitted, {"unit": unit}, path)
+        vocabulary = fitted["vocabulary"]
+    tokens = _text_tokens(text, vocabulary, path)
+    return _windows(tokens, len(vocabulary), unit, vocabulary, context, valid, seed, path, content_digest(content))
 
 
-def tokens_source(path: str, *, vocabulary_size: int, context: int, valid: int, seed: int) -> DataSource:
-    """A file of token ids, `.npy`, one axis, integers; memory-mapped. Its last `valid` tokens are held out.
+def tokens_source(
+    path: str,
+    *,
+    vocabulary_size: int,
+    context: int,
+    valid: int,
+    seed: int,
+    fitted: Mapping[str, Any] | None = None,
+) -> DataSource:
+    """A `.npy` file with one axis of integer token ids, memory-mapped, with its last `valid` tokens held out.
 
     Raises:
-        DataError: when the file is missing, not of that kind, or holds a token outside 0 .. vocabulary_size - 1.
+        DataError: when the file is missing, is not of that kind, or has a token outside 0..vocabulary_size - 1.
     """
+    check_fitted(fitted or {"unit": "tokens"}, {"unit": "tokens"}, path)
+    if fitted is not None:
+        check_fitted(fitted, {"vocabulary_size": vocabulary_size}, path)
     tokens = _open_tokens(data_path(path))
     low, high = _extent(tokens)
     if low < 0 or high >= vocabulary_size:
-        raise DataError(f"{path}: tokens must lie in 0..{vocabulary_size - 1}. Got {low}..{high} instead.")
-    return _windows(tokens, vocabulary_size, {"unit": "tokens", "vocabulary": None}, context, valid, seed, path)
+        raise DataError(f"{path}: tokens must be in 0..{vocabulary_size - 1}. Got {low}..{high}.")
+    return _windows(tokens, vocabulary_size, "tokens", None, context, valid, seed, path, content_digest(tokens))
 
 
 def encode(text: str, unit: str, vocabulary: str | None) -> NDArray[np.int64]:
     """The tokens of a prompt.
 
     Raises:
-        DataError: for a character that the vocabulary has not, or a unit that is not text.
+        DataError: for a character that is not in the vocabulary, or a model of token ids.
 
     Example:
         >>> encode("cab", "characters", "abc").tolist()
@@ -141,16 +170,20 @@ def encode(text: str, unit: str, vocabulary: str | None) -> NDArray[np.int64]:
     if unit == "bytes":
         return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64)
     if unit != "characters" or vocabulary is None:
-        raise DataError("encode: a model that was trained on token ids has no text. Give token ids.")
+        raise DataError(
+            "encode: this model was trained on token ids, so a text cannot be encoded for it. Give token ids."
+        )
     place = {letter: token for token, letter in enumerate(vocabulary)}
     unknown = sorted(set(text) - set(place))
     if unknown:
-        raise DataError(f"encode: the text that was trained on has no {', '.join(map(repr, unknown))}. Leave it out.")
+        raise DataError(
+            f"encode: these characters are not in the model's vocabulary: {', '.join(map(repr, unknown))}. Leave them out."
+        )
     return np.array([place[letter] for letter in text], dtype=np.int64)
 
 
 def decode(tokens: NDArray[np.integer], unit: str, vocabulary: str | None) -> str:
-    """The text of tokens; the reverse of `encode`. Bytes that are not UTF-8 become the replacement character.
+    """The text of tokens; the inverse of `encode`. Bytes that are not UTF-8 become the replacement character.
 
     Example:
         >>> decode(np.array([2, 0, 1]), "characters", "abc")
@@ -159,20 +192,49 @@ def decode(tokens: NDArray[np.integer], unit: str, vocabulary: str | None) -> st
     if unit == "bytes":
         return np.asarray(tokens).astype(np.uint8).tobytes().decode(errors="replace")
     if unit != "characters" or vocabulary is None:
-        raise DataError("decode: a model that was trained on token ids has no text.")
+        raise DataError("decode: this model was trained on token ids, so its outputs cannot be decoded to text.")
     return "".join(vocabulary[int(token)] for token in tokens)
 
 
+def _text_tokens(text: str, vocabulary: str, path: str) -> NDArray[Any]:
+    """Each character's place in `vocabulary`, in the narrowest integer type; batches widen it."""
+    points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+    known = np.frombuffer(vocabulary.encode("utf-32-le"), dtype="<u4")  # sorted
+    tokens = np.searchsorted(known, points)
+    unknown = np.flatnonzero(known[np.minimum(tokens, len(known) - 1)] != points)
+    if len(unknown):
+        at = int(unknown[0])
+        line = text.count("\n", 0, at) + 1
+        column = at - text.rfind("\n", 0, at)
+        raise DataError(
+            f"{path}, line {line}, column {column}: the character {text[at]!r} is not in the model's vocabulary: {vocabulary!r}."
+        )
+    return tokens.astype(np.uint8 if len(vocabulary) <= 256 else np.int32)
+
+
 def _windows(
-    tokens: NDArray[Any], size: int, extra: dict[str, Any], context: int, valid: int, seed: int, path: str
+    tokens: NDArray[Any],
+    size: int,
+    unit: str,
+    vocabulary: str | None,
+    context: int,
+    valid: int,
+    seed: int,
+    path: str,
+    digest: str,
 ) -> DataSource:
     if not 0 < valid < len(tokens):
-        raise DataError(f"{path}: {valid} tokens cannot be held out of {len(tokens)}.")
+        raise DataError(
+            f"{path}: {valid} tokens cannot be held out of {len(tokens)}. `valid` must be at least 1 and smaller than the data."
+        )
     border = len(tokens) - valid
+    described = {"unit": unit, "vocabulary": vocabulary}
     return DataSource(
         TrainWindows(tokens[:border], context=context, seed=seed),
         HeldOutWindows(tokens[border - 1 :], context=context),
-        DataInfo("tokens", (context,), size, extra | {"context": context}),
+        DataInfo("tokens", (context,), size, {**described, "context": context}),
+        {"kind": "text", **described, "vocabulary_size": size},
+        digest,
     )
 
 

@@ -37,7 +37,7 @@ def capture(trainer: Trainer) -> dict[str, Any]:
     average = {"meta": None, "arrays": {}} if trainer.ema is None else trainer.ema.state_dict()
     state = {name: getattr(trainer, name) for name in _KEPT}
     state |= {
-        "loader": trainer.loader.state(),
+        "loader": trainer.loader.state_dict(),
         "reducer": trainer.replica.reducer.state(),
         "optimizer": optimizer["meta"],
         "ema": average["meta"],
@@ -58,7 +58,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     if trainer.ema is not None:
         averages = {name: array for name, array in checkpoint.optimizer.items() if name.startswith(_AVERAGE)}
         trainer.ema.load_state_dict({"meta": state["ema"], "arrays": averages})
-    trainer.loader.load_state(state["loader"])
+    trainer.loader.load_state_dict(state["loader"])
     trainer.replica.reducer.load_state(state["reducer"])
     for name in _KEPT:
         setattr(trainer, name, state[name])

@@ -1,0 +1,90 @@
+"""CSV files as columns of texts."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from allgrad.data.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Table", "parse_csv"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of texts, and where they came from.
+
+    Attributes:
+        columns: the texts of each column, by name; all columns have the same length.
+        name: what messages call the table, usually the file's path.
+        lines: the line of the file in which each row begins, from 1; without it, messages count rows from 1.
+    """
+
+    columns: Mapping[str, Sequence[str]]
+    name: str = "table"
+    lines: Sequence[int] | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def column(self, name: str) -> Sequence[str]:
+        """The texts of one column.
+
+        Raises:
+            DataError: when there is no such column.
+        """
+        if name not in self.columns:
+            raise DataError(f"{self.name}: there is no column {name!r}. The columns are: {', '.join(self.columns)}.")
+        return self.columns[name]
+
+    def place(self, row: int, column: str) -> str:
+        """Where a value is, for messages.
+
+        Example:
+            >>> Table({"size": ["1", "x"]}, "rows.csv", lines=[2, 3]).place(1, "size")
+            "rows.csv, line 3, column 'size'"
+        """
+        where = f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
+        return f"{self.name}, {where}, column {column!r}"
+
+
+def parse_csv(content: bytes, name: str) -> Table:
+    """The table in a CSV file with a header. Blank lines are skipped.
+
+    Raises:
+        DataError: when the content is not UTF-8 or not CSV, has no rows, repeats a column name, or has a row with another number
+            of fields than the header.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{name}: not UTF-8 (invalid byte at offset {error.start}). Convert the file to UTF-8."
+        ) from error
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    begin = 1
+    try:
+        for row in reader:
+            if row:
+                rows.append(row)
+                lines.append(begin)
+            begin = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{name}, line {begin}: not readable as CSV: {error}.") from error
+    if len(rows) < 2:
+        raise DataError(f"{name}: expected a header and at least one row. Got {len(rows)} non-empty lines.")
+    header = rows[0]
+    if repeated := sorted({column for column in header if header.count(column) > 1}):
+        raise DataError(f"{name}: the header names these columns more than once: {', '.join(map(repr, repeated))}.")
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != len(header):
+            raise DataError(f"{name}, line {line}: expected {len(header)} fields, as in the header. Got {len(row)}.")
+    columns = dict(zip(header, map(list, zip(*rows[1:], strict=True)), strict=True))
+    return Table(columns, name, lines[1:])
