@@ -1,9 +1,10 @@
-"""Optimizers over flat state, learning-rate schedules, gradient clipping, averages of weights."""
+"""Optimizers over flat state, learning-rate schedules, gradient clipping, and averages of weights."""
 
 from allgrad.optim.adafactor import Adafactor as Adafactor
 from allgrad.optim.adam import Adam as Adam
 from allgrad.optim.adam import AdamW as AdamW
 from allgrad.optim.averaging import EMA as EMA
+from allgrad.optim.clip import GradientNormError as GradientNormError
 from allgrad.optim.clip import clip_norm as clip_norm
 from allgrad.optim.clip import clip_value as clip_value
 from allgrad.optim.lamb import LAMB as LAMB
@@ -20,4 +21,6 @@ from allgrad.optim.schedules import Scheduler as Scheduler
 from allgrad.optim.schedules import StepDecay as StepDecay
 from allgrad.optim.schedules import WarmUp as WarmUp
 from allgrad.optim.schedules import scaled_lr as scaled_lr
+from allgrad.optim.settings import SettingError as SettingError
 from allgrad.optim.sgd import SGD as SGD
+from allgrad.optim.state import StateError as StateError

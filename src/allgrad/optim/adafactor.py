@@ -1,21 +1,23 @@
-"""Adafactor: second moments kept as a row and a column, so that state is O(rows + columns)."""
+"""Adafactor: the second moments of a matrix are kept as one row and one column, so the state is O(rows + columns)."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
+from annotated_types import Ge, Le
 
+from allgrad.optim.layouts import from_torch, to_torch
 from allgrad.optim.norms import norm
 from allgrad.optim.optimizer import Optimizer
-from allgrad.optim.orientation import as_torch
+from allgrad.optim.settings import NonNegative
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from allgrad.memory import Slot
-    from allgrad.optim.groups import Bounds, Group
+    from allgrad.memory import Arena, Slot
+    from allgrad.optim.groups import Group
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -25,21 +27,24 @@ class Adafactor(Optimizer):
 
         rho = min(lr, 1 / sqrt(t)),   alpha = max(eps2, rms(p)) rho,   p = (1 - lr weight_decay) p
         R, C: running means, of weight t^beta2_decay, of g^2 over columns and over rows;  V = R C / mean(R)
-        (parameters of one or no axis keep V itself)
+        (parameters with fewer than two axes keep V itself)
         U = g / max(sqrt(V), eps1),   p = p - alpha U / max(1, rms(U) / d)
 
-    The factors are over the last two axes of PyTorch's layout, as there.
+    Rows and columns are the last two axes of PyTorch's layout.
 
     Reference: Shazeer & Stern, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost" (ICML 2018), with PyTorch's
-    choice of where eps1 goes.
+    placement of eps1.
 
     Args:
-        params: leaves, (name, leaf) pairs, or groups `{"params": ..., "lr": ...}`.
-        lr, beta2_decay, d, weight_decay: as above.
-        eps: (eps1, eps2); eps1 None is the dtype's machine epsilon.
+        params: a Module, leaves, (name, leaf) pairs, or groups `{"params": ..., "lr": ...}`.
+        lr: the largest relative step.
+        beta2_decay: exponent of the step number in the weight of the new square, 0 or less.
+        eps: (eps1, eps2), the smallest denominator and the smallest scale of a parameter. None: the dtype's machine epsilon.
+        d: the largest root mean square of an update, 1 or more.
+        weight_decay: share of the parameters, times lr, that is taken away in each step.
 
     Raises:
-        ValueError: for a setting out of range.
+        SettingError: if a setting is out of range.
 
     Example:
         >>> import numpy as np
@@ -54,54 +59,46 @@ class Adafactor(Optimizer):
     """
 
     needs_whole_parameters: ClassVar[bool] = True
-    bounds: ClassVar[Bounds] = {
-        "lr": (0, math.inf),
-        "beta2_decay": (-math.inf, 0),
-        "eps": (0, math.inf),
-        "d": (1, math.inf),
-        "weight_decay": (0, math.inf),
-    }
 
     def __init__(
         self,
         params: Iterable[Any],
         *,
-        lr: float = 1e-2,
-        beta2_decay: float = -0.8,
-        eps: tuple[float | None, float] = (None, 1e-3),
-        d: float = 1.0,
-        weight_decay: float = 0.0,
+        lr: NonNegative = 1e-2,
+        beta2_decay: Annotated[float, Le(0)] = -0.8,
+        eps: tuple[NonNegative | None, NonNegative] = (None, 1e-3),
+        d: Annotated[float, Ge(1)] = 1.0,
+        weight_decay: NonNegative = 0.0,
     ) -> None:
-        defaults = {"lr": lr, "beta2_decay": beta2_decay, "eps": tuple(eps), "d": d, "weight_decay": weight_decay}
-        super().__init__(params, defaults)
-        self._factors = {
-            slot.name: _factors(as_torch(self.flat.leaves[slot.name], self.flat.params[slot.name]))
-            for slot in self._slots
-        }
+        super().__init__(params, locals())
+        self._factors = {slot.name: _factors(self._torch(slot, self.flat.params)) for slot in self._slots}
 
-    def arrays_of(self, name: str) -> dict[str, Array]:
-        """`row_var` and `col_var` of a matrix, `variance` of anything smaller."""
+    def moments_of(self, name: str, options: Mapping[str, Any]) -> dict[str, Array]:  # noqa: ARG002
+        """`row_var` and `col_var` of a parameter with two axes or more, `variance` of any other."""
         return self._factors[name]
 
+    def _torch(self, slot: Slot, arena: Arena) -> Array:
+        return to_torch(self.flat.leaves[slot.name], arena[slot.name])
+
     def _update_parameter(self, group: Group, slot: Slot, step: int) -> None:
-        scalar, leaf = slot.dtype.type, self.flat.leaves[slot.name]
-        p, g = as_torch(leaf, self.flat.params[slot.name]), as_torch(leaf, self.flat.grads[slot.name])
+        scalar, p = slot.dtype.type, self.flat.params[slot.name]
         if not p.size:
             return
         eps1 = float(np.finfo(slot.dtype).eps) if group.eps[0] is None else group.eps[0]
-        alpha = max(group.eps[1], norm(self.flat.params[slot.name]) / math.sqrt(p.size)) * min(group.lr, step**-0.5)
+        alpha = max(group.eps[1], norm(p) / math.sqrt(p.size)) * min(group.lr, step**-0.5)
         if group.weight_decay:
             p *= scalar(1 - group.lr * group.weight_decay)
-        u = self._estimate(slot.name, g, scalar(step**group.beta2_decay), scalar(eps1))
+        g = self._torch(slot, self.flat.grads)
+        u = self._second_moment(slot.name, g, scalar(step**group.beta2_decay), scalar(eps1))
         np.maximum(u, scalar(eps1 * eps1), out=u)
         np.sqrt(u, out=u)
         np.divide(g, u, out=u)
         length = norm(np.ascontiguousarray(u)) / math.sqrt(u.size)
         u *= scalar(alpha / max(1.0, length / group.d))
-        p -= u
+        p -= from_torch(self.flat.leaves[slot.name], u)
 
-    def _estimate(self, name: str, g: Array, weight: Any, eps1: Any) -> Array:
-        """Bring the running means forward and return a new array with the second moment that they stand for."""
+    def _second_moment(self, name: str, g: Array, weight: Any, eps1: Any) -> Array:
+        """Update the running means and return a new array with the second moment that they represent."""
         square, factors = g * g, self._factors[name]
         if "variance" in factors:
             factors["variance"] += weight * (square - factors["variance"])

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from allgrad import kernels
 from allgrad.optim.optimizer import Optimizer, Run
+from allgrad.optim.settings import Beta, NonNegative
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from allgrad.optim.groups import Bounds
+
+class _Adam(Optimizer):
+    """The update that Adam and AdamW share."""
+
+    moments: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
+    _decoupled: ClassVar[bool]
+
+    def _update_run(self, run: Run, step: int) -> None:
+        group = run.group
+        kernels.active().adam(
+            *self._slices(run, *self.moments),
+            step=step,
+            lr=group.lr,
+            beta1=group.betas[0],
+            beta2=group.betas[1],
+            eps=group.eps,
+            weight_decay=group.weight_decay,
+            decoupled=self._decoupled,
+        )
 
 
-class Adam(Optimizer):
+class Adam(_Adam):
     """Adam with L2 regularisation, equal to `torch.optim.Adam`.
 
         g = g + weight_decay p
@@ -24,13 +42,14 @@ class Adam(Optimizer):
     Reference: Kingma & Ba, "Adam: A Method for Stochastic Optimization" (ICLR 2015).
 
     Args:
-        params: leaves, (name, leaf) pairs, or groups `{"params": ..., "lr": ...}`.
+        params: a Module, leaves, (name, leaf) pairs, or groups `{"params": ..., "lr": ...}`.
         lr: learning rate.
-        betas: b1 and b2, each 0 or more and below 1.
-        eps, weight_decay: as above.
+        betas: b1 and b2.
+        eps: added to the denominator.
+        weight_decay: factor of the parameters that is added to their gradients.
 
     Raises:
-        ValueError: for a setting out of range.
+        SettingError: if a setting is out of range.
 
     Example:
         >>> import numpy as np
@@ -44,45 +63,21 @@ class Adam(Optimizer):
         [0.9, -1.9]
     """
 
-    moments: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
-    bounds: ClassVar[Bounds] = {
-        "lr": (0, math.inf),
-        "betas": (0, math.nextafter(1, 0)),
-        "eps": (0, math.inf),
-        "weight_decay": (0, math.inf),
-    }
     _decoupled: ClassVar[bool] = False
 
     def __init__(
         self,
         params: Iterable[Any],
         *,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        lr: NonNegative = 1e-3,
+        betas: tuple[Beta, Beta] = (0.9, 0.999),
+        eps: NonNegative = 1e-8,
+        weight_decay: NonNegative = 0.0,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
-
-    def _update_run(self, run: Run, step: int) -> None:
-        options = run.group.options
-        p, g, m, v = self._slices(run, "exp_avg", "exp_avg_sq")
-        kernels.active().adam(
-            p,
-            g,
-            m,
-            v,
-            step=step,
-            lr=options["lr"],
-            beta1=options["betas"][0],
-            beta2=options["betas"][1],
-            eps=options["eps"],
-            weight_decay=options["weight_decay"],
-            decoupled=self._decoupled,
-        )
+        super().__init__(params, locals())
 
 
-class AdamW(Adam):
+class AdamW(_Adam):
     """Adam with decoupled weight decay, equal to `torch.optim.AdamW`.
 
         p = (1 - lr weight_decay) p, then Adam's update with the gradient as it is
@@ -90,13 +85,15 @@ class AdamW(Adam):
     Reference: Loshchilov & Hutter, "Decoupled Weight Decay Regularization" (ICLR 2019).
 
     Args:
-        params: leaves, (name, leaf) pairs, or groups `{"params": ..., "lr": ...}`; biases and norms usually form a group
-            with `weight_decay=0`.
-        lr, betas, eps: as in `Adam`.
-        weight_decay: 0.01 by default.
+        params: a Module, leaves, (name, leaf) pairs, or groups `{"params": ..., "lr": ...}`. Biases and norms usually form
+            a group with `weight_decay=0`.
+        lr: learning rate.
+        betas: b1 and b2; see `Adam`.
+        eps: added to the denominator.
+        weight_decay: share of the parameters, times lr, that is taken away in each step.
 
     Raises:
-        ValueError: for a setting out of range.
+        SettingError: if a setting is out of range.
 
     Example:
         >>> import numpy as np
@@ -116,9 +113,9 @@ class AdamW(Adam):
         self,
         params: Iterable[Any],
         *,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
+        lr: NonNegative = 1e-3,
+        betas: tuple[Beta, Beta] = (0.9, 0.999),
+        eps: NonNegative = 1e-8,
+        weight_decay: NonNegative = 1e-2,
     ) -> None:
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+        super().__init__(params, locals())

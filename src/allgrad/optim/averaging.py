@@ -8,36 +8,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad.kernels.blocks import scratch, spans
-from allgrad.memory import Arena
+from allgrad.memory import Arena, FlatParameters, flatten
+from allgrad.optim.groups import members_of
+from allgrad.optim.settings import Fraction, checked
+from allgrad.optim.state import load_arrays
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from allgrad.memory import FlatParameters
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 class EMA:
     """A second set of weights that follows the trained one: average += (1 - decay) (weights - average).
 
-    Evaluating with the average usually generalises better than with the last weights (Polyak & Juditsky 1992; the
-    exponential form as in Tarvainen & Valpola 2017). Only parameters are averaged: buffers, such as
-    batch norm's running statistics, are averages already.
+    Evaluating with the average usually generalizes better than with the last weights (Polyak & Juditsky 1992; the
+    exponential form as in Tarvainen & Valpola 2017). Only parameters are averaged. Buffers, such as batch norm's running
+    statistics, are averages already.
 
     Args:
-        flat: the parameters (`optimizer.flat`).
-        decay: between 0 and 1.
+        params: a model, all of its parameters, or FlatParameters (`optimizer.flat`).
+        decay: weight of the old average, between 0 and 1.
         ramp: use min(decay, (1 + t) / (10 + t)) at update t, so that the first weights are soon forgotten.
 
     Raises:
-        ValueError: if `decay` is out of range.
+        SettingError: if `decay` is out of range.
 
     Example:
         >>> import allgrad as ag
-        >>> from allgrad.memory import flatten
         >>> from allgrad.optim import EMA
         >>> w = ag.tensor([0.0], requires_grad=True)
-        >>> flat = flatten([w])
-        >>> average = EMA(flat, decay=0.75)
+        >>> average = EMA([w], decay=0.75)
         >>> w.assign([4.0])
         >>> average.update()
         >>> with average.swapped():
@@ -47,17 +46,17 @@ class EMA:
         [4.0]
     """
 
-    def __init__(self, flat: FlatParameters, decay: float = 0.999, *, ramp: bool = False) -> None:
-        if not 0 <= decay <= 1:
-            raise ValueError(f"EMA: decay must be between 0 and 1. Got {decay} instead.")
-        self.flat, self.decay, self.ramp = flat, decay, ramp
+    def __init__(self, params: FlatParameters | Iterable[Any], decay: Fraction = 0.999, *, ramp: bool = False) -> None:
+        self.flat = params if isinstance(params, FlatParameters) else flatten(members_of(params))
+        self.decay = checked("EMA", "decay", decay, Fraction)
+        self.ramp = ramp
         self.updates = 0
-        self.average = Arena(flat.layout)
-        for dtype, values in flat.params.flat.items():
+        self.average = Arena(self.flat.layout)
+        for dtype, values in self.flat.params.flat.items():
             self.average.flat[dtype][...] = values
 
     def update(self) -> None:
-        """Move the average towards the current weights; once after each optimizer step."""
+        """Move the average towards the current weights. Call it once after each optimizer step."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.ramp else self.decay
         self.updates += 1
         for dtype, values in self.flat.params.flat.items():
@@ -70,7 +69,7 @@ class EMA:
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
-        """Inside, the model has the averaged weights; afterwards its own again, also after an exception."""
+        """A context in which the model has the averaged weights. It gets its own back at the end, also after an exception."""
         self._swap()
         try:
             yield
@@ -78,25 +77,17 @@ class EMA:
             self._swap()
 
     def state_dict(self) -> dict[str, Any]:
-        """`{"meta": ..., "arrays": ...}`, as an optimizer's; the arrays are views."""
-        return {
-            "meta": {"updates": self.updates},
-            "arrays": {f"average/{name}": self.average[name] for name in self.flat.leaves},
-        }
+        """The number of updates, and the average of each parameter by name (copies)."""
+        return {"updates": self.updates, "average": {name: self.average[name].copy() for name in self.flat.leaves}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state_dict()`.
 
         Raises:
-            ValueError: if parameters are missing or unexpected; they are named.
+            StateError: if parameters are missing, unexpected, or of another shape; the message names them.
         """
-        mine, theirs = self.state_dict()["arrays"], state["arrays"]
-        if mine.keys() != theirs.keys():
-            odd = sorted(mine.keys() ^ theirs.keys())
-            raise ValueError(f"EMA.load_state_dict: missing or unexpected: {', '.join(odd[:8])}.")
-        for key, array in mine.items():
-            array[...] = theirs[key]
-        self.updates = int(state["meta"]["updates"])
+        load_arrays("EMA.load_state_dict", {name: self.average[name] for name in self.flat.leaves}, state["average"])
+        self.updates = int(state["updates"])
 
     def _swap(self) -> None:
         for dtype, values in self.flat.params.flat.items():

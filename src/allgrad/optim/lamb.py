@@ -1,20 +1,20 @@
-"""LAMB: Adam's direction, each parameter's step scaled to its own size. For large batches."""
+"""LAMB: Adam's direction, with each parameter's step scaled to the size of the parameter. For large batches."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from allgrad.optim.norms import norm
 from allgrad.optim.optimizer import Optimizer
+from allgrad.optim.settings import Beta, NonNegative
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from allgrad.memory import Slot
-    from allgrad.optim.groups import Bounds, Group
+    from allgrad.optim.groups import Group
 
 
 class LAMB(Optimizer):
@@ -22,19 +22,22 @@ class LAMB(Optimizer):
 
         m = b1 m + (1 - b1) g,    v = b2 v + (1 - b2) g^2
         r = (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay p
-        p = p - lr (|p| / |r|) r               (the ratio is 1 where either norm is 0, or if not `adapt`)
+        p = p - lr (|p| / |r|) r               (ratio 1 if either norm is 0, or without `adapt`)
 
     Reference: You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes" (ICLR 2020), algorithm 2,
     with the identity as phi.
 
     Args:
-        params: leaves, (name, leaf) pairs, or groups `{"params": ..., "lr": ...}`; biases and norms usually form a group
-            with `weight_decay=0, adapt=False`.
-        lr, betas, eps, weight_decay: as above.
-        adapt: scale by |p| / |r|.
+        params: a Module, leaves, (name, leaf) pairs, or groups `{"params": ..., "lr": ...}`. Biases and norms usually form
+            a group with `weight_decay=0, adapt=False`.
+        lr: learning rate.
+        betas: b1 and b2.
+        eps: added to the denominator.
+        weight_decay: factor of the parameters that is added to the direction r.
+        adapt: scale each parameter's step by |p| / |r|.
 
     Raises:
-        ValueError: for a setting out of range.
+        SettingError: if a setting is out of range.
 
     Example:
         >>> import numpy as np
@@ -50,25 +53,18 @@ class LAMB(Optimizer):
 
     needs_whole_parameters: ClassVar[bool] = True
     moments: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
-    bounds: ClassVar[Bounds] = {
-        "lr": (0, math.inf),
-        "betas": (0, math.nextafter(1, 0)),
-        "eps": (0, math.inf),
-        "weight_decay": (0, math.inf),
-    }
 
     def __init__(
         self,
         params: Iterable[Any],
         *,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-6,
-        weight_decay: float = 0.0,
+        lr: NonNegative = 1e-3,
+        betas: tuple[Beta, Beta] = (0.9, 0.999),
+        eps: NonNegative = 1e-6,
+        weight_decay: NonNegative = 0.0,
         adapt: bool = True,
     ) -> None:
-        defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "adapt": adapt}
-        super().__init__(params, defaults)
+        super().__init__(params, locals())
 
     def _update_parameter(self, group: Group, slot: Slot, step: int) -> None:
         arenas = (self.flat.params, self.flat.grads, self.state["exp_avg"], self.state["exp_avg_sq"])

@@ -1,37 +1,40 @@
-"""LARS: SGD with momentum, each parameter's gradient scaled to the parameter's size. For large batches."""
+"""LARS: SGD with momentum, with each parameter's gradient scaled to the size of the parameter. For large batches."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from allgrad.optim.norms import norm
 from allgrad.optim.optimizer import Optimizer
+from allgrad.optim.settings import Beta, NonNegative
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from allgrad.memory import Slot
-    from allgrad.optim.groups import Bounds, Group
+    from allgrad.optim.groups import Group
 
 
 class LARS(Optimizer):
     """Layer-wise adaptive rate scaling.
 
-        q = trust |p| / (|g| + weight_decay |p|)        (1 where either norm is 0, or if not `adapt`)
+        q = trust |p| / (|g| + weight_decay |p|)        (1 if either norm is 0, or without `adapt`)
         u = momentum u + lr q (g + weight_decay p)
         p = p - u
 
     Reference: You, Gitman & Ginsburg, "Large Batch Training of Convolutional Networks" (2017), algorithm 1.
 
     Args:
-        params: leaves, (name, leaf) pairs, or groups `{"params": ..., "lr": ...}`; biases and norms usually form a group
-            with `weight_decay=0, adapt=False`.
-        lr, momentum, weight_decay, trust: as above.
-        adapt: scale by q.
+        params: a Module, leaves, (name, leaf) pairs, or groups `{"params": ..., "lr": ...}`. Biases and norms usually form
+            a group with `weight_decay=0, adapt=False`.
+        lr: learning rate.
+        momentum: weight of the old momentum buffer.
+        weight_decay: factor of the parameters that is added to their gradients.
+        trust: the step's size relative to the parameter's, for lr = 1.
+        adapt: scale each parameter's gradient by q.
 
     Raises:
-        ValueError: for a setting out of range.
+        SettingError: if a setting is out of range.
 
     Example:
         >>> import numpy as np
@@ -47,25 +50,18 @@ class LARS(Optimizer):
 
     needs_whole_parameters: ClassVar[bool] = True
     moments: ClassVar[tuple[str, ...]] = ("momentum_buffer",)
-    bounds: ClassVar[Bounds] = {
-        "lr": (0, math.inf),
-        "momentum": (0, 1),
-        "weight_decay": (0, math.inf),
-        "trust": (0, math.inf),
-    }
 
     def __init__(
         self,
         params: Iterable[Any],
         *,
-        lr: float,
-        momentum: float = 0.9,
-        weight_decay: float = 0.0,
-        trust: float = 0.001,
+        lr: NonNegative,
+        momentum: Beta = 0.9,
+        weight_decay: NonNegative = 0.0,
+        trust: NonNegative = 0.001,
         adapt: bool = True,
     ) -> None:
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust, "adapt": adapt}
-        super().__init__(params, defaults)
+        super().__init__(params, locals())
 
     def _update_parameter(self, group: Group, slot: Slot, step: int) -> None:  # noqa: ARG002  # LARS does not count steps
         p, g = self.flat.params[slot.name], self.flat.grads[slot.name]

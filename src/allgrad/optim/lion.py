@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from allgrad.kernels.blocks import scratch, spans
 from allgrad.optim.optimizer import Optimizer, Run
+from allgrad.optim.settings import Beta, NonNegative
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from allgrad.optim.groups import Bounds
 
 
 class Lion(Optimizer):
@@ -27,13 +25,13 @@ class Lion(Optimizer):
     typically 3 to 10 times smaller than AdamW's, and its weight decay as many times larger.
 
     Args:
-        params: leaves, (name, leaf) pairs, or groups `{"params": ..., "lr": ...}`.
+        params: a Module, leaves, (name, leaf) pairs, or groups `{"params": ..., "lr": ...}`.
         lr: learning rate.
-        betas: b1 and b2, each 0 or more and below 1.
-        weight_decay: as above.
+        betas: b1 and b2.
+        weight_decay: share of the parameters, times lr, that is taken away in each step.
 
     Raises:
-        ValueError: for a setting out of range.
+        SettingError: if a setting is out of range.
 
     Example:
         >>> import numpy as np
@@ -48,21 +46,16 @@ class Lion(Optimizer):
     """
 
     moments: ClassVar[tuple[str, ...]] = ("exp_avg",)
-    bounds: ClassVar[Bounds] = {
-        "lr": (0, math.inf),
-        "betas": (0, math.nextafter(1, 0)),
-        "weight_decay": (0, math.inf),
-    }
 
     def __init__(
         self,
         params: Iterable[Any],
         *,
-        lr: float = 1e-4,
-        betas: tuple[float, float] = (0.9, 0.99),
-        weight_decay: float = 0.0,
+        lr: NonNegative = 1e-4,
+        betas: tuple[Beta, Beta] = (0.9, 0.99),
+        weight_decay: NonNegative = 0.0,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": tuple(betas), "weight_decay": weight_decay})
+        super().__init__(params, locals())
 
     def _update_run(self, run: Run, step: int) -> None:  # noqa: ARG002  # Lion does not count steps
         group, scalar = run.group, run.dtype.type

@@ -1,18 +1,19 @@
-"""What all optimizers share: groups, flat state, which parameters move in a step, saving and loading.
+"""The base class of optimizers: groups, flat state, which parameters move in a step, saving and loading.
 
 The contract
 ------------
-- Parameters, gradients and every moment are Arenas of one Layout (`optimizer.flat`). A step reads `flat.grads` and
-  writes `flat.params` and the state in place. It allocates nothing of the model's size.
-- Elementwise optimizers implement `_update_run` and are given the longest contiguous stretches whose parameters share a group and
-  a step count; how the memory is cut into stretches does not change a bit.
-- Those that need a norm or a matrix set `needs_whole_parameters` and implement `_update_parameter`.
+- Parameters, gradients, and moments are Arenas of one Layout (`optimizer.flat`). A step reads `flat.grads` and writes
+  `flat.params` and the moments in place. It allocates nothing of the model's size.
+- A subclass declares its settings in the signature of `__init__` (see `settings.py`) and its state in `moments`.
+- Elementwise optimizers implement `_update_run`, which gets the longest contiguous stretches of memory whose parameters
+  share a group and a step count. How the memory is cut into stretches does not change a bit.
+- Optimizers that need a norm or a matrix set `needs_whole_parameters` and implement `_update_parameter`.
 - A parameter without a gradient is skipped: no decay, no moment, no step counted, as in PyTorch (`grad is None`).
-  `step()` finds those by itself. Where gradients come from elsewhere (a reduction over workers), `step(unused=names)`
-  is told them: exactly the parameters that no worker used.
-- `step(within=...)` updates only what lies in the given slice of each flat array: that is all that sharding needs. For
-  optimizers that need whole parameters the slices must begin and end between parameters.
-- `state_dict()` goes by parameter names. It does not know how many ranks there are.
+  `step()` finds those parameters itself. If the gradients come from elsewhere (a reduction over workers), the caller passes
+  `step(unused=names)`: the parameters that no worker used.
+- `step(within=...)` updates only a given slice of each flat array, which is all that sharding needs. For optimizers that
+  need whole parameters, a slice must begin and end between parameters.
+- `state_dict()` is keyed by parameter names and does not depend on the number of ranks.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from allgrad.memory import Arena, Slot, flatten
-from allgrad.optim.groups import Bounds, Group, check_bounds, split_groups
+from allgrad.optim.groups import Group, split_groups
+from allgrad.optim.settings import declared
+from allgrad.optim.state import StateError, load_arrays, plain_options
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -33,9 +36,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Run(NamedTuple):
-    """A contiguous stretch of one dtype's flat arrays whose parameters are at the same step of the same group.
+    """A contiguous stretch of one dtype's flat arrays whose parameters share a group and a step count.
 
-    `views` keeps its slices of the arenas, which never move: in a small model, looking them up costs more than the update.
+    `views` caches the slices of the arenas, which never move: in a small model, slicing costs more than the update.
     """
 
     group: Group
@@ -49,27 +52,52 @@ class Run(NamedTuple):
 class Optimizer:
     """Base class of the optimizers.
 
+    A new optimizer is one class: settings in the signature, state in `moments`, and one method for the update.
+
     Attributes:
-        groups: settings, one `Group` for each group that was given; `optimizer.groups[0].lr = 0.1` takes effect at the next step.
-        flat: the parameters and gradients that it works on.
+        groups: the settings, one `Group` for each group that was passed.
+        flat: the parameters and gradients that the optimizer works on.
         state: name of a moment to its Arena.
-        steps: name of a parameter to the number of steps that it has taken.
+        steps: name of a parameter to the number of steps it has taken.
+
+    Example:
+        >>> import numpy as np
+        >>> import allgrad as ag
+        >>> from allgrad.optim import Optimizer
+        >>> class SignSGD(Optimizer):
+        ...     def __init__(self, params, *, lr: float = 0.1):
+        ...         super().__init__(params, locals())
+        ...
+        ...     def _update_run(self, run, step):
+        ...         params, grads = self._slices(run)
+        ...         params -= run.group.lr * np.sign(grads)
+        >>> w = ag.tensor([1.0, -2.0], requires_grad=True)
+        >>> optimizer = SignSGD([w])
+        >>> np.sum(w * w).backward()
+        >>> optimizer.step()
+        >>> w.tolist()
+        [0.9, -1.9]
     """
 
     needs_whole_parameters: ClassVar[bool] = False
-    bounds: ClassVar[Bounds] = {}
     moments: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+    def __init__(self, params: Iterable[Any], settings: Mapping[str, Any]) -> None:
+        """Args:
+        params: a Module, leaves, (name, leaf) pairs, or groups `{"params": ..., "lr": ...}`.
+        settings: the `locals()` of the subclass's `__init__`.
+        """
         self._title = type(self).__name__
-        items, numbers, settings = split_groups(params, defaults, self._title)
-        for options in settings:
-            self._check(options)
+        annotations = declared(type(self))
+        defaults = {name: value for name, value in settings.items() if name in annotations}
+        items, numbers, options = split_groups(params, defaults, annotations, self._title)
+        for each in options:
+            self._check(each)
         self.flat = flatten(items, numbers)
-        members: list[dict[str, None]] = [{} for _ in settings]
+        members: list[dict[str, None]] = [{} for _ in options]
         for item, number in zip(items, numbers, strict=True):
             members[number][self.flat.name_of(item[1] if isinstance(item, tuple) else item)] = None
-        self.groups = [Group(names, options) for names, options in zip(members, settings, strict=True)]
+        self.groups = [Group(names, each, annotations) for names, each in zip(members, options, strict=True)]
         self._group_of = {name: group for group in self.groups for name in group.names}
         self._slots = [slot for slot in self.flat.layout.slots if slot.name in self._group_of]
         for slot in self._slots:
@@ -78,24 +106,23 @@ class Optimizer:
         self.state = {moment: Arena(self.flat.layout) for moment in self.moments}
         self._plan: tuple[Any, list[Run]] | None = None
 
-    # -- stepping ------------------------------------------------------------------------------------------------
+    # Stepping.
 
     def step(self, unused: Collection[str] | None = None, *, within: Within | None = None) -> None:
         """Update the parameters from their gradients, in place.
 
         Args:
-            unused: names of parameters to leave alone. By default those whose leaf has no gradient.
-            within: dtype to (start, stop): update only this slice of each flat array (a dtype that is missing: nothing).
+            unused: names of parameters to leave unchanged. By default those whose leaf has no gradient.
+            within: dtype to (start, stop): update only this slice of each flat array, and nothing of a missing dtype.
 
         Raises:
             KeyError: if `unused` names a parameter that is not in the model.
-            ValueError: if an optimizer that needs whole parameters is given a slice that cuts one.
+            ValueError: if an optimizer that needs whole parameters gets a slice that cuts one.
         """
         skip = self.flat.without_gradient() if unused is None else frozenset(unused)
         if not all(name in self.flat.layout for name in skip):
-            raise KeyError(
-                f"{self._title}.step: unused names {sorted(set(skip) - set(self.flat.leaves))}, unknown here."
-            )
+            unknown = sorted(set(skip) - set(self.flat.leaves))
+            raise KeyError(f"{self._title}.step: there are no parameters named {unknown} (argument `unused`).")
         if self.needs_whole_parameters:
             moved = self._step_parameters(skip, within)
         else:
@@ -103,7 +130,7 @@ class Optimizer:
         self.flat.touch(moved)
 
     def zero_grad(self) -> None:
-        """Empty the gradients of this optimizer's parameters: the next backward writes them anew."""
+        """Empty the gradients of this optimizer's parameters; the next backward pass writes them anew."""
         for name in self.steps:
             self.flat.leaves[name].zero_grad()
 
@@ -119,7 +146,7 @@ class Optimizer:
         return moved
 
     def _step_runs(self, skip: Collection[str], within: Within | None) -> list[str]:
-        # The plan of the last step still holds if the same parameters move: all of a run step together.
+        # The runs of the last step still hold if the same parameters move, since all parameters of a run step together.
         key = (frozenset(skip), None if within is None else tuple(within.items()))
         if self._plan is None or self._plan[0] != key:
             self._plan = key, self._runs(skip, within)
@@ -149,28 +176,36 @@ class Optimizer:
         return runs
 
     def _slices(self, run: Run, *moments: str) -> list[Array]:
-        """The run's parameters, gradients, and the named moments."""
+        """The run's parameters, gradients, and the named moments: one-dimensional views."""
         views = run.views
         if not views:
             views["params"], views["grads"] = self._slice(run, self.flat.params), self._slice(run, self.flat.grads)
         for moment in moments:
             if moment not in views:
-                views[moment] = self._slice(run, self.state[moment])
+                views[moment] = self._slice(run, self._arena(moment))
         return [views["params"], views["grads"], *(views[moment] for moment in moments)]
 
     def _slice(self, run: Run, arena: Arena) -> Array:
         return arena.flat[run.dtype][run.start : run.stop]
 
+    def _arena(self, moment: str) -> Arena:
+        """The Arena of a moment, made at its first use."""
+        if moment not in self.state:
+            self.state[moment] = Arena(self.flat.layout)
+        return self.state[moment]
+
     def _update_run(self, run: Run, step: int) -> None:
-        raise NotImplementedError(f"{self._title} does not say how it updates a run.")
+        """Move the run's parameters by one step, the `step`-th of each (from 1)."""
+        raise NotImplementedError(f"{self._title} does not define _update_run.")
 
     def _update_parameter(self, group: Group, slot: Slot, step: int) -> None:
-        raise NotImplementedError(f"{self._title} does not say how it updates a parameter.")
+        """Move one parameter by one step, its `step`-th (from 1)."""
+        raise NotImplementedError(f"{self._title} does not define _update_parameter.")
 
-    # -- checks --------------------------------------------------------------------------------------------------
+    # Checks.
 
     def _check(self, options: Mapping[str, Any]) -> None:
-        check_bounds(options, self.bounds, self._title)
+        """Raise SettingError for settings that do not fit together. Each one's type and range are checked already."""
 
     def _check_slot(self, slot: Slot) -> None:
         if slot.dtype not in (np.float32, np.float64):
@@ -178,72 +213,73 @@ class Optimizer:
                 f"{self._title}: parameter {slot.name!r} must be float32 or float64. Got {slot.dtype} instead."
             )
 
-    # -- saving and loading --------------------------------------------------------------------------------------
+    # Saving and loading.
 
-    def arrays_of(self, name: str) -> dict[str, Array]:
-        """The state of one parameter: moment to array, views of what the optimizer works on."""
-        return {moment: arena[name] for moment, arena in self.state.items()}
+    def moments_of(self, name: str, options: Mapping[str, Any]) -> dict[str, Array]:
+        """The state of one parameter under the given settings: moment to array, views of what the optimizer works on."""
+        del options  # of use to subclasses whose state depends on their settings
+        return {moment: self._arena(moment)[name] for moment in self.moments}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on, besides parameters and gradients.
+        """Everything that the next step depends on, apart from parameters and gradients. See `allgrad.stateful`.
 
         Returns:
-            `{"meta": ..., "arrays": ...}`: `meta` holds only what JSON holds (the optimizer's name, the groups with their
-            names and settings, the steps of each parameter); `arrays` maps "moment/parameter" to an array, a view: copy what must
-            outlive the next step.
+            optimizer: the name of the class;
+            groups: for each group the names of its parameters and its settings;
+            parameters: for each parameter its number of steps and, by moment, its arrays (copies).
         """
-        meta = {
+        return {
             "optimizer": self._title,
-            "groups": [{"names": list(group.names), **_plain(group.options)} for group in self.groups],
-            "steps": dict(self.steps),
+            "groups": [{"names": list(group.names), **plain_options(group.options)} for group in self.groups],
+            "parameters": {
+                name: {"steps": steps, **{key: array.copy() for key, array in self._moments(name).items()}}
+                for name, steps in self.steps.items()
+            },
         }
-        arrays = {f"{moment}/{n}": array for n in self.steps for moment, array in self.arrays_of(n).items()}
-        return {"meta": meta, "arrays": arrays}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state_dict()`; arrays are copied in.
+        """Continue from a `state_dict()`; its arrays are copied.
 
         Raises:
-            ValueError: if it is another optimizer's, its groups hold other parameters, or an array is missing, unexpected, or of
-                another shape; each is named. Nothing is changed then.
+            StateError: if the state belongs to another optimizer, its groups hold other parameters, or an array is missing,
+                unexpected, or has another shape. The message names each. Nothing is changed in that case.
         """
-        meta, arrays = state["meta"], state["arrays"]
-        if meta["optimizer"] != self._title:
-            raise ValueError(f"{self._title}.load_state_dict: this is the state of {meta['optimizer']}.")
-        self._check_groups(meta["groups"])
-        self._prepare(meta["groups"])
-        mine = self.state_dict()["arrays"]
-        wrong = [f"missing {key}" for key in mine if key not in arrays]
-        wrong += [f"unexpected {key}" for key in arrays if key not in mine]
-        wrong += [
-            f"{key} of shape {np.shape(arrays[key])}, expected {array.shape}"
-            for key, array in mine.items()
-            if key in arrays and np.shape(arrays[key]) != array.shape
-        ]
-        if wrong:
-            raise ValueError(f"{self._title}.load_state_dict: {'; '.join(wrong[:8])}{' ...' if len(wrong) > 8 else ''}")
-        for key, array in mine.items():
-            array[...] = arrays[key]
-        for group, saved in zip(self.groups, meta["groups"], strict=True):
-            group.options.update({key: _tupled(value) for key, value in saved.items() if key in group.options})
-        self.steps.update({name: int(meta["steps"][name]) for name in self.steps})
-        self._plan = None
+        where = f"{self._title}.load_state_dict"
+        if state["optimizer"] != self._title:
+            raise StateError(f"{where}: this is the state of {state['optimizer']}.")
+        self._check_groups(state["groups"], where)
+        settings = [{**group.options, **saved} for group, saved in zip(self.groups, state["groups"], strict=True)]
+        mine = {
+            f"{name}/{moment}": array
+            for group, options in zip(self.groups, settings, strict=True)
+            for name in group.names
+            for moment, array in self.moments_of(name, options).items()
+        }
+        saved = {
+            f"{name}/{moment}": array
+            for name, entries in state["parameters"].items()
+            for moment, array in entries.items()
+            if moment != "steps"
+        }
+        load_arrays(where, mine, saved)
+        for group, options in zip(self.groups, settings, strict=True):
+            for key in group.options:
+                setattr(group, key, options[key])
+        self.steps.update({name: int(state["parameters"][name]["steps"]) for name in self.steps})
+        self._plan = None  # parameters that stepped together may have different step counts now
 
-    def _prepare(self, groups: list[dict[str, Any]]) -> None:
-        """Make room for moments that exist only under some settings."""
+    def _moments(self, name: str) -> dict[str, Array]:
+        return self.moments_of(name, self._group_of[name].options)
 
-    def _check_groups(self, saved: list[dict[str, Any]]) -> None:
-        for number, (group, other) in enumerate(zip(self.groups, saved, strict=False)):
-            if sorted(group.names) != sorted(other["names"]):
-                odd = sorted(set(group.names) ^ set(other["names"]))
-                raise ValueError(
-                    f"{self._title}.load_state_dict: group {number} holds other parameters than the saved one: "
+    def _check_groups(self, saved: list[dict[str, Any]], where: str) -> None:
+        if len(saved) != len(self.groups):
+            raise StateError(f"{where}: expected {len(self.groups)} groups. Got {len(saved)} instead.")
+        for number, (group, other) in enumerate(zip(self.groups, saved, strict=True)):
+            if odd := sorted(set(group.names) ^ set(other["names"])):
+                raise StateError(
+                    f"{where}: group {number} and the saved one do not hold the same parameters. They differ in "
                     f"{', '.join(odd[:8])}."
                 )
-        if len(saved) != len(self.groups):
-            raise ValueError(
-                f"{self._title}.load_state_dict: expected {len(self.groups)} groups. Got {len(saved)} instead."
-            )
 
     def __repr__(self) -> str:
         return f"{self._title}({', '.join(map(repr, self.groups))})"
@@ -257,15 +293,7 @@ def _inside(slot: Slot, end: int, within: Within | None, title: str) -> bool:
         return True
     if slot.offset < stop and start < end and start < stop:
         raise ValueError(
-            f"{title}.step: needs whole parameters, and the slice [{start}, {stop}) cuts {slot.name!r}, which lies in "
+            f"{title}.step needs whole parameters, but the slice [{start}, {stop}) cuts {slot.name!r}, which occupies "
             f"[{slot.offset}, {end}). Shard at parameter boundaries."
         )
     return False
-
-
-def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

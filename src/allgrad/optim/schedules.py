@@ -1,7 +1,7 @@
 """Learning-rate schedules: pure functions of the step.
 
-A schedule maps the number of steps done (0, 1, ...) to a factor; a `Scheduler` multiplies each group's base learning
-rate by it. So a resumed run needs nothing but its step, and any group structure works with any schedule.
+A schedule maps the number of steps done (0, 1, ...) to a factor, by which a `Scheduler` multiplies the base learning rate
+of each group. A resumed run therefore needs only its step number, and any schedule works with any groups.
 
     scheduler = Scheduler(optimizer, WarmUp(500, Cosine(10_000)))
     for step in range(10_000):
@@ -13,8 +13,13 @@ rate by it. So a resumed run needs nothing but its step, and any group structure
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, get_type_hints
+
+from annotated_types import Ge
+
+from allgrad.optim.settings import Count, Fraction, NonNegative, Positive, checked
+from allgrad.optim.state import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,8 +33,19 @@ class Schedule(Protocol):
     def __call__(self, step: int) -> float: ...
 
 
+class _Checked:
+    """Checks the fields of a dataclass against their annotations."""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self), include_extras=True)
+        for field in fields(self):  # type: ignore[arg-type]
+            if hints[field.name] is not Schedule:
+                value = checked(type(self).__name__, field.name, getattr(self, field.name), hints[field.name])
+                object.__setattr__(self, field.name, value)
+
+
 @dataclass(frozen=True)
-class Constant:
+class Constant(_Checked):
     """Always 1.
 
     Example:
@@ -37,114 +53,127 @@ class Constant:
         1.0
     """
 
-    def __call__(self, step: int) -> float:  # noqa: ARG002  # the schedule that does not look
+    def __call__(self, step: int) -> float:  # noqa: ARG002  # constant in the step
         return 1.0
 
 
 @dataclass(frozen=True)
-class StepDecay:
+class StepDecay(_Checked):
     """Multiply by `gamma` every `every` steps (PyTorch's StepLR).
+
+    Args:
+        every: steps between two decays.
+        gamma: the factor.
 
     Example:
         >>> [StepDecay(every=2, gamma=0.1)(step) for step in range(4)]
         [1.0, 1.0, 0.1, 0.1]
     """
 
-    every: int
-    gamma: float = 0.1
-
-    def __post_init__(self) -> None:
-        _positive(self, "every")
+    _: KW_ONLY
+    every: Count
+    gamma: Positive = 0.1
 
     def __call__(self, step: int) -> float:
         return float(self.gamma ** (step // self.every))
 
 
 @dataclass(frozen=True)
-class Polynomial:
-    """From 1 to `final` in `total` steps along (1 - step / total)^power, then `final`.
+class Polynomial(_Checked):
+    """From 1 to `final` in `steps` steps along (1 - step / steps)^power, then constant.
+
+    Args:
+        steps: length of the decay.
+        power: exponent; 1 is a straight line.
+        final: the last factor.
 
     Example:
-        >>> [Polynomial(total=4, power=2.0)(step) for step in (0, 2, 4, 9)]
+        >>> [Polynomial(4)(step) for step in (0, 2, 4, 9)]
         [1.0, 0.25, 0.0, 0.0]
     """
 
-    total: int
-    power: float = 1.0
-    final: float = 0.0
-
-    def __post_init__(self) -> None:
-        _positive(self, "total")
+    steps: Count
+    _: KW_ONLY
+    power: Positive = 2.0
+    final: Fraction = 0.0
 
     def __call__(self, step: int) -> float:
-        return self.final + (1 - self.final) * float((1 - _progress(step, self.total)) ** self.power)
+        return self.final + (1 - self.final) * float((1 - _progress(step, self.steps)) ** self.power)
 
 
 @dataclass(frozen=True)
-class Linear:
-    """From 1 to `final` in `total` steps in a straight line, then `final`.
+class Linear(_Checked):
+    """From 1 to `final` in `steps` steps along a straight line, then constant.
+
+    Args:
+        steps: length of the decay.
+        final: the last factor.
 
     Example:
-        >>> [Linear(total=4)(step) for step in (0, 1, 4, 9)]
+        >>> [Linear(4)(step) for step in (0, 1, 4, 9)]
         [1.0, 0.75, 0.0, 0.0]
     """
 
-    total: int
-    final: float = 0.0
-
-    def __post_init__(self) -> None:
-        _positive(self, "total")
+    steps: Count
+    _: KW_ONLY
+    final: Fraction = 0.0
 
     def __call__(self, step: int) -> float:
-        return 1 - (1 - self.final) * _progress(step, self.total)
+        return 1 - (1 - self.final) * _progress(step, self.steps)
 
 
 @dataclass(frozen=True)
-class Cosine:
-    """From 1 to `final` in `total` steps along half a cosine, then `final` (Loshchilov & Hutter, SGDR, 2017).
+class Cosine(_Checked):
+    """From 1 to `final` in `steps` steps along half a cosine, then constant.
+
+    Reference: Loshchilov & Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (ICLR 2017), without restarts.
+
+    Args:
+        steps: length of the decay.
+        final: the last factor.
 
     Example:
-        >>> [round(Cosine(total=4)(step), 3) for step in (0, 2, 4, 9)]
+        >>> [round(Cosine(4)(step), 3) for step in (0, 2, 4, 9)]
         [1.0, 0.5, 0.0, 0.0]
     """
 
-    total: int
-    final: float = 0.0
-
-    def __post_init__(self) -> None:
-        _positive(self, "total")
+    steps: Count
+    _: KW_ONLY
+    final: Fraction = 0.0
 
     def __call__(self, step: int) -> float:
-        return self.final + (1 - self.final) * _half_cosine(_progress(step, self.total))
+        return self.final + (1 - self.final) * _half_cosine(_progress(step, self.steps))
 
 
 @dataclass(frozen=True)
-class OneCycle:
-    """Up to 1 and down again along half cosines (Smith & Topin 2018; PyTorch's OneCycleLR without its momentum cycle).
+class OneCycle(_Checked):
+    """Up to 1 and down again along half cosines (PyTorch's OneCycleLR without its momentum cycle).
 
-    Starts at 1 / `divide`, is 1 after the fraction `peak` of `total` steps, ends at 1 / (`divide` * `final_divide`).
-    The group's learning rate is the peak's.
+    It starts at 1 / `divide`, reaches 1 after the fraction `peak` of the steps, and ends at 1 / (`divide` * `final_divide`).
+    The group's learning rate is the one at the peak.
+
+    Reference: Smith & Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates" (2018).
+
+    Args:
+        steps: length of the cycle.
+        peak: where the peak is, as a fraction of the steps.
+        divide: the peak's factor over the first one.
+        final_divide: the first factor over the last one.
 
     Example:
-        >>> cycle = OneCycle(total=11, peak=0.5, divide=10.0, final_divide=10.0)
+        >>> cycle = OneCycle(11, peak=0.5, divide=10.0, final_divide=10.0)
         >>> [round(cycle(step), 3) for step in (0, 10, 99)]
         [0.1, 0.01, 0.01]
     """
 
-    total: int
-    peak: float = 0.3
-    divide: float = 25.0
-    final_divide: float = 1e4
-
-    def __post_init__(self) -> None:
-        _positive(self, "total")
-        _positive(self, "divide")
-        _positive(self, "final_divide")
-        if not 0 <= self.peak <= 1:
-            raise ValueError(f"OneCycle: peak must be between 0 and 1. Got {self.peak} instead.")
+    steps: Count
+    _: KW_ONLY
+    peak: Fraction = 0.3
+    divide: Positive = 25.0
+    final_divide: Positive = 1e4
 
     def __call__(self, step: int) -> float:
-        top, end = self.peak * self.total - 1, self.total - 1
+        top, end = self.peak * self.steps - 1, self.steps - 1
         low, lowest = 1 / self.divide, 1 / (self.divide * self.final_divide)
         if step <= top:
             return 1 + (low - 1) * _half_cosine(step / top if top > 0 else 1.0)
@@ -152,23 +181,24 @@ class OneCycle:
 
 
 @dataclass(frozen=True)
-class WarmUp:
-    """A straight line from `start` to 1 over the first `steps` steps, then `after`, which counts from 0 there.
+class WarmUp(_Checked):
+    """A straight line from `start` to 1 over the first `steps` steps, then `after`, which counts its steps from 0.
 
-    `start` defaults to 1 / steps. Large batches need it (Goyal et al., "Accurate, Large Minibatch SGD", 2017).
+    Large batches need it: Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour" (2017).
+
+    Args:
+        steps: length of the warm-up; 0 for none.
+        after: the schedule that follows.
+        start: the first factor. None: 1 / steps.
 
     Example:
         >>> [WarmUp(4, Constant())(step) for step in (0, 2, 4, 5)]
         [0.25, 0.625, 1.0, 1.0]
     """
 
-    steps: int
+    steps: Annotated[int, Ge(0)]
     after: Schedule
-    start: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.steps < 0:
-            raise ValueError(f"WarmUp: steps must be 0 or more. Got {self.steps} instead.")
+    start: NonNegative | None = None
 
     def __call__(self, step: int) -> float:
         if step >= self.steps:
@@ -178,17 +208,17 @@ class WarmUp:
 
 
 class Scheduler:
-    """Writes `base * schedule(step)` into the learning rate of each group.
+    """Sets the learning rate of each group to `base * schedule(step)`.
 
     Args:
-        optimizer: the base is its groups' learning rates at this moment.
+        optimizer: its groups' learning rates at this moment are the base.
         schedule: one for all groups.
 
     Example:
         >>> import allgrad as ag
         >>> from allgrad.optim import SGD
         >>> optimizer = SGD([ag.tensor([1.0], requires_grad=True)], lr=0.5)
-        >>> scheduler = Scheduler(optimizer, Linear(total=10))
+        >>> scheduler = Scheduler(optimizer, Linear(10))
         >>> scheduler.set(5)
         >>> optimizer.groups[0].lr
         0.25
@@ -199,24 +229,38 @@ class Scheduler:
         self.base = [float(group.lr) for group in optimizer.groups]
 
     def set(self, step: int) -> None:
-        """Set the learning rates for the step after `step` steps were done."""
+        """Set the learning rates for the next step, after `step` steps were done."""
         factor = self.schedule(step)
         for group, base in zip(self.optimizer.groups, self.base, strict=True):
             group.lr = base * factor
 
     def state_dict(self) -> dict[str, Any]:
-        """The base learning rates; JSON-able."""
+        """The base learning rates."""
         return {"base": list(self.base)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state_dict()`. Raises ValueError if the number of groups differs."""
+        """Continue from a `state_dict()`.
+
+        Raises:
+            StateError: if the number of groups differs.
+        """
         if len(state["base"]) != len(self.base):
-            raise ValueError(f"Scheduler: expected {len(self.base)} groups. Got {len(state['base'])} instead.")
+            raise StateError(
+                f"Scheduler.load_state_dict: expected {len(self.base)} groups. Got {len(state['base'])} instead."
+            )
         self.base = [float(value) for value in state["base"]]
 
 
 def scaled_lr(lr: float, *, batch: int, reference_batch: int) -> float:
     """The linear scaling rule: k times the batch, k times the learning rate (Goyal et al. 2017, section 2.1).
+
+    Args:
+        lr: the learning rate for `reference_batch`.
+        batch: samples in a batch.
+        reference_batch: samples in a batch for which `lr` is known to be good.
+
+    Raises:
+        ValueError: if a batch size is below 1.
 
     Example:
         >>> scaled_lr(0.1, batch=1024, reference_batch=256)
@@ -227,17 +271,10 @@ def scaled_lr(lr: float, *, batch: int, reference_batch: int) -> float:
     return lr * batch / reference_batch
 
 
-def _progress(step: int, total: int) -> float:
-    return min(1.0, step / total)
+def _progress(step: int, steps: int) -> float:
+    return min(1.0, step / steps)
 
 
 def _half_cosine(x: float) -> float:
     """From 1 at 0 to 0 at 1."""
     return (1 + math.cos(math.pi * x)) / 2
-
-
-def _positive(schedule: Any, field: str) -> None:
-    if not getattr(schedule, field) > 0:
-        raise ValueError(
-            f"{type(schedule).__name__}: {field} must be above 0. Got {getattr(schedule, field)!r} instead."
-        )

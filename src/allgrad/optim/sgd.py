@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from allgrad import kernels
-from allgrad.memory import Arena
 from allgrad.optim.optimizer import Optimizer, Run
+from allgrad.optim.settings import Beta, Fraction, NonNegative, SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from allgrad.optim.groups import Bounds
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class SGD(Optimizer):
-    """SGD with momentum, dampening, Nesterov momentum and (coupled) weight decay, equal to `torch.optim.SGD`.
+    """SGD with momentum, dampening, Nesterov momentum, and (coupled) weight decay, equal to `torch.optim.SGD`.
 
         d = g + weight_decay p
         u = momentum u + (1 - dampening) d          (u = d in a parameter's first step)
@@ -26,13 +27,15 @@ class SGD(Optimizer):
     (ICML 2013), in PyTorch's form, where lr multiplies the buffer.
 
     Args:
-        params: leaves, (name, leaf) pairs, or groups `{"params": ..., "lr": ...}`.
+        params: a Module, leaves, (name, leaf) pairs, or groups `{"params": ..., "lr": ...}`.
         lr: learning rate.
-        momentum, dampening, weight_decay: as above.
-        nesterov: needs momentum and no dampening.
+        momentum: weight of the old momentum buffer; 0 for none.
+        dampening: how much less the gradient weighs in the buffer.
+        weight_decay: factor of the parameters that is added to their gradients.
+        nesterov: look ahead along the momentum; needs momentum and no dampening.
 
     Raises:
-        ValueError: for a setting out of range.
+        SettingError: if a setting is out of range.
 
     Example:
         >>> import numpy as np
@@ -46,54 +49,33 @@ class SGD(Optimizer):
         [0.8, -1.6]
     """
 
-    bounds: ClassVar[Bounds] = {
-        "lr": (0, math.inf),
-        "momentum": (0, 1),
-        "dampening": (0, 1),
-        "weight_decay": (0, math.inf),
-    }
-
     def __init__(
         self,
         params: Iterable[Any],
         *,
-        lr: float,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
+        lr: NonNegative,
+        momentum: Beta = 0.0,
+        dampening: Fraction = 0.0,
+        weight_decay: NonNegative = 0.0,
         nesterov: bool = False,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "dampening": dampening,
-            "weight_decay": weight_decay,
-            "nesterov": nesterov,
-        }
-        super().__init__(params, defaults)
-        self._prepare([group.options for group in self.groups])
+        super().__init__(params, locals())
 
     def _check(self, options: Mapping[str, Any]) -> None:
-        super()._check(options)
         if options["nesterov"] and (options["momentum"] == 0 or options["dampening"] != 0):
-            raise ValueError("SGD: nesterov needs a momentum above 0 and no dampening.")
+            raise SettingError("SGD: nesterov needs a momentum above 0 and no dampening.")
 
-    def _prepare(self, groups: list[dict[str, Any]]) -> None:
-        # Without momentum there is no buffer to hold, to shard, or to save.
-        if any(group["momentum"] for group in groups) and "momentum_buffer" not in self.state:
-            self.state["momentum_buffer"] = Arena(self.flat.layout)
+    def moments_of(self, name: str, options: Mapping[str, Any]) -> dict[str, Array]:
+        """`momentum_buffer`; nothing without momentum."""
+        return {"momentum_buffer": self._arena("momentum_buffer")[name]} if options["momentum"] else {}
 
     def _update_run(self, run: Run, step: int) -> None:
         group = run.group
-        if group.momentum:
-            self._prepare([group.options])
-            p, g, buffer = self._slices(run, "momentum_buffer")
-        else:
-            (p, g), buffer = self._slices(run), None
+        p, g, *buffer = self._slices(run, *(["momentum_buffer"] if group.momentum else []))
         kernels.active().sgd(
             p,
             g,
-            buffer,
+            buffer[0] if buffer else None,
             first=step == 1,
             lr=group.lr,
             momentum=group.momentum,

@@ -1,0 +1,64 @@
+"""The gradients of a model, in whatever form the caller names the parameters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from allgrad.autodiff import Tensor
+from allgrad.memory import FlatParameters
+from allgrad.optim.groups import members_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def gradients_of(
+    params: FlatParameters | Iterable[Any], unused: Collection[str] | None = None, *, caller: str = "gradients_of"
+) -> dict[str, Array]:
+    """The gradient of each parameter that has one, by name and in order of registration: the memory itself, not copies.
+
+    Args:
+        params: a Module, an Optimizer, FlatParameters, leaves, or (name, leaf) pairs.
+        unused: names of parameters to leave out. By default those whose leaf has no gradient.
+        caller: a name for messages.
+
+    Raises:
+        TypeError: if `params` is something else.
+
+    Example:
+        >>> import numpy as np
+        >>> import allgrad as ag
+        >>> w = ag.tensor([3.0, 4.0], requires_grad=True)
+        >>> np.sum(w * w).backward()
+        >>> gradients_of([w])
+        {'parameter0': array([6., 8.])}
+    """
+    flat = params if isinstance(params, FlatParameters) else getattr(params, "flat", None)
+    if isinstance(flat, FlatParameters):
+        names = flat.leaves if flat is params else params.steps  # type: ignore[union-attr]
+        skip = flat.without_gradient() if unused is None else unused
+        return {name: flat.grads[name] for name in names if name not in skip}
+    if not hasattr(params, "__iter__") and not hasattr(params, "named_parameters"):
+        raise _wrong(caller, params)
+    found: dict[str, Array] = {}
+    seen: set[int] = set()
+    for index, item in enumerate(members_of(params)):
+        name, leaf = item if isinstance(item, tuple) and len(item) == 2 else (None, item)
+        if not isinstance(leaf, Tensor) or not leaf.is_leaf:
+            raise _wrong(caller, leaf)
+        name = name or getattr(leaf, "name", None) or f"parameter{index}"
+        if id(leaf) not in seen and leaf.grad is not None and name not in (unused or ()):
+            found[name if name not in found else f"{name}#{index}"] = leaf.grad
+        seen.add(id(leaf))
+    return found
+
+
+def _wrong(caller: str, given: Any) -> TypeError:
+    return TypeError(
+        f"{caller} takes a model, its parameters (model.parameters()), an optimizer, or FlatParameters. "
+        f"Got {type(given).__name__} instead."
+    )
