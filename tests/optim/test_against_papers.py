@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from allgrad import optim
-from allgrad.optim.muon import orthogonalised
+from allgrad.optim.muon import orthogonalized
 
 
 class LionPaper:  # Chen et al. 2023, algorithm 2
@@ -83,8 +83,8 @@ def test_adapt_can_be_switched_off_and_zero_norms_count_as_one(leaves, give, nam
 
 
 @pytest.mark.parametrize("shape", [(4, 9), (9, 4), (5, 5)])
-def test_orthogonalised_has_singular_values_near_one(rng, shape):
-    x = orthogonalised(rng.normal(size=shape), (3.4445, -4.7750, 2.0315), 8, 1e-7)
+def test_orthogonalized_has_singular_values_near_one(rng, shape):
+    x = orthogonalized(rng.normal(size=shape), (3.4445, -4.7750, 2.0315), 8, 1e-7)
     values = np.linalg.svd(x, compute_uv=False)
     assert x.shape == shape
     assert values.min() > 0.6

@@ -44,7 +44,7 @@ def test_non_finite_gradients_stay_and_are_named(leaves, give):
     give(ours, {"w": np.ones((7, 5)), "b": np.array([1, 2, np.nan, 4, 5])})
     assert math.isnan(clip_norm(flat, 1.0))
     assert (ours["w"].grad == 1).all()
-    with pytest.raises(FloatingPointError, match="the first such is of 'b'"):
+    with pytest.raises(FloatingPointError, match="the first gradient that is not finite is that of 'b'"):
         clip_norm(flat, 1.0, error_if_nonfinite=True)
 
 

@@ -7,7 +7,7 @@ from allgrad import optim
 from allgrad.optim import Constant, Cosine, Linear, OneCycle, Polynomial, Scheduler, StepDecay, WarmUp
 
 TORCH = [
-    (StepDecay(3, 0.5), "StepLR", {"step_size": 3, "gamma": 0.5}),
+    (StepDecay(every=3, gamma=0.5), "StepLR", {"step_size": 3, "gamma": 0.5}),
     (Cosine(20, final=0.0), "CosineAnnealingLR", {"T_max": 20}),
     (Cosine(20, final=0.1), "CosineAnnealingLR", {"T_max": 20, "eta_min": 0.05}),
     (Linear(20, final=0.25), "LinearLR", {"start_factor": 1.0, "end_factor": 0.25, "total_iters": 20}),
@@ -40,7 +40,9 @@ def test_equals_torch(schedule, name, options):
         theirs.step() if step < 19 else None
 
 
-@pytest.mark.parametrize(("schedule", "last"), [(Cosine(9, 0.1), 0.1), (Linear(9, 0.2), 0.2), (Polynomial(9), 0.0)])
+@pytest.mark.parametrize(
+    ("schedule", "last"), [(Cosine(9, final=0.1), 0.1), (Linear(9, final=0.2), 0.2), (Polynomial(9), 0.0)]
+)
 def test_ends_and_stays(schedule, last):
     assert schedule(0) == 1
     assert schedule(9) == schedule(1000) == pytest.approx(last)
@@ -71,12 +73,14 @@ def test_scheduler_keeps_each_groups_base():
 
 
 def test_refusals():
-    for wrong in (lambda: Cosine(0), lambda: StepDecay(0), lambda: Linear(-1), lambda: OneCycle(10, divide=0)):
-        with pytest.raises(ValueError, match="must be above 0"):
+    for wrong in (lambda: Cosine(0), lambda: StepDecay(every=0), lambda: Linear(-1)):
+        with pytest.raises(optim.SettingError, match="must be an integer at least 1"):
             wrong()
-    with pytest.raises(ValueError, match="peak must be between"):
+    with pytest.raises(optim.SettingError, match="divide must be a number above 0"):
+        OneCycle(10, divide=0)
+    with pytest.raises(optim.SettingError, match="peak must be a number at least 0 and at most 1"):
         OneCycle(10, peak=2)
-    with pytest.raises(ValueError, match="steps must be 0 or more"):
+    with pytest.raises(optim.SettingError, match="steps must be an integer at least 0"):
         WarmUp(-1, Constant())
     with pytest.raises(ValueError, match="batch sizes"):
         optim.scaled_lr(0.1, batch=0, reference_batch=1)

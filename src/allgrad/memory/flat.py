@@ -80,7 +80,7 @@ def flatten(
     Args:
         parameters: leaves of the tape (`nn.Parameter`, or `ag.tensor(..., requires_grad=True)`), or (name, leaf) pairs,
             in order of registration. A leaf that comes twice counts once. Names default to the leaf's own, then to
-            `parameter0`, `parameter1`, ...
+            `parameter0`, `parameter1`, ...; a default that is taken gets the position behind it (`weight#2`).
         groups: one number a parameter: members of a group become neighbours in memory. Used by the first call only.
         allocate_params, allocate_grads: where the memory comes from. Used by the first call only.
 
@@ -133,9 +133,11 @@ def _named(
         if id(leaf) in seen:
             continue
         seen.add(id(leaf))
-        name = name or getattr(leaf, "name", None) or f"parameter{index}"
+        if name is None:
+            name = getattr(leaf, "name", None) or f"parameter{index}"
+            name = f"{name}#{index}" if name in leaves else name  # of another model, say
         if name in leaves:
-            raise ValueError(f"flatten: two parameters are named {name!r}; give (name, parameter) pairs.")
+            raise ValueError(f"flatten: two parameters are named {name!r}; give each pair another name.")
         leaves[name] = leaf
         group_of.append(0 if groups is None else groups[index])
     return leaves, group_of

@@ -68,7 +68,9 @@ def clip_norm(
     if not math.isfinite(norm):
         if error_if_nonfinite:
             first = next((name for name, square in squares.items() if not math.isfinite(square)), None)
-            where = f"the first gradient that is not finite is that of {first!r}" if first else "each gradient is finite"
+            where = (
+                f"the first gradient that is not finite is that of {first!r}" if first else "each gradient is finite"
+            )
             raise GradientNormError(f"clip_norm: the norm of the gradients is {norm}; {where}.")
         return norm
     if norm > max_norm:
@@ -78,9 +80,7 @@ def clip_norm(
     return norm
 
 
-def clip_value(
-    params: FlatParameters | Iterable[Any], limit: float, *, unused: Collection[str] | None = None
-) -> None:
+def clip_value(params: FlatParameters | Iterable[Any], limit: float, *, unused: Collection[str] | None = None) -> None:
     """Limit every entry of every gradient to [-limit, limit], as `torch.nn.utils.clip_grad_value_` does.
 
     Args:

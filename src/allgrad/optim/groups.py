@@ -82,7 +82,9 @@ def split_groups(
                 f"{optimizer}: group {number} must be a dict with the key 'params'. Got {group!r} instead."
             )
         options = {**defaults, **{key: value for key, value in group.items() if key != "params"}}
-        settings.append(_checked(options, annotations, f"{optimizer}: group {number}" if groups is given else optimizer))
+        settings.append(
+            _checked(options, annotations, f"{optimizer}: group {number}" if groups is given else optimizer)
+        )
         for item in members_of(group["params"]):
             leaf = item[1] if isinstance(item, tuple) else item
             if owner.setdefault(id(leaf), number) != number:

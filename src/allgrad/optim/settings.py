@@ -14,7 +14,6 @@ import math
 import numbers
 import operator
 import types
-from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -31,14 +30,18 @@ Beta = Annotated[float, Ge(0), Lt(1)]
 """The weight of the old value in a running mean."""
 Count = Annotated[int, Ge(1)]
 
-_LIMITS = {"ge": (operator.ge, "at least"), "gt": (operator.gt, "above"), "le": (operator.le, "at most"), "lt": (operator.lt, "below")}
+_LIMITS = {
+    "ge": (operator.ge, "at least"),
+    "gt": (operator.gt, "above"),
+    "le": (operator.le, "at most"),
+    "lt": (operator.lt, "below"),
+}
 
 
 class SettingError(UsageError, ValueError):
     """An optimizer or schedule was given a setting that it does not have, or a value that is out of range."""
 
 
-@cache
 def declared(kind: type) -> dict[str, Any]:
     """The settings of an optimizer or schedule: name to type annotation, limits included.
 
@@ -127,7 +130,11 @@ def _converted_tuple(values: Any, entries: tuple[Any, ...]) -> Any:
 def _limits(marks: tuple[Any, ...]) -> list[tuple[Callable[[Any, Any], bool], float, str]]:
     """The test, the limit, and the words for it, of `Ge(0)` and the like."""
     found = ((mark, name) for mark in marks for name in _LIMITS if hasattr(mark, name))
-    return [(_LIMITS[name][0], limit, f"{_LIMITS[name][1]} {limit}") for mark, name in found for limit in (getattr(mark, name),)]
+    return [
+        (_LIMITS[name][0], limit, f"{_LIMITS[name][1]} {limit}")
+        for mark, name in found
+        for limit in (getattr(mark, name),)
+    ]
 
 
 def _described(annotation: Any) -> str:

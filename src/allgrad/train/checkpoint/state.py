@@ -28,36 +28,30 @@ __all__ = ["capture", "restore", "share"]
 _KEPT = ("step", "epoch", "samples", "seconds", "train_loss", "metrics", "evaluated", "best", "stopping")
 """The trainer's attributes that are JSON, and stored by name."""
 
-_AVERAGE = "average/"
+_ARRAY = "$array"
+"""In the JSON part of a state, `{"$array": key}` stands for the array that is stored under `key`."""
 
 
 def capture(trainer: Trainer) -> dict[str, Any]:
-    """The arguments `model`, `optimizer` and `state` of `CheckpointWriter.save`; the arrays are views."""
-    optimizer = trainer.optimizer.state_dict()
-    average = {"meta": None, "arrays": {}} if trainer.ema is None else trainer.ema.state_dict()
+    """The arguments `model`, `optimizer` and `state` of `CheckpointWriter.save`."""
+    arrays: dict[str, NDArray[Any]] = {}
     state = {name: getattr(trainer, name) for name in _KEPT}
     state |= {
         "loader": trainer.loader.state_dict(),
         "reducer": trainer.replica.reducer.state(),
-        "optimizer": optimizer["meta"],
-        "ema": average["meta"],
+        "optimizer": _split(trainer.optimizer.state_dict(), "optimizer", arrays),
+        "ema": None if trainer.ema is None else _split(trainer.ema.state_dict(), "ema", arrays),
         "callbacks": {name: kept for name, callback in _named(trainer.callbacks) if (kept := callback.state())},
     }
-    return {
-        "model": trainer.model.state_dict(),
-        "optimizer": {**optimizer["arrays"], **average["arrays"]},
-        "state": state,
-    }
+    return {"model": trainer.model.state_dict(), "optimizer": arrays, "state": state}
 
 
 def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     """Put a trainer, whose model has the checkpoint's weights already, where `capture` was called."""
     state = checkpoint.state
-    moments = {name: array for name, array in checkpoint.optimizer.items() if not name.startswith(_AVERAGE)}
-    trainer.optimizer.load_state_dict({"meta": state["optimizer"], "arrays": moments})
+    trainer.optimizer.load_state_dict(_join(state["optimizer"], checkpoint.optimizer))
     if trainer.ema is not None:
-        averages = {name: array for name, array in checkpoint.optimizer.items() if name.startswith(_AVERAGE)}
-        trainer.ema.load_state_dict({"meta": state["ema"], "arrays": averages})
+        trainer.ema.load_state_dict(_join(state["ema"], checkpoint.optimizer))
     trainer.loader.load_state_dict(state["loader"])
     trainer.replica.reducer.load_state(state["reducer"])
     for name in _KEPT:
@@ -65,6 +59,23 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     for name, callback in _named(trainer.callbacks):
         if name in state["callbacks"]:
             callback.load_state(state["callbacks"][name])
+
+
+def _split(value: Any, key: str, arrays: dict[str, NDArray[Any]]) -> Any:
+    """The JSON part of a state; its arrays are put into `arrays`."""
+    if isinstance(value, np.ndarray):
+        arrays[key] = value
+        return {_ARRAY: key}
+    if isinstance(value, dict):
+        return {name: _split(each, f"{key}/{name}", arrays) for name, each in value.items()}
+    return value
+
+
+def _join(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
+    """The way back from `_split`."""
+    if isinstance(value, dict):
+        return arrays[value[_ARRAY]] if _ARRAY in value else {name: _join(each, arrays) for name, each in value.items()}
+    return value
 
 
 def _named(callbacks: list[Callback]) -> Iterator[tuple[str, Callback]]:
