@@ -61,10 +61,10 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"samples": 11}, "recorded with samples = 11, this run has 10"),
-        ({"size": 4}, "recorded with size = 4, this run has 3"),
-        ({"seed": 1}, "recorded with seed = 1"),
-        ({"shuffle": False}, "recorded with shuffle = False"),
+        ({"samples": 11}, "saved with samples = 11, but this run has 10"),
+        ({"size": 4}, "saved with size = 4, but this run has 3"),
+        ({"seed": 1}, "saved with seed = 1"),
+        ({"shuffle": False}, "saved with shuffle = False"),
         ({"batch": 4}, r"batch in 0\.\.3"),
         ({"epoch": -1}, "epoch >= 0"),
         ({"extra": 0}, "expected the keys"),

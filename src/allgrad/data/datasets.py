@@ -126,7 +126,7 @@ def read_batch(dataset: Dataset, indices: NDArray[np.int64], epoch: int) -> Batc
     for name, array in batch.items():
         if not isinstance(name, str):
             raise DataError(f"{_call(dataset, indices, epoch)}: the keys must be strings. Got {name!r}.")
-        if not isinstance(array, np.ndarray) or array.dtype.hasobject:
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biufc":
             raise DataError(
                 f"{_call(dataset, indices, epoch)}: {name!r} must be a NumPy array of numbers. Got {_describe(array)}."
             )

@@ -1,25 +1,27 @@
-"""Batches for the workers of one rank, made ahead of time by one thread.
+"""Batches for the virtual workers of one rank, prefetched by one thread.
 
 Contract.
 
-- `next(loader)` gives, for each of this rank's virtual workers in order, its micro-batch of the next global batch.
-  A worker without samples gets arrays of length zero, with the right keys, shapes and dtypes.
-- `state_dict()` is the position after the last batch that the caller got; what the thread has prepared beyond it does not
-  count. It is known without asking the thread.
-- An exception in the thread (a damaged file, a bug in the data set) is raised by the `next` that would have
-  returned that batch, with its own traceback; every `next` after it raises it again.
-- `close` ends the thread and waits for it; it never hangs on a full or an empty queue. Use the loader in `with`.
-- The arrays are read-only: the tape then need not look whether they were written between forward and backward.
+- `next(loader)` returns the micro-batch of the next global batch for each of this rank's virtual workers, in order.
+  A worker without samples gets arrays of length zero with the usual keys, shapes and dtypes.
+- `state_dict()` is the position after the last batch that the caller received; batches that are only prefetched do not
+  count. It does not wait for the thread.
+- An exception in the thread (a damaged file, a bug in the data set) is raised by the `next` that would have returned that
+  batch, and by every later one.
+- `close` stops the thread. It gives up on a data set that does not return; the thread then ends with the process. Use the
+  loader in a `with` statement.
+- The arrays are read-only, so the tape need not check whether they were overwritten between forward and backward.
 - With `prefetch=0` there is no thread, and the same batches are made when they are asked for.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from allgrad.data.datasets import read_batch
+from allgrad.data.prefetch import Prefetcher
 from allgrad.data.sampler import cut
 
 if TYPE_CHECKING:
@@ -34,15 +36,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Loader", "LocalBatch", "worker_batches"]
 
+_PATIENCE = 5.0  # seconds that `close` waits for a batch that is being made
+
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class LocalBatch:
-    """What one rank needs for one step.
+    """The micro-batches of one rank for one step.
 
     Attributes:
         epoch: which pass over the data, from 0.
         number: which batch of that epoch, from 0.
-        samples: samples in the global batch, over all workers of all ranks.
+        samples: samples in the global batch, over all virtual workers of all ranks.
         workers: one micro-batch for each of this rank's virtual workers, in order.
     """
 
@@ -54,20 +60,22 @@ class LocalBatch:
 
 @dataclass(frozen=True)
 class _Ready:
-    batch: LocalBatch | None
-    state: dict[str, int | bool]
-    error: BaseException | None = None
+    batch: LocalBatch
+    position: dict[str, int | bool]  # the sampler's, after this batch
 
 
 def worker_batches(
     dataset: Dataset, indices: NDArray[np.int64], workers: Sequence[int], virtual_workers: int, epoch: int
 ) -> tuple[Batch, ...]:
-    """The micro-batches of `workers` (numbers in 0 .. virtual_workers - 1) of the global batch `indices`.
+    """The micro-batches of `workers` (numbers in 0..virtual_workers - 1) of the global batch `indices`.
 
-    Training and evaluation both cut with this, so that a worker's rows never depend on the number of ranks.
+    Training and evaluation both use this function, so a worker's rows never depend on the number of ranks.
+
+    Raises:
+        DataError: when the data set's `batch` returns something else than its contract says.
     """
     slices = cut(len(indices), virtual_workers)
-    return tuple(dataset.batch(indices[slices[worker]], epoch=epoch) for worker in workers)
+    return tuple(read_batch(dataset, indices[slices[worker]], epoch) for worker in workers)
 
 
 class Loader:
@@ -75,13 +83,13 @@ class Loader:
 
     Args:
         dataset: see `allgrad.data.datasets.Dataset`.
-        sampler: the global order; the loader owns it from now on.
+        sampler: the global order; from now on the loader owns it.
         workers: this rank's virtual workers.
-        virtual_workers: how many there are over all ranks.
-        prefetch: batches made ahead by the thread; 0 for none.
+        virtual_workers: how many virtual workers there are over all ranks.
+        prefetch: batches that the thread makes ahead of time; 0 for no thread.
 
     Raises:
-        ValueError: when a worker is not in 0 .. virtual_workers - 1, or prefetch is negative.
+        ValueError: when a worker is not in 0..virtual_workers - 1, or `prefetch` is negative.
 
     Example:
         >>> import numpy as np
@@ -96,19 +104,17 @@ class Loader:
         self, dataset: Dataset, sampler: Sampler, *, workers: Sequence[int], virtual_workers: int, prefetch: int = 2
     ) -> None:
         if any(not 0 <= worker < virtual_workers for worker in workers):
-            raise ValueError(f"loader: workers must lie in 0..{virtual_workers - 1}. Got {list(workers)} instead.")
+            raise ValueError(f"loader: workers must be in 0..{virtual_workers - 1}. Got {list(workers)}.")
         if prefetch < 0:
-            raise ValueError(f"loader: prefetch must be at least 0. Got {prefetch} instead.")
+            raise ValueError(f"loader: prefetch must be at least 0. Got {prefetch}.")
         self._dataset = dataset
         self._sampler = sampler
         self._workers = tuple(workers)
         self._virtual_workers = virtual_workers
         self._prefetch = prefetch
         self._position = sampler.state_dict()
-        self._error: BaseException | None = None
-        self._queue: queue.Queue[_Ready] = queue.Queue(maxsize=max(prefetch, 1))
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self._prefetcher: Prefetcher[_Ready] | None = None
         self._closed = False
 
     def __iter__(self) -> Self:
@@ -122,15 +128,9 @@ class Loader:
             BaseException: whatever the data set raised while it made this batch.
         """
         if self._closed:
-            raise RuntimeError("loader: it is closed; no batch can be read from it. Make a new one.")
-        if self._error is not None:
-            raise self._error
-        ready = self._make() if self._prefetch == 0 else self._take()
-        if ready.error is not None:
-            self._error = ready.error
-            raise ready.error
-        assert ready.batch is not None
-        self._position = ready.state
+            raise RuntimeError("loader: it is closed, so there is no next batch. Make a new loader.")
+        ready = self._started().take() if self._prefetch else self._made_now()
+        self._position = ready.position
         return ready.batch
 
     def state_dict(self) -> dict[str, int | bool]:
@@ -138,25 +138,32 @@ class Loader:
         return dict(self._position)
 
     def load_state_dict(self, state: Mapping[str, int | bool]) -> None:
-        """Go to a position; what was prefetched is dropped.
+        """Go to a position; prefetched batches are dropped.
 
         Raises:
             ValueError: when the position belongs to other data (see `Sampler.load_state_dict`); the loader then stays
                 where it was.
+            RuntimeError: when the data set is still busy with a batch and does not return.
         """
-        self._end_thread()
+        if not self._stop():
+            raise RuntimeError("loader: the data set does not return from batch(), so the position cannot be changed.")
         try:
             self._sampler.load_state_dict(state)
         except ValueError:
             self._sampler.load_state_dict(self._position)  # the thread had run ahead
             raise
         self._position = self._sampler.state_dict()
-        self._error = None
+        self._failure = None
 
     def close(self) -> None:
-        """End the thread. May be called twice."""
-        self._closed = True
-        self._end_thread()
+        """Stop the thread. May be called twice."""
+        already, self._closed = self._closed, True
+        if not already and not self._stop():
+            _log.warning(
+                "The data set %s has not returned from batch() for %g s. Its thread is left to end with the process.",
+                type(self._dataset).__qualname__,
+                _PATIENCE,
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -167,53 +174,33 @@ class Loader:
         self.close()
 
     def _make(self) -> _Ready:
+        chosen = self._sampler.next_batch()
+        micro_batches = worker_batches(
+            self._dataset, chosen.indices, self._workers, self._virtual_workers, epoch=chosen.epoch
+        )
+        for micro_batch in micro_batches:
+            for array in micro_batch.values():
+                array.flags.writeable = False
+        batch = LocalBatch(chosen.epoch, chosen.number, len(chosen.indices), micro_batches)
+        return _Ready(batch, self._sampler.state_dict())
+
+    def _made_now(self) -> _Ready:
+        if self._failure is not None:
+            raise self._failure
         try:
-            chosen = self._sampler.next_batch()
-            parts = worker_batches(
-                self._dataset, chosen.indices, self._workers, self._virtual_workers, epoch=chosen.epoch
-            )
+            return self._make()
         except BaseException as error:
-            return _Ready(None, {}, error)
-        for array in (array for part in parts for array in part.values()):
-            array.flags.writeable = False
-        return _Ready(LocalBatch(chosen.epoch, chosen.number, len(chosen.indices), parts), self._sampler.state_dict())
+            self._failure = error  # the sampler has moved on, so the next batch would not be this one
+            raise
 
-    def _take(self) -> _Ready:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._produce, name="allgrad-loader", daemon=True)
-            self._thread.start()
-        return self._queue.get()
+    def _started(self) -> Prefetcher[_Ready]:
+        if self._prefetcher is None:
+            self._prefetcher = Prefetcher(self._make, depth=self._prefetch, name="allgrad-loader")
+        return self._prefetcher
 
-    def _produce(self) -> None:
-        while not self._stop.is_set():
-            ready = self._make()
-            self._put(ready)
-            if ready.error is not None:
-                return
-
-    def _put(self, ready: _Ready) -> None:
-        # `close` sets the flag first and then empties the queue, so a put that waits here always comes back.
-        while not self._stop.is_set():
-            try:
-                self._queue.put(ready, timeout=0.1)
-            except queue.Full:
-                continue
-            return
-
-    def _end_thread(self) -> None:
-        if self._thread is None:
-            return
-        self._stop.set()
-        while self._thread.is_alive():
-            self._drain()
-            self._thread.join(timeout=0.01)
-        self._drain()
-        self._thread = None
-        self._stop.clear()
-
-    def _drain(self) -> None:
-        while True:
-            try:
-                self._queue.get_nowait()
-            except queue.Empty:
-                return
+    def _stop(self) -> bool:
+        """Stop the thread and drop what it prefetched; return whether it ended."""
+        ended = self._prefetcher is None or self._prefetcher.stop(_PATIENCE)
+        if ended:
+            self._prefetcher = None
+        return ended

@@ -2,14 +2,14 @@
 
 Contract.
 
-- The order of an epoch depends on (number of samples, seed, epoch) alone; the global batches on that and the batch
-  size. Nothing here knows ranks: whoever runs worker v of step s, it gets the same samples.
-- Every epoch holds every sample exactly once. Its last batch is smaller where the size does not divide, and no batch
-  is ever empty.
-- The position counts batches that were handed out by `next_batch`. It is JSON, and a sampler with that position
-  goes on exactly where the other one stood, inside an epoch too.
-- The n samples of a batch are cut into V virtual workers at floor(v n / V): sizes differ by at most one, order is
-  kept, and where n < V some workers are empty. Evaluation is cut by the same rule, in the data's own order.
+- The order of an epoch depends only on (number of samples, seed, epoch), and the global batches only on that order and the
+  batch size. Nothing here depends on ranks: worker v of step s gets the same samples on any rank.
+- Every epoch has every sample exactly once. Its last batch is smaller if the batch size does not divide the number of
+  samples; no batch is empty.
+- The position counts the batches that `next_batch` handed out. It is JSON. A sampler that loads it continues exactly there,
+  also in the middle of an epoch.
+- `cut` divides the n samples of a batch among V virtual workers at floor(v n / V): sizes differ by at most one, the order is
+  kept, and some workers are empty where n < V. Evaluation uses the same function, in the data's own order.
 """
 
 from __future__ import annotations
@@ -44,19 +44,22 @@ class GlobalBatch:
     indices: NDArray[np.int64]
 
 
-def cut(count: int, workers: int) -> list[slice]:
-    """The slices of `count` samples that the virtual workers get, in order.
+def cut(count: int, virtual_workers: int) -> list[slice]:
+    """The slice of a batch of `count` samples that each virtual worker gets, in order.
 
     Raises:
-        ValueError: when `workers` is not positive or `count` negative.
+        ValueError: when `virtual_workers` is not positive, or `count` is negative.
 
     Example:
         >>> [(s.start, s.stop) for s in cut(10, 4)]
         [(0, 2), (2, 5), (5, 7), (7, 10)]
     """
-    if workers < 1 or count < 0:
-        raise ValueError(f"cut: expected count >= 0 and workers >= 1. Got {count} and {workers} instead.")
-    return [slice(v * count // workers, (v + 1) * count // workers) for v in range(workers)]
+    if virtual_workers < 1 or count < 0:
+        raise ValueError(f"cut: expected count >= 0 and virtual_workers >= 1. Got {count} and {virtual_workers}.")
+    return [
+        slice(worker * count // virtual_workers, (worker + 1) * count // virtual_workers)
+        for worker in range(virtual_workers)
+    ]
 
 
 def evaluation_batches(count: int, size: int) -> Iterator[NDArray[np.int64]]:
@@ -72,13 +75,13 @@ def evaluation_batches(count: int, size: int) -> Iterator[NDArray[np.int64]]:
 
 
 class Sampler:
-    """Global batches, epoch after epoch, without end.
+    """An endless sequence of global batches.
 
     Args:
         samples: how many samples the data set has.
         size: samples in a global batch.
         seed: the run's seed.
-        shuffle: a new order every epoch; otherwise the data's own order.
+        shuffle: draw a new order every epoch; otherwise keep the data's own order.
 
     Raises:
         ValueError: when there are no samples, or the size is not positive.
@@ -107,7 +110,7 @@ class Sampler:
         return -(-self.samples // self.size)
 
     def next_batch(self) -> GlobalBatch:
-        """Hand out the next batch and move on."""
+        """The next batch; the position moves past it."""
         start = self._batch * self.size
         batch = GlobalBatch(self._epoch, self._batch, self._epoch_order()[start : start + self.size])
         self._batch += 1
@@ -116,7 +119,7 @@ class Sampler:
         return batch
 
     def state_dict(self) -> dict[str, int | bool]:
-        """The position, and what it is a position in; JSON."""
+        """The position, and the data and settings that it belongs to; JSON."""
         return {
             "samples": self.samples,
             "size": self.size,
@@ -130,23 +133,22 @@ class Sampler:
         """Go to a position that `state_dict` returned.
 
         Raises:
-            ValueError: when the position belongs to other data, another batch size, seed or order, or is none.
+            ValueError: when the position belongs to other data, another batch size, seed or order, or is not valid.
         """
         mine = self.state_dict()
         if set(state) != set(mine):
-            raise ValueError(f"position in the data: expected the keys {sorted(mine)}. Got {sorted(state)} instead.")
+            raise ValueError(f"position in the data: expected the keys {sorted(mine)}. Got {sorted(state)}.")
         for key in ("samples", "size", "seed", "shuffle"):
             if state[key] != mine[key]:
                 raise ValueError(
-                    f"position in the data: it was recorded with {key} = {state[key]}, this run has {mine[key]}. "
-                    "The rest of the epoch would not be the same samples. Resume with the recorded value, "
-                    "or start a new run."
+                    f"position in the data: it was saved with {key} = {state[key]}, but this run has {mine[key]}, so the "
+                    "rest of the epoch would have other samples. Resume with the saved value, or start a new run."
                 )
         epoch, batch = int(state["epoch"]), int(state["batch"])
         if epoch < 0 or not 0 <= batch < self.batches_per_epoch:
             raise ValueError(
                 f"position in the data: expected epoch >= 0 and batch in 0..{self.batches_per_epoch - 1}. "
-                f"Got epoch {epoch}, batch {batch} instead."
+                f"Got epoch {epoch}, batch {batch}."
             )
         self._epoch, self._batch = epoch, batch
 
@@ -160,4 +162,4 @@ class Sampler:
 
 def _positive(value: int, label: str) -> None:
     if value < 1:
-        raise ValueError(f"sampler: {label} must be at least 1. Got {value!r} instead.")
+        raise ValueError(f"sampler: {label} must be at least 1. Got {value!r}.")
