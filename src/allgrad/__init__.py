@@ -18,7 +18,7 @@ from typing import Any
 from allgrad import numpy as numpy
 from allgrad.autodiff import *  # noqa: F403 (its __init__ names what is public)
 
-_PACKAGES = ("autodiff", "cli", "comm", "data", "kernels", "memory", "nn", "optim", "parallel", "train")
+_PACKAGES = ("autodiff", "cli", "comm", "data", "kernels", "memory", "nn", "optim", "parallel", "scipy", "train")
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ see (`float(t)`, `np.asarray(t)`, `a[0] = t`) would drop the gradient without a 
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -76,6 +77,8 @@ class Tensor(Operators):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **keywords: Any) -> Any:
         key = ufunc if method == "__call__" else (ufunc, method)
         rule = RULES.get(key)
+        if rule is None and _load_scipy_rules():
+            rule = RULES.get(key)
         if rule is None:
             name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
             return _without_rule(name, getattr(ufunc, method), inputs, keywords)
@@ -326,6 +329,14 @@ def _refuse(t: Tensor, use: str) -> NoReturn:
         "Use NumPy's functions on the Tensor (np.sin(t), not math.sin(t); np.stack or ag.numpy.array for lists of Tensors), "
         "or say that no gradient is wanted with t.detach()."
     )
+
+
+def _load_scipy_rules() -> bool:
+    """Import the rules of SciPy's ufuncs, if SciPy is in use and they are not imported yet; returns whether it did."""
+    if "scipy.special" not in sys.modules or "allgrad.scipy.special" in sys.modules:
+        return False
+    importlib.import_module("allgrad.scipy.special")
+    return True
 
 
 def _without_rule(name: str, function: Callable[..., Any], args: Any, keywords: Any) -> Any:

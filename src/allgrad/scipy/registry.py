@@ -1,0 +1,178 @@
+"""How SciPy's functions get their rules, and the table of which have one.
+
+There are two kinds of functions:
+
+* **ufuncs** (most of scipy.special). NumPy hands them to `Tensor.__array_ufunc__`, so plain SciPy works. A ufunc is declared
+  by its partial derivatives: `ufunc("gammaln", "x", x=lambda x: sc.psi(x))`.
+* **other functions** (scipy.linalg, scipy.signal, ...). NumPy's protocols cannot catch these, so this package offers a
+  function of the same name and signature: `from allgrad.scipy import linalg`. `@differentiates(scipy.linalg.solve)` registers
+  it, and calls SciPy itself when no argument is a Tensor.
+
+Rules run with NumPy's floating-point warnings off, as SciPy's special functions do at their poles.
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from scipy.special import _ufuncs
+
+from allgrad.autodiff.containers import flatten
+from allgrad.autodiff.primitive import Primitive
+from allgrad.autodiff.tensor import RULES, Tensor
+from allgrad.numpy.dispatch import on_values, ufunc_keywords
+from allgrad.numpy.singular import Factor, product
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Row(NamedTuple):
+    """A SciPy function with a rule: its name, its family, and "differentiated" or "constant"."""
+
+    name: str
+    family: str
+    kind: str
+
+
+TABLE: set[Row] = set()
+"""Every function registered so far; `allgrad.scipy.coverage()` sorts it."""
+
+
+class Partial(Factor):
+    """A partial derivative of an elementwise function, which multiplies the cotangent or tangent.
+
+    Args:
+        function: computes the factor.
+        names: what the function is called with; by default the names of its parameters.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, function: Callable[..., Any], names: tuple[str, ...] = ()) -> None:
+        super().__init__(function, factor=True)
+        self.names = names or self.names
+
+    def __call__(self, g: Any, picked: Any, keywords: Any, **extra: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return super().__call__(g, picked, keywords, **extra)
+
+
+class Partials(Partial):
+    """The partial derivatives of all results of an elementwise function by one argument; None where one is 0."""
+
+    __slots__ = ("forward",)
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[str, ...], *, forward: bool) -> None:
+        super().__init__(function, ("ans", *arguments))
+        self.forward = forward
+
+    def __call__(self, g: Any, picked: Any, keywords: Any, **extra: Any) -> Any:  # noqa: ARG002
+        with np.errstate(all="ignore"):
+            factors = self.function(*picked)
+            if self.forward:
+                return tuple(g * 0 if d is None else product(g, d) for d in factors)
+            terms = [product(c, d) for c, d in zip(g, factors, strict=True) if d is not None]
+            return sum(terms[1:], terms[0])
+
+
+def elementwise(
+    function: Callable[..., Any], arguments: str, name: str | None = None, **partials: Callable[..., Any] | Partial
+) -> Primitive:
+    """An elementwise primitive from its partial derivatives, each a function of what it names among `arguments` and ans."""
+    rules: dict[str, Any] = {k: p if isinstance(p, Partial) else Partial(p) for k, p in partials.items()}
+    return Primitive(
+        function,
+        name=name or getattr(function, "__name__", "function"),
+        arguments=tuple(arguments.split()),
+        vjp=rules,
+        jvp=rules,
+        policy=ufunc_keywords if isinstance(function, np.ufunc) else None,
+    )
+
+
+def ufunc(name: str, arguments: str, **partials: Callable[..., Any] | Partial) -> Primitive:
+    """Declare a ufunc of scipy.special with one result by its partial derivatives.
+
+    An argument without a partial (an integer order) raises a `TypeError` by name when it is tracked.
+    """
+    function = getattr(_ufuncs, name)
+    primitive = RULES[function] = elementwise(function, arguments, name, **partials)
+    TABLE.add(Row(name.lstrip("_"), "special", "differentiated"))
+    return primitive
+
+
+def ufunc_of_many(name: str, arguments: str, **partials: Callable[..., Any]) -> Primitive:
+    """Declare a ufunc with several results. A partial takes (ans, *arguments) and returns one factor per result."""
+    function = getattr(_ufuncs, name)
+    names = tuple(arguments.split())
+    primitive = RULES[function] = Primitive(
+        function,
+        name=name,
+        arguments=names,
+        vjp={argument: Partials(partial, names, forward=False) for argument, partial in partials.items()},
+        jvp={argument: Partials(partial, names, forward=True) for argument, partial in partials.items()},
+        outputs=True,
+    )
+    TABLE.add(Row(name, "special", "differentiated"))
+    return primitive
+
+
+def constant_ufunc(*names: str) -> None:
+    """Declare ufuncs whose derivative is zero wherever it exists."""
+    for name in names:
+        function = getattr(_ufuncs, name)
+        RULES[function] = on_values(function)
+        TABLE.add(Row(name, "special", "constant"))
+
+
+def tracked(tree: Any) -> bool:
+    """Whether a Tensor is anywhere in nested lists, tuples and dicts."""
+    if isinstance(tree, (list, tuple)):
+        return any(map(tracked, tree))
+    if isinstance(tree, dict):
+        return any(map(tracked, tree.values()))
+    return isinstance(tree, Tensor)
+
+
+def differentiates(function: Callable[..., Any], family: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The decorated function stands in for SciPy's `function` when an argument is a Tensor."""
+
+    def register(rule: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(rule)
+        def either(*args: Any, **keywords: Any) -> Any:
+            if tracked(args) or tracked(keywords):
+                return rule(*args, **keywords)
+            return function(*args, **keywords)
+
+        TABLE.add(Row(function.__name__, family, "differentiated"))
+        return either
+
+    return register
+
+
+def operand(x: Any, dtype: Any = None) -> Any:
+    """An argument as an array or a Tensor of floating numbers; integers become float64."""
+    if not isinstance(x, Tensor):
+        x = from_nested(x) if tracked(x) else np.asarray(x)
+    if dtype is None and x.dtype.kind not in "fc":
+        dtype = float
+    return x if dtype is None or x.dtype == dtype else x.astype(dtype)
+
+
+def from_nested(x: Any) -> Any:
+    """Nested lists of numbers and Tensors as one Tensor."""
+    return np.stack([operand(entry) for entry in x])
+
+
+def value(x: Any) -> Any:
+    """The numbers in a Tensor or an array."""
+    return x.value if isinstance(x, Tensor) else np.asarray(x)
+
+
+def values(tree: Any) -> Any:
+    """`tree` with the numbers of each Tensor in its place."""
+    leaves, build = flatten(tree)
+    return build([x.value if isinstance(x, Tensor) else x for x in leaves])

@@ -1,0 +1,111 @@
+"""The error functions, the normal distribution, Fresnel integrals and the Voigt profile (DLMF chapter 7)."""
+
+from __future__ import annotations
+
+from math import pi, sqrt
+from typing import Any
+
+import numpy as np
+from scipy.special import _ufuncs as sc
+
+from allgrad.autodiff.primitive import Primitive
+from allgrad.scipy.registry import ufunc, ufunc_of_many
+
+TWO_OVER_ROOT_PI = 2 / sqrt(pi)
+
+
+def _gauss(x: Any) -> Any:
+    return TWO_OVER_ROOT_PI * np.exp(-x * x)
+
+
+ufunc("erf", "x", x=lambda x: _gauss(x))
+ufunc("erfc", "x", x=lambda x: -_gauss(x))
+ufunc("erfi", "x", x=lambda x: TWO_OVER_ROOT_PI * np.exp(x * x))
+ufunc("erfinv", "y", y=lambda ans: np.exp(ans * ans) / TWO_OVER_ROOT_PI)
+ufunc("erfcinv", "y", y=lambda ans: -np.exp(ans * ans) / TWO_OVER_ROOT_PI)
+ufunc("dawsn", "x", x=lambda x, ans: 1 - 2 * x * ans)
+ufunc("wofz", "z", z=lambda z, ans: -2 * z * ans + 1j * TWO_OVER_ROOT_PI)
+
+
+# Repeated integrals of erfc, scaled: f_n = exp(x^2) i^n erfc(x), with f_0 = erfcx. From DLMF 7.18.3 and 7.18.7,
+# f_n' = -2 (n + 1) f_(n+1), which has no cancellation, unlike 2 x erfcx - 2 / sqrt(pi).
+
+
+def _integrals(x: Any, *, n: int) -> Any:
+    """f_n(x): by the Tricomi function for x > 1 (DLMF 7.18.11), by the recurrence 2 n f_n = f_(n-2) - 2 x f_(n-1) below."""
+    x = np.asarray(x)
+    before, now = np.full_like(x, TWO_OVER_ROOT_PI), sc.erfcx(x)
+    for k in range(1, n + 1):
+        before, now = now, (before - 2 * x * now) / (2 * k)
+    far = np.maximum(x, 1)
+    return np.where(x > 1, sc.hyperu((n + 1) / 2, 0.5, far * far) / (2**n * sqrt(pi)), now).astype(x.dtype)
+
+
+def _next_integral(t: Any, x: Any, *, n: int) -> Any:
+    return t * (-2 * (n + 1) * _scaled(x, n=n + 1))
+
+
+_scaled: Primitive = Primitive(
+    _integrals, name="scaled integral of erfc", vjp={"x": _next_integral}, jvp={"x": _next_integral}
+)
+
+
+def _erfcx_slope(x: Any) -> Any:
+    if np.iscomplexobj(getattr(x, "value", x)):
+        return 2 * x * sc.erfcx(x) - TWO_OVER_ROOT_PI
+    return -2 * _scaled(x, n=1)
+
+
+ufunc("erfcx", "x", x=_erfcx_slope)
+
+# The normal distribution. pdf(x) / cdf(x) = sqrt(2 / pi) / erfcx(-x / sqrt 2) holds far into the tail.
+
+
+def _inverse_mills_ratio(x: Any) -> Any:
+    return sqrt(2 / pi) / sc.erfcx(-x / sqrt(2))
+
+
+ufunc("ndtr", "x", x=lambda x: np.exp(-x * x / 2) / sqrt(2 * pi))
+ufunc("log_ndtr", "x", x=_inverse_mills_ratio)
+ufunc("ndtri", "p", p=lambda ans: sqrt(2 * pi) * np.exp(ans * ans / 2))
+ufunc("ndtri_exp", "y", y=lambda ans: sc.erfcx(-ans / sqrt(2)) * sqrt(pi / 2))
+ufunc(
+    "owens_t",
+    "h a",
+    h=lambda h, a: -np.exp(-h * h / 2) * sc.erf(a * h / sqrt(2)) / (2 * sqrt(2 * pi)),
+    a=lambda h, a: np.exp(-h * h * (1 + a * a) / 2) / (2 * pi * (1 + a * a)),
+)
+
+
+def _profile(x: Any, sigma: Any, gamma: Any) -> tuple[Any, Any]:
+    """V = Re w(z) / (sigma sqrt(2 pi)) with z = (x + i gamma) / (sigma sqrt 2): z, and w'(z) / (sigma sqrt(2 pi))."""
+    z = (x + 1j * gamma) / (sigma * sqrt(2))
+    return z, (1j * TWO_OVER_ROOT_PI - 2 * z * sc.wofz(z)) / (sigma * sqrt(2 * pi))
+
+
+def _profile_x(x: Any, sigma: Any, gamma: Any) -> Any:
+    return np.real(_profile(x, sigma, gamma)[1]) / (sigma * sqrt(2))
+
+
+def _profile_sigma(ans: Any, x: Any, sigma: Any, gamma: Any) -> Any:
+    z, slope = _profile(x, sigma, gamma)
+    return -(ans + np.real(z * slope)) / sigma
+
+
+def _profile_gamma(x: Any, sigma: Any, gamma: Any) -> Any:
+    return -np.imag(_profile(x, sigma, gamma)[1]) / (sigma * sqrt(2))
+
+
+ufunc("voigt_profile", "x sigma gamma", x=_profile_x, sigma=_profile_sigma, gamma=_profile_gamma)
+
+ufunc_of_many("fresnel", "x", x=lambda ans, x: (np.sin(pi / 2 * x * x), np.cos(pi / 2 * x * x)))
+
+
+def _modified_fresnel(sign: int) -> Any:
+    """F(x) = the integral of exp(i s t^2) from x on, and K(x) = exp(-i s (x^2 + pi/4)) F(x) / sqrt(pi), with s = +-1."""
+    turn = np.exp(-0.25j * pi * sign) / sqrt(pi)
+    return lambda ans, x: (-np.exp(1j * sign * x * x), -2j * sign * x * ans[1] - turn)
+
+
+ufunc_of_many("modfresnelp", "x", x=_modified_fresnel(1))
+ufunc_of_many("modfresnelm", "x", x=_modified_fresnel(-1))
