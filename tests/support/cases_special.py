@@ -140,7 +140,7 @@ CASES = [
     case("nrdtrisd", REAL, (0.6, 0.9), POSITIVE),
     case("chndtr", POSITIVE, POSITIVE, POSITIVE),
     case("chndtrix", UNIT, POSITIVE, POSITIVE),
-    case("chndtridf", POSITIVE, (0.2, 0.4), POSITIVE, rtol=1e-4, order=1),  # as above
+    case("chndtridf", (4.0, 6.0), (0.2, 0.4), UNIT, rtol=2e-3, order=1),  # as above
     case("chndtrinc", (3, 5), (1, 2), (0.2, 0.4)),
     case("ncfdtr", POSITIVE, POSITIVE, POSITIVE, POSITIVE),
     case("ncfdtri", POSITIVE, POSITIVE, POSITIVE, UNIT),
@@ -167,7 +167,10 @@ CASES = [
     *[case(name, POSITIVE) for name in ["j0", "j1", "y0", "y1", "i0", "i1", "k0", "k1", "i0e", "i1e", "k0e", "k1e"]],
     case("yn", 2, POSITIVE),
     case("kn", 2, POSITIVE),
-    *[case(name, POSITIVE) for name in ["itj0y0", "iti0k0", "it2j0y0", "it2i0k0", "itstruve0", "it2struve0", "itmodstruve0"]],
+    *[
+        case(name, POSITIVE)
+        for name in ["itj0y0", "iti0k0", "it2j0y0", "it2i0k0", "itstruve0", "it2struve0", "itmodstruve0"]
+    ],
     case("besselpoly", POSITIVE, POSITIVE, POSITIVE),
     case("wright_bessel", 0.5, 1.5, UNIT),
     case("log_wright_bessel", 0.5, 1.5, UNIT),

@@ -41,7 +41,7 @@ def summary() -> str:
     """The counts of `coverage()`, one line per family.
 
     >>> print(summary())                                  # doctest: +ELLIPSIS
-    fft: ...
+    special: ...
     """
     rows = coverage()
     counts = Counter((row.family, row.kind) for row in rows)

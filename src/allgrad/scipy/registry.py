@@ -65,8 +65,8 @@ class Partials(Partial):
 
     __slots__ = ("forward",)
 
-    def __init__(self, function: Callable[..., Any], arguments: tuple[str, ...], *, forward: bool) -> None:
-        super().__init__(function, ("ans", *arguments))
+    def __init__(self, function: Callable[..., Any], *, forward: bool) -> None:
+        super().__init__(function)
         self.forward = forward
 
     def __call__(self, g: Any, picked: Any, keywords: Any, **extra: Any) -> Any:  # noqa: ARG002
@@ -85,7 +85,7 @@ def elementwise(
     rules: dict[str, Any] = {k: p if isinstance(p, Partial) else Partial(p) for k, p in partials.items()}
     return Primitive(
         function,
-        name=name or getattr(function, "__name__", "function"),
+        name=name or str(getattr(function, "__name__", "function")),
         arguments=tuple(arguments.split()),
         vjp=rules,
         jvp=rules,
@@ -105,15 +105,14 @@ def ufunc(name: str, arguments: str, **partials: Callable[..., Any] | Partial) -
 
 
 def ufunc_of_many(name: str, arguments: str, **partials: Callable[..., Any]) -> Primitive:
-    """Declare a ufunc with several results. A partial takes (ans, *arguments) and returns one factor per result."""
+    """Declare a ufunc with several results. A partial returns one factor per result."""
     function = getattr(_ufuncs, name)
-    names = tuple(arguments.split())
     primitive = RULES[function] = Primitive(
         function,
         name=name,
-        arguments=names,
-        vjp={argument: Partials(partial, names, forward=False) for argument, partial in partials.items()},
-        jvp={argument: Partials(partial, names, forward=True) for argument, partial in partials.items()},
+        arguments=tuple(arguments.split()),
+        vjp={argument: Partials(partial, forward=False) for argument, partial in partials.items()},
+        jvp={argument: Partials(partial, forward=True) for argument, partial in partials.items()},
         outputs=True,
     )
     TABLE.add(Row(name, "special", "differentiated"))

@@ -73,10 +73,10 @@ ufunc("yn", "n x", x=lambda n, x: sc.yv(n - 1.0, x) / 2 - sc.yv(n + 1.0, x) / 2)
 ufunc("kn", "n x", x=lambda n, x: -(sc.kv(n - 1.0, x) + sc.kv(n + 1.0, x)) / 2)
 
 # Integrals: the integrand at the end of the interval.
-ufunc_of_many("itj0y0", "x", x=lambda ans, x: (sc.j0(x), sc.y0(x)))
-ufunc_of_many("iti0k0", "x", x=lambda ans, x: (sc.i0(x), sc.k0(x)))
-ufunc_of_many("it2j0y0", "x", x=lambda ans, x: ((1 - sc.j0(x)) / x, -sc.y0(x) / x))
-ufunc_of_many("it2i0k0", "x", x=lambda ans, x: ((sc.i0(x) - 1) / x, -sc.k0(x) / x))
+ufunc_of_many("itj0y0", "x", x=lambda x: (sc.j0(x), sc.y0(x)))
+ufunc_of_many("iti0k0", "x", x=lambda x: (sc.i0(x), sc.k0(x)))
+ufunc_of_many("it2j0y0", "x", x=lambda x: ((1 - sc.j0(x)) / x, -sc.y0(x) / x))
+ufunc_of_many("it2i0k0", "x", x=lambda x: ((sc.i0(x) - 1) / x, -sc.k0(x) / x))
 ufunc(
     "besselpoly",
     "a lmb nu",
@@ -125,7 +125,7 @@ ufunc_of_many("airy", "z", z=lambda ans, z: (ans[1], z * ans[0], ans[3], z * ans
 ufunc_of_many("airye", "z", z=_scaled_airy)
 
 
-def _airy_integrands(ans: Any, x: Any) -> Any:  # noqa: ARG001
+def _airy_integrands(x: Any) -> Any:
     (ai, _, bi, _), (mirrored_ai, _, mirrored_bi, _) = sc.airy(x), sc.airy(-x)
     return (ai, bi, mirrored_ai, mirrored_bi)
 

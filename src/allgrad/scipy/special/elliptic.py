@@ -108,7 +108,7 @@ ufunc("ellipkinc", "phi m", phi=lambda phi, m: 1 / np.sqrt(1 - m * np.sin(phi) *
 ufunc("ellipeinc", "phi m", phi=lambda phi, m: np.sqrt(1 - m * np.sin(phi) ** 2), m=_second_kind_by_m)
 
 
-def _jacobi_by_m(ans: Any, u: Any, m: Any) -> Any:  # noqa: ARG001
+def _jacobi_by_m(ans: Any, m: Any) -> Any:
     """u = F(phi, m) is fixed, so dphi/dm = -dn dF/dm."""
     sn, cn, dn, phi = ans
     turn = -dn * _first_kind_by_m(phi, m)
@@ -118,7 +118,7 @@ def _jacobi_by_m(ans: Any, u: Any, m: Any) -> Any:  # noqa: ARG001
 ufunc_of_many(
     "ellipj",
     "u m",
-    u=lambda ans, u, m: (ans[1] * ans[2], -ans[0] * ans[2], -m * ans[0] * ans[1], ans[2]),
+    u=lambda ans, m: (ans[1] * ans[2], -ans[0] * ans[2], -m * ans[0] * ans[1], ans[2]),
     m=_jacobi_by_m,
 )
 

@@ -98,7 +98,7 @@ def _profile_gamma(x: Any, sigma: Any, gamma: Any) -> Any:
 
 ufunc("voigt_profile", "x sigma gamma", x=_profile_x, sigma=_profile_sigma, gamma=_profile_gamma)
 
-ufunc_of_many("fresnel", "x", x=lambda ans, x: (np.sin(pi / 2 * x * x), np.cos(pi / 2 * x * x)))
+ufunc_of_many("fresnel", "x", x=lambda x: (np.sin(pi / 2 * x * x), np.cos(pi / 2 * x * x)))
 
 
 def _modified_fresnel(sign: int) -> Any:

@@ -70,9 +70,9 @@ def _expn_slope(n: Any, x: Any) -> Any:
 
 
 ufunc("expn", "n x", x=_expn_slope)
-ufunc_of_many("sici", "x", x=lambda ans, x: (np.sinc(x / pi), np.cos(x) / x))
+ufunc_of_many("sici", "x", x=lambda x: (np.sinc(x / pi), np.cos(x) / x))
 # sinh(x) / x = 0F1(; 3/2; x^2 / 4).
-ufunc_of_many("shichi", "x", x=lambda ans, x: (sc.hyp0f1(1.5, x * x / 4), np.cosh(x) / x))
+ufunc_of_many("shichi", "x", x=lambda x: (sc.hyp0f1(1.5, x * x / 4), np.cosh(x) / x))
 
 # The dilogarithm: log(z) / (1 - z) = -2F1(1, 1; 2; 1 - z).
 ufunc("spence", "z", z=lambda z: -sc.hyp2f1(1.0, 1.0, 2.0, 1 - z))
