@@ -11,6 +11,8 @@ import numpy as np
 from cases import Case
 from scipy.special import _ufuncs
 
+from allgrad.scipy import special
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -228,4 +230,51 @@ CASES = [
     case("eval_sh_chebyu", 3, UNIT),
     case("eval_sh_jacobi", 3, (3, 4), (1, 2), UNIT),
     case("lpmv", 1, 3, UNIT),
+]
+
+
+def named(name: str, *intervals: Any, **options: Any) -> Case:
+    """A function of allgrad.scipy.special that is no ufunc, or one of SciPy's that is made of ufuncs."""
+    keywords = options.pop("keywords", {})
+    function = getattr(special, name)
+    wrt = tuple(i for i, interval in enumerate(intervals) if isinstance(interval, tuple))
+    sample = drawn_from(intervals)
+    return Case(
+        f"{name}{keywords or ''}",
+        function,
+        lambda rng: (sample(rng)[0], keywords),
+        wrt=wrt,
+        **({"spellings": False} | options),
+    )
+
+
+CASES += [
+    *[named(name, 1.5, POSITIVE, 2) for name in ["jvp", "yvp", "ivp", "kvp"]],
+    named("h1vp", 1.5, POSITIVE, 1, float32=False),
+    named("h2vp", 1.5, POSITIVE, 1, float32=False),
+    named("zeta", (1.5, 4), POSITIVE),
+    named("lambertw", POSITIVE, float32=False),
+    named("sinc", REAL),
+    named("softplus", REAL),
+    named("assoc_laguerre", REAL, 2, 1.5),
+    named("logsumexp", REAL),
+    named("logsumexp", REAL, 0, keywords={"keepdims": True}),
+    named("logsumexp", REAL, None, POSITIVE),
+    named("logsumexp", REAL, keywords={"return_sign": True}),
+    named("softmax", REAL, 0),
+    named("log_softmax", REAL, 0),
+    named("polygamma", 0, POSITIVE, float32=False),  # SciPy answers in float64, and we keep float32
+    named("polygamma", 2, POSITIVE, float32=False),
+    named("multigammaln", (1.5, 3), 3),
+    named("factorial", POSITIVE, float32=False),
+    named("comb", (4, 7), (1, 3)),
+    named("comb", (4, 7), (1, 3), keywords={"repetition": True}),
+    named("perm", (4, 7), (1, 3)),
+    *[named(f"spherical_{kind}n", n, POSITIVE, float32=False) for kind in "jyik" for n in (0, 2)],
+    named("spherical_jn", 2, POSITIVE, keywords={"derivative": True}),
+    named("legendre_p", 3, UNIT, order=1),
+    named("assoc_legendre_p", 3, 1, UNIT, order=1),
+    named("sph_legendre_p", 3, 1, UNIT, order=1),
+    named("sph_harm_y", 3, 1, UNIT, REAL, float32=False, order=1),
+    named("diric", REAL, 4, float32=False),
 ]

@@ -18,6 +18,23 @@ from allgrad.scipy.special import gamma_functions as _gamma_functions
 from allgrad.scipy.special import hypergeometric as _hypergeometric
 from allgrad.scipy.special import incomplete as _incomplete
 from allgrad.scipy.special import orthogonal as _orthogonal
+from allgrad.scipy.special.functions import assoc_legendre_p as assoc_legendre_p
+from allgrad.scipy.special.functions import comb as comb
+from allgrad.scipy.special.functions import diric as diric
+from allgrad.scipy.special.functions import factorial as factorial
+from allgrad.scipy.special.functions import legendre_p as legendre_p
+from allgrad.scipy.special.functions import log_softmax as log_softmax
+from allgrad.scipy.special.functions import logsumexp as logsumexp
+from allgrad.scipy.special.functions import multigammaln as multigammaln
+from allgrad.scipy.special.functions import perm as perm
+from allgrad.scipy.special.functions import polygamma as polygamma
+from allgrad.scipy.special.functions import softmax as softmax
+from allgrad.scipy.special.functions import sph_harm_y as sph_harm_y
+from allgrad.scipy.special.functions import sph_legendre_p as sph_legendre_p
+from allgrad.scipy.special.functions import spherical_in as spherical_in
+from allgrad.scipy.special.functions import spherical_jn as spherical_jn
+from allgrad.scipy.special.functions import spherical_kn as spherical_kn
+from allgrad.scipy.special.functions import spherical_yn as spherical_yn
 
 
 def __getattr__(name: str) -> _Any:
