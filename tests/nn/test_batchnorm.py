@@ -62,11 +62,11 @@ def test_activation_inside_is_activation_behind(activation: str, training: bool)
 @pytest.mark.parametrize("activation", [None, "relu", "tanh"])
 @pytest.mark.parametrize("training", [True, False])
 def test_a_skip_connection_inside_is_one_behind(activation: str | None, training: bool) -> None:
-    x, past = (normal(300, 3, 3, 8, seed=s).astype(np.float32) for s in (0, 1))
+    x, residual = (normal(300, 3, 3, 8, seed=s).astype(np.float32) for s in (0, 1))
     results = []
     for inside in (True, False):
         layer = nn.BatchNorm2d(8, activation=activation if inside else None).train(training)
-        tx, tp = ag.tensor(x, requires_grad=True), ag.tensor(past, requires_grad=True)
+        tx, tp = ag.tensor(x, requires_grad=True), ag.tensor(residual, requires_grad=True)
         y = layer(tx, tp) if inside else layer(tx) + tp
         y = nn.Activation(activation)(y) if activation and not inside else y
         np.sum(y * y * y).backward()
@@ -84,7 +84,7 @@ def test_higher_derivatives(activation: str | None) -> None:
     def f(x: Any, w: Any, b: Any) -> Any:
         mean, variance, count = statistics(x.value if isinstance(x, ag.Tensor) else x)
         statics = {"mean": mean, "variance": variance, "count": count, "reduce": None}
-        return batch_norm(x, w, b, x * w, eps=1e-3, activation=layer.curve, **statics)
+        return batch_norm(x, w, b, x * w, eps=1e-3, activation=layer.activation, **statics)
 
     check_derivatives(f, [normal(6, 3), normal(3, seed=1), normal(3, seed=2)])
 

@@ -10,8 +10,8 @@ from layers import check_against_torch, check_derivatives
 
 import allgrad as ag
 from allgrad import nn
-from allgrad.nn.activations import CURVES
-from allgrad.nn.convolution import Finish, Geometry, convolve, convolve_transposed
+from allgrad.nn.activations import ACTIVATIONS
+from allgrad.nn.convolution import Epilogue, Geometry, convolve, convolve_transposed
 
 REASON = "PyTorch is what it is compared with"
 
@@ -25,7 +25,7 @@ def first(a: np.ndarray) -> np.ndarray:
     return np.moveaxis(a, -1, 1)
 
 
-# in, out, kernel, options, image: every method, and the options of each.
+# in, out, kernel, options, image: every algorithm, and the options of each.
 IMAGES: list[tuple[int, int, Any, dict[str, Any], tuple[int, int]]] = [
     (3, 5, 3, {"padding": 1}, (7, 8)),
     (3, 5, 3, {"padding": 2, "bias": False}, (7, 8)),
@@ -93,7 +93,7 @@ def test_pool_inside_gives_ties_to_the_first_pixel() -> None:
         np.testing.assert_array_equal(x.grad, np.broadcast_to(expected[None, :, :, None], x.shape))
 
 
-@pytest.mark.parametrize("activation", [name for name in CURVES if "gelu" not in name])
+@pytest.mark.parametrize("activation", [name for name in ACTIVATIONS if "gelu" not in name])
 def test_activation_inside_is_activation_behind(activation: str) -> None:
     x = normal(2, 6, 6, 4).astype(np.float32)
     fused = nn.Conv2d(4, 5, 3, activation=activation, rng=0)(x)
@@ -157,11 +157,11 @@ def test_conv_transpose2d_equals_torch(inner: int, outer: int, kernel: Any, opti
         (Geometry((3, 3), padding=((1, 1), (1, 1))), (6, 7, 8, 16), 16),
     ],
 )
-@pytest.mark.parametrize("finish", [Finish(), Finish(CURVES["silu"], (2, 2))])
-def test_higher_derivatives(geometry: Geometry, shape: tuple[int, ...], outer: int, finish: Finish) -> None:
+@pytest.mark.parametrize("epilogue", [Epilogue(), Epilogue(ACTIVATIONS["silu"], (2, 2))])
+def test_higher_derivatives(geometry: Geometry, shape: tuple[int, ...], outer: int, epilogue: Epilogue) -> None:
     x, w = normal(*shape), normal(*geometry.kernel, shape[3] // geometry.groups, outer, seed=1) / 4
     check_derivatives(
-        lambda x, w, b: convolve(x, w, b, geometry=geometry, finish=finish),
+        lambda x, w, b: convolve(x, w, b, geometry=geometry, epilogue=epilogue),
         [x, w, normal(outer, seed=2)],
         step=1e-5,
         rtol=1e-5,

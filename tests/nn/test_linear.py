@@ -8,7 +8,7 @@ from layers import check_against_torch, check_derivatives
 
 import allgrad as ag
 from allgrad import nn
-from allgrad.nn.activations import CURVES
+from allgrad.nn.activations import ACTIVATIONS
 from allgrad.nn.linear import _backward, _forward, linear
 
 
@@ -25,14 +25,14 @@ def test_equals_torch(bias: bool, shape: tuple[int, ...]) -> None:
     check_against_torch(nn.Linear(5, 4, bias=bias, rng=0), theirs, normal(*shape).astype(np.float32), steps=steps)
 
 
-@pytest.mark.parametrize("activation", [None, *CURVES])
+@pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
 def test_derivatives(activation: str | None) -> None:
     # 0.3 keeps entries away from kinks.
     x, w, b = normal(3, 4), normal(4, 2, seed=1), normal(2, seed=2) + 0.3
     check_derivatives(lambda x, w, b: linear(x, w, b, activation=activation), [x, w, b])
 
 
-@pytest.mark.parametrize("activation", [None, *CURVES])
+@pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_fused_is_linear_then_activation(activation: str | None, dtype: type) -> None:
     x = ag.tensor(normal(6, 4).astype(dtype), requires_grad=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from allgrad import nn
+from allgrad.nn.errors import StateError
 
 
 class Leafy(nn.Module):
@@ -78,7 +79,7 @@ def test_load_state_dict_names_missing_and_unexpected_and_writes_nothing() -> No
 @pytest.mark.parametrize(("drop", "add"), [("own", None), (None, "alien")])
 def test_one_wrong_name_is_enough(drop: str | None, add: str | None) -> None:
     state = {name: array for name, array in Tree().state_dict().items() if name != drop}
-    with pytest.raises(KeyError, match=drop or add):
+    with pytest.raises(StateError, match=drop or add):
         Tree().load_state_dict(state | ({add: np.zeros(1)} if add else {}))
 
 
@@ -104,13 +105,17 @@ def test_load_state_dict_refuses_complex_numbers_for_real_ones() -> None:
         tree.load_state_dict(tree.state_dict() | {"own": np.zeros(2, complex)})
 
 
-def test_paths_are_known_after_the_first_call_and_to_late_comers() -> None:
+def test_paths_are_places_in_the_running_model() -> None:
     tree = Tree()
-    tree.second(np.ones((1, 2), np.float32))  # on its own first: a root for the moment
-    tree(np.ones((1, 2), np.float32))
-    assert (tree.path, tree.second.path, tree.second.weight.name) == ("", "second", "second.weight")
-    tree.third = Tree()
-    assert tree.third.first.path == "third.first"
+    assert tree.second.path is None
+    with nn.running(tree):
+        assert (tree.path, tree.second.path) == ("", "second")
+        tree.third = Tree()
+        assert tree.third.first.path == "third.first"
+        del tree.third.first
+        assert Tree().first.path is None
+    assert [parameter.name for parameter in tree.second.parameters()] == ["weight"]
+    assert [name for name, _ in tree.named_parameters()][1] == tree.first.weight.name == "first.weight"
 
 
 def test_train_and_eval_reach_every_module_and_apply_goes_bottom_up() -> None:

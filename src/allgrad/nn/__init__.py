@@ -35,6 +35,7 @@ from allgrad.nn.losses import NLLLoss as NLLLoss
 from allgrad.nn.module import BufferRule as BufferRule
 from allgrad.nn.module import LoadResult as LoadResult
 from allgrad.nn.module import Module as Module
+from allgrad.nn.module import running as running
 from allgrad.nn.multihead import MultiheadAttention as MultiheadAttention
 from allgrad.nn.multihead import TransformerBlock as TransformerBlock
 from allgrad.nn.norm import GroupNorm as GroupNorm

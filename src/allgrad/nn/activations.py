@@ -1,6 +1,6 @@
 """Activation functions.
 
-An elementwise one is a `Curve`: value and derivative written by hand on plain arrays, which a linear layer runs on blocks of its
+An elementwise one is a `ActivationFunction`: value and derivative written by hand on plain arrays, which a linear layer runs on blocks of its
 product while they are in cache, and the same function in NumPy calls for higher orders. At 0 the derivative of ReLU
 and its kin is that of the left side (0 for ReLU), as in PyTorch.
 """
@@ -24,57 +24,57 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 
-class Curve(NamedTuple):
+class ActivationFunction(NamedTuple):
     """An elementwise nonlinearity.
 
     Attributes:
-        forward: (x, y, slope): writes the value to y and, if `slope` is not None, the derivative to it. Three different
+        forward: (x, y, derivative): writes the value to y and, if `derivative` is not None, the derivative to it. Three different
             arrays: loops over one and the same array do not vectorise.
-        backward: (cotangent of y, kept) -> cotangent of x, a new array; `kept` is y or the slope.
+        backward: (cotangent of y, kept) -> cotangent of x, a new array; `kept` is y or the derivative.
         reference: the same function in differentiated NumPy calls.
-        keeps_slope: whether backward needs the slope; else y is enough, which costs no memory.
+        needs_derivative: whether backward needs the derivative; else y is enough, which costs no memory.
     """
 
     name: str
     forward: Callable[[Array, Array, Array | None], Any]
     backward: Callable[[Array, Array], Array]
     reference: Callable[[Any], Any]
-    keeps_slope: bool
+    needs_derivative: bool
 
 
-def _activate_forward(x: Array, *, curve: Curve) -> tuple[Array, Any]:
+def _activate_forward(x: Array, *, activation: ActivationFunction) -> tuple[Array, Any]:
     flat = np.ascontiguousarray(x).reshape(-1)  # 0-d arrays would become scalars on the way
     y = np.empty(flat.shape, x.dtype)
-    slope = np.empty_like(y) if curve.keeps_slope and CURRENT.get().recording else None
-    curve.forward(flat, y, slope)
-    return y.reshape(x.shape), y if slope is None else slope
+    derivative = np.empty_like(y) if activation.needs_derivative and CURRENT.get().recording else None
+    activation.forward(flat, y, derivative)
+    return y.reshape(x.shape), y if derivative is None else derivative
 
 
-def _activate_backward(g: Array, kept: Array, *, needs: Any, curve: Curve) -> tuple[Array]:  # noqa: ARG001
-    return (curve.backward(np.ascontiguousarray(g).reshape(-1), kept).reshape(g.shape),)
+def _activate_backward(g: Array, kept: Array, *, needs: Any, activation: ActivationFunction) -> tuple[Array]:  # noqa: ARG001
+    return (activation.backward(np.ascontiguousarray(g).reshape(-1), kept).reshape(g.shape),)
 
 
 _activate = Fused(
     _activate_forward,
     _activate_backward,
     name="activation",
-    reference=lambda x, *, curve: curve.reference(x),
+    reference=lambda x, *, activation: activation.reference(x),
 )
 
 
-def activate(x: Any, curve: Curve) -> Any:
+def activate(x: Any, activation: ActivationFunction) -> Any:
     """The nonlinearity, entry by entry."""
-    return _activate(x, curve=curve)
+    return _activate(x, activation=activation)
 
 
-def _with_slope(name: str, forward: Callable[..., Any], reference: Callable[[Any], Any]) -> Curve:
-    return Curve(name, forward, lambda g, slope: g * slope, reference, True)
+def _with_slope(name: str, forward: Callable[..., Any], reference: Callable[[Any], Any]) -> ActivationFunction:
+    return ActivationFunction(name, forward, lambda g, derivative: g * derivative, reference, True)
 
 
 # ReLU and its kin.
 
 
-def _relu(x: Array, y: Array, slope: Array | None) -> None:  # noqa: ARG001
+def _relu(x: Array, y: Array, derivative: Array | None) -> None:  # noqa: ARG001
     kernels.active().relu_forward(x, out=y)
 
 
@@ -82,35 +82,35 @@ def _relu_backward(g: Array, y: Array) -> Array:
     return kernels.active().relu_backward(g, y)
 
 
-RELU = Curve("relu", _relu, _relu_backward, lambda x: np.where(x > 0, x, _zero(x)), False)
+RELU = ActivationFunction("relu", _relu, _relu_backward, lambda x: np.where(x > 0, x, _zero(x)), False)
 
 
 def _zero(x: Any) -> Array:
     return np.zeros((), x.dtype)
 
 
-def leaky_relu_curve(below: float) -> Curve:
+def leaky_relu(below: float) -> ActivationFunction:
     """x where x > 0, else `below` times x. Maas et al. 2013."""
 
-    def forward(x: Array, y: Array, slope: Array | None) -> None:
+    def forward(x: Array, y: Array, derivative: Array | None) -> None:
         factor = np.where(x > 0, x.dtype.type(1), x.dtype.type(below))
         np.multiply(x, factor, out=y)
-        if slope is not None:
-            slope[...] = factor
+        if derivative is not None:
+            derivative[...] = factor
 
     return _with_slope("leaky_relu", forward, lambda x: np.where(x > 0, x, x * below))
 
 
-def elu_curve(alpha: float) -> Curve:
+def elu(alpha: float) -> ActivationFunction:
     """x where x > 0, else alpha (exp(x) - 1). Clevert et al. 2016."""
 
-    def forward(x: Array, y: Array, slope: Array | None) -> None:
+    def forward(x: Array, y: Array, derivative: Array | None) -> None:
         scalar = x.dtype.type
         negative = np.expm1(np.minimum(x, scalar(0))) * scalar(alpha)
         np.maximum(x, scalar(0), out=y)
         np.add(y, negative, out=y)
-        if slope is not None:
-            np.copyto(slope, np.where(x > 0, scalar(1), negative + scalar(alpha)))
+        if derivative is not None:
+            np.copyto(derivative, np.where(x > 0, scalar(1), negative + scalar(alpha)))
 
     def reference(x: Any) -> Any:
         below = np.where(x > 0, _zero(x), x)  # exp would overflow where it is not taken
@@ -122,7 +122,7 @@ def elu_curve(alpha: float) -> Curve:
 # Those with a sigmoid or an error function in them.
 
 
-def _sigmoid(x: Array, y: Array, slope: Array | None = None) -> None:  # noqa: ARG001
+def _sigmoid(x: Array, y: Array, derivative: Array | None = None) -> None:  # noqa: ARG001
     half = x.dtype.type(0.5)  # (1 + tanh(x / 2)) / 2 neither overflows nor branches
     np.multiply(x, half, out=y)
     np.tanh(y, out=y)
@@ -134,10 +134,10 @@ def sigmoid_reference(x: Any) -> Any:
     return np.tanh(x * 0.5) * 0.5 + 0.5
 
 
-SIGMOID = Curve("sigmoid", _sigmoid, lambda g, y: g * (y - y * y), sigmoid_reference, False)
+SIGMOID = ActivationFunction("sigmoid", _sigmoid, lambda g, y: g * (y - y * y), sigmoid_reference, False)
 
 
-def _tanh(x: Array, y: Array, slope: Array | None) -> None:  # noqa: ARG001
+def _tanh(x: Array, y: Array, derivative: Array | None) -> None:  # noqa: ARG001
     np.tanh(x, out=y)
 
 
@@ -148,26 +148,26 @@ def _tanh_backward(g: Array, y: Array) -> Array:
     return d
 
 
-TANH = Curve("tanh", _tanh, _tanh_backward, lambda x: np.tanh(x), False)
+TANH = ActivationFunction("tanh", _tanh, _tanh_backward, lambda x: np.tanh(x), False)
 
 
-def _silu(x: Array, y: Array, slope: Array | None) -> None:
+def _silu(x: Array, y: Array, derivative: Array | None) -> None:
     s = np.empty_like(x)
     _sigmoid(x, s)
     np.multiply(x, s, out=y)
-    if slope is not None:
-        np.subtract(s.dtype.type(1), s, out=slope)  # s + y (1 - s)
-        np.multiply(slope, y, out=slope)
-        np.add(slope, s, out=slope)
+    if derivative is not None:
+        np.subtract(s.dtype.type(1), s, out=derivative)  # s + y (1 - s)
+        np.multiply(derivative, y, out=derivative)
+        np.add(derivative, s, out=derivative)
 
 
 SILU = _with_slope("silu", _silu, lambda x: x * sigmoid_reference(x))
 
 
-def _softplus(x: Array, y: Array, slope: Array | None) -> None:
+def _softplus(x: Array, y: Array, derivative: Array | None) -> None:
     np.logaddexp(x, x.dtype.type(0), out=y)
-    if slope is not None:
-        _sigmoid(x, slope)
+    if derivative is not None:
+        _sigmoid(x, derivative)
 
 
 def softplus_reference(x: Any) -> Any:
@@ -178,12 +178,12 @@ def softplus_reference(x: Any) -> Any:
 SOFTPLUS = _with_slope("softplus", _softplus, softplus_reference)
 
 
-def _gelu(x: Array, y: Array, slope: Array | None) -> None:
-    kernels.active().gelu(x, out=y, derivative=slope)
+def _gelu(x: Array, y: Array, derivative: Array | None) -> None:
+    kernels.active().gelu(x, out=y, derivative=derivative)
 
 
-def _gelu_tanh(x: Array, y: Array, slope: Array | None) -> None:
-    kernels.active().gelu_tanh(x, out=y, derivative=slope)
+def _gelu_tanh(x: Array, y: Array, derivative: Array | None) -> None:
+    kernels.active().gelu_tanh(x, out=y, derivative=derivative)
 
 
 def _normal_cdf(x: Array) -> Array:
@@ -213,10 +213,10 @@ def _gelu_tanh_reference(x: Any) -> Any:
 GELU_EXACT = _with_slope("gelu", _gelu, lambda x: x * normal_cdf(x))
 GELU_TANH = _with_slope("gelu_tanh", _gelu_tanh, _gelu_tanh_reference)
 
-CURVES: dict[str, Curve] = {
+ACTIVATIONS: dict[str, ActivationFunction] = {
     "relu": RELU,
-    "leaky_relu": leaky_relu_curve(0.01),
-    "elu": elu_curve(1.0),
+    "leaky_relu": leaky_relu(0.01),
+    "elu": elu(1.0),
     "gelu": GELU_EXACT,
     "gelu_tanh": GELU_TANH,
     "silu": SILU,
@@ -227,17 +227,19 @@ CURVES: dict[str, Curve] = {
 """The elementwise activations by name, with PyTorch's defaults."""
 
 
-def curve(activation: str | Curve | None) -> Curve | None:
-    """The curve of this name; a Curve and None are returned as they are.
+def activation_function(activation: str | ActivationFunction | None) -> ActivationFunction | None:
+    """The activation of this name; an ActivationFunction and None are returned as they are.
 
     Raises:
         ValueError: if there is none of this name.
     """
-    if activation is None or isinstance(activation, Curve):
+    if activation is None or isinstance(activation, ActivationFunction):
         return activation
-    if activation not in CURVES:
-        raise ValueError(f"activation {activation!r} is unknown. Choose one of {', '.join(sorted(CURVES))}, or None.")
-    return CURVES[activation]
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            f"activation {activation!r} is unknown. Choose one of {', '.join(sorted(ACTIVATIONS))}, or None."
+        )
+    return ACTIVATIONS[activation]
 
 
 class Activation(Module):
@@ -249,16 +251,16 @@ class Activation(Module):
     [0.0, 2.0]
     """
 
-    def __init__(self, activation: str | Curve) -> None:
-        found = curve(activation)
+    def __init__(self, activation: str | ActivationFunction) -> None:
+        found = activation_function(activation)
         assert found is not None
-        self.curve = found
+        self.activation = found
 
     def forward(self, x: Any) -> Any:
-        return _activate(x, curve=self.curve)
+        return _activate(x, activation=self.activation)
 
     def extra_repr(self) -> str:
-        return self.curve.name if type(self) is Activation else ""
+        return self.activation.name if type(self) is Activation else ""
 
 
 class ReLU(Activation):
@@ -278,7 +280,7 @@ class LeakyReLU(Activation):
     """x where x > 0, else negative_slope x."""
 
     def __init__(self, negative_slope: float = 0.01) -> None:
-        super().__init__(leaky_relu_curve(negative_slope))
+        super().__init__(leaky_relu(negative_slope))
         self.negative_slope = negative_slope
 
     def extra_repr(self) -> str:
@@ -289,7 +291,7 @@ class ELU(Activation):
     """x where x > 0, else alpha (exp(x) - 1)."""
 
     def __init__(self, alpha: float = 1.0) -> None:
-        super().__init__(elu_curve(alpha))
+        super().__init__(elu(alpha))
         self.alpha = alpha
 
     def extra_repr(self) -> str:

@@ -31,8 +31,9 @@ from allgrad.autodiff.errors import NoRuleError
 from allgrad.autodiff.modes import CURRENT
 from allgrad.kernels import active
 from allgrad.kernels.blocks import as_rows, rows_a_block, spans
-from allgrad.nn.activations import Curve, activate, curve
+from allgrad.nn.activations import ActivationFunction, activate, activation_function
 from allgrad.nn.conv import refuse_image
+from allgrad.nn.gradients import write_gradient
 from allgrad.nn.module import Module
 from allgrad.nn.parameter import Array, Parameter
 
@@ -117,13 +118,13 @@ def _forward(
     x: Array,
     weight: Array | None,
     bias: Array | None,
-    past: Array | None,
+    residual: Array | None,
     *,
     mean: Array,
     variance: Array,
     count: float,  # noqa: ARG001
     eps: float,
-    activation: Curve | None,
+    activation: ActivationFunction | None,
     reduce: Any,  # noqa: ARG001
 ) -> tuple[Array, Any]:
     rows = as_rows(x)
@@ -134,8 +135,10 @@ def _forward(
     rest = mean - centre
     shift = (-rest * scale if bias is None else bias - rest * scale).astype(x.dtype)
     y = np.empty_like(rows)
-    skip = None if past is None else as_rows(past)
-    slope = np.empty_like(y) if activation is not None and activation.keeps_slope and CURRENT.get().recording else None
+    skip = None if residual is None else as_rows(residual)
+    derivative = (
+        np.empty_like(y) if activation is not None and activation.needs_derivative and CURRENT.get().recording else None
+    )
     for block in _blocks(rows):
         part = np.subtract(rows[block], centre, out=None if activation is not None else y[block])
         np.multiply(part, scale, out=part)
@@ -143,8 +146,8 @@ def _forward(
         if skip is not None:
             np.add(part, skip[block], out=part)
         if activation is not None:
-            activation.forward(part, y[block], None if slope is None else slope[block])
-    kept = slope if slope is not None else y if activation is not None else None
+            activation.forward(part, y[block], None if derivative is None else derivative[block])
+    kept = derivative if derivative is not None else y if activation is not None else None
     return y.reshape(x.shape), (x, centre, rest, inverse, weight, kept)
 
 
@@ -158,13 +161,13 @@ def _backward(
     variance: Array,  # noqa: ARG001
     count: float,
     eps: float,  # noqa: ARG001
-    activation: Curve | None,
+    activation: ActivationFunction | None,
     reduce: Any,
 ) -> tuple[Any, Any, Any, Any]:
     x, centre, rest, inverse, weight, kept = residuals
     rows, cotangent = as_rows(x), as_rows(g)
     dx = np.empty_like(rows)
-    # What flows through the activation goes to `past` as it is; without one, its place is dx until dx itself is written.
+    # What flows through the activation goes to `residual` as it is; without one, its place is dx until dx itself is written.
     through = cotangent if activation is None else np.empty_like(rows) if needs[3] else dx
     sums = np.zeros((2, rows.shape[1]))
     for block in _blocks(rows):
@@ -175,45 +178,38 @@ def _backward(
         sums[0] += active().bias_gradient(part)
         sums[1] += active().bias_gradient(np.multiply(d, part, out=d))
     sums[1] -= rest * sums[0]
-    dweight = _delivered(sums[1] * inverse, into[1], weight) if needs[1] else None
-    dbias = _delivered(sums[0], into[2], weight) if needs[2] else None
+    dweight = write_gradient((sums[1] * inverse).astype(x.dtype), into[1]) if needs[1] else None
+    dbias = write_gradient(sums[0].astype(x.dtype), into[2]) if needs[2] else None
     dpast = through.reshape(x.shape) if needs[3] else None
     if not needs[0]:
         return None, dweight, dbias, dpast
     if reduce is not None:
         sums = reduce(sums.reshape(-1)).reshape(sums.shape)
-    slope = sums[1] * inverse**2 / count
-    level = (sums[0] / count - slope * rest).astype(x.dtype)
-    slope = slope.astype(x.dtype)
+    derivative = sums[1] * inverse**2 / count
+    level = (sums[0] / count - derivative * rest).astype(x.dtype)
+    derivative = derivative.astype(x.dtype)
     scale = (inverse if weight is None else inverse * weight).astype(x.dtype)
     for block in _blocks(rows):
         part = through[block]
         d = np.subtract(rows[block], centre)
-        np.multiply(d, slope, out=d)
+        np.multiply(d, derivative, out=d)
         np.subtract(part, d, out=d)
         np.subtract(d, level, out=d)
         np.multiply(d, scale, out=dx[block])
     return dx.reshape(x.shape), dweight, dbias, dpast
 
 
-def _delivered(sums: Array, into: Array | None, like: Array) -> Array:
-    if into is None:
-        return sums.astype(like.dtype)
-    into[...] = sums
-    return into
-
-
 def _reference(
     x: Any,
     weight: Any,
     bias: Any,
-    past: Any,
+    residual: Any,
     *,
     mean: Array,  # noqa: ARG001
     variance: Array,  # noqa: ARG001
     count: float,  # noqa: ARG001
     eps: float,
-    activation: Curve | None,
+    activation: ActivationFunction | None,
     reduce: Any,
 ) -> Any:
     if reduce is not None:
@@ -226,7 +222,7 @@ def _reference(
     y = d / np.sqrt(np.mean(d * d, axis=axes) + eps)
     y = y if weight is None else y * weight
     y = y if bias is None else y + bias
-    y = y if past is None else y + past
+    y = y if residual is None else y + residual
     return y if activation is None else activation.reference(y)
 
 
@@ -249,7 +245,7 @@ class _BatchNorm(Module):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
-        activation: str | Curve | None = None,
+        activation: str | ActivationFunction | None = None,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         if features < 1:
@@ -258,27 +254,27 @@ class _BatchNorm(Module):
         self.dtype = np.dtype(dtype)
         self.weight = Parameter(np.ones(features, dtype)) if affine else None
         self.bias = Parameter(np.zeros(features, dtype)) if affine else None
-        self.curve = curve(activation)
+        self.activation = activation_function(activation)
         self.tracks = track_running_stats
         if track_running_stats:
             self.register_buffer("running_mean", np.zeros(features, dtype), merge="mean")
             self.register_buffer("running_var", np.ones(features, dtype), merge="mean")
             self.register_buffer("num_batches_tracked", np.zeros((), np.int64), merge="last")
 
-    def forward(self, x: Any, past: Any = None) -> Any:
-        """activation(norm(x) + past); `past`, of x's shape, is what comes around by a skip connection."""
-        return self.activated(x, self.curve, past)
+    def forward(self, x: Any, residual: Any = None) -> Any:
+        """activation(norm(x) + residual); `residual`, of x's shape, is what comes around by a skip connection."""
+        return self.with_activation(x, self.activation, residual)
 
-    def activated(self, x: Any, curve: Curve | None, past: Any = None) -> Any:
+    def with_activation(self, x: Any, activation: ActivationFunction | None, residual: Any = None) -> Any:
         """This layer with another activation in place of its own."""
         self._check(x)
-        if past is not None and (past.shape != x.shape or past.dtype != x.dtype):
+        if residual is not None and (residual.shape != x.shape or residual.dtype != x.dtype):
             raise ValueError(
                 f"{self.where()}: expects {x.dtype} of shape {x.shape} on the skip connection, as the input is. "
-                f"Got {past.dtype} of shape {past.shape} instead."
+                f"Got {residual.dtype} of shape {residual.shape} instead."
             )
         if not self.training and self.tracks:
-            return self._by_running_statistics(x, curve, past)
+            return self._by_running_statistics(x, activation, residual)
         reduce = self._reduce() if self.training else None
         mean, variance, count = statistics(x.value if isinstance(x, Tensor) else x, reduce)
         if count < 2 and self.training:
@@ -291,12 +287,12 @@ class _BatchNorm(Module):
             x,
             self.weight,
             self.bias,
-            past,
+            residual,
             mean=mean,
             variance=variance,
             count=count,
             eps=self.eps,
-            activation=curve,
+            activation=activation,
             reduce=reduce,
         )
 
@@ -315,14 +311,14 @@ class _BatchNorm(Module):
         for running, new in ((self.running_mean, mean), (self.running_var, variance)):
             running[...] = (1 - momentum) * running + momentum * new
 
-    def _by_running_statistics(self, x: Any, curve: Curve | None, past: Any) -> Any:
+    def _by_running_statistics(self, x: Any, activation: ActivationFunction | None, residual: Any) -> Any:
         scale: Any = np.reciprocal(np.sqrt(self.running_var + self.eps))
         y = (x - self.running_mean.copy()) * (scale if self.weight is None else scale * self.weight)
         y = y if self.bias is None else y + self.bias
-        y = y if past is None else y + past
-        if curve is None:
+        y = y if residual is None else y + residual
+        if activation is None:
             return y if isinstance(y, Tensor) else Tensor(y)
-        return activate(y, curve)
+        return activate(y, activation)
 
     def extra_repr(self) -> str:
         parts = [f"{self.features}", f"eps={self.eps}", f"momentum={self.momentum}"]
@@ -330,7 +326,7 @@ class _BatchNorm(Module):
             parts.append("affine=False")
         if not self.tracks:
             parts.append("track_running_stats=False")
-        return ", ".join(parts + ([] if self.curve is None else [self.curve.name]))
+        return ", ".join(parts + ([] if self.activation is None else [self.activation.name]))
 
 
 class BatchNorm1d(_BatchNorm):
@@ -342,7 +338,7 @@ class BatchNorm1d(_BatchNorm):
         momentum: weight of a batch in the running statistics; None averages all batches alike.
         affine: whether there are a weight and a bias.
         track_running_stats: whether there are running statistics, which evaluation uses; without them it uses the batch's.
-        activation: run in the same pass over memory: "relu", ...; see `activations.CURVES`.
+        activation: run in the same pass over memory: "relu", ...; see `activations.ACTIVATIONS`.
 
     Raises:
         ValueError, TypeError: for shapes and dtypes that do not fit; the message names the layer's path.

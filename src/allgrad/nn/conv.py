@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from allgrad.nn import init
-from allgrad.nn.activations import Curve, curve
-from allgrad.nn.convolution.finish import MONOTONIC, Finish
+from allgrad.nn.activations import ActivationFunction, activation_function
+from allgrad.nn.convolution.epilogue import MONOTONIC, Epilogue
 from allgrad.nn.convolution.geometry import Geometry, Pair
 from allgrad.nn.convolution.operation import convolve, convolve_transposed
 from allgrad.nn.module import Module
@@ -45,12 +45,12 @@ class _Convolution(Module):
     """What the layers share: the kernel, the bias, and what they refuse."""
 
     axes: tuple[str, ...] = ("height", "width")
-    finish = Finish()
+    epilogue = Epilogue()
 
     @property
-    def curve(self) -> Curve | None:
+    def activation(self) -> ActivationFunction | None:
         """The activation that runs inside."""
-        return self.finish.curve
+        return self.epilogue.activation
 
     def _build(
         self,
@@ -141,14 +141,14 @@ class Conv2d(_Convolution):
     """Two-dimensional cross-correlation, y = pool(activation(x * weight + bias)).
 
     x is (N, H, W, in), y (N, H', W', out); weight is (kh, kw, in / groups, out), on disk PyTorch's (out, in / groups, kh, kw).
-    Kernels of 3x3 with stride 1 and 16 channels or more are computed by Winograd's method, which rounds more than a direct
+    Kernels of 3x3 with stride 1 and 16 channels or more are computed by Winograd's algorithm, which rounds more than a direct
     sum: 2 times as much at 32 channels, 4.5 times at 256 (root mean square; 1.5e-6 for outputs of size 1).
 
     Args:
         kernel_size, stride, dilation: a number, or one for each axis.
         padding: zeros on both sides of each axis, "same" (stride 1), or "valid".
         groups: channels are cut into this many groups that do not see each other.
-        activation: run on each sample while it is in cache: "relu", ...; see `activations.CURVES`.
+        activation: run on each sample while it is in cache: "relu", ...; see `activations.ACTIVATIONS`.
         pool: max-pooling by tiles of this size, likewise; the image before pooling is never stored. Needs a monotonic
             activation or none.
         rng: where the initial numbers come from: uniform within 1 / sqrt(fan_in), weight first.
@@ -174,7 +174,7 @@ class Conv2d(_Convolution):
         dilation: int | Pair = 1,
         groups: int = 1,
         bias: bool = True,
-        activation: str | Curve | None = None,
+        activation: str | ActivationFunction | None = None,
         pool: int | Pair | None = None,
         rng: init.Rng,
         dtype: npt.DTypeLike = np.float32,
@@ -190,48 +190,50 @@ class Conv2d(_Convolution):
         geometry = geometry._replace(padding=_sides("Conv2d", padding, geometry))
         shape = (*kernel, in_channels // groups, out_channels)
         self._build(in_channels, out_channels, geometry, shape, KERNEL_2D, bias=bias, rng=rng, dtype=dtype)
-        self.finish = Finish(curve(activation), None if pool is None else pair(pool, "Conv2d: pool", 1))
-        refusal = _refusal(self.finish)
+        self.epilogue = Epilogue(
+            activation_function(activation), None if pool is None else pair(pool, "Conv2d: pool", 1)
+        )
+        refusal = _refusal(self.epilogue)
         if refusal is not None:
             raise ValueError(refusal)
 
     def forward(self, x: Any) -> Any:
-        return self.activated(x, self.finish.curve)
+        return self.with_activation(x, self.epilogue.activation)
 
-    def pools(self, curve: Curve | None, tile: Pair) -> bool:
+    def can_pool(self, activation: ActivationFunction | None, tile: Pair) -> bool:
         """Whether this layer, with that activation, can run max-pooling by such tiles inside."""
-        return self.finish.pool is None and _refusal(Finish(curve, tile)) is None
+        return self.epilogue.pool is None and _refusal(Epilogue(activation, tile)) is None
 
-    def activated(self, x: Any, curve: Curve | None, pool: Pair | None = None) -> Any:
+    def with_activation(self, x: Any, activation: ActivationFunction | None, pool: Pair | None = None) -> Any:
         """This layer with another activation in place of its own, and with pooling if it has none."""
         self._check(x)
-        finish = Finish(curve, self.finish.pool if pool is None else pool)
-        if min(finish.output(self.geometry.output(x.shape[1:3]))) < 1:
+        epilogue = Epilogue(activation, self.epilogue.pool if pool is None else pool)
+        if min(epilogue.output(self.geometry.output(x.shape[1:3]))) < 1:
             raise ValueError(
                 f"{self.where()}: a kernel that reaches over {self.geometry.reach} pixels"
-                f"{'' if finish.pool is None else f' and pooling by {finish.pool}'} does not fit an input of shape "
+                f"{'' if epilogue.pool is None else f' and pooling by {epilogue.pool}'} does not fit an input of shape "
                 f"{x.shape} with padding {self.geometry.padding}."
             )
-        return convolve(x, self.weight, self.bias, geometry=self.geometry, finish=finish)
+        return convolve(x, self.weight, self.bias, geometry=self.geometry, epilogue=epilogue)
 
     def extra_repr(self) -> str:
         parts = [super().extra_repr()]
-        if self.finish.curve is not None:
-            parts.append(self.finish.curve.name)
-        if self.finish.pool is not None:
-            parts.append(f"pool={self.finish.pool}")
+        if self.epilogue.activation is not None:
+            parts.append(self.epilogue.activation.name)
+        if self.epilogue.pool is not None:
+            parts.append(f"pool={self.epilogue.pool}")
         return ", ".join(parts)
 
 
-def _refusal(finish: Finish) -> str | None:
+def _refusal(epilogue: Epilogue) -> str | None:
     """Why an activation and a pooling do not go together; None if they do."""
-    if finish.pool is not None and finish.curve is not None and finish.curve.name not in MONOTONIC:
+    if epilogue.pool is not None and epilogue.activation is not None and epilogue.activation.name not in MONOTONIC:
         return (
             f"Conv2d: pool=... needs an activation that keeps order ({', '.join(MONOTONIC)}) or none. "
-            f"Got {finish.curve.name!r} instead; put nn.MaxPool2d behind the layer."
+            f"Got {epilogue.activation.name!r} instead; put nn.MaxPool2d behind the layer."
         )
-    if finish.pool is not None and math.prod(finish.pool) > 256:
-        return f"Conv2d: pool=... takes tiles of at most 256 pixels. Got {finish.pool}; use nn.MaxPool2d."
+    if epilogue.pool is not None and math.prod(epilogue.pool) > 256:
+        return f"Conv2d: pool=... takes tiles of at most 256 pixels. Got {epilogue.pool}; use nn.MaxPool2d."
     return None
 
 
@@ -259,7 +261,7 @@ class Conv1d(_Convolution):
         dilation: int = 1,
         groups: int = 1,
         bias: bool = True,
-        activation: str | Curve | None = None,
+        activation: str | ActivationFunction | None = None,
         rng: init.Rng,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
@@ -275,12 +277,12 @@ class Conv1d(_Convolution):
         geometry = geometry._replace(padding=_sides("Conv1d", around, geometry))
         shape = (*kernel, in_channels // groups, out_channels)
         self._build(in_channels, out_channels, geometry, shape, KERNEL_1D, bias=bias, rng=rng, dtype=dtype)
-        self.finish = Finish(curve(activation))
+        self.epilogue = Epilogue(activation_function(activation))
 
     def forward(self, x: Any) -> Any:
-        return self.activated(x, self.finish.curve)
+        return self.with_activation(x, self.epilogue.activation)
 
-    def activated(self, x: Any, curve: Curve | None) -> Any:
+    def with_activation(self, x: Any, activation: ActivationFunction | None) -> Any:
         """This layer with another activation in place of its own."""
         self._check(x)
         n, length, channels = x.shape
@@ -290,7 +292,7 @@ class Conv1d(_Convolution):
                 f"{x.shape} with padding {self.geometry.padding[1]}."
             )
         image = np.reshape(x, (n, 1, length, channels))
-        y = convolve(image, self.weight, self.bias, geometry=self.geometry, finish=Finish(curve))
+        y = convolve(image, self.weight, self.bias, geometry=self.geometry, epilogue=Epilogue(activation))
         return np.reshape(y, (n, y.shape[2], self.out_channels))
 
 

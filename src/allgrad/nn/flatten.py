@@ -13,7 +13,7 @@ from allgrad.nn.parameter import Array, TorchLayout
 
 if TYPE_CHECKING:
     from allgrad.nn import init
-    from allgrad.nn.activations import Curve
+    from allgrad.nn.activations import ActivationFunction
 
 
 class FlatLinear(Linear):
@@ -38,7 +38,7 @@ class FlatLinear(Linear):
         out_features: int,
         *,
         bias: bool = True,
-        activation: str | Curve | None = None,
+        activation: str | ActivationFunction | None = None,
         rng: init.Rng,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
@@ -46,13 +46,13 @@ class FlatLinear(Linear):
         self.image = (image[0], image[1], image[2])
         self.weight.layout = flattened_image(*self.image)
 
-    def activated(self, x: Any, curve: Curve | None) -> Any:
+    def with_activation(self, x: Any, activation: ActivationFunction | None) -> Any:
         if getattr(x, "dtype", None) != self.weight.dtype or x.shape[1:] != self.image:
             raise ValueError(
                 f"{self.where()}: expects {self.weight.dtype} images of shape (batch, {', '.join(map(str, self.image))}). "
                 f"Got {getattr(x, 'dtype', type(x).__name__)} of shape {np.shape(x)} instead."
             )
-        return super().activated(np.reshape(x, (x.shape[0], self.in_features)), curve)
+        return super().with_activation(np.reshape(x, (x.shape[0], self.in_features)), activation)
 
     def extra_repr(self) -> str:
         return f"{self.image} = {super().extra_repr()}"

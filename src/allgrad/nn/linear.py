@@ -16,7 +16,7 @@ from allgrad import kernels
 from allgrad.autodiff import Fused
 from allgrad.autodiff.modes import CURRENT
 from allgrad.nn import init
-from allgrad.nn.activations import Curve, curve
+from allgrad.nn.activations import ActivationFunction, activation_function
 from allgrad.nn.checks import refuse_input
 from allgrad.nn.module import Module
 from allgrad.nn.parameter import TRANSPOSED, Parameter
@@ -34,7 +34,7 @@ product to the bias and the activation. It decides bits, so it is the same every
 
 
 def _forward(
-    x: Array, weight: Array, bias: Array | None, *, activation: Curve | None, transposed: bool
+    x: Array, weight: Array, bias: Array | None, *, activation: ActivationFunction | None, transposed: bool
 ) -> tuple[Array, Any]:
     rows = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     matrix = weight.T if transposed else weight
@@ -49,13 +49,13 @@ def _forward(
                 h = y[span]
                 np.add(np.matmul(rows[span], matrix, out=h), bias, out=h)
     else:
-        slope = np.empty_like(y) if activation.keeps_slope and CURRENT.get().recording else None
-        kept = y if slope is None else slope
+        derivative = np.empty_like(y) if activation.needs_derivative and CURRENT.get().recording else None
+        kept = y if derivative is None else derivative
         for span in _spans(count, width):
             h = np.matmul(rows[span], matrix)
             if bias is not None:
                 np.add(h, bias, out=h)
-            activation.forward(h, y[span], None if slope is None else slope[span])
+            activation.forward(h, y[span], None if derivative is None else derivative[span])
     return (y if x.ndim == 2 else y.reshape(*x.shape[:-1], width)), (x, rows, weight, kept)
 
 
@@ -67,7 +67,7 @@ def _spans(count: int, width: int) -> Iterable[slice]:
 
 
 def _backward(
-    g: Array, residuals: Any, *, needs: Any, into: Any, activation: Curve | None, transposed: bool
+    g: Array, residuals: Any, *, needs: Any, into: Any, activation: ActivationFunction | None, transposed: bool
 ) -> tuple[Any, Any, Any]:
     x, rows, weight, kept = residuals
     g = np.ascontiguousarray(g).reshape(rows.shape[0], g.shape[-1])
@@ -84,7 +84,7 @@ def _backward(
     return dx, dweight, dbias
 
 
-def _reference(x: Any, weight: Any, bias: Any, *, activation: Curve | None, transposed: bool) -> Any:
+def _reference(x: Any, weight: Any, bias: Any, *, activation: ActivationFunction | None, transposed: bool) -> Any:
     y = np.matmul(x, np.transpose(weight) if transposed else weight)
     if bias is not None:
         y = y + bias
@@ -94,20 +94,20 @@ def _reference(x: Any, weight: Any, bias: Any, *, activation: Curve | None, tran
 _linear = Fused(_forward, _backward, name="linear", reference=_reference)
 
 
-def linear(x: Any, weight: Any, bias: Any = None, *, activation: str | Curve | None = None) -> Any:
+def linear(x: Any, weight: Any, bias: Any = None, *, activation: str | ActivationFunction | None = None) -> Any:
     """activation(x @ weight + bias).
 
     Args:
         x: (..., in).
         weight: (in, out).
         bias: (out,), or None.
-        activation: a name in `activations.CURVES`, a Curve, or None.
+        activation: a name in `activations.ACTIVATIONS`, an ActivationFunction, or None.
 
     >>> import numpy as np
     >>> linear(np.ones((1, 2)), np.ones((2, 3)), -np.arange(3.0), activation="relu").tolist()
     [[2.0, 1.0, 0.0]]
     """
-    return _linear(x, weight, bias, activation=curve(activation), transposed=False)
+    return _linear(x, weight, bias, activation=activation_function(activation), transposed=False)
 
 
 class Linear(Module):
@@ -118,7 +118,7 @@ class Linear(Module):
     Args:
         in_features, out_features: x is (..., in_features), y (..., out_features).
         bias: whether there is one.
-        activation: run in the same pass over memory: "relu", "gelu", "tanh", ...; see `activations.CURVES`.
+        activation: run in the same pass over memory: "relu", "gelu", "tanh", ...; see `activations.ACTIVATIONS`.
         tied: an embedding's weight of shape (out_features, in_features), whose transposed view is used in place of a weight of
             its own. It gets gradients from both uses.
         rng: where the initial numbers come from: uniform within 1 / sqrt(in_features), weight first.
@@ -139,7 +139,7 @@ class Linear(Module):
         out_features: int,
         *,
         bias: bool = True,
-        activation: str | Curve | None = None,
+        activation: str | ActivationFunction | None = None,
         tied: Parameter | None = None,
         rng: init.Rng,
         dtype: npt.DTypeLike = np.float32,
@@ -161,25 +161,25 @@ class Linear(Module):
         self.bias = None
         if bias:
             self.bias = Parameter(init.uniform((out_features,), rng, bound=in_features**-0.5, dtype=dtype))
-        self.curve = curve(activation)
+        self.activation = activation_function(activation)
 
     def forward(self, x: Any) -> Any:
-        return self.activated(x, self.curve)
+        return self.with_activation(x, self.activation)
 
-    def activated(self, x: Any, curve: Curve | None) -> Any:
+    def with_activation(self, x: Any, activation: ActivationFunction | None) -> Any:
         """This layer with another activation in place of its own."""
         weight = self.weight
         dtype = getattr(x, "dtype", None)
         if dtype != weight.value.dtype or not x.ndim or x.shape[-1] != self.in_features:
             refuse_input(self, x, self.in_features, weight.dtype)
-        return _linear(x, weight, self.bias, activation=curve, transposed=self.transposed)
+        return _linear(x, weight, self.bias, activation=activation, transposed=self.transposed)
 
     def extra_repr(self) -> str:
         parts = [f"{self.in_features} -> {self.out_features}"]
         if self.bias is None:
             parts.append("bias=False")
-        if self.curve is not None:
-            parts.append(self.curve.name)
+        if self.activation is not None:
+            parts.append(self.activation.name)
         if self.transposed:
             parts.append("tied")
         return ", ".join(parts)

@@ -1,30 +1,38 @@
-"""`Module`: parameters, buffers and other modules under names, and a forward pass.
+"""`Module`: parameters, buffers, and other modules under names, and a forward pass.
 
-What an attribute holds decides what it is: a `Parameter`, a `Module`, or an array that `register_buffer` declared. They are
-found in order of assignment, a module's own parameters before its children's, which is PyTorch's order too. Nothing is
-registered behind the scenes, and attributes are read at the speed of attributes.
+The value of an attribute decides what it is: a `Parameter`, a `Module`, or an array that `register_buffer` declared. They are
+found in the order of assignment, a module's own parameters before its children's, which is also PyTorch's order. Nothing is
+registered behind the scenes, and attribute access costs nothing extra.
 
-A module learns its path in the model ("blocks.0.attn") when the model is called, or asked for its parameters, for the first
-time: error messages name it, and layers that draw random numbers draw them under it.
+A module has no stored path. Its path ("blocks.0.attn") is its place in the model that is running: the outermost module that
+was called, or the one that `running` names. Error messages show the path, and layers that draw random numbers draw them
+under it. So neither depends on what was called, listed, or printed before, and a layer that two models share has a path in
+each.
 """
 
 from __future__ import annotations
 
+import weakref
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
+from allgrad.autodiff import on_recompute
+from allgrad.nn.errors import StateError
 from allgrad.nn.parameter import SAME, Array, Parameter, TorchLayout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
 Merge = Literal["mean", "last"]
 M = TypeVar("M", bound="Module")
 
 
 class BufferRule(NamedTuple):
-    """How the virtual workers' copies of a buffer become one after a step, and how PyTorch lays it out."""
+    """How the virtual workers' copies of a buffer become one after a step, and PyTorch's layout of it."""
 
     merge: Merge
     layout: TorchLayout = SAME
@@ -37,16 +45,49 @@ class LoadResult(NamedTuple):
     unexpected: list[str]
 
 
+_running: ContextVar[Module | None] = ContextVar("allgrad_running_model", default=None)
+
+_trees: weakref.WeakKeyDictionary[Module, tuple[int, dict[int, str]]] = weakref.WeakKeyDictionary()
+"""For each model that ran: the number of assignments of modules at the time, and the path of each module by its id."""
+
+_assignments = 0
+"""How often a module was assigned to an attribute. Paths are listed anew after the next one."""
+
+
+@contextmanager
+def running(model: Module | None) -> Iterator[None]:
+    """A context in which the paths of modules are their places in `model`, whichever of its modules are called.
+
+    >>> from allgrad import nn
+    >>> model = nn.Sequential(nn.Linear(2, 2, rng=0), nn.Dropout(0.5))
+    >>> with nn.running(model):
+    ...     model[1].path
+    '1'
+    """
+    token = _running.set(model)
+    try:
+        yield
+    finally:
+        _running.reset(token)
+
+
+def _same_model_again() -> Callable[[], AbstractContextManager[None]]:
+    model = _running.get()
+    return lambda: running(model)
+
+
+on_recompute(_same_model_again)
+
+
 class Module:
     """Base class of layers and models.
 
-    Subclasses assign parameters and modules to attributes and write `forward`; `super().__init__()` is not needed.
+    Subclasses assign parameters and modules to attributes and define `forward`; `super().__init__()` is not needed.
 
     Attributes:
-        training: whether dropout drops and batch norm learns; see `train`.
-        path: the place in the model, "" for the model itself, None before the first use.
-        communicates_across_workers: whether this layer sums over the virtual workers in the middle of a step, as
-            synchronised batch norm does. Data parallelism then runs the workers as threads that wait for each other.
+        training: whether dropout drops and batch norm updates its statistics; see `train`.
+        communicates_across_workers: whether this layer sums over the virtual workers in the middle of a step (synchronized
+            batch norm). Data parallelism then runs them as threads that wait for each other.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -62,16 +103,19 @@ class Module:
 
     training: bool = True
     communicates_across_workers: ClassVar[bool] = False
-    path: str | None = None
     _rules: dict[str, BufferRule]
 
     def forward(self, *args: Any, **keywords: Any) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} has no forward(); write one.")
+        raise NotImplementedError(f"{type(self).__name__} has no forward() method. Define one.")
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
-        if self.path is None:
-            self.assign_paths()
-        return self.forward(*args, **keywords)
+        if _running.get() is not None:
+            return self.forward(*args, **keywords)
+        token = _running.set(self)
+        try:
+            return self.forward(*args, **keywords)
+        finally:
+            _running.reset(token)
 
     def __setattr__(self, name: str, value: Any) -> None:
         before = self.__dict__.get(name)
@@ -81,16 +125,38 @@ class Module:
                 "Write new numbers with .assign(array), or assign another Parameter."
             )
         object.__setattr__(self, name, value)
-        if self.path is not None and isinstance(value, Module):
-            value.assign_paths(_join(self.path, name))
+        if isinstance(value, Module):
+            _count_assignment()
 
-    # What is in it.
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        _count_assignment()
+
+    # Paths.
+
+    @property
+    def path(self) -> str | None:
+        """The place in the running model, "" for the model itself; None outside of one."""
+        model = _running.get()
+        if model is None:
+            return None
+        found = _trees.get(model)
+        if found is None or found[0] != _assignments:
+            found = _trees[model] = _assignments, {id(module): path for path, module in model.named_modules()}
+        return found[1].get(id(self))
+
+    def where(self) -> str:
+        """The layer and its path, for messages."""
+        path = self.path
+        return f"{type(self).__name__} {path!r}" if path else type(self).__name__
+
+    # Contents.
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules among the attributes, in order of assignment.
 
         Raises:
-            TypeError: if modules or parameters hide in a plain list, tuple or dict.
+            TypeError: if a plain list, tuple, or dict contains modules or parameters.
         """
         for name, value in vars(self).items():
             if isinstance(value, Module):
@@ -102,7 +168,7 @@ class Module:
         return (child for _, child in self.named_children())
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module and all below it with their paths; one that is used twice comes once."""
+        """This module and all below it with their paths. A module that is used twice is listed once, under its first path."""
         seen: set[int] = set()
         for path, module in self._walk(prefix):
             if id(module) not in seen:
@@ -113,21 +179,25 @@ class Module:
         return (module for _, module in self.named_modules())
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """All parameters with their names; a tied one once, under its first name."""
-        self.assign_paths(self.path or "")
+        """All parameters with their names, which become their `name`. A tied one is listed once, under its first name."""
+        for name, parameter in self._named_parameters():
+            parameter.name = name
+            yield name, parameter
+
+    def parameters(self) -> Iterator[Parameter]:
+        return (parameter for _, parameter in self.named_parameters())
+
+    def parameter_count(self) -> int:
+        """The number of trained numbers."""
+        return sum(parameter.size for _, parameter in self._named_parameters())
+
+    def _named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         seen: set[int] = set()
         for path, module in self._walk(""):
             for name, parameter in module._own_parameters():
                 if id(parameter) not in seen:
                     seen.add(id(parameter))
                     yield _join(path, name), parameter
-
-    def parameters(self) -> Iterator[Parameter]:
-        return (parameter for _, parameter in self.named_parameters())
-
-    def parameter_count(self) -> int:
-        """How many numbers are trained."""
-        return sum(parameter.size for parameter in self.parameters())
 
     def _own_parameters(self) -> Iterator[tuple[str, Parameter]]:
         return ((name, value) for name, value in vars(self).items() if isinstance(value, Parameter))
@@ -137,31 +207,23 @@ class Module:
         for name, child in self.named_children():
             yield from child._walk(_join(prefix, name))
 
-    def assign_paths(self, prefix: str = "") -> None:
-        """Tell this module, all below it and their parameters where they are. The first of several places counts."""
-        named: set[int] = set()
-        for path, module in self.named_modules(prefix):
-            object.__setattr__(module, "path", path)
-            for name, parameter in module._own_parameters():
-                if id(parameter) not in named:
-                    named.add(id(parameter))
-                    parameter.name = _join(path, name)
-
-    def where(self) -> str:
-        """The layer and its path, as messages say it."""
-        return f"{type(self).__name__} {self.path!r}" if self.path else type(self).__name__
-
     # Buffers.
 
     def register_buffer(self, name: str, value: Array, *, merge: Merge, layout: TorchLayout = SAME) -> None:
         """Declare an array that is saved with the model but not trained, such as running statistics.
 
-        Layers write it in place. In training every virtual worker starts from the step's opening state; after the step the
-        data-parallel side merges the workers' copies.
+        Layers write it in place. In training, each virtual worker starts from the state at the beginning of the step. After
+        the step, data parallelism merges the workers' copies.
 
         Args:
-            merge: "mean" of the workers, or the "last" worker's (for what is the same in all, such as a count of steps).
-            layout: how PyTorch lays it out.
+            name: the attribute.
+            value: the initial array; it is copied.
+            merge: "mean" over the workers, or "last" for the last worker's copy (if it is the same for all, such as a count of
+                steps).
+            layout: PyTorch's layout of it.
+
+        Raises:
+            ValueError: for another `merge`.
         """
         if merge not in ("mean", "last"):
             raise ValueError(f"register_buffer({name!r}): merge must be 'mean' or 'last'. Got {merge!r} instead.")
@@ -169,7 +231,7 @@ class Module:
         object.__setattr__(self, name, np.array(value))
 
     def named_buffers(self) -> Iterator[tuple[str, Array]]:
-        """All buffers with their names: the arrays themselves, not copies."""
+        """All buffers with their names. These are the arrays themselves, not copies."""
         return ((name, array) for name, array, _ in self._buffers())
 
     def buffer_rules(self) -> dict[str, BufferRule]:
@@ -177,11 +239,11 @@ class Module:
         return {name: rule for name, _, rule in self._buffers()}
 
     def buffers_state(self) -> dict[str, Array]:
-        """A copy of every buffer, in our layout; what `load_buffers_state` takes back."""
+        """A copy of each buffer, for `load_buffers_state`."""
         return {name: array.copy() for name, array in self.named_buffers()}
 
     def load_buffers_state(self, state: Mapping[str, Array]) -> None:
-        """Write every buffer, in place."""
+        """Overwrite each buffer in place."""
         for name, array in self.named_buffers():
             array[...] = state[name]
 
@@ -190,35 +252,35 @@ class Module:
             for name, rule in module.__dict__.get("_rules", {}).items():
                 yield _join(path, name), getattr(module, name), rule
 
-    # On disk.
+    # Saving and loading.
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of all parameters and buffers under PyTorch's names, in PyTorch's shapes; tied ones under each name."""
+        """Copies of all parameters and buffers, with PyTorch's names and shapes; tied ones under each of their names."""
         return {name: np.array(layout.to_torch(array), order="C") for name, array, layout, _ in self._entries()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> LoadResult:
         """Take over the numbers of a `state_dict`, ours or PyTorch's.
 
         Args:
-            state: name -> array (anything that `np.asarray` takes) in PyTorch's shape.
+            state: name to array (anything that `np.asarray` accepts), in PyTorch's shape.
             strict: whether a name on one side only is an error.
 
         Returns:
-            The names that are missing in `state`, and those that the model does not have.
+            The names that are missing from `state`, and those that the model does not have.
 
         Raises:
-            KeyError: `strict`, and names are missing or unexpected: all of them are named. Nothing has been written then.
-            ValueError: an array has another shape, or tied names hold different numbers.
+            StateError: if names are missing or unexpected (with `strict`), an array has another shape or a dtype that does not
+                convert, or tied names hold different numbers. Nothing is written in that case.
         """
         entries = list(self._entries())
         given = {id(target) for name, _, _, target in entries if name in state}
         missing = [name for name, _, _, target in entries if name not in state and id(target) not in given]
         unexpected = [name for name in state if name not in {entry[0] for entry in entries}]
         if strict and (missing or unexpected):
-            raise KeyError(
-                f"load_state_dict: {type(self).__name__} does not match. "
+            raise StateError(
+                f"load_state_dict: these weights are not those of this {type(self).__name__}. "
                 f"Missing: {', '.join(missing) or 'none'}. Unexpected: {', '.join(unexpected) or 'none'}. "
-                "Pass strict=False to load what fits."
+                "Pass strict=False to load the rest."
             )
         found: dict[int, tuple[str, Any, Array]] = {}
         for name, array, layout, target in entries:
@@ -226,9 +288,9 @@ class Module:
                 continue
             new = _converted(name, np.asarray(state[name]), array, layout)
             if id(target) in found and not np.array_equal(found[id(target)][2], new, equal_nan=True):
-                raise ValueError(
-                    f"load_state_dict: {found[id(target)][0]!r} and {name!r} are tied in this model, "
-                    "but hold different numbers. Build the model untied, or drop one of them."
+                raise StateError(
+                    f"load_state_dict: {found[id(target)][0]!r} and {name!r} are one parameter in this model, "
+                    "but have different numbers in the state. Build the model untied, or remove one of them."
                 )
             found.setdefault(id(target), (name, target, new))
         for _, target, new in found.values():
@@ -239,7 +301,7 @@ class Module:
         return LoadResult(missing, unexpected)
 
     def _entries(self) -> Iterator[tuple[str, Array, TorchLayout, Any]]:
-        """What stands on disk: name, array, layout, and the Parameter or buffer itself."""
+        """Everything that is saved: name, array, layout, and the Parameter or buffer itself."""
         for path, module in self._walk(""):
             for name, parameter in module._own_parameters():
                 yield _join(path, name), parameter.value, parameter.layout, parameter
@@ -250,16 +312,17 @@ class Module:
     # Modes.
 
     def train(self: M, mode: bool = True) -> M:
-        """Set `training` here and below; returns the module itself."""
+        """Set `training` of this module and all below it. Returns the module itself."""
         for module in self.modules():
             object.__setattr__(module, "training", mode)
         return self
 
     def eval(self: M) -> M:
+        """The same as `train(False)`."""
         return self.train(False)
 
     def apply(self: M, function: Callable[[Module], None]) -> M:
-        """Call `function` on every module below, then on this one; returns the module itself."""
+        """Call `function` on every module below, then on this one. Returns the module itself."""
         for child in self.children():
             child.apply(function)
         function(self)
@@ -270,10 +333,10 @@ class Module:
         for parameter in self.parameters():
             parameter.zero_grad()
 
-    # For people.
+    # Printing.
 
     def extra_repr(self) -> str:
-        """What stands in the brackets of the repr: sizes and options."""
+        """The text between the brackets of the repr: sizes and options."""
         return ""
 
     def __repr__(self) -> str:
@@ -286,6 +349,11 @@ class Module:
         return f"{head}{tail}\n  " + "\n  ".join(lines) + "\n)"
 
 
+def _count_assignment() -> None:
+    global _assignments
+    _assignments += 1
+
+
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
@@ -293,11 +361,11 @@ def _join(path: str, name: str) -> str:
 def _converted(name: str, given: Array, ours: Array, layout: TorchLayout) -> Array:
     expected = layout.to_torch(ours).shape
     if given.shape != expected:
-        raise ValueError(
+        raise StateError(
             f"load_state_dict: {name!r} has shape {expected} in this model. Got shape {given.shape} instead."
         )
     if not np.can_cast(given.dtype, ours.dtype, "same_kind"):
-        raise ValueError(f"load_state_dict: {name!r} is {ours.dtype} in this model. Got {given.dtype} instead.")
+        raise StateError(f"load_state_dict: {name!r} is {ours.dtype} in this model. Got {given.dtype} instead.")
     return layout.from_torch(given).astype(ours.dtype)
 
 
@@ -305,6 +373,6 @@ def _refuse_hidden(module: Module, name: str, value: Any) -> None:
     items = value.values() if isinstance(value, dict) else value
     if any(isinstance(item, (Module, Parameter)) for item in items):
         raise TypeError(
-            f"{module.where()}: the attribute {name!r} is a {type(value).__name__} with modules or parameters in it, which "
+            f"{module.where()}: the attribute {name!r} is a {type(value).__name__} that contains modules or parameters. They "
             "would not be trained or saved. Use nn.ModuleList, or an attribute for each."
         )

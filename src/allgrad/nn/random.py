@@ -1,16 +1,20 @@
-"""The random numbers of layers: counter-based, so that a mask has a name instead of a place in a sequence.
+"""The random numbers of layers: counter-based, so that a mask has a name and not a position in a sequence.
 
 The contract: what a layer draws is a function of (seed, step, worker, path of the layer, number of its use in this step), and of
-nothing else. Not of the rank that runs the worker, nor of the order in which layers run, nor of what other layers drew. Whoever
-runs a virtual worker enters a stream:
+nothing else. It does not depend on the rank that runs the worker, on the order in which layers run, or on what other layers
+drew. A step of a virtual worker runs in a stream:
 
-    with nn.random_stream(seed=1, step=step, worker=worker):
+    with nn.random_stream(seed=1, step=step, worker=worker, model=model):
         loss = model(x)
 
-A recomputed region (`ag.checkpoint`) sees the use counts of its forward again, hence the same masks.
+The path is the layer's place in `model`, or without that argument in the outermost module that was called. Two models that
+run in one stream draw different numbers, even for layers of the same path, since the second use counts up. In two streams of
+the same name they draw the same numbers: give each model a seed of its own.
 
-The generator is Philox 4x64 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", 2011) under a key of 128 bits that is
-hashed (SHA-256) from the name.
+A recomputed region (`ag.checkpoint`) starts from the use counts of its forward pass, so it draws the same masks.
+
+The generator is Philox 4x64 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011) with a key of 128 bits, a
+hash (SHA-256) of the name.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad.autodiff import on_recompute
+from allgrad.nn.module import Module, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """Where the layers of one virtual worker draw from, in one step."""
+    """The source of random numbers for the layers of one virtual worker, in one step."""
 
     __slots__ = ("seed", "step", "uses", "worker")
 
@@ -43,7 +48,7 @@ class Stream:
         self.uses: dict[str, int] = {}
 
     def generator(self, path: str) -> np.random.Philox:
-        """The bit generator of the next use of the layer at `path`."""
+        """The bit generator for the next use of the layer at `path`."""
         use = self.uses.get(path, 0)
         self.uses[path] = use + 1
         name = json.dumps([self.seed, self.step, self.worker, path, use]).encode()
@@ -51,12 +56,12 @@ class Stream:
         return np.random.Philox(key=key)
 
     def words(self, path: str, count: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
-        """`count` random 32-bit words for the next use of the layer at `path`."""
+        """Random 32-bit words for the next use of the layer at `path`: (count,) uint32."""
         raw = self.generator(path).random_raw((count + 1) // 2)
         return np.asarray(raw).astype("<u8", copy=False).view("<u4")[:count]
 
     def fork(self) -> Stream:
-        """A stream that goes on from here by itself."""
+        """A copy that continues from here on its own."""
         made = Stream(self.seed, self.step, self.worker)
         made.uses = dict(self.uses)
         return made
@@ -66,7 +71,7 @@ _current: ContextVar[Stream | None] = ContextVar("allgrad_random_stream", defaul
 
 
 def current_stream() -> Stream:
-    """The stream in use. Where none was entered: one of seed 0, for this thread, whose use counts go on from step to step."""
+    """The stream in use. Outside of any, it is one with seed 0 for this thread, whose use counts grow from step to step."""
     stream = _current.get()
     if stream is None:
         stream = Stream(0)
@@ -75,11 +80,17 @@ def current_stream() -> Stream:
 
 
 @contextmanager
-def random_stream(*, seed: int, step: int = 0, worker: int = 0) -> Iterator[Stream]:
-    """Inside, layers draw from the stream of this name; see the top of this file.
+def random_stream(*, seed: int, step: int = 0, worker: int = 0, model: Module | None = None) -> Iterator[Stream]:
+    """A context in which layers draw from the stream of this name; see the top of this file.
+
+    Args:
+        seed: of the run.
+        step: the number of the step.
+        worker: the virtual worker, not the rank.
+        model: the model in which layers have their paths. None: the outermost module that is called.
 
     Raises:
-        TypeError: when a number is not an integer.
+        TypeError: if a number is not an integer.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -90,7 +101,7 @@ def random_stream(*, seed: int, step: int = 0, worker: int = 0) -> Iterator[Stre
     >>> bool((first == again).all())
     True
     """
-    with _entered(Stream(seed, step, worker)) as stream:
+    with _entered(Stream(seed, step, worker)) as stream, running(model):
         yield stream
 
 

@@ -23,18 +23,18 @@ import numpy as np
 from allgrad.autodiff import Fused
 from allgrad.kernels import active
 from allgrad.nn.activations import sigmoid_reference
-from allgrad.nn.convolution.method import deliver
+from allgrad.nn.gradients import write_gradient
 
 if TYPE_CHECKING:
     from allgrad.nn.parameter import Array
 
 
 class _Gates(NamedTuple):
-    """Per gate column: y = tanh(x scale) scale + shift, and dy/dx = slope y + level - y^2."""
+    """Per gate column: y = tanh(x scale) scale + shift, and dy/dx = derivative y + level - y^2."""
 
     scale: Array
     shift: Array
-    slope: Array
+    derivative: Array
     level: Array
 
 
@@ -60,7 +60,7 @@ def _squash(z: Array, gates: _Gates) -> None:
 
 def _times_slope(d: Array, y: Array, gates: _Gates, scratch: Array) -> None:
     """d *= dy/dx, from the squashed values y."""
-    np.multiply(y, gates.slope, out=scratch)
+    np.multiply(y, gates.derivative, out=scratch)
     np.add(scratch, gates.level, out=scratch)
     np.multiply(d, scratch, out=scratch)
     np.multiply(d, y, out=d)
@@ -136,7 +136,7 @@ def _products(
     db = active().bias_gradient(flat, out=into[5]) if needs[5] else None
     dc: Array | None = None
     if needs[6] and db is not None and dzu is dz:
-        dc = deliver(db.copy(), into[6])
+        dc = write_gradient(db.copy(), into[6])
     elif needs[6]:
         dc = active().bias_gradient(flat_u, out=into[6])
     return dx, dw, du, db, dc
@@ -310,7 +310,7 @@ def _gru_backward(g: Array, residuals: Any, *, needs: Any, into: Any) -> tuple[A
         np.multiply(back, keep, out=product)
         np.subtract(back, product, out=dnew)  # back (1 - z)
         np.copyto(back, product)  # back z, the way past the gates
-        # The candidate's slope first: r's cotangent runs through it.
+        # The candidate's derivative first: r's cotangent runs through it.
         np.multiply(new, new, out=product)
         np.multiply(product, dnew, out=product)
         np.subtract(dnew, product, out=product)

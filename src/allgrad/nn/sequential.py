@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
-from allgrad.nn.activations import Activation
-from allgrad.nn.conv import Conv2d
+from allgrad.nn.fusion import fused_calls
 from allgrad.nn.module import Module
-from allgrad.nn.pooling import MaxPool2d
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -48,9 +46,7 @@ class ModuleList(Module):
 class Sequential(ModuleList):
     """Modules, each called on the result of the one before.
 
-    An elementwise activation is run inside the layer before it, if that is one that can (linear, convolution, batch norm) and
-    has none of its own; and so is max-pooling by tiles behind a convolution, whose large image is then never stored. The
-    numbers are the same. (The gradients, too; but of pixels that only rounding makes equal another one may get it.)
+    Neighbours that have a fused form run as one operation (see `fusion.py`). The numbers are the same.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -63,24 +59,8 @@ class Sequential(ModuleList):
         super().__init__(modules)
 
     def forward(self, x: Any) -> Any:
-        modules: list[Any] = [module for module in self.__dict__.values() if isinstance(module, Module)]
-        at = 0
-        while at < len(modules):
-            module = modules[at]
-            at += 1
-            if not hasattr(module, "activated"):
-                x = module(x)
-                continue
-            curve = before = getattr(module, "curve", None)
-            if curve is None and at < len(modules) and isinstance(modules[at], Activation):
-                curve = modules[at].curve
-                at += 1
-            pool = modules[at] if at < len(modules) and isinstance(module, Conv2d) else None
-            if type(pool) is MaxPool2d and pool.tile is not None and module.pools(curve, pool.tile):
-                x = module.activated(x, curve, pool.tile)
-                at += 1
-            else:
-                x = module(x) if curve is before else module.activated(x, curve)
+        for call in fused_calls(list(self.children())):
+            x = call(x)
         return x
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from allgrad.nn.convolution.choice import choose
 from allgrad.nn.convolution.geometry import Geometry
 from allgrad.nn.convolution.patches import Patches
+from allgrad.nn.convolution.selection import choose
 from allgrad.nn.convolution.winograd import OUT, SIDE, TAPS, Winograd, _one_dimensional, transforms
 
 AROUND = Geometry((3, 3), padding=((1, 1), (1, 1)))
@@ -28,14 +28,14 @@ def test_rounding_in_float32_is_near_a_direct_sums(channels: int, limit: float) 
     x = rng.standard_normal((8, 12, 12, channels)).astype(np.float32)
     w = (rng.standard_normal((3, 3, channels, 32)) / np.sqrt(9 * channels)).astype(np.float32)
     exact = np.empty((8, 12, 12, 32))
-    method = Patches(w.astype(float), AROUND, (12, 12), 8)
-    for group in method.groups_of(8):
-        method.forward(x[group].astype(float), exact[group])
+    algorithm = Patches(w.astype(float), AROUND, (12, 12), 8)
+    for group in algorithm.groups_of(8):
+        algorithm.forward(x[group].astype(float), exact[group])
     for kind, most in ((Patches, 4.0), (Winograd, limit)):
         y = np.empty(exact.shape, np.float32)
-        method = kind(w, AROUND, (12, 12), 8)
-        for group in method.groups_of(8):
-            method.forward(x[group], y[group])
+        algorithm = kind(w, AROUND, (12, 12), 8)
+        for group in algorithm.groups_of(8):
+            algorithm.forward(x[group], y[group])
         assert np.sqrt(np.mean((y - exact) ** 2)) < most * np.finfo(np.float32).eps
 
 

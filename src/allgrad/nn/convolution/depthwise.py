@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from allgrad.kernels import active
-from allgrad.nn.convolution.frame import Frame, place
-from allgrad.nn.convolution.method import Array, Method, deliver
+from allgrad.nn.convolution.algorithm import Algorithm, Array
+from allgrad.nn.convolution.padded_images import PaddedImages, place
+from allgrad.nn.gradients import write_gradient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +20,7 @@ ELEMENTS = 1 << 16
 """About this many numbers of the result are computed at a time."""
 
 
-class Depthwise(Method):
+class Depthwise(Algorithm):
     """See the top of this file."""
 
     def __init__(self, weight: Array, geometry: Geometry, image: Pair, samples: int) -> None:
@@ -27,7 +28,7 @@ class Depthwise(Method):
         (oh, ow), (top, _), (left, _) = self.output, *geometry.padding
         self.samples = min(samples, max(1, ELEMENTS // (oh * ow * self.channels)))
         shape = (self.samples, *geometry.padded(image), self.channels)
-        self.frame = Frame(shape, (top, left), self.dtype, planar=False)
+        self.frame = PaddedImages(shape, (top, left), self.dtype, planar=False)
         self.product = np.empty((self.samples, oh, ow, self.channels), self.dtype)
         self.gradient = np.zeros(weight.shape, self.dtype)
 
@@ -55,7 +56,7 @@ class Depthwise(Method):
 
     def weight_gradient(self, into: Array | None) -> Array:
         assert self.gradient is not None
-        return deliver(self.gradient, into)
+        return write_gradient(self.gradient, into)
 
     def _places(self, frame: Array) -> Iterator[tuple[tuple[int, int], Array]]:
         (kh, kw), (oh, ow) = self.geometry.kernel, self.output

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from allgrad.nn.convolution.frame import Frame, place, windows
-from allgrad.nn.convolution.method import Array, Method, deliver
+from allgrad.nn.convolution.algorithm import Algorithm, Array
+from allgrad.nn.convolution.padded_images import PaddedImages, place, windows
+from allgrad.nn.gradients import write_gradient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,7 @@ SHORT_RUN = 16
 """Contiguous runs below this length are too short to copy by window."""
 
 
-class Patches(Method):
+class Patches(Algorithm):
     """See the top of this file."""
 
     def __init__(self, weight: Array, geometry: Geometry, image: Pair, samples: int) -> None:
@@ -45,7 +46,7 @@ class Patches(Method):
         self.band = oh if self.samples > 1 else min(oh, max(1, rows // ow))
         # The kernel as one matrix a group: (groups, kh kw C / groups, O / groups).
         self.matrix = weight.reshape(self.columns, groups, outer // groups).transpose(1, 0, 2)
-        self.frame: Frame | None = None
+        self.frame: PaddedImages | None = None
         self.memory: Array | None = None
         self.turned: Patches | None = None
 
@@ -69,7 +70,7 @@ class Patches(Method):
 
     def weight_gradient(self, into: Array | None) -> Array:
         assert self.gradient is not None
-        return deliver(self.gradient.transpose(1, 0, 2).reshape(self.weight.shape), into)
+        return write_gradient(self.gradient.transpose(1, 0, 2).reshape(self.weight.shape), into)
 
     def _bands(self) -> Iterator[slice]:
         oh = self.output[0]
@@ -87,7 +88,7 @@ class Patches(Method):
         if self.frame is None:
             (top, _), (left, _) = self.geometry.padding
             shape = (self.samples, *self.geometry.padded(self.image), self.channels)
-            self.frame = Frame(shape, (top, left), self.dtype, self.planar)
+            self.frame = PaddedImages(shape, (top, left), self.dtype, self.planar)
         return self.frame.load(x)
 
     def _matrix_of_windows(self, pixels: int) -> Array:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from allgrad.nn.convolution.method import Array, Method, deliver
+from allgrad.nn.convolution.algorithm import Algorithm, Array
+from allgrad.nn.gradients import write_gradient
 
 if TYPE_CHECKING:
     from allgrad.nn.convolution.geometry import Geometry, Pair
@@ -15,7 +16,7 @@ ELEMENTS = 1 << 17
 """About this many numbers go in or come out at a time, so that bias and activation find them in cache."""
 
 
-class Pointwise(Method):
+class Pointwise(Algorithm):
     """See the top of this file."""
 
     def __init__(self, weight: Array, geometry: Geometry, image: Pair, samples: int) -> None:
@@ -35,7 +36,7 @@ class Pointwise(Method):
 
     def weight_gradient(self, into: Array | None) -> Array:
         assert self.gradient is not None
-        return deliver(self.gradient.reshape(self.weight.shape), into)
+        return write_gradient(self.gradient.reshape(self.weight.shape), into)
 
     @staticmethod
     def _rows(x: Array) -> Array:

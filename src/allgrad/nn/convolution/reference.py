@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from allgrad.nn.convolution.finish import Finish
+    from allgrad.nn.convolution.epilogue import Epilogue
     from allgrad.nn.convolution.geometry import Geometry, Pair
 
 
-def reference(x: Any, weight: Any, bias: Any, *, geometry: Geometry, finish: Finish) -> Any:
+def reference(x: Any, weight: Any, bias: Any, *, geometry: Geometry, epilogue: Epilogue) -> Any:
     """See `operation`: the sum over the kernel's places of the pixels there, times the weights there."""
     (kh, kw), (sh, sw), (dh, dw) = geometry.kernel, geometry.stride, geometry.dilation
     oh, ow = geometry.output(x.shape[1:3])
@@ -24,14 +24,14 @@ def reference(x: Any, weight: Any, bias: Any, *, geometry: Geometry, finish: Fin
             total = total + _by_group(pixels, weight[i, j], geometry.groups)
     if bias is not None:
         total = total + bias
-    if finish.pool is not None:
-        total = _pooled(total, finish.pool)
-    return total if finish.curve is None else finish.curve.reference(total)
+    if epilogue.pool is not None:
+        total = _pooled(total, epilogue.pool)
+    return total if epilogue.activation is None else epilogue.activation.reference(total)
 
 
 def reference_transposed(x: Any, weight: Any, bias: Any, *, geometry: Geometry, image: Pair) -> Any:
     """See `operation`: zeros between the pixels, then an ordinary convolution with the kernel turned around."""
-    from allgrad.nn.convolution.finish import Finish
+    from allgrad.nn.convolution.epilogue import Epilogue
 
     n, h, w, channels = x.shape
     (sh, sw), groups = geometry.stride, geometry.groups
@@ -47,7 +47,7 @@ def reference_transposed(x: Any, weight: Any, bias: Any, *, geometry: Geometry, 
         before = around.padding[axis][0]
         sides.append((before, image[axis] + around.reach[axis] - 1 - spread.shape[1 + axis] - before))
     around = around._replace(stride=(1, 1), padding=(sides[0], sides[1]))
-    return reference(spread, turned, bias, geometry=around, finish=Finish())
+    return reference(spread, turned, bias, geometry=around, epilogue=Epilogue())
 
 
 def _padded(x: Any, padding: tuple[Pair, Pair]) -> Any:

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from allgrad.kernels.blocks import spans
-from allgrad.nn.convolution.method import Array, Method
+from allgrad.nn.convolution.algorithm import Algorithm, Array
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -81,7 +81,7 @@ def _polynomial(roots: list[Fraction]) -> list[Fraction]:
     return coefficients + [Fraction(0)] * (SIDE - len(coefficients))
 
 
-class Winograd(Method):
+class Winograd(Algorithm):
     """See the top of this file."""
 
     def __init__(self, weight: Array, geometry: Geometry, image: Pair, samples: int) -> None:

@@ -26,7 +26,7 @@ class MLP(Module):
 
     Args:
         sizes: input, hidden widths, output.
-        activation: a name in `activations.CURVES`.
+        activation: a name in `activations.ACTIVATIONS`.
         dropout: probability in training after each hidden layer.
         rng: where the initial numbers come from.
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from allgrad.autodiff import jvp
 from allgrad.nn import init
-from allgrad.nn.activations import curve
+from allgrad.nn.activations import activation_function
 from allgrad.nn.linear import Linear
 from allgrad.nn.module import Module
 from allgrad.nn.sequential import ModuleList
@@ -68,7 +68,7 @@ class PINN(Module):
         self.centre = limits.mean(axis=1)
         self.scale = 2 / (limits[:, 1] - limits[:, 0])
         self.layers = ModuleList(Linear(fan_in, fan_out, rng=rng, dtype=dtype) for fan_in, fan_out in pairwise(sizes))
-        self.curve = curve(activation)
+        self.activation = activation_function(activation)
         for layer in self.layers:
             assert isinstance(layer, Linear)
             assert layer.bias is not None
@@ -84,7 +84,7 @@ class PINN(Module):
         *hidden, last = self.layers
         for layer in hidden:
             assert isinstance(layer, Linear)
-            x = layer.activated(x, self.curve)
+            x = layer.with_activation(x, self.activation)
         return last(x)
 
 

@@ -1,6 +1,6 @@
 """What every way of convolving offers, and the scratch memory that they share.
 
-A method is made for one call (one kernel, one shape of images) and then handed consecutive groups of at most `samples`
+An algorithm is made for one call (one kernel, one shape of images) and then handed consecutive groups of at most `samples`
 samples. Its scratch memory lives as long as it does and is reused from group to group, so that a group's windows are
 still in the second-level cache when the matrix product reads them. The weight's gradient is summed over groups
 in their order; which samples make a group depends on shapes alone, so bits do too.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 
-class Method:
+class Algorithm:
     """Convolution of images (samples, H, W, C) with a kernel (kh, kw, C / groups, O).
 
     Args:
@@ -74,10 +74,3 @@ class Method:
             self._partial = np.empty_like(self.gradient)
         np.matmul(first, second, out=self._partial)
         np.add(self.gradient, self._partial, out=self.gradient)
-
-
-def deliver(gradient: Array, into: Array | None) -> Array:
-    if into is None:
-        return gradient
-    np.copyto(into, gradient)
-    return into

@@ -1,4 +1,4 @@
-"""Which method a convolution takes. By shapes alone, never by time: the method decides the bits."""
+"""Which algorithm a convolution takes. By shapes alone, never by time: the algorithm decides the bits."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from allgrad.nn.convolution.pointwise import Pointwise
 from allgrad.nn.convolution.winograd import OUT, Winograd
 
 if TYPE_CHECKING:
+    from allgrad.nn.convolution.algorithm import Algorithm, Array
     from allgrad.nn.convolution.geometry import Geometry, Pair
-    from allgrad.nn.convolution.method import Array, Method
 
 CHANNELS = 16
 """Winograd's products need at least this many channels on either side to run well,"""
@@ -21,9 +21,9 @@ FILL = 0.6
 """... and at least this share of its tiles' area inside the image."""
 
 
-def choose(weight: Array, geometry: Geometry, image: Pair, samples: int) -> Method:
-    """The method for a kernel (kh, kw, C / groups, O) over `samples` images of (H, W)."""
-    kind: type[Method] = Patches
+def choose(weight: Array, geometry: Geometry, image: Pair, samples: int) -> Algorithm:
+    """The algorithm for a kernel (kh, kw, C / groups, O) over `samples` images of (H, W)."""
+    kind: type[Algorithm] = Patches
     if geometry.groups > 1 and weight.shape[2] == 1 and weight.shape[3] == geometry.groups:
         kind = Depthwise
     elif geometry.plain and geometry.kernel == (1, 1) and geometry.output(image) == image:

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 if TYPE_CHECKING:
+    from allgrad.nn.convolution.algorithm import Array
     from allgrad.nn.convolution.geometry import Geometry, Pair
-    from allgrad.nn.convolution.method import Array
 
 
-class Frame:
+class PaddedImages:
     """Scratch memory of zeros with room for `samples` padded images, into which they are copied.
 
     Args:

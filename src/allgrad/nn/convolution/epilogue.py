@@ -15,15 +15,15 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from allgrad.nn.activations import Curve
+    from allgrad.nn.activations import ActivationFunction
+    from allgrad.nn.convolution.algorithm import Array
     from allgrad.nn.convolution.geometry import Pair
-    from allgrad.nn.convolution.method import Array
 
 
-class Finish(NamedTuple):
+class Epilogue(NamedTuple):
     """Max-pooling by tiles, then an activation; either may be None."""
 
-    curve: Curve | None = None
+    activation: ActivationFunction | None = None
     pool: Pair | None = None
 
     def output(self, image: Pair) -> Pair:

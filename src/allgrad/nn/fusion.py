@@ -1,0 +1,66 @@
+"""Fusing neighbours: an activation, and max-pooling, run inside the layer before them.
+
+A linear layer, convolution, or batch norm without an activation of its own can run the elementwise activation that follows
+it while its result is in cache. A convolution can also run the max-pooling behind it, so that the large image is never
+stored. The values are the same, and so are the gradients, except that among pixels that are equal only by rounding another
+one may get the gradient.
+
+A module is fused only if it is exactly one of allgrad's own: its type is in a table here, and neither the class nor the
+instance has another `forward` than the one that the table knows. A subclass is always called as it is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from allgrad.nn import activations
+from allgrad.nn.activations import Activation
+from allgrad.nn.batchnorm import BatchNorm1d, BatchNorm2d, SyncBatchNorm
+from allgrad.nn.conv import Conv1d, Conv2d
+from allgrad.nn.flatten import FlatLinear
+from allgrad.nn.linear import Linear
+from allgrad.nn.pooling import MaxPool2d
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from allgrad.nn.module import Module
+
+_ACTIVATIONS = tuple(
+    each for each in vars(activations).values() if isinstance(each, type) and issubclass(each, Activation)
+)
+_LAYERS = (Linear, FlatLinear, Conv1d, Conv2d, BatchNorm1d, BatchNorm2d, SyncBatchNorm)
+_FORWARD = {each: each.forward for each in (*_ACTIVATIONS, *_LAYERS, MaxPool2d)}
+
+
+def fused_calls(modules: Iterable[Module]) -> Iterator[Callable[[Any], Any]]:
+    """The modules in order, as functions of one argument; neighbours that can be fused are one function.
+
+    >>> from allgrad import nn
+    >>> len(list(fused_calls([nn.Linear(2, 2, rng=0), nn.ReLU(), nn.Linear(2, 2, rng=0)])))
+    2
+    """
+    rest: deque[Any] = deque(modules)
+    while rest:
+        layer = rest.popleft()
+        if not _is_plain(layer, _LAYERS):
+            yield layer
+            continue
+        activation, options = layer.activation, {}
+        if activation is None and rest and _is_plain(rest[0], _ACTIVATIONS):
+            activation = rest.popleft().activation
+        if type(layer) is Conv2d and rest and _is_plain(rest[0], (MaxPool2d,)):
+            tile = rest[0].tile
+            if tile is not None and layer.can_pool(activation, tile):
+                options["pool"] = tile
+                rest.popleft()
+        changed = options or activation is not layer.activation
+        yield partial(layer.with_activation, activation=activation, **options) if changed else layer
+
+
+def _is_plain(module: Module, kinds: tuple[type, ...]) -> bool:
+    kind = type(module)
+    own = kind in kinds and kind.forward is _FORWARD[kind]
+    return own and "forward" not in vars(module) and "with_activation" not in vars(module)
