@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["Stateful"]
+from allgrad.errors import AllgradError
+
+__all__ = ["StateError", "Stateful"]
+
+
+class StateError(AllgradError, ValueError):
+    """A saved state does not fit the object that should continue from it."""
 
 
 @runtime_checkable

@@ -1,6 +1,7 @@
 """Activation functions.
 
-An elementwise one is a `ActivationFunction`: value and derivative written by hand on plain arrays, which a linear layer runs on blocks of its
+An elementwise one is an `ActivationFunction`: value and derivative written by hand on plain arrays, which a linear layer runs on
+blocks of its
 product while they are in cache, and the same function in NumPy calls for higher orders. At 0 the derivative of ReLU
 and its kin is that of the left side (0 for ReLU), as in PyTorch.
 """

@@ -19,7 +19,3 @@ class InputTypeError(AllgradError, TypeError):
 
 class IndexRangeError(AllgradError, IndexError):
     """A token, class, or other index is outside of its table."""
-
-
-class StateError(AllgradError, ValueError):
-    """A saved state does not fit the model that should load it."""

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 _ACTIVATIONS = tuple(
     each for each in vars(activations).values() if isinstance(each, type) and issubclass(each, Activation)
 )
-_LAYERS = (Linear, FlatLinear, Conv1d, Conv2d, BatchNorm1d, BatchNorm2d, SyncBatchNorm)
-_FORWARD = {each: each.forward for each in (*_ACTIVATIONS, *_LAYERS, MaxPool2d)}
+_LAYERS: tuple[type[Module], ...] = (Linear, FlatLinear, Conv1d, Conv2d, BatchNorm1d, BatchNorm2d, SyncBatchNorm)
+_FORWARD: dict[type[Module], Any] = {each: each.forward for each in (*_ACTIVATIONS, *_LAYERS, MaxPool2d)}
 
 
 def fused_calls(modules: Iterable[Module]) -> Iterator[Callable[[Any], Any]]:
@@ -62,5 +62,5 @@ def fused_calls(modules: Iterable[Module]) -> Iterator[Callable[[Any], Any]]:
 
 def _is_plain(module: Module, kinds: tuple[type, ...]) -> bool:
     kind = type(module)
-    own = kind in kinds and kind.forward is _FORWARD[kind]
+    own = kind in kinds and kind.forward is _FORWARD.get(kind)
     return own and "forward" not in vars(module) and "with_activation" not in vars(module)

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from allgrad.autodiff import on_recompute
-from allgrad.nn.errors import StateError
 from allgrad.nn.parameter import SAME, Array, Parameter, TorchLayout
+from allgrad.stateful import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -23,4 +23,4 @@ from allgrad.optim.schedules import WarmUp as WarmUp
 from allgrad.optim.schedules import scaled_lr as scaled_lr
 from allgrad.optim.settings import SettingError as SettingError
 from allgrad.optim.sgd import SGD as SGD
-from allgrad.optim.state import StateError as StateError
+from allgrad.stateful import StateError as StateError

@@ -25,7 +25,8 @@ import numpy as np
 from allgrad.memory import Arena, Slot, flatten
 from allgrad.optim.groups import Group, split_groups
 from allgrad.optim.settings import declared
-from allgrad.optim.state import StateError, load_arrays, plain_options
+from allgrad.optim.state import load_arrays, plain_options
+from allgrad.stateful import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, get_type_hints
 from annotated_types import Ge
 
 from allgrad.optim.settings import Count, Fraction, NonNegative, Positive, checked
-from allgrad.optim.state import StateError
+from allgrad.stateful import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

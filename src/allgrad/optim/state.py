@@ -6,16 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from allgrad.errors import AllgradError
+from allgrad.stateful import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-
-class StateError(AllgradError, ValueError):
-    """A saved state does not fit the object that should continue from it."""
 
 
 def load_arrays(where: str, mine: Mapping[str, Array], saved: Mapping[str, Array]) -> None:

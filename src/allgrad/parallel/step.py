@@ -178,7 +178,7 @@ class Step:
         if not self.lengths[worker]:
             self.sums[worker] = {}
             return
-        with nn.random_stream(seed=replica.seed, step=self.number, worker=worker):
+        with nn.random_stream(seed=replica.seed, step=self.number, worker=worker, model=replica.model):
             out = self.loss(part)
             root, cotangent = self._terms(worker, out) if isinstance(out, dict) else self._mean(worker, out)
             if root is None:

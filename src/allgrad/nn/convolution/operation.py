@@ -4,7 +4,7 @@
 `convolve_transposed(x, weight, bias, geometry=, image=)`: x (N, h, w, C), weight (kh, kw, O / groups, C), the result's
 (H, W) as `image`: the input gradient of the convolution that `geometry` and `weight` describe, which maps `image` to (h, w).
 
-Samples go through algorithm and epilogue in groups (`Algorithm.samples`), forward and backward, so that what a group needs stays in
+Samples go through algorithm and epilogue in groups (`Algorithm.samples`), forward and backward, so that a group stays in
 cache and no temporary has the size of the batch.
 """
 
