@@ -16,7 +16,7 @@ import numpy as np
 
 from allgrad.autodiff.primitive import Primitive
 from allgrad.autodiff.tensor import Tensor
-from allgrad.numpy.arguments import mask, refuse, value
+from allgrad.numpy.arguments import as_tensor, mask, refuse, value
 from allgrad.numpy.dispatch import implements
 from allgrad.numpy.singular import product
 
@@ -81,30 +81,21 @@ def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0)
 @implements(np.piecewise)
 def piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: Any) -> Any:
     """As in NumPy, a function sees only its own entries, and the result has x's dtype; a later condition wins."""
+    x = as_tensor(x)
     conditions = _piecewise_conditions(x, condlist, len(funclist))
-    out = np.zeros_like(x)
-    if not isinstance(out, Tensor):
-        out = Tensor(out)
+    out = as_tensor(np.zeros_like(x))
     for condition, function in zip(conditions, funclist, strict=True):
-        if callable(function):
-            if condition.any():
-                out[condition] = function(x[condition], *args, **kw)
-        else:
-            out[condition] = function
+        if condition.any():
+            made = function(x[condition], *args, **kw) if callable(function) else function
+            out[condition] = made
     return out
 
 
 def _piecewise_conditions(x: Any, condlist: Any, functions: int) -> list[np.ndarray[Any, Any]]:
-    if (
-        isinstance(condlist, (list, tuple))
-        and condlist
-        and not np.isscalar(condlist[0])
-        and np.ndim(condlist[0]) + 1 > 0
-    ):
-        single = isinstance(condlist[0], bool) or (np.ndim(condlist[0]) == 0 and x.ndim != 0)
-    else:
-        single = True
-    conditions = [mask(condlist)] if single else [mask(c) for c in condlist]
+    """One mask for each function. As in NumPy, a flat list of booleans is a single mask unless x is 0-d."""
+    condlist = value(condlist)
+    single = np.ndim(condlist) == 0 or (x.ndim and not isinstance(value(condlist[0]), (list, np.ndarray)))
+    conditions = [mask(c) for c in ([condlist] if single else condlist)]
     if functions == len(conditions) + 1:
         conditions.append(~np.any(np.stack(conditions), axis=0))
     if functions != len(conditions):

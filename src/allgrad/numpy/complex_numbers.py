@@ -14,6 +14,7 @@ import numpy as np
 from allgrad.autodiff.primitive import Primitive
 from allgrad.numpy.arguments import is_complex, refuse
 from allgrad.numpy.dispatch import implements, on_values, ufunc_rule
+from allgrad.numpy.roots import rooted
 from allgrad.numpy.singular import quotient
 
 ufunc_rule(np.conjugate, vjp={"x": lambda g: np.conjugate(g)}, jvp={"x": lambda t: np.conjugate(t)})
@@ -37,7 +38,14 @@ def _abs_jvp(t: Any, x: Any, ans: Any) -> Any:
     return np.real(t * np.conjugate(quotient(x, ans))) if is_complex(x) else t * np.sign(x)
 
 
-ufunc_rule(np.absolute, vjp={"x": _abs_vjp}, jvp={"x": _abs_jvp})
+_absolute = ufunc_rule(np.absolute, vjp={"x": _abs_vjp}, jvp={"x": _abs_jvp})
+
+
+@implements(np.absolute)
+def absolute(x: Any, /, **keywords: Any) -> Any:
+    root = _absolute(x, **keywords)
+    return root if keywords else rooted(root, lambda: np.real(x * np.conjugate(x)) if is_complex(x) else x * x)
+
 
 _sign_of_reals = on_values(np.sign)
 

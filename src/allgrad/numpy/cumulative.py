@@ -141,7 +141,7 @@ def _running_of_the_standard(name: str, function: Any, start: int) -> Any:
 
     def rule(x: Any, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False) -> Any:
         refuse(f"np.{name}", out=out)
-        x = as_tensor(x)
+        x = np.atleast_1d(as_tensor(x))
         if axis is None and x.ndim != 1:
             raise ValueError(f"np.{name} needs axis= for an array of {x.ndim} axes.")
         axis = 0 if axis is None else axis

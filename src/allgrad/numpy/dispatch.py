@@ -23,7 +23,8 @@ from allgrad.autodiff.containers import map_tensors
 from allgrad.autodiff.primitive import Primitive
 from allgrad.autodiff.tensor import RULES, Tensor
 from allgrad.numpy.arguments import refuse
-from allgrad.numpy.singular import Factor
+from allgrad.numpy.arguments import operand, refuse
+from allgrad.numpy.singular import Factor, Quotient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +48,9 @@ def ufunc_keywords(primitive: Primitive, args: tuple[Any, ...], keywords: dict[s
     if where is True:
         return primitive(*args)
     # The masked-out arguments are replaced first, so that a derivative that is infinite there cannot turn 0 into NaN.
-    safe = [np.where(where, x, np.ones((), x.dtype if isinstance(x, (Tensor, np.ndarray)) else None)) for x in args]
+    # A Python number stays one: as an array it would promote float32.
+    arrays = (x if type(x) in (int, float, complex) else operand(x) for x in args)
+    safe = [np.where(where, x, np.ones((), x.dtype)) if hasattr(x, "dtype") else x for x in arrays]
     result = primitive(*safe)
     return np.where(where, result, np.zeros((), result.dtype))
 
@@ -56,6 +59,15 @@ def elementwise(ufunc: np.ufunc, **partials: Callable[..., Any]) -> Primitive:
     """Declare a ufunc by its partial derivatives, each a function of what it names among x, y and ans."""
     rules: dict[str, Any] = {name: Factor(partial, factor=True) for name, partial in partials.items()}
     return ufunc_rule(ufunc, vjp=rules, jvp=rules)
+
+
+def inverse_slope(ufunc: np.ufunc, denominator: Callable[..., Any]) -> Primitive:
+    """Declare a ufunc of one argument whose derivative is 1 / denominator, infinite where that is 0.
+
+    `denominator` is a function of x or of ans.
+    """
+    rule: Any = Quotient(denominator, factor=True)
+    return ufunc_rule(ufunc, vjp={"x": rule}, jvp={"x": rule})
 
 
 def ufunc_rule(ufunc: np.ufunc, *, vjp: dict[str, Any], jvp: dict[str, Any]) -> Primitive:

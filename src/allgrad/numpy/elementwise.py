@@ -19,25 +19,26 @@ from typing import Any
 import numpy as np
 
 from allgrad.autodiff.primitive import LINEAR, Primitive
-from allgrad.numpy.dispatch import elementwise, implements, ufunc_rule
+from allgrad.numpy.arguments import is_complex
+from allgrad.numpy.dispatch import elementwise, implements, inverse_slope, ufunc_rule
+from allgrad.numpy.roots import rooted
 from allgrad.numpy.singular import product, quotient
-
-
-def _over(ufunc: np.ufunc, denominator: Any) -> None:
-    """Declare a ufunc of one argument whose derivative is 1 / denominator, infinite where that is 0."""
-    # The denominator's parameters are what the rule asks for by name: g or t comes first.
-    wanted = denominator.__code__.co_varnames[: denominator.__code__.co_argcount]
-    rules = {
-        ("x",): lambda g, x: quotient(g, denominator(x)),
-        ("ans",): lambda g, ans: quotient(g, denominator(ans)),
-    }
-    ufunc_rule(ufunc, vjp={"x": rules[wanted]}, jvp={"x": rules[wanted]})
 
 
 def _shift(ans: Any) -> Any:
     """What the exponents of a sum are taken relative to; of exp(-inf) + exp(-inf) each share is 0."""
     empty = np.isneginf(ans)
     return np.where(empty, 0, ans) if np.any(empty) else ans
+
+
+def _root_of_one_and_square(x: Any) -> Any:
+    """sqrt(1 + x^2); the square of a large x does not overflow."""
+    return np.sqrt(1 + x * x) if is_complex(x) else np.hypot(1, x)
+
+
+def _over_square(g: Any, h: Any) -> Any:
+    """g / h^2, where h^2 itself might overflow or vanish."""
+    return quotient(quotient(g, h), h)
 
 
 # Arithmetic.
@@ -52,22 +53,20 @@ ufunc_rule(
 ufunc_rule(np.negative, vjp={"x": lambda g: -g}, jvp={"x": LINEAR})
 ufunc_rule(np.positive, vjp={"x": lambda g: g}, jvp={"x": LINEAR})
 elementwise(np.reciprocal, x=lambda ans: -(ans * ans))
-elementwise(np.square, x=lambda x: 2 * x)
 
 # Exponentials and logarithms.
 elementwise(np.exp, x=lambda ans: ans)
 elementwise(np.exp2, x=lambda ans: ans * log(2))
-elementwise(np.expm1, x=lambda ans: ans + 1)
-_over(np.log, lambda x: x)
-_over(np.log2, lambda x: x * log(2))
-_over(np.log10, lambda x: x * log(10))
-_over(np.log1p, lambda x: x + 1)
+elementwise(np.expm1, x=lambda x: np.exp(x))
+inverse_slope(np.log, lambda x: x)
+inverse_slope(np.log2, lambda x: x * log(2))
+inverse_slope(np.log10, lambda x: x * log(10))
+inverse_slope(np.log1p, lambda x: x + 1)
 elementwise(np.logaddexp, x=lambda x, ans: np.exp(x - _shift(ans)), y=lambda y, ans: np.exp(y - _shift(ans)))
 elementwise(np.logaddexp2, x=lambda x, ans: np.exp2(x - _shift(ans)), y=lambda y, ans: np.exp2(y - _shift(ans)))
 
 # Roots.
-_over(np.sqrt, lambda ans: 2 * ans)
-_over(np.cbrt, lambda ans: 3 * (ans * ans))
+inverse_slope(np.cbrt, lambda ans: 3 * (ans * ans))
 
 # Trigonometric and hyperbolic functions, and their inverses.
 elementwise(np.sin, x=lambda x: np.cos(x))
@@ -76,22 +75,35 @@ elementwise(np.tan, x=lambda ans: 1 + ans * ans)
 elementwise(np.sinh, x=lambda x: np.cosh(x))
 elementwise(np.cosh, x=lambda x: np.sinh(x))
 elementwise(np.tanh, x=lambda ans: 1 - ans * ans)
-_over(np.arcsin, lambda x: np.sqrt((1 - x) * (1 + x)))
-_over(np.arccos, lambda x: -np.sqrt((1 - x) * (1 + x)))
-_over(np.arctan, lambda x: 1 + x * x)
-_over(np.arcsinh, lambda x: np.sqrt(1 + x * x))
-_over(np.arccosh, lambda x: np.sqrt(x - 1) * np.sqrt(x + 1))
-_over(np.arctanh, lambda x: (1 - x) * (1 + x))
+inverse_slope(np.arcsin, lambda x: np.sqrt((1 - x) * (1 + x)))
+inverse_slope(np.arccos, lambda x: -np.sqrt((1 - x) * (1 + x)))
+inverse_slope(np.arcsinh, lambda x: _root_of_one_and_square(x))
+inverse_slope(np.arccosh, lambda x: np.sqrt(x - 1) * np.sqrt(x + 1))
+inverse_slope(np.arctanh, lambda x: (1 - x) * (1 + x))
 elementwise(np.deg2rad, x=lambda: pi / 180)
 elementwise(np.rad2deg, x=lambda: 180 / pi)
 elementwise(np.radians, x=lambda: pi / 180)
 elementwise(np.degrees, x=lambda: 180 / pi)
-ufunc_rule(
-    np.arctan2,
-    vjp={"x": lambda g, x, y: quotient(g * y, x * x + y * y), "y": lambda g, x, y: -quotient(g * x, x * x + y * y)},
-    jvp={"x": lambda t, x, y: quotient(t * y, x * x + y * y), "y": lambda t, x, y: -quotient(t * x, x * x + y * y)},
-)
-elementwise(np.hypot, x=lambda x, ans: quotient(x, ans), y=lambda y, ans: quotient(y, ans))
+_arctan_slope: dict[str, Any] = {"x": lambda g, x: _over_square(g, _root_of_one_and_square(x))}
+ufunc_rule(np.arctan, vjp=_arctan_slope, jvp=_arctan_slope)
+_arctan2_slopes: dict[str, Any] = {
+    "x": lambda g, x, y: _arctan2_slope(g, y, np.hypot(x, y)),
+    "y": lambda g, x, y: -_arctan2_slope(g, x, np.hypot(x, y)),
+}
+
+
+def _arctan2_slope(g: Any, leg: Any, h: Any) -> Any:
+    return quotient(g * quotient(leg, h), h)
+
+
+ufunc_rule(np.arctan2, vjp=_arctan2_slopes, jvp=_arctan2_slopes)
+_hypot = elementwise(np.hypot, x=lambda x, ans: quotient(x, ans), y=lambda y, ans: quotient(y, ans))
+
+
+@implements(np.hypot)
+def hypot(x: Any, y: Any, /, **keywords: Any) -> Any:
+    root = _hypot(x, y, **keywords)
+    return root if keywords else rooted(root, lambda: x * x + y * y)
 
 
 # Size, sign, rounding. (`absolute` stands with the complex numbers.)

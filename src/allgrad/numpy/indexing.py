@@ -85,6 +85,7 @@ def _to_front(g: Any, axis: int, count: int) -> Any:
 def _add_rows(out: Any, rows: Any, g: Any) -> None:
     if not rows.size:
         return
+    rows = rows.astype(np.intp, copy=False)  # in uint8, 256 rows cannot be counted
     rows = np.where(rows < 0, rows + len(out), rows)
     order = np.argsort(rows, kind="stable")
     targets = rows[order]

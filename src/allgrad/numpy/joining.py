@@ -200,7 +200,7 @@ def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
 @implements(np.gradient)
 def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
     """Second-order central differences inside, one-sided ones of order `edge_order` at the ends; spacings are differentiated."""
-    f = operand(f)
+    f = _floating(operand(f))
     axes = tuple(range(f.ndim)) if axis is None else tuple(
         axis_of(i, f.ndim, "np.gradient") for i in (axis if isinstance(axis, (tuple, list)) else (axis,))
     )  # fmt: skip
@@ -213,6 +213,11 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> An
     return results[0] if len(results) == 1 else tuple(results)
 
 
+def _floating(x: Any) -> Any:
+    """Integers as float64, as NumPy does: products of large spacings overflow in integers."""
+    return x.astype(float) if hasattr(x, "dtype") and x.dtype.kind in "iub" else x
+
+
 def _along(f: Any, h: Any, edge_order: int, axis: int) -> Any:
     n = f.shape[0]
     if n < edge_order + 1:
@@ -220,10 +225,11 @@ def _along(f: Any, h: Any, edge_order: int, axis: int) -> Any:
             f"np.gradient needs at least {edge_order + 1} entries along an axis, got {n} along axis {axis}."
         )
     if np.ndim(h) == 0:
+        h = _floating(h)
         steps = [h] * 2 + [h] * 2
         inside = (f[2:] - f[:-2]) / (2.0 * h)
     else:
-        d = np.diff(operand(h))
+        d = _floating(np.diff(operand(h)))
         if d.shape != (n - 1,):
             raise ValueError(f"np.gradient: {d.shape[0] + 1} coordinates for {n} entries along axis {axis}.")
         steps = [d[0], d[1 % (n - 1)], d[-1], d[-1 - 1 % (n - 1)]]

@@ -19,9 +19,10 @@ import numpy as np
 from allgrad.autodiff.primitive import LINEAR, Primitive
 from allgrad.autodiff.tensor import Tensor
 from allgrad.numpy import products
-from allgrad.numpy.arguments import axes_of, conjugate, operand, real, refuse, value
+from allgrad.numpy.arguments import as_tensor, axes_of, conjugate, operand, real, refuse, value
 from allgrad.numpy.dispatch import constant, implements
 from allgrad.numpy.factorizations import H, T
+from allgrad.numpy.roots import rooted
 from allgrad.numpy.singular import quotient
 
 SlogdetResult = namedtuple("SlogdetResult", ["sign", "logabsdet"])
@@ -249,8 +250,13 @@ def _cheapest(chain: list[Any]) -> Any:
 # Norms.
 
 
-def _norm_slope(x: Any, ans: Any, p: float) -> Any:
+def _norm_slope(x: Any, ans: Any, p: float, axis: tuple[int, ...]) -> Any:
     """The derivative of the p-norm: conj(sign(x)) (|x| / norm)^(p - 1), and 0 at the zero vector."""
+    plain = value(ans)
+    if not plain.all() or not np.isfinite(plain).all():  # the powers may have vanished or overflowed: scale x first
+        scale = np.max(np.abs(value(x)), axis=axis, keepdims=True, initial=0)
+        x = x / np.where((scale == 0) | ~np.isfinite(scale), scale.dtype.type(1), scale)
+        ans = _p_norm(x, p=p, axis=axis)
     if p == 2:
         return quotient(conjugate(x), ans)
     size = np.abs(x)
@@ -267,8 +273,8 @@ def _p_norm_value(x: Any, *, p: float, axis: tuple[int, ...]) -> Any:
 _p_norm = Primitive(
     _p_norm_value,
     name="norm",
-    vjp={"x": lambda g, x, ans, *, p: g * _norm_slope(x, ans, p)},
-    jvp={"x": lambda t, x, ans, *, p, axis: np.sum(real(t * _norm_slope(x, ans, p)), axis=axis, keepdims=True)},
+    vjp={"x": lambda g, x, ans, *, p, axis: g * _norm_slope(x, ans, p, axis)},
+    jvp={"x": lambda t, x, ans, *, p, axis: np.sum(real(t * _norm_slope(x, ans, p, axis)), axis=axis, keepdims=True)},
 )
 
 
@@ -304,8 +310,17 @@ def _of_matrices(x: Any, order: Any, axes: tuple[int, int]) -> Any:
     return np.expand_dims(found, axes)
 
 
+def _shaped(norms: Any, x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    """Norms along `axes`, which are still axes of length 1, in the shape that was asked for."""
+    norms = norms if keepdims else np.squeeze(norms, axis=axes)
+    if ord not in (None, 2, "fro", "f") or (ord == 2 and len(axes) > 1):
+        return norms
+    return rooted(norms, lambda: np.sum(real(x * conjugate(x)), axis=axes, keepdims=keepdims))
+
+
 @implements(np.linalg.norm)
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
+    x = as_tensor(x)
     axes = tuple(range(x.ndim)) if axis is None else axes_of(axis, x.ndim, "np.linalg.norm")
     if ord is None and axis is None:
         result = _p_norm(x, p=2, axis=axes)
@@ -315,14 +330,14 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
         result = _of_matrices(x, ord, axes)
     else:
         raise ValueError(f"np.linalg.norm takes one axis or two, got {axis!r} of an array of shape {x.shape}.")
-    return result if keepdims else np.squeeze(result, axis=axes)
+    return _shaped(result, x, ord, axes, keepdims)
 
 
 @implements(np.linalg.vector_norm)
 def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
     axes = tuple(range(x.ndim)) if axis is None else axes_of(axis, x.ndim, "np.linalg.vector_norm")
-    result = _of_vectors(x, ord, axes)
-    return result if keepdims else np.squeeze(result, axis=axes)
+    norms = _of_vectors(x, ord, axes)
+    return _shaped(norms, x, ord if len(axes) == 1 or ord != 2 else None, axes, keepdims)
 
 
 @implements(np.linalg.matrix_norm)

@@ -10,6 +10,7 @@ import numpy as np
 
 from allgrad.numpy.arguments import UNSET, as_tensor, given, kept, mask, refuse
 from allgrad.numpy.dispatch import implements
+from allgrad.numpy.reductions import counted
 
 
 def _numbers(a: Any, where: Any = True) -> np.ndarray[Any, Any]:
@@ -22,6 +23,10 @@ def _filled(a: Any, value: Any) -> Any:
     if a.dtype.kind not in "fc":
         return a
     return np.where(_numbers(a), a, np.asarray(value, a.dtype))
+
+
+def _nan_where(missing: Any, result: Any) -> Any:
+    return np.where(missing, np.asarray(np.nan, result.dtype), result) if np.any(missing) else result
 
 
 def _reduction(name: str, function: Any, neutral: float) -> Any:
@@ -42,14 +47,31 @@ def _reduction(name: str, function: Any, neutral: float) -> Any:
     return rule
 
 
-def _mean_like(name: str, function: Any) -> Any:
+@implements(np.nanmean)
+def nanmean(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True
+) -> Any:
+    a = as_tensor(a)
+    return np.mean(_filled(a, 0), axis, dtype, out, keepdims, where=_numbers(a, where))
+
+
+def _spread_function(name: str, function: Any) -> Any:
     def rule(
-        a: Any, axis: Any = None, dtype: Any = None, out: Any = None, *args: Any, where: Any = True, **keywords: Any
+        a: Any,
+        axis: Any = None,
+        dtype: Any = None,
+        out: Any = None,
+        ddof: Any = 0,
+        keepdims: Any = False,
+        *,
+        where: Any = True,
+        mean: Any = UNSET,
+        correction: Any = UNSET,
     ) -> Any:
-        refuse(f"np.{name}", out=out)
         a = as_tensor(a)
-        filled = _filled(a, 0)
-        return function(filled, axis, dtype, None, *args, where=_numbers(a, where), **keywords)
+        present, ddof, keepdims = _numbers(a, where), correction if given(correction) else ddof, kept(keepdims)
+        result = function(_filled(a, 0), axis, dtype, out, ddof, keepdims, where=present, mean=mean)
+        return _nan_where(counted(a, axis, keepdims, present) <= ddof, result)
 
     rule.__name__ = name
     return rule
@@ -71,12 +93,10 @@ def _extremum(name: str, function: Any, worst: float) -> Any:
         refuse(f"np.{name}", out=out)
         a = as_tensor(a)
         keepdims = kept(keepdims)
-        keywords = {"initial": initial, "where": where} if given(initial) else {}
-        result = function(_filled(a, worst), axis=axis, keepdims=keepdims, **keywords)
+        result = function(_filled(a, worst), axis=axis, keepdims=keepdims, initial=initial, where=where)
         if given(initial):
             return result
-        empty = np.logical_not(np.any(_numbers(a), axis=axis, keepdims=keepdims))
-        return np.where(empty, np.asarray(np.nan, a.dtype), result) if np.any(empty) else result
+        return _nan_where(np.logical_not(np.any(_numbers(a), axis=axis, keepdims=keepdims)), result)
 
     rule.__name__ = name
     return rule
@@ -84,9 +104,8 @@ def _extremum(name: str, function: Any, worst: float) -> Any:
 
 implements(np.nansum)(_reduction("nansum", np.sum, 0))
 implements(np.nanprod)(_reduction("nanprod", np.prod, 1))
-implements(np.nanmean)(_mean_like("nanmean", np.mean))
-implements(np.nanvar)(_mean_like("nanvar", np.var))
-implements(np.nanstd)(_mean_like("nanstd", np.std))
+implements(np.nanvar)(_spread_function("nanvar", np.var))
+implements(np.nanstd)(_spread_function("nanstd", np.std))
 implements(np.nanmax)(_extremum("nanmax", np.max, -np.inf))
 implements(np.nanmin)(_extremum("nanmin", np.min, np.inf))
 implements(np.nancumsum)(_running("nancumsum", np.cumsum, 0))

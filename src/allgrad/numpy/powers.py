@@ -18,7 +18,8 @@ import numpy as np
 
 from allgrad.autodiff.primitive import Primitive
 from allgrad.autodiff.tensor import RULES, Tensor
-from allgrad.numpy.dispatch import implements, ufunc_rule
+from allgrad.numpy.dispatch import elementwise, implements, inverse_slope, ufunc_rule
+from allgrad.numpy.roots import Root, rooted
 from allgrad.numpy.singular import product
 
 MULTIPLIED_OUT = 8
@@ -36,8 +37,8 @@ def _whole_power(x: Any, *, n: int) -> Any:
 whole_power = Primitive(
     _whole_power,
     name="power",
-    vjp={"x": lambda g, x, *, n: g * _slope(x, n)},
-    jvp={"x": lambda t, x, *, n: t * _slope(x, n)},
+    vjp={"x": lambda g, x, *, n: product(g, _slope(x, n))},
+    jvp={"x": lambda t, x, *, n: product(t, _slope(x, n))},
 )
 
 
@@ -70,6 +71,23 @@ _RULES: dict[str, Any] = {
     "y": lambda g, ans, x, y: product(g, _exponent_factor(ans, x, y)),
 }
 
+_square = elementwise(np.square, x=lambda x: 2 * x)
+
+
+@implements(np.square)
+def square(x: Any, /, **keywords: Any) -> Any:
+    return power(x, 2) if type(x) is Root and not keywords else _square(x, **keywords)
+
+
+_sqrt = inverse_slope(np.sqrt, lambda ans: 2 * ans)
+
+
+@implements(np.sqrt)
+def sqrt(x: Any, /, **keywords: Any) -> Any:
+    root = _sqrt(x, **keywords)
+    return root if keywords else rooted(root, lambda: +x)
+
+
 _power = ufunc_rule(np.power, vjp=_RULES, jvp=_RULES)
 ufunc_rule(np.float_power, vjp=_RULES, jvp=_RULES)
 
@@ -80,12 +98,14 @@ def power(x: Any, y: Any, /, **keywords: Any) -> Any:
         return _power(x, y, **keywords)
     if y == int(y) if isinstance(y, float) and np.isfinite(y) else isinstance(y, int):
         n = int(y)
+        if type(x) is Root and n > 0 and n % 2 == 0 and (squared := x.squared()) is not None:
+            return squared if n == 2 else power(squared, n // 2)
         if n == 2:
-            return RULES[np.square](x)
+            return _square(x)
         if 0 < n <= MULTIPLIED_OUT:
             return whole_power(x, n=n)
         if n == -1:
             return RULES[np.reciprocal](x)
     elif y == 0.5:
-        return RULES[np.sqrt](x)
+        return sqrt(x)
     return scalar_power(x, n=y)

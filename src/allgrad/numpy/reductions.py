@@ -20,6 +20,7 @@ from allgrad.autodiff.primitive import LINEAR, Primitive
 from allgrad.autodiff.tensor import Tensor
 from allgrad.numpy.arguments import UNSET, as_tensor, conjugate, given, is_complex, kept, mask, operand, refuse, value
 from allgrad.numpy.dispatch import implements
+from allgrad.numpy.roots import rooted
 from allgrad.numpy.singular import quotient
 
 
@@ -114,10 +115,11 @@ def mean(
         return _mean(a, axis=axis, keepdims=kept(keepdims), shape=a.shape, n=count(a.shape, axis))
     a = as_tensor(a)
     total = np.sum(a, axis, dtype, out, kept(keepdims), where=where)
-    return total / _counted(a, axis, kept(keepdims), where).astype(total.dtype)
+    return total / counted(a, axis, kept(keepdims), where).astype(total.dtype)
 
 
-def _counted(a: Any, axis: Any, keepdims: bool, where: Any) -> Any:
+def counted(a: Any, axis: Any, keepdims: bool, where: Any) -> Any:
+    """How many entries of `a` the mask leaves along the axes."""
     return np.asarray(np.sum(np.broadcast_to(mask(where), a.shape), axis=axis, keepdims=keepdims))
 
 
@@ -133,12 +135,17 @@ def _deviation(x: Any, axis: Any) -> Any:
 # d / std is 0 where both are.
 
 
+def _per(n: Any) -> float:
+    """1 / n; NaN if there are no degrees of freedom left, as the variance itself."""
+    return 1 / n if n > 0 else np.nan
+
+
 def _var_vjp(g: Any, x: Any, *, axis: Any, keepdims: bool, n: Any) -> Any:
-    return spread(g * (2 / n), axis, keepdims, x.shape) * conjugate(_deviation(x, axis))
+    return spread(g * (2 * _per(n)), axis, keepdims, x.shape) * conjugate(_deviation(x, axis))
 
 
 def _var_jvp(t: Any, x: Any, *, axis: Any, keepdims: bool, n: Any) -> Any:
-    return np.sum(np.real(t * conjugate(_deviation(x, axis))), axis=axis, keepdims=keepdims) * (2 / n)
+    return np.sum(np.real(t * conjugate(_deviation(x, axis))), axis=axis, keepdims=keepdims) * (2 * _per(n))
 
 
 def _std_direction(ans: Any, x: Any, axis: Any, keepdims: bool) -> Any:
@@ -146,11 +153,11 @@ def _std_direction(ans: Any, x: Any, axis: Any, keepdims: bool) -> Any:
 
 
 def _std_vjp(g: Any, ans: Any, x: Any, *, axis: Any, keepdims: bool, n: Any) -> Any:
-    return spread(g / n, axis, keepdims, x.shape) * _std_direction(ans, x, axis, keepdims)
+    return spread(g * _per(n), axis, keepdims, x.shape) * _std_direction(ans, x, axis, keepdims)
 
 
 def _std_jvp(t: Any, ans: Any, x: Any, *, axis: Any, keepdims: bool, n: Any) -> Any:
-    return np.sum(np.real(t * _std_direction(ans, x, axis, keepdims)), axis=axis, keepdims=keepdims) / n
+    return np.sum(np.real(t * _std_direction(ans, x, axis, keepdims)), axis=axis, keepdims=keepdims) * _per(n)
 
 
 _var = Primitive(
@@ -180,23 +187,26 @@ def _spread_function(name: str, primitive: Primitive) -> Any:
         mean: Any = UNSET,
         correction: Any = UNSET,
     ) -> Any:
-        a = prepared(name, a, dtype, out, True, 0)
+        a = prepared(f"np.{name}", a, dtype, out, True, 0)
         keepdims = kept(keepdims)
         ddof = correction if given(correction) else ddof
         if where is True and not given(mean):
-            return primitive(a, axis=axis, keepdims=keepdims, n=count(a.shape, axis) - ddof)
+            result = primitive(a, axis=axis, keepdims=keepdims, n=max(count(a.shape, axis) - ddof, 0))
+            return (
+                rooted(result, lambda: np.var(a, axis=axis, ddof=ddof, keepdims=keepdims)) if name == "std" else result
+            )
         if not given(mean):
             mean = np.mean(a, axis=axis, keepdims=True, where=where)
         total = np.sum(_squares(a - mean), axis=axis, keepdims=keepdims, where=where)
-        variance = total / (_counted(a, axis, keepdims, where) - ddof).astype(total.dtype)
-        return np.sqrt(variance) if primitive is _std else variance
+        variance = total / np.maximum(counted(a, axis, keepdims, where) - ddof, 0).astype(total.dtype)
+        return np.sqrt(variance) if name == "std" else variance
 
-    rule.__name__ = primitive.name
+    rule.__name__ = name
     return rule
 
 
-implements(np.var)(_spread_function("np.var", _var))
-implements(np.std)(_spread_function("np.std", _std))
+implements(np.var)(_spread_function("var", _var))
+implements(np.std)(_spread_function("std", _std))
 
 
 @implements(np.average)

@@ -52,6 +52,15 @@ class Factor(Rule):
         return times(g, factor)
 
 
+class Quotient(Rule):
+    """A rule given by a denominator: the cotangent (or tangent) over it."""
+
+    __slots__ = ()
+
+    def __call__(self, g: Any, picked: Any, keywords: Any, **extra: Any) -> Any:  # noqa: ARG002
+        return quotient(g, self.function(*picked))
+
+
 product: Primitive = Primitive(
     times,
     name="product",

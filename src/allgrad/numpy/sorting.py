@@ -18,6 +18,7 @@ import numpy as np
 from allgrad.autodiff.tensor import Tensor
 from allgrad.numpy.arguments import as_tensor, kept, refuse, value
 from allgrad.numpy.dispatch import implements
+from allgrad.numpy.reductions import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -203,6 +204,8 @@ def _median(name: str, skip_nan: bool) -> Any:
     def rule(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: Any = False) -> Any:
         refuse(f"np.{name}", out=out, overwrite_input=overwrite_input or None)
         a = _as_floats(a)
+        if not count(a.shape, axis):
+            return np.mean(a, axis, keepdims=kept(keepdims))  # NaN, with NumPy's warning
         return _quantile(a, 0.5, axis, "linear", kept(keepdims), skip_nan)
 
     rule.__name__ = name

@@ -62,14 +62,15 @@ def _bessel_i(x: Any, *, n: int) -> Array:
     if n == 0:
         return np.asarray(np.i0(x))
     x = np.asarray(x)
-    size = np.abs(x.astype(float))
+    size = np.abs(np.where(np.isfinite(x), x, 0).astype(float))
     # N nodes alias I_(N-n) into I_n; 40 + 9 sqrt(|x|) of them put that below the rounding error.
     nodes = int(40 + n + 9 * np.sqrt(np.max(size, initial=0.0)))
     t = 2 * pi / nodes * np.arange(nodes)
     # exp(|x| (cos t - 1)) stays below 1, and exp(|x|) comes in at the end.
     mean = np.mean(np.exp(size[..., None] * (np.cos(t) - 1)) * np.cos(n * t), axis=-1)
     signs = np.sign(x) if n % 2 else 1
-    return np.asarray(signs * mean * np.exp(size), dtype=np.i0(x).dtype)
+    finite = signs * mean * np.exp(size)
+    return np.asarray(np.where(np.isfinite(x), finite, np.nan), dtype=np.i0(x).dtype)
 
 
 def _bessel_slope(x: Any, n: int) -> Any:

@@ -53,8 +53,9 @@ def _variables(m: Any, rowvar: bool) -> Any:
     m = as_tensor(m)
     if m.ndim > 2:
         raise ValueError(f"np.cov takes arrays of at most two axes, got {m.ndim}.")
+    transposed = not rowvar and m.ndim == 2
     m = np.atleast_2d(m)
-    return m if rowvar or m.shape[0] == 1 else np.transpose(m)
+    return np.transpose(m) if transposed else m
 
 
 def _centred(rows: Any) -> Any:

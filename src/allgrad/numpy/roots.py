@@ -1,0 +1,42 @@
+"""Roots that are squared again: norm(x)**2, sqrt(s)**2, abs(z)**2, hypot(x, y)**2, std(x)**2.
+
+A root has no second derivative at 0, and `quotient` takes its first one there as 0. The square of a root does have derivatives:
+the Hessian of norm(w)**2 is 2 I at w = 0 too. No rule can tell that from the root's derivatives alone, since 0 times infinity
+stands for any number. So a root with a zero in it keeps what it is the root of, and its square is that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from allgrad.autodiff.tensor import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Root(Tensor):
+    """A tracked square root that is 0 somewhere, with its square."""
+
+    __slots__ = ("_made", "_square")
+
+    def __init__(self, root: Tensor, square: Any) -> None:
+        super().__init__(root.value, root.node, root.tangents)
+        self._storage = root._storage
+        self._square = square
+        self._made = (root.value, root.node, root.tangents)
+
+    def squared(self) -> Any:
+        """The square as it was before the root was taken; None if this Tensor has been written since."""
+        now = (self.value, self.node, self.tangents)
+        return +self._square if all(a is b for a, b in zip(now, self._made, strict=True)) else None
+
+    def __mul__(self, other: Any) -> Any:
+        return self**2 if other is self else super().__mul__(other)
+
+
+def rooted(root: Any, square: Callable[[], Any]) -> Any:
+    """A root, which keeps square() if it is tracked and has a zero in it."""
+    if type(root) is not Tensor or root.value.all() or (root.node is None and root.tangents is None):
+        return root
+    return Root(root, square())
