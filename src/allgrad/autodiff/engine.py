@@ -19,6 +19,9 @@ further events fire. Several armed watchers are served in the order of arming.
 
 A walk runs its rules on raw arrays where it can. It runs them on Tensors where the result must be differentiable again:
 inside another transform, or when the function captured something that is tracked outside (see `pull`).
+
+NumPy's floating-point warnings are off during a walk: they belong to the forward pass, and a rule may divide by a zero that
+a mask then takes out. `detect_anomaly` finds the operation that makes the first NaN.
 """
 
 from __future__ import annotations
@@ -257,7 +260,7 @@ def backward(root: Tensor, cotangent: Any, retain_graph: bool) -> None:
         for leaf in watch.tensors:
             walk.watchers.setdefault(leaf, []).append(watch)
     walk.add(node, g)
-    with switched(recording=False):
+    with switched(recording=False), np.errstate(all="ignore"):
         walk.run(keep=retain_graph)
     reached = set(walk.pending)
     for watch in armed:
@@ -292,7 +295,7 @@ def pull(
     tracked_cotangent = any(isinstance(c, Tensor) and c.node is not None for _, c in pairs)
     record = modes.recording and (linked or bool(walk.outside) or tracked_cotangent)
     walk.tensors = record or modes.forward > 0
-    with switched(recording=record):
+    with switched(recording=record), np.errstate(all="ignore"):
         for node, c in pairs:
             walk.add(node, c)
         walk.run(keep=keep or record)

@@ -55,7 +55,8 @@ def call(primitive: Primitive, args: Sequence[Any], keywords: dict[str, Any]) ->
         lower = [below(a, level) for a in args]
         ans = tuple(strip(Tensor(o.value, o.node, dict(t) or None)) for o, t in zip(outs, tangents, strict=True))
         moving = [a.tangents.get(level) if isinstance(a, Tensor) and a.tangents else None for a in args]
-        out = push(primitive, moving, ans if primitive.outputs else ans[0], lower, keywords)
+        with np.errstate(all="ignore"):  # as in the backward walk: warnings belong to the forward pass
+            out = push(primitive, moving, ans if primitive.outputs else ans[0], lower, keywords)
         for o, mine, t in zip(outs, tangents, out if primitive.outputs else (out,), strict=True):
             if t is not None and o.dtype.kind in "fc":
                 mine[level] = fit_tangent(t, o)

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -275,14 +275,34 @@ class Primitive:
         if self.outputs:
             return self._record_tuple(args, values, keywords, ans, mask if modes.recording else 0, modes)
         if type(ans) is not np.ndarray:
+            if isinstance(ans, np.ma.MaskedArray):
+                self._refuse_masked()
             ans = np.asarray(ans)
         if not mask or not modes.recording or ans.dtype.kind not in "fc":
+            if ans.dtype.kind == "O":
+                self._refuse_objects()
             made = Tensor(ans)
         else:
             made = Tensor(ans, self._record(args, values, keywords, ans, ans.shape, ans.dtype, mask, modes))
         if self.views:
             _share_storage(args[0], made)
         return made
+
+    def _refuse_masked(self) -> NoReturn:
+        from allgrad.autodiff.errors import NotDifferentiableError
+
+        raise NotDifferentiableError(
+            f"{self.name} of a Tensor and a masked array: the derivative would ignore the mask. "
+            "Write np.where(m.mask, 0.0, t * m.filled(0.0)), or pass where=~m.mask."
+        )
+
+    def _refuse_objects(self) -> NoReturn:
+        from allgrad.autodiff.errors import NotDifferentiableError
+
+        raise NotDifferentiableError(
+            f"{self.name} of a Tensor and an array of dtype object gives objects, which have no derivative. "
+            "Convert the array to numbers first: a.astype(float)."
+        )
 
     def _record(
         self, args: Any, values: Any, keywords: Any, ans: Any, shape: Any, dtype: Any, mask: int, modes: Modes

@@ -42,6 +42,25 @@ def as_tensor(x: Any) -> Tensor:
     return x if isinstance(x, Tensor) else Tensor(x)
 
 
+def weak(x: Any) -> Any:
+    """Like `operand`, but a Python number stays one, so that it promotes nothing."""
+    return x if type(x) in (int, float, complex) else operand(x)
+
+
+def common(*xs: Any) -> list[Any]:
+    """Operands in their common dtype, for which Python numbers are weak, as NumPy has it."""
+    xs = tuple(map(weak, xs))
+    dtype = np.result_type(*(getattr(x, "dtype", x) for x in xs))
+    return [cast(x, dtype) for x in xs]
+
+
+def cast(x: Any, dtype: Any) -> Any:
+    """`x` in a dtype, as it is if it has that already."""
+    if isinstance(x, Tensor):
+        return x if x.dtype == dtype else x.astype(dtype)
+    return np.asarray(x, dtype)
+
+
 def is_complex(x: Any) -> bool:
     return bool(np.iscomplexobj(value(x)))
 

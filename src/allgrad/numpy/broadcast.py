@@ -16,7 +16,7 @@ import numpy as np
 
 from allgrad.autodiff.primitive import Primitive
 from allgrad.autodiff.tensor import Tensor
-from allgrad.numpy.arguments import as_tensor, mask, refuse, value
+from allgrad.numpy.arguments import as_tensor, common, mask, refuse, value, weak
 from allgrad.numpy.dispatch import implements
 from allgrad.numpy.singular import product
 
@@ -37,7 +37,7 @@ def where(condition: Any, x: Any = None, y: Any = None, /) -> Any:
         return np.nonzero(condition.value)
     if x is None or y is None:
         raise ValueError("np.where takes either both x and y, or neither.")
-    return _where(mask(condition), x, y)
+    return _where(mask(condition), weak(x), weak(y))
 
 
 @implements(np.clip)
@@ -74,8 +74,9 @@ def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0)
         raise ValueError(
             f"np.select needs as many choices as conditions, and at least one; got {len(choicelist)} and {len(condlist)}."
         )
-    pairs = list(zip(condlist, choicelist, strict=True))[::-1]
-    return functools.reduce(lambda below, pair: np.where(mask(pair[0]), pair[1], below), pairs, default)
+    *choices, below = common(*choicelist, default)
+    pairs = list(zip(condlist, choices, strict=True))[::-1]
+    return functools.reduce(lambda below, pair: np.where(mask(pair[0]), pair[1], below), pairs, below)
 
 
 @implements(np.piecewise)

@@ -22,8 +22,7 @@ import numpy as np
 from allgrad.autodiff.containers import map_tensors
 from allgrad.autodiff.primitive import Primitive
 from allgrad.autodiff.tensor import RULES, Tensor
-from allgrad.numpy.arguments import refuse
-from allgrad.numpy.arguments import operand, refuse
+from allgrad.numpy.arguments import refuse, weak
 from allgrad.numpy.singular import Factor, Quotient
 
 if TYPE_CHECKING:
@@ -49,8 +48,7 @@ def ufunc_keywords(primitive: Primitive, args: tuple[Any, ...], keywords: dict[s
         return primitive(*args)
     # The masked-out arguments are replaced first, so that a derivative that is infinite there cannot turn 0 into NaN.
     # A Python number stays one: as an array it would promote float32.
-    arrays = (x if type(x) in (int, float, complex) else operand(x) for x in args)
-    safe = [np.where(where, x, np.ones((), x.dtype)) if hasattr(x, "dtype") else x for x in arrays]
+    safe = [np.where(where, x, np.ones((), x.dtype)) if hasattr(x, "dtype") else x for x in map(weak, args)]
     result = primitive(*safe)
     return np.where(where, result, np.zeros((), result.dtype))
 

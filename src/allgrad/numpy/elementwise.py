@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from allgrad.autodiff.primitive import LINEAR, Primitive
-from allgrad.numpy.arguments import is_complex
+from allgrad.numpy.arguments import is_complex, refuse
 from allgrad.numpy.dispatch import elementwise, implements, inverse_slope, ufunc_rule
 from allgrad.numpy.roots import rooted
 from allgrad.numpy.singular import product, quotient
@@ -121,13 +121,14 @@ def _one(x: Any) -> Any:
 
 
 @implements(np.divmod)
-def divmod(x: Any, y: Any, /) -> tuple[Any, Any]:
-    return np.floor_divide(x, y), np.remainder(x, y)
+def divmod(x: Any, y: Any, /, **keywords: Any) -> tuple[Any, Any]:
+    return np.floor_divide(x, y, **keywords), np.remainder(x, y, **keywords)
 
 
 @implements(np.frexp)
-def frexp(x: Any, /) -> tuple[Any, Any]:
+def frexp(x: Any, /, **keywords: Any) -> tuple[Any, Any]:
     """Mantissa and exponent; the exponent is a constant, so the mantissa is x times a constant."""
+    refuse("np.frexp", **keywords)
     exponent = np.frexp(x.value)[1]
     return np.ldexp(x, -exponent), exponent
 
@@ -140,7 +141,13 @@ _modf = Primitive(
     vjp={"x": lambda g: g[0]},
     jvp={"x": lambda t: (t, np.zeros_like(t))},
 )
-implements(np.modf)(lambda x, /: _modf(x))
+
+
+@implements(np.modf)
+def modf(x: Any, /, **keywords: Any) -> tuple[Any, Any]:
+    refuse("np.modf", **keywords)
+    fraction, whole = _modf(x)
+    return fraction, whole
 
 
 # The larger and the smaller of two.

@@ -23,7 +23,7 @@ import numpy as np
 from allgrad.autodiff.errors import LostGradientError
 from allgrad.autodiff.primitive import JOINTLY_LINEAR, LINEAR, Primitive
 from allgrad.autodiff.tensor import Tensor
-from allgrad.numpy.arguments import axis_of, operand, refuse
+from allgrad.numpy.arguments import axis_of, common, operand, refuse
 from allgrad.numpy.dispatch import REFUSED, implements
 
 _BASIC = (int, slice, type(Ellipsis), type(None), np.integer)
@@ -231,7 +231,7 @@ def _in_place(*args: Any, **keywords: Any) -> Any:  # noqa: ARG001
 @implements(np.choose)
 def choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
     refuse("np.choose", out=out)
-    choices = choices if isinstance(choices, Tensor) else np.stack(np.broadcast_arrays(*choices))
+    choices = choices if isinstance(choices, Tensor) else np.stack(np.broadcast_arrays(*common(*choices)))
     which = _within(a, choices.shape[0], mode)
     shape = np.broadcast_shapes(which.shape, choices.shape[1:])
     n, *rest = choices.shape

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from allgrad.autodiff.primitive import JOINTLY_LINEAR, Primitive
-from allgrad.numpy.arguments import axis_of, operand, refuse
+from allgrad.numpy.arguments import axis_of, cast, operand, refuse
 from allgrad.numpy.dispatch import implements
 
 
@@ -239,7 +239,7 @@ def _along(f: Any, h: Any, edge_order: int, axis: int) -> Any:
         first, last = (f[1] - f[0]) / steps[0], (f[-1] - f[-2]) / steps[2]
     else:
         first, last = _one_sided(f[0], f[1], f[2], *steps[:2]), -_one_sided(f[-1], f[-2], f[-3], *steps[2:])
-    return np.moveaxis(np.concatenate([first[None], inside, last[None]]), 0, axis)
+    return np.moveaxis(cast(np.concatenate([first[None], inside, last[None]]), f.dtype), 0, axis)
 
 
 def _one_sided(f0: Any, f1: Any, f2: Any, a: Any, b: Any) -> Any:

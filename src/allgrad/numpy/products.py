@@ -75,9 +75,9 @@ def matmul(x1: Any, x2: Any, /, **keywords: Any) -> Any:
 @implements(np.dot)
 def dot(a: Any, b: Any, out: Any = None) -> Any:
     refuse("np.dot", out=out)
-    if np.ndim(a) == 0 or np.ndim(b) == 0:
-        return a * b
     a, b = operand(a), operand(b)
+    if a.ndim == 0 or b.ndim == 0:
+        return a * b
     return np.matmul(a, b) if b.ndim <= 2 else np.tensordot(a, b, axes=((a.ndim - 1,), (b.ndim - 2,)))
 
 
@@ -88,9 +88,8 @@ def vdot(a: Any, b: Any, /) -> Any:
 
 @implements(np.inner)
 def inner(a: Any, b: Any, /) -> Any:
-    if np.ndim(a) == 0 or np.ndim(b) == 0:
-        return a * b
-    return np.tensordot(operand(a), operand(b), axes=((-1,), (-1,)))
+    a, b = operand(a), operand(b)
+    return a * b if a.ndim == 0 or b.ndim == 0 else np.tensordot(a, b, axes=((-1,), (-1,)))
 
 
 @implements(np.outer)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from allgrad.numpy.arguments import axis_of, operand
+from allgrad.numpy.arguments import axis_of, common, operand
 from allgrad.numpy.dispatch import implements
 
 
@@ -34,7 +34,7 @@ def _place(y: Any, axis: int, dtype: Any) -> Any:
 def linspace(
     start: Any, stop: Any, num: Any = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None, axis: int = 0
 ) -> Any:  # fmt: skip
-    start, stop = operand(start), operand(stop)
+    start, stop = common(start, stop)
     w, steps = _weights(start, stop, num, endpoint)
     y = _place((1 - w) * start + w * stop, axis, _floating(dtype, "np.linspace"))
     if not retstep:
@@ -46,7 +46,7 @@ def linspace(
 def logspace(
     start: Any, stop: Any, num: Any = 50, endpoint: bool = True, base: Any = 10.0, dtype: Any = None, axis: int = 0
 ) -> Any:  # fmt: skip
-    start, stop = operand(start), operand(stop)
+    start, stop = common(start, stop)
     w, _ = _weights(start, stop, num, endpoint)
     return _place(np.power(base, (1 - w) * start + w * stop), axis, _floating(dtype, "np.logspace"))
 

@@ -9,7 +9,10 @@ in forward mode. An infinite derivative that something does depend on stays infi
 
 Both are linear in `a`, so rules use them with the cotangent (or tangent) as `a`. They look for trouble after the fact: the
 sum of the squares of the result is finite unless one of them is not (or it overflows, which only costs time), and takes one
-pass at the speed of memory, or 0.4 us on small arrays.
+pass at the speed of memory, or 0.4 us on small arrays. The walks that run rules have NumPy's warnings off.
+
+A 0 that is a limit (the derivative of cbrt(x**3) at 0, where 0 meets infinity and the answer is 1) counts as 0 too, in both
+modes. Where the limit is known, it is written out: see roots.py.
 """
 
 from __future__ import annotations
@@ -24,13 +27,13 @@ from allgrad.autodiff.tensor import Tensor
 
 
 def times(a: Any, b: Any) -> Any:
-    """`product` of plain arrays. NumPy's warning for 0 * inf is left on: it has already come in the forward pass."""
+    """`product` of plain arrays."""
     result = a * b
     return result if isfinite(np.vdot(result, result).real) else _zero_wins(result, a, b)
 
 
 def over(a: Any, b: Any) -> Any:
-    """`quotient` of plain arrays; silent, since the forward pass (sqrt(0)) was."""
+    """`quotient` of plain arrays; silent, since values are computed with it too (the sign of a complex number)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         result = a / b
     return result if isfinite(np.vdot(result, result).real) else _zero_wins(result, a, 1)
