@@ -146,7 +146,6 @@ def test_every_command_has_help(name, capsys) -> None:
 def test_help_imports_nothing_heavy() -> None:
     heavy = [
         "mpi4py",
-        "omegaconf",
         "pydantic",
         "rich",
         "yaml",

@@ -199,7 +199,7 @@ def test_without_it_the_run_ends_and_says_how_to_look(whole, tmp_path, plugin, c
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["train", "nowhere.yaml"], 2, "expected a configuration file. Got no such file"),
+        (["train", "nowhere.yaml"], 2, "nowhere.yaml: there is no such file"),
         (["train", "{config}", "optimizer.lrr=1"], 2, "optimizer.lrr: expected a known key"),
         (["train", "{config}", "optimizer.lr=fast"], 2, "optimizer.lr: expected a valid number"),
         (["train", "{config}", "data.train=nowhere.npz"], 1, "nowhere.npz: no such file"),

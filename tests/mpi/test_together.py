@@ -7,7 +7,7 @@ def mistakes():
     import pytest
 
     from allgrad import comm
-    from allgrad.train.config.errors import ConfigError, Problem
+    from allgrad.train.config.errors import ConfigError, Mistake
     from allgrad.train.run.agreement import SharedError, on_every_rank, on_rank_0
 
     world = comm.init()
@@ -15,7 +15,7 @@ def mistakes():
     def wrong(*ranks):
         def function():
             if world.rank in ranks:
-                raise ConfigError([Problem(f"file of {world.rank}", "key", "a", "b", "")])
+                raise ConfigError([Mistake("key", "is wrong.", f"file of {world.rank}")])
             return world.rank
 
         return function
@@ -39,9 +39,9 @@ def test_it_is_shared(mpirun) -> None:
     assert first == second == third
     (some, code), (everywhere, _) = first
     assert some.startswith("rank 1 on ")
-    assert some.endswith("file of 1: key: expected a. Got b instead.")
+    assert some.endswith("file of 1: key: is wrong.")
     assert code == 2
-    assert everywhere == "file of 0: key: expected a. Got b instead."
+    assert everywhere == "file of 0: key: is wrong."
 
 
 def bug():

@@ -328,7 +328,7 @@ def test_what_would_be_another_run_is_refused(whole, tmp_path, override) -> None
 
 def test_a_monitored_metric_that_nobody_reports_is_found_before_the_first_step(tmp_path) -> None:
     config = write_config(tmp_path, train={"monitor": {"metric": "accuracy", "mode": "max"}})
-    with pytest.raises(ConfigError, match="one that the loss reports: loss, rmse, r2"):
+    with pytest.raises(ConfigError, match="accuracy is not reported by this loss, which reports loss, rmse, r2"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -341,26 +341,26 @@ TOKENS = ["data.name=tokens", "data.path=ids.npy", "data.vocabulary_size=9", "da
     [
         (
             ["loss.name=cross_entropy"],
-            "loss.name: expected one for values, which the data are: huber, l1, mse. Got cross",
+            "loss.name: cross_entropy does not work on this data (values). These do: huber, l1, mse",
         ),
         (
             ["model.name=lstm"],
-            "model.name: expected one for values, which the data are: cnn, mlp, pinn, resnet18. Got lstm",
+            "model.name: lstm does not work on this data (values). These do: cnn, mlp, pinn, resnet18",
         ),
-        (["logging.sample=10"], "logging.sample: expected 0: only a run on text can write some at its end. Got 10"),
+        (["logging.sample=10"], "logging.sample: must be 0, not 10: only a run on text can generate some at its end."),
         (
             [*TOKENS, "loss.name=cross_entropy"],
-            "model.name: expected one for tokens, which the data are: gpt, lstm. Got mlp",
+            "model.name: mlp does not work on this data (tokens). These do: gpt, lstm",
         ),
         (
             [*TOKENS, "loss.name=cross_entropy", "model.name=gpt", "model.context=3"],
-            "model.context: expected at least data.context = 4. Got 3 instead.",
+            "model.context: must be at least data.context (4), not 3.",
         ),
         (
             [*TOKENS, "loss.name=cross_entropy", "model.name=gpt", "model.context=4", "model.heads=3"],
             "model 'gpt': MultiheadAttention: heads must divide the features",
         ),
-        ([*TOKENS, "loss.name=cross_entropy", "model.name=lstm", "logging.sample=5"], "logging.sample: expected 0"),
+        ([*TOKENS, "loss.name=cross_entropy", "model.name=lstm", "logging.sample=5"], "logging.sample: must be 0"),
     ],
 )
 def test_parts_that_do_not_go_together_are_found_before_the_first_step(
@@ -424,7 +424,7 @@ def test_overlap_counts_what_was_under_way_once_and_no_wait_beyond_it() -> None:
 
 def test_tensorboard_is_asked_for_before_anything_is_made(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("allgrad.train.config.validation.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"logging.tensorboard: expected the package tensorboardX"):
+    with pytest.raises(ConfigError, match=r"logging.tensorboard: needs the package tensorboardX"):
         train(write_config(tmp_path, logging={"tensorboard": True}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -20,7 +20,7 @@ def test_1e_3_is_a_number(tmp_path) -> None:
 
 
 def test_an_unknown_key_is_an_error(tmp_path) -> None:
-    with pytest.raises(ConfigError, match=r"optimizer.weight_decy: expected a known key.*Did you mean 'weight_decay'"):
+    with pytest.raises(ConfigError, match=r"optimizer.weight_decy: unknown key. Did you mean 'weight_decay'"):
         resolve(write_config(tmp_path), ["optimizer.weight_decy=0.1"])
 
 

@@ -29,7 +29,7 @@ from allgrad.train.checkpoint.writer import CheckpointWriter
 from allgrad.train.components.losses import Objective
 from allgrad.train.components.optimizers import parameter_groups, schedule_of
 from allgrad.train.config import plan, registry
-from allgrad.train.config.validation import check_monitor, check_parts
+from allgrad.train.config.validation import check_kinds, check_monitor
 from allgrad.train.evaluation import evaluate
 from allgrad.train.loggers.summary import write_summary
 from allgrad.train.overlap import Overlap
@@ -140,7 +140,7 @@ class Trainer:
         """Everything in which a mistake of the configuration shows: data, model, loss."""
         config = self.config
         self.source: DataSource = registry.datasets.build(config.data, config.seed)
-        check_parts(config, self.source.info)
+        check_kinds(config, self.source.info)
         self.plan = plan(config, len(self.source.train))
         self.loss: TrainLoss = registry.losses.build(config.loss, self.source.info)
         check_monitor(config.train.monitor.metric, self.loss)

@@ -90,5 +90,5 @@ def test_bad_options_name_their_place(files: Path) -> None:
     path.write_text("data: {name: csv, path: table.csv, target: y, ordinal: {kind: a}, numerik: [x]}\n")
     with pytest.raises(ConfigError) as caught:
         resolve(path)
-    assert "run.yaml:1: data.ordinal.kind: expected a list. Got 'a' instead." in str(caught.value)
-    assert "data.numerik: expected a known key. Got 'numerik' instead. Did you mean 'numeric'?" in str(caught.value)
+    assert "run.yaml:1: data.ordinal.kind: expected a list, got 'a'." in str(caught.value)
+    assert "data.numerik: unknown key. Did you mean 'numeric'?" in str(caught.value)

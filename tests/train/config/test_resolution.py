@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from allgrad.train.config import ConfigError, changed_keys, dump_yaml, json_schema, plan, registry, resolve
+from allgrad.train.config.plugins import PluginError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +86,6 @@ def test_the_overrides_that_scripts_rely_on(base: Path) -> None:
             "optimizer.lr=1e-4",
             "checkpoint.every=5",
             "parallel.reduction=mpi",
-            "parallel.shard_optimizer=false",
         ],
     )
     assert (config.seed, config.run.dir, config.train.steps) == (7, "/tmp/somewhere", 20)
@@ -146,50 +146,57 @@ def test_what_changed_between_two(base: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("modle: {}", "run.yaml:2: modle: expected a known key. Got 'modle' instead. Did you mean 'model'?"),
-        ("model: {widht: 3}", "run.yaml:2: model.widht: expected a known key. Got 'widht' instead. Did you mean 'width'?"),
-        ("model: {name: gtp}", "run.yaml:2: model.name: expected a registered name. Got gtp instead. Did you mean 'gpt'?"),
-        ("seed: one", "run.yaml:2: seed: expected a valid integer. Got 'one' instead."),
-        ("seed: 1.0", "run.yaml:2: seed: expected a valid integer. Got 1.0 instead."),
-        ("seed: true", "run.yaml:2: seed: expected a valid integer. Got True instead."),
-        ("batch:\n  size: '32'", "run.yaml:3: batch.size: expected a valid integer. Got '32' instead."),
-        ("batch: 32", "run.yaml:2: batch: expected a section (key: value, ...). Got 32 instead."),
-        ("optimizer: {lr: -1}", "run.yaml:2: optimizer.lr: expected greater than 0. Got -1 instead."),
+        ("modle: {}", "run.yaml:2: modle: unknown key. Did you mean 'model'? Known: batch,"),
+        ("model: {widht: 3}", "run.yaml:2: model.widht: unknown key. Did you mean 'width'?"),
+        ("model: {name: gtp}", "run.yaml:2: model.name: nothing is registered as 'gtp'. Did you mean 'gpt'?"),
+        ("model: gtp", "run.yaml:2: model.name: nothing is registered as 'gtp'. Did you mean 'gpt'?"),
+        ("model: []", "run.yaml:2: model: expected a section (key: value, ...), got []."),
+        ("seed: one", "run.yaml:2: seed: expected an integer, got 'one'."),
+        ("seed: 1.0", "run.yaml:2: seed: expected an integer, got 1.0."),
+        ("seed: true", "run.yaml:2: seed: expected an integer, got True."),
+        ("seed: 010", "run.yaml:2: seed: expected an integer, got '010'."),
+        ("seed: 0x1F", "run.yaml:2: seed: expected an integer, got '0x1F'."),
+        ("train: {steps: 1:30}", "run.yaml:2: train.steps: expected an integer, got '1:30'."),
+        ("run: {name: 1e5}", "run.yaml:2: run.name: expected a text, got 100000.0. Put quotes around a text that looks"),
+        ("run: {name: ../..}", "run.yaml:2: run.name: expected a name without slashes, got '../..'."),
+        ("batch:\n  size: '32'", "run.yaml:3: batch.size: expected an integer, got '32'."),
+        ("batch: 32", "run.yaml:2: batch: expected a section (key: value, ...), got 32."),
+        ("batch: {virtual_workers: 1_000_000}", "batch.virtual_workers: expected less than or equal to 65536"),
+        ("optimizer: {lr: -1}", "run.yaml:2: optimizer.lr: expected greater than 0, got -1."),
         ("optimizer: {lr: .nan}", "run.yaml:2: optimizer.lr: expected"),
-        ("optimizer: {betas: [0.9]}", "run.yaml:2: optimizer.betas.1: expected a value. Got nothing instead."),
-        (
-            "optimizer: {schedule: {wramup: 3}}",
-            "run.yaml:2: optimizer.schedule.wramup: expected a known key. Got 'wramup' instead. Did you mean 'warmup'?",
-        ),
-        ("model: {dropout: 1.5}", "run.yaml:2: model.dropout: expected less than 1. Got 1.5 instead."),
-        ("model: {name: mlp, activation: rellu}", "model.activation: expected 'relu' or 'gelu'. Got 'rellu' instead. Did"),
-        ("train: {eval_every: epok}", "train.eval_every: expected a valid integer or 'epoch'. Got 'epok' instead."),
+        ("parallel: {stall_seconds: .inf}", "run.yaml:2: parallel.stall_seconds: expected"),
+        ("optimizer: {betas: [0.9]}", "run.yaml:2: optimizer.betas.1: is missing, and has no default."),
+        ("optimizer: {schedule: {wramup: 3}}", "optimizer.schedule.wramup: unknown key. Did you mean 'warmup'?"),
+        ("model: {dropout: 1.5}", "run.yaml:2: model.dropout: expected less than 1, got 1.5."),
+        ("model: {name: mlp, activation: rellu}", "model.activation: expected 'relu' or 'gelu', got 'rellu'. Did"),
+        ("train: {eval_every: epok}", "train.eval_every: expected an integer or 'epoch', got 'epok'."),
         ("parallel: {reduction: exakt}", "Did you mean 'exact'?"),
-        ("parallel: {shard_optimizer: true}", "not available yet"),
+        ("parallel: {shard_optimizer: true}", "unknown key"),
         ("optimizer: {name: adamw, schedule: {name: cosine, warmup: 1.0}}", "optimizer.schedule.warmup: expected"),
-        ("data: {context: '${nowhere}'}", "run.yaml:2: data.context: expected a reference"),
-        ("data: {context: '${data.context}'}", "run.yaml:2: data.context: expected a reference"),
-        ("data:\n  context: ???", None),
-        ("train: {steps: 5, epochs: 2}", "train.epochs: expected only one of train.steps and train.epochs. Got both"),
-        ("train: {steps: null}", "expected one of train.steps and train.epochs. Got neither instead."),
-        ("train: {steps: 10}", "base.yaml:12: optimizer.schedule.warmup: expected fewer steps than the whole"),
-        ("batch: {size: 7}", "run.yaml:2: batch.size: expected at least batch.virtual_workers = 8"),
-        ("checkpoint: {every: 5, every_minutes: 3.0}", "expected only one of checkpoint.every and"),
-        ("optimizer: {clip_norm: 1.0, clip_value: 1.0}", "expected only one of optimizer.clip_norm and"),
-        ("train: {early_stopping: {patience: 3}}", "train.early_stopping: expected train.eval_every beside it"),
+        ("data: {context: '${nowhere}'}", "run.yaml:2: data.context: ${nowhere} refers to a key that is not set."),
+        ("data: {context: '${data.contxt}'}", "is not set. Did you mean 'context'?"),
+        ("data: {context: '${data.context}'}", "references go in a circle: data.context -> data.context."),
+        ("data: {path: '${oc.env:HOME}'}", "data.path: '${oc.env:HOME}' is neither ${section.key} nor"),
+        ("data: {path: '${env:NOT_SET}'}", "data.path: the environment variable 'NOT_SET' is not set."),
+        ("data: {unit: '${env:TEXT_UNIT}'}", "data.unit: ${env:TEXT_UNIT} is accepted only in a path"),
+        ("data: {path: 'x${batch}'}", "data.path: ${batch} is a section or a list"),
+        ("train: {steps: 5, epochs: 2}", "train.epochs: train.steps and train.epochs exclude each other; remove one."),
+        ("train: {steps: null}", "train.steps or train.epochs must be given."),
+        ("train: {steps: 10}", "base.yaml:12: optimizer.schedule.warmup: must be shorter than the whole run (10 steps)"),
+        ("batch: {size: 7}", "run.yaml:2: batch.size: must be at least batch.virtual_workers (8)"),
+        ("checkpoint: {every: 5, every_minutes: 3.0}", "checkpoint.every and checkpoint.every_minutes exclude"),
+        ("optimizer: {clip_norm: 1.0, clip_value: 1.0}", "optimizer.clip_norm and optimizer.clip_value exclude"),
+        ("train: {early_stopping: {patience: 3}}", "train.early_stopping: needs train.eval_every"),
     ],
 )  # fmt: skip
-def test_mistakes_are_named(base: Path, text: str, expected: str | None) -> None:
-    path = write(base, text)
-    if expected is None:  # ??? in an upper layer leaves the value below as it is
-        assert resolve(path).data.options()["context"] == 64
-    else:
-        assert expected in message(path)
+def test_mistakes_are_named(base: Path, text: str, expected: str, monkeypatch) -> None:
+    monkeypatch.setenv("TEXT_UNIT", "bytes")
+    assert expected in message(write(base, text))
 
 
 def test_all_mistakes_come_at_once(base: Path) -> None:
     lines = message(write(base, "sed: 1\nmodel: {layers: x}\n"), "batch.size=no").splitlines()
-    assert [line.split(": expected")[0] for line in lines] == [
+    assert [line.partition(": expected")[0].partition(": unknown")[0] for line in lines] == [
         "run.yaml:3: model.layers",
         "command line: batch.size",
         "run.yaml:2: sed",
@@ -198,44 +205,46 @@ def test_all_mistakes_come_at_once(base: Path) -> None:
 
 def test_a_missing_section_and_a_missing_value(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
-    path.write_text("model: {layers: 3}\ndata: {name: text, path: '???'}\n")
-    assert "run.yaml:2: data.path: expected a value. Got ??? instead. It must be given" in message(path)
-    text = message(path, "data.path=x")
-    assert "run.yaml:1: model.name: expected a registered name. Got nothing instead. Known here: gpt, mlp." in text
-    assert "run.yaml: batch: expected a value. Got nothing instead. It has no default: give it." in text
+    path.write_text("model: {layers: 3}\ndata: {name: text}\n")
+    text = message(path)
+    assert "run.yaml:2: data.path: is missing, and has no default." in text
+    assert "run.yaml:1: model.name: is missing. Known: gpt, mlp." in text
+    assert "run.yaml: batch: is missing, and has no default." in text
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"a: 1\na: 2\n", "run.yaml:2: expected valid YAML. Got found duplicate key a instead."),
-        (b"a: [1\n", "run.yaml:2: expected valid YAML."),
-        (b"a:\n\t- 1\n", "run.yaml:2: expected valid YAML."),
-        (b"- 1\n", "run.yaml: expected a mapping of sections"),
-        (b"just text\n", "run.yaml: expected a mapping of sections"),
-        (b"a: \xff\n", "run.yaml: expected UTF-8 text. Got byte 3 is none instead."),
-        (b"a: !!python/object:os.system {}\n", "run.yaml:1: expected valid YAML."),
-        (b"extends: 3\n", "run.yaml:1: extends: expected a file name or a list of them. Got 3 instead."),
-        (b"extends: run.yaml\n", "extends: expected a chain of files that ends. Got run.yaml -> run.yaml instead."),
-        (b"extends: bases.yaml\n", "bases.yaml: expected a configuration file. Got no such file instead. Did you mean"),
-        (b"", "run.yaml: model: expected a value."),
+        (b"a: 1\na: 2\n", "run.yaml:2: duplicate key 'a'."),
+        (b"a: [1\n", "run.yaml:2: is not valid YAML:"),
+        (b"a:\n\t- 1\n", "run.yaml:2: is not valid YAML:"),
+        (b"- 1\n", "run.yaml: must be a mapping of sections"),
+        (b"just text\n", "run.yaml: must be a mapping of sections"),
+        (b"a: \xff\n", "run.yaml: is not valid UTF-8 (invalid byte at offset 3)."),
+        (b"a: !!python/object:os.system {}\n", "run.yaml:1: the tag tag:yaml.org,2002:python/object:os.system is not"),
+        (b"extends: 3\n", "run.yaml:1: extends: expected a file name or a list of them, got 3."),
+        (b"extends: run.yaml\n", "extends: the files extend each other in a circle: run.yaml -> run.yaml."),
+        (b"extends: bases.yaml\n", "bases.yaml: there is no such file. Did you mean"),
+        (
+            b"extends: package:diamond.yaml\n",
+            "is not a configuration that comes with allgrad. Known: package:diamonds.yaml",
+        ),
+        (b"", "run.yaml: model: is missing"),
     ],
 )
-def test_files_that_are_none(base: Path, content: bytes, expected: str) -> None:
+def test_files_that_cannot_be_used(base: Path, content: bytes, expected: str) -> None:
     path = base.parent / "run.yaml"
     path.write_bytes(content)
     assert expected in message(path)
 
 
 def test_a_missing_file_has_a_neighbour(base: Path) -> None:
-    assert "bse.yaml: expected a configuration file. Got no such file instead. Did you mean base.yaml?" in message(
-        base.parent / "bse.yaml"
-    )
-    assert "expected a readable file. Got Is a directory instead." in message(base.parent)
+    assert "bse.yaml: there is no such file. Did you mean base.yaml?" in message(base.parent / "bse.yaml")
+    assert "is not a regular file." in message(base.parent)
 
 
 @pytest.mark.parametrize("text", ["batch.size", "=3", "batch..size=3", "batch size=3", "batch.size=[1"])
-def test_overrides_that_are_none(base: Path, text: str) -> None:
+def test_overrides_that_cannot_be_used(base: Path, text: str) -> None:
     line = message(base, text)
     assert line.startswith("command line: ")
     assert "Write overrides as key.sub=value" in line
@@ -259,7 +268,7 @@ def test_the_length_of_a_run(base: Path, overrides: list[str], expected: tuple[i
 
 def test_a_warmup_that_only_the_data_shows_to_be_too_long(base: Path) -> None:
     config = resolve(base, ["train.epochs=2"])
-    with pytest.raises(ConfigError, match=r"optimizer.schedule.warmup: expected fewer steps .*\(8\)\. Got 10"):
+    with pytest.raises(ConfigError, match=r"optimizer.schedule.warmup: must be shorter .*\(8 steps\), not 10"):
         plan(config, samples=100)
 
 
@@ -281,14 +290,14 @@ def mine(info: Info, *, power: int = 2) -> Info:
 def test_a_plugin_brings_a_model_with_options(base: Path) -> None:
     plugin = base.parent / "plugin.py"
     plugin.write_text(PLUGIN)
-    assert "Got mine instead" in message(base, "model.name=mine")
+    assert "nothing is registered as 'mine'" in message(base, "model.name=mine")
     config = resolve(base, ["model.name=mine", "model.power=3"], plugins=[plugin])
     assert registry.models["mine"].factory(2, **config.model.options()) == 8
     with pytest.raises(
-        registry.ComponentError, match=r"model 'mine' .* must return an allgrad.nn.Module. Got int instead"
+        registry.ComponentError, match=r"model 'mine' .* must return an allgrad.nn.Module, but returned int"
     ):
         registry.models.build(config.model, 2)
-    assert "What a file of yours registers needs --plugin FILE." in message(base, "model.name=hers")
+    assert "Names of your own need --plugin FILE." in message(base, "model.name=hers")
     resolve(base, plugins=[plugin])  # the same file again is no clash
     assert "Did you mean 'power'?" in message(base, "model.name=mine", "model.powr=3")
 
@@ -296,17 +305,17 @@ def test_a_plugin_brings_a_model_with_options(base: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("x = 1\ny = 1 / 0\n", r"plugin.py:2: ZeroDivisionError"),
-        ("def f(:\n", r"plugin.py:1: SyntaxError"),
-        (None, r"expected a Python file"),
-        (PLUGIN.replace('"mine"', '"gpt"'), r"ValueError: model 'gpt' is registered by .*gpt already"),
+        ("x = 1\ny = 1 / 0\n", r"plugin.py failed at line 2: ZeroDivisionError"),
+        ("def f(:\n", r"plugin.py failed at line 1: SyntaxError"),
+        (None, r"there is no Python file"),
+        (PLUGIN.replace('"mine"', '"gpt"'), r"ValueError: model 'gpt' is already registered by .*gpt;"),
     ],
 )
 def test_plugins_that_fail_are_named(base: Path, content: str | None, expected: str) -> None:
     plugin = base.parent / "plugin.py"
     if content is not None:
         plugin.write_text(content)
-    with pytest.raises(registry.PluginError, match=expected):
+    with pytest.raises(PluginError, match=expected):
         resolve(base, plugins=[plugin])
 
 
@@ -317,7 +326,7 @@ def test_plugins_that_fail_are_named(base: Path, content: str | None, expected: 
 def test_options_need_types(base: Path, option: str, expected: str) -> None:
     plugin = base.parent / "plugin.py"
     plugin.write_text(PLUGIN.replace("power: int = 2", option))
-    with pytest.raises(registry.PluginError, match=expected):
+    with pytest.raises(PluginError, match=expected):
         resolve(base, plugins=[plugin])
 
 
@@ -338,15 +347,13 @@ def test_the_schema_describes_every_key() -> None:
         for section, content in schema["$defs"].items()
         if section.endswith("Section")
         for key, value in content["properties"].items()
-        if "description" not in value and key not in ("steps", "epochs", "metric", "mode", "name")
+        if "description" not in value
     ]
     assert undescribed == []
 
 
 def test_importing_it_is_cheap() -> None:
-    script = (
-        "import sys, allgrad.train.config; print([m for m in ('pydantic', 'omegaconf', 'yaml') if m in sys.modules])"
-    )
+    script = "import sys, allgrad.train.config; print([m for m in ('pydantic', 'yaml') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

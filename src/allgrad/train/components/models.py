@@ -9,7 +9,7 @@ from pydantic import Field
 
 from allgrad.data import DataError
 from allgrad.nn import models
-from allgrad.train.config.errors import ConfigError, Problem
+from allgrad.train.config.errors import ConfigError, Mistake
 from allgrad.train.config.registry import register_model
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def gpt(
 ) -> Any:
     """A decoder-only transformer over tokens."""
     if context < info.input_shape[0]:
-        expected = f"at least data.context = {info.input_shape[0]}"
-        raise ConfigError([Problem("configuration", "model.context", expected, str(context), "")])
+        text = f"must be at least data.context ({info.input_shape[0]}), not {context}."
+        raise ConfigError([Mistake("model.context", text)])
     return models.GPT(
         info.outputs, context=context, layers=layers, width=width, heads=heads, activation=activation, positions=positions,
         norm=norm, dropout=dropout, tied=tied_head, recompute=recompute, rng=rng,

@@ -1,51 +1,59 @@
-"""What a configuration can name: models, data sets, losses, metrics, optimizers, schedules, loggers, callbacks.
+"""The registries: which models, data sets, losses, loggers, ... a configuration can name, and how to add one.
 
-Contract.
+A name in YAML is looked up here and only here. It is never an import path, so a configuration file cannot run code. The
+modules in `BUILTIN` register allgrad's own components; a user's plugin (`--plugin my_module.py`) registers more with the same
+decorators.
 
-- A name in YAML is looked up here, and here only; it is never an import path, so that a configuration cannot run code
-  that nobody asked for. allgrad's own components are registered by the modules in `BUILTIN`, imported when a
-  configuration is read; a user's by the decorators in a file that `--plugin my_module.py` names.
-- A component is a function (or class). Its positional parameters are what the trainer hands in, its keyword-only
-  parameters are its options: their names, type annotations and defaults are the schema that the configuration is
-  checked against, strictly. `Annotated[float, pydantic.Field(ge=0, lt=1)]` and `Literal["relu", "tanh"]` narrow them.
-- What the trainer hands in, for each kind:
+A component is a function or a class. Its positional parameters are what the trainer passes in. Its keyword-only parameters are
+its options: their names, annotations and defaults become the schema that the configuration is checked against.
+`Annotated[float, pydantic.Field(ge=0, lt=1)]` and `Literal["relu", "tanh"]` narrow the values that are accepted, and the section
+`Args:` of the docstring describes them in `docs/configuration.md` and in the JSON schema.
 
-  | kind      | called as                                                                          |
-  |-----------|------------------------------------------------------------------------------------|
-  | model     | `factory(info, rng, **options)`: the data's `DataInfo`, a Generator; a module      |
-  | data      | `factory(seed, **options)`: the run's seed; returns a `DataSource`                 |
-  | loss      | `factory(info, **options)`: returns the loss function                              |
-  | optimizer | `factory(groups, **options)`: parameter groups; `lr` among the options             |
-  | schedule  | `factory(steps, **options)`: total steps; returns step -> factor on the peak rate  |
-  | metric    | `factory(info, **options)`: returns a metric (components/metrics.py)               |
-  | logger    | `factory(run, **options)`: a `RunContext`; returns a `Logger`; on rank 0 only      |
-  | callback  | `factory(**options)`: returns a `Callback`                                         |
+| kind      | in YAML                | the factory is called as                                                             |
+|-----------|------------------------|--------------------------------------------------------------------------------------|
+| model     | `model`                | `factory(info, rng, **options)`: the data's `DataInfo`, a Generator; returns a module |
+| data      | `data`                 | `factory(seed, **options)`: the run's seed; returns a `DataSource`                    |
+| loss      | `loss`                 | `factory(info, **options)`: returns a `TrainLoss`                                     |
+| optimizer | `optimizer`            | `factory(groups, **options)`: parameter groups; the options include `lr`              |
+| schedule  | `optimizer.schedule`   | `factory(steps, **options)`: length of the run; returns step -> factor on `lr`        |
+| metric    | `train.metrics` (list) | `factory(info, **options)`: returns a metric (`components/metrics.py`)                |
+| callback  | `train.callbacks`      | `factory(**options)`: returns a `Callback`                                            |
+| logger    | `logging.loggers`      | `factory(run, **options)`: a `RunContext`; returns a `Logger`; called on rank 0 only  |
+
+Example:
+    >>> from allgrad.train import register_schedule
+    >>> @register_schedule("halving")
+    ... def halving(steps, *, every: int = 100):
+    ...     '''Halve the rate at regular intervals.
+    ...
+    ...     Args:
+    ...         every: steps between two halvings.
+    ...     '''
+    ...     return lambda step: 0.5 ** (step // every)
+    >>> schedules["halving"].factory(1000, every=10)(25)
+    0.25
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from allgrad.errors import AllgradError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from allgrad.train.config.schema import Component
+    from collections.abc import Callable
 
 __all__ = [
     "BUILTIN",
     "ComponentError",
+    "Entry",
     "Location",
-    "PluginError",
     "Registry",
     "callbacks",
     "datasets",
     "load_builtin",
-    "load_plugins",
     "loggers",
     "losses",
     "metrics",
@@ -70,29 +78,39 @@ BUILTIN: tuple[str, ...] = (
     "allgrad.train.components.models",
     "allgrad.train.components.optimizers",
 )
-"""Modules whose import registers allgrad's own components."""
+"""Modules that register allgrad's own components when they are imported."""
 
 
-class PluginError(RuntimeError):
-    """A plugin file that is missing or fails when it is run, or declares what cannot be used."""
-
-    exit_code = 2  # what the command line ends with
-
-
-class ComponentError(RuntimeError):
-    """A component that cannot be made of its options, or is not what it should be."""
-
-    exit_code = 2  # what the command line ends with
+class ComponentError(UsageError, RuntimeError):
+    """A component cannot be built from its options, or its factory returned the wrong thing."""
 
 
 @dataclass(frozen=True)
 class Location:
-    """Marks an option that says where data lie, `path: Annotated[str, Location()]`: a run that goes on may be told anew."""
+    """Marks an option as a path: `path: Annotated[str, Location()]`.
+
+    A relative path is relative to the file that says it, `~` is the home directory, a run stores the absolute path, and a
+    resumed run may be given another one.
+    """
+
+
+class Named(Protocol):
+    """What `Registry.build` needs to know about a section of the configuration."""
+
+    @property
+    def name(self) -> str: ...
+
+    def options(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One component: what it is called, what makes it, where that was defined, and for which kinds of data (none: for all)."""
+    """One registered component.
+
+    Attributes:
+        where: the factory's module and name.
+        kinds: the kinds of data (`DataInfo.kind`) that it works on; empty: all.
+    """
 
     name: str
     factory: Callable[..., Any]
@@ -104,9 +122,9 @@ class Registry:
     """The components of one kind.
 
     Args:
-        kind: what it is called in messages.
-        returns: what a component's factory must return, in words.
-        having: attributes by which that is known.
+        kind: the kind's name in messages.
+        returns: what a factory must return, in words.
+        having: the attributes that such an object has.
 
     Example:
         >>> shapes = Registry("shape")
@@ -122,29 +140,28 @@ class Registry:
         self._entries: dict[str, Entry] = {}
 
     def register(self, name: str, *, kinds: tuple[str, ...] = ()) -> Callable[[F], F]:
-        """A decorator that makes its function known under `name`.
+        """A decorator that registers a factory under `name`.
 
         Args:
-            kinds: of data (`DataInfo.kind`) that it is for; a run on others is refused. None: all.
+            kinds: the kinds of data (`DataInfo.kind`) that the component works on; a run on other data is refused.
+                Empty: all kinds.
 
         Raises:
-            ValueError: when another component of this kind has that name.
+            ValueError: another component of this kind has that name.
         """
 
         def add(factory: F) -> F:
             where = f"{factory.__module__}.{factory.__qualname__}"
             taken = self._entries.get(name)
             if taken is not None and taken.where != where:
-                raise ValueError(
-                    f"{self.kind} {name!r} is registered by {taken.where} already. {where} needs another name."
-                )
+                raise ValueError(f"{self.kind} {name!r} is already registered by {taken.where}; rename {where}.")
             self._entries[name] = Entry(name, factory, where, kinds)
             return factory
 
         return add
 
     def names(self, kind: str | None = None) -> list[str]:
-        """Of all components, or of those for one kind of data."""
+        """The names of all components, or of those that work on one kind of data."""
         return sorted(
             name for name, entry in self._entries.items() if kind is None or not entry.kinds or kind in entry.kinds
         )
@@ -152,23 +169,31 @@ class Registry:
     def __getitem__(self, name: str) -> Entry:
         return self._entries[name]
 
-    def build(self, component: Component, *arguments: Any) -> Any:
-        """Make what a section of the configuration describes; see the table on top for `arguments`.
+    def build(self, section: Named, *arguments: Any) -> Any:
+        """The component that a section of the configuration describes.
+
+        Args:
+            section: has the component's name and options.
+            arguments: what the factory is called with before the options; see the table above.
 
         Raises:
-            ComponentError: when an option of one of allgrad's own is wrong, or something else came of one.
+            ComponentError: the factory rejects its options, needs more memory than there is, or returns the wrong thing.
         """
-        entry = self._entries[component.name]
+        entry = self._entries[section.name]
         try:
-            made = entry.factory(*arguments, **component.options())
+            made = entry.factory(*arguments, **section.options())
+        except AllgradError:
+            raise
+        except MemoryError as error:
+            raise ComponentError(f"{self.kind} {entry.name!r} does not fit into memory: {error}") from error
         except (ValueError, TypeError) as error:
-            if hasattr(error, "exit_code") or not entry.where.startswith("allgrad."):
-                raise  # a message already, or the user's code, whose traceback he needs
+            if not entry.where.startswith("allgrad."):
+                raise  # a bug in the user's own code: the traceback shows where
             raise ComponentError(f"{self.kind} {entry.name!r}: {error}") from error
         if missing := [name for name in self.having if not hasattr(made, name)]:
             raise ComponentError(
-                f"{self.kind} {entry.name!r} ({entry.where}) must return {self.returns}. "
-                f"Got {type(made).__name__} instead, without {', '.join(missing)}."
+                f"{self.kind} {entry.name!r} ({entry.where}) must return {self.returns}, but returned "
+                f"{type(made).__name__}, which has no {', '.join(missing)}."
             )
         return made
 
@@ -176,13 +201,13 @@ class Registry:
 models = Registry("model", "an allgrad.nn.Module", ("named_parameters", "state_dict"))
 datasets = Registry("data", "an allgrad.data.DataSource", ("train", "valid", "info"))
 losses = Registry(
-    "loss", "a loss as train/losses.py describes it", ("reports", "counts", "sums", "evaluate", "metrics")
+    "loss", "a TrainLoss (allgrad.train.components.losses)", ("reports", "counts", "sums", "evaluate", "metrics")
 )
 optimizers = Registry("optimizer")
 schedules = Registry("schedule")
-metrics = Registry("metric", "a metric as components/metrics.py describes it", ("names", "sums", "results"))
-loggers = Registry("logger", "an allgrad.train.loggers.base.Logger", ("log", "message", "rewind", "close"))
+metrics = Registry("metric", "a metric (allgrad.train.components.metrics)", ("names", "sums", "results"))
 callbacks = Registry("callback", "an allgrad.train.Callback", ("on_start", "on_step", "on_end", "state_dict"))
+loggers = Registry("logger", "an allgrad.train.loggers.base.Logger", ("log", "message", "rewind", "close"))
 
 register_model = models.register
 register_dataset = datasets.register
@@ -190,46 +215,11 @@ register_loss = losses.register
 register_optimizer = optimizers.register
 register_schedule = schedules.register
 register_metric = metrics.register
-register_logger = loggers.register
 register_callback = callbacks.register
+register_logger = loggers.register
 
 
 def load_builtin() -> None:
-    """Register allgrad's own components; a second call does nothing."""
+    """Register allgrad's own components; calling it again does nothing."""
     for module in BUILTIN:
         importlib.import_module(module)
-
-
-def load_plugins(paths: Iterable[str | Path]) -> None:
-    """Run the user's plugin files, so that their decorators register what is in them.
-
-    Raises:
-        PluginError: when a file is missing, or raises when it is run: with the file's line, and the cause attached.
-    """
-    for given in paths:
-        path = Path(given).expanduser().resolve()
-        if path.suffix != ".py" or not path.is_file():
-            raise PluginError(f"--plugin {given}: expected a Python file (.py). Looked for {path}.")
-        name = f"allgrad_plugin_{path.stem}"
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        except Exception as error:
-            del sys.modules[name]
-            raise PluginError(f"--plugin {given}{_line(error, path)}: {type(error).__name__}: {error}") from error
-
-
-def _line(error: Exception, path: Path) -> str:
-    if isinstance(error, SyntaxError):
-        return f":{error.lineno}"
-    numbers = []
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            numbers.append(trace.tb_lineno)
-        trace = trace.tb_next
-    return f":{numbers[-1]}" if numbers else ""

@@ -1,53 +1,70 @@
-"""The sections of a run's configuration, their keys, types and defaults.
+"""The sections of a run's configuration: their keys, types, defaults and descriptions.
 
-This file is the reference of what can be written in YAML. pydantic checks it: strictly (a text is no number), with no
-other keys allowed. What concerns two keys together is in checks.py; what a model, data set, loss, optimizer or schedule
-can be told beside its `name` is declared where it is registered (registry.py), and joined to the sections here by
-`run_config_type`.
+pydantic checks them strictly (a text is not a number) and accepts no other keys. What concerns two keys together is in
+`validation.py`. The options of a model, data set, loss, optimizer, ... are declared where it is registered and joined to these
+sections by `options.py`. The descriptions here appear in `docs/configuration.md` and in the JSON schema.
 """
 
 from __future__ import annotations
 
-import inspect
-import sys
-from typing import Annotated, Any, Literal, Union, get_type_hints
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from allgrad.train.config import registry
+from allgrad.train.config.registry import Location
 
-__all__ = ["Component", "OptimizerSection", "RunConfig", "ScheduleSection", "Section", "run_config_type"]
+__all__ = [
+    "COMPONENT_LISTS",
+    "EXCLUSIVE",
+    "Component",
+    "OptimizerSection",
+    "RunConfig",
+    "ScheduleSection",
+    "Section",
+]
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**53)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
+EXCLUSIVE = (
+    (("train", "steps"), ("train", "epochs")),
+    (("checkpoint", "every"), ("checkpoint", "every_minutes")),
+    (("optimizer", "clip_norm"), ("optimizer", "clip_value")),
+)
+"""Pairs of keys of which at most one may be given."""
 
-_NO_SEARCH = {"use_attribute_docstrings": False}
-"""For types made at run time: pydantic would search source files for descriptions that cannot be there (half a second)."""
+COMPONENT_LISTS: tuple[tuple[str, ...], ...] = ()
+"""Keys that hold a list of components."""
 
 
 class Section(BaseModel):
-    """A mapping in the YAML file: strict types, no other keys, not changed once read."""
+    """A mapping in the YAML file: strict types, finite numbers, no other keys, not changed once read."""
 
     model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
     )
 
 
 class Component(Section):
-    """A section that names a registered component and holds its options beside the name."""
+    """A section that names a registered component and holds its options."""
 
     name: str
+    """The component's registered name."""
 
     def options(self) -> dict[str, Any]:
-        """The component's own options: what is neither the name nor common to the section."""
+        """The component's own options: everything but the name and what all components of its kind share."""
         common = set(type(self)._common().model_fields)
         return {key: getattr(self, key) for key in type(self).model_fields if key not in common}
 
     def locations(self) -> list[str]:
-        """The options that say where data lie."""
+        """The options that are paths."""
         fields = type(self).model_fields
-        return [key for key in fields if any(isinstance(mark, registry.Location) for mark in fields[key].metadata)]
+        return [key for key in fields if any(isinstance(mark, Location) for mark in fields[key].metadata)]
 
     @classmethod
     def _common(cls) -> type[Component]:
@@ -55,10 +72,10 @@ class Component(Section):
 
 
 class ScheduleSection(Component):
-    """How the learning rate changes; `name` is a registered schedule, for example constant or cosine."""
+    """How the learning rate changes during the run."""
 
     warmup: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = 0
-    """Steps (an integer) or the part of the run (a fraction) over which the rate first rises from 0 to its peak."""
+    """How long the rate first rises from 0 to `lr`: a number of steps (an integer), or a fraction of the run (below 1)."""
 
     @classmethod
     def _common(cls) -> type[Component]:
@@ -66,20 +83,20 @@ class ScheduleSection(Component):
 
 
 class OptimizerSection(Component):
-    """How weights are changed; `name` is a registered optimizer, for example adamw or sgd."""
+    """How the weights are updated."""
 
-    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    """The learning rate at its peak."""
+    lr: Annotated[float, Field(gt=0)]
+    """Learning rate: the highest one, where there is a schedule."""
     schedule: ScheduleSection | None = None
-    """None: the rate stays as it is."""
+    """How the learning rate changes during the run. null: it stays at `lr`."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
-    """Scale all gradients down together where their norm is larger."""
+    """Largest norm of the whole gradient; a longer gradient is scaled down to it. null: no limit."""
     clip_value: Annotated[float, Field(gt=0)] | None = None
-    """Cut every entry of the gradient at this size."""
+    """Largest absolute value of an entry of the gradient; larger ones are cut. null: no limit."""
     ema: Fraction | None = None
-    """Decay of an exponential moving average of the weights, which then is what is evaluated."""
+    """Decay per step of an exponential moving average of the weights, which evaluations then use. null: no average."""
     no_decay: tuple[str, ...] = ("vectors",)
-    """Parameters without weight decay: patterns (`*`, `?`) of their names; `vectors`: all with fewer than two axes."""
+    """Parameters without weight decay: patterns (`*`, `?`) of their names. `vectors` means all with fewer than two axes."""
 
     @classmethod
     def _common(cls) -> type[Component]:
@@ -89,169 +106,132 @@ class OptimizerSection(Component):
         return {"lr": self.lr, **super().options()}
 
 
-class RunSection(Section):
-    """Where results go."""
+def _single_name(name: str) -> str:
+    if name in ("", ".", "..") or "/" in name or "\\" in name:
+        raise ValueError("a name without slashes")
+    return name
 
-    dir: str | None = None
-    """The run's folder. None: `runs/NAME-DATE-TIME`."""
-    name: str | None = None
-    """A name for folder and summary. None: the configuration file's."""
+
+class RunSection(Section):
+    """Where results are written."""
+
+    dir: Annotated[str | None, Location()] = None
+    """The run's directory. null: `runs/NAME-DATE-TIME` in the working directory."""
+    name: Annotated[str, AfterValidator(_single_name)] | None = None
+    """The run's name, for its directory and its summary. null: the name of the configuration file."""
 
 
 class BatchSection(Section):
-    """How many samples a step sees, and how they are divided."""
+    """How many samples a step uses, and how they are divided among virtual workers."""
 
-    size: Count
-    """Samples in a global batch, over all workers of all ranks."""
-    virtual_workers: Count = 8
-    """Into how many micro-batches a batch is cut; at most that many ranks. It changes the bits of the result."""
-    eval_size: Count | None = None
-    """Samples in a batch of the evaluation. None: `size`."""
+    size: Annotated[int, Field(ge=1, le=2**31)]
+    """Samples in a global batch, which all virtual workers of all ranks share."""
+    virtual_workers: Annotated[int, Field(ge=1, le=65_536)] = 8
+    """Micro-batches that a global batch is cut into; a run has at most that many ranks. Changes the bits of the result."""
+    eval_size: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    """Samples in a batch of the evaluation. null: `batch.size`."""
 
 
 class MonitorSection(Section):
-    """Which of the evaluation's metrics says that one checkpoint is better than another."""
+    """The metric that decides which checkpoint is the best. It cannot be changed when a run is resumed."""
 
     metric: str = "loss"
+    """Name of a metric that the evaluation reports."""
     mode: Literal["min", "max"] = "min"
+    """Whether smaller (`min`) or larger (`max`) values are better."""
 
 
 class EarlyStoppingSection(Section):
-    """End the run when the monitored metric has stopped improving."""
+    """Ends the run when the monitored metric has stopped improving."""
 
     patience: Count
     """Evaluations without an improvement after which the run ends."""
     min_delta: Annotated[float, Field(ge=0)] = 0.0
-    """What is less than this counts as none."""
+    """Smallest change of the metric that counts as an improvement, in the metric's unit."""
 
 
 class TrainSection(Section):
-    """How long, and what is looked at on the way. Exactly one of `steps` and `epochs` is given."""
+    """How long to train, and what to watch. Exactly one of `steps` and `epochs` must be given."""
 
     steps: Count | None = None
+    """Length of the run in optimizer steps."""
     epochs: Count | None = None
+    """Length of the run in passes over the training data."""
     eval_every: Count | Literal["epoch"] | None = None
-    """Steps between evaluations, or `epoch`. None: at the end only, where one always takes place."""
+    """Steps between evaluations, or `epoch`. null: only one evaluation, at the end (where there always is one)."""
     log_every: Count = 10
-    """Steps between lines in metrics.jsonl and on the screen."""
+    """Steps between entries of the log."""
     monitor: MonitorSection = MonitorSection()
-    """What the best checkpoint and early stopping go by."""
+    """The metric that decides which checkpoint is the best, and when early stopping ends the run."""
     early_stopping: EarlyStoppingSection | None = None
-    """None: the run goes on to its end."""
+    """When to end the run before its planned length. null: never."""
+
+
+def _minutes(given: dict[str, Any]) -> float | None:
+    return 10.0 if given.get("every") is None else None
 
 
 class CheckpointSection(Section):
-    """When the run's state is written; at the end and on SIGTERM it always is."""
+    """When the state of the run is saved. It is always saved at the end and when a signal stops the run."""
 
     every: Count | None = None
-    """Steps between checkpoints."""
-    every_minutes: Annotated[float, Field(gt=0)] | None = None
-    """Minutes between checkpoints, by rank 0's clock. At most one of the two is given."""
+    """Steps between checkpoints. null: `every_minutes` decides. At most one of the two may be given."""
+    every_minutes: Annotated[float, Field(gt=0, le=1e6)] | None = Field(default_factory=_minutes)
+    """Minutes between checkpoints, by the clock of rank 0. Default: 10 where `every` is not given. null: none in between."""
     keep: Count = 3
-    """How many of the newest are kept; the best one by `train.monitor` is kept beside them."""
+    """How many of the newest checkpoints are kept. The best one by `train.monitor` is kept as well."""
     asynchronous: bool = True
-    """Write in a thread beside the training, at the cost of one copy of the state in memory."""
+    """Whether a thread writes the checkpoint while training goes on, which takes memory for a copy of the state."""
 
 
 class ParallelSection(Section):
-    """How ranks work together."""
+    """How the ranks work together."""
 
     reduction: Literal["exact", "mpi"] = "exact"
-    """exact: the same bits at any number of ranks. mpi: MPI's own all-reduce, whose order its library chooses."""
-    bucket_mb: Annotated[float, Field(gt=0)] | None = None
-    """Size of the pieces in which gradients travel, in MiB; null: 1 between nodes, 25 inside one."""
-    blas_threads: Count = 1
-    """Threads of a matrix product. It changes the bits of the result."""
+    """How gradients are summed. `exact`: same bits at any number of ranks; `mpi`: MPI's all-reduce, in its library's order."""
+    bucket_mb: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """Size of the buckets in which gradients are sent, in MiB. null: 1 between nodes, 25 inside one node."""
+    blas_threads: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Threads of a matrix product. Changes the bits of the result."""
     comm: Literal["auto", "thread", "polling"] = "auto"
-    """Who drives MPI: a thread, or the main thread between operations. auto: what the MPI library allows."""
-    stall_seconds: Annotated[float, Field(gt=0)] = 300.0
-    """A reduction in which nothing moves for so long ends the job, with a report of the ranks that are missing."""
-    shard_optimizer: bool = False
-    """Split the optimizer's state over the ranks: not available yet, so that only false is accepted."""
+    """What drives MPI: a `thread`, or the main thread between operations (`polling`). `auto`: what the MPI library allows."""
+    stall_seconds: Annotated[float, Field(gt=0, le=1e6)] = 300.0
+    """Seconds without progress in a reduction after which the job ends, with a report of the ranks that are missing."""
 
 
 class LoggingSection(Section):
-    """What is shown and recorded beside metrics.jsonl and summary.json."""
+    """What is shown and recorded besides `metrics.jsonl` and `summary.json`."""
 
     progress: Literal["auto", "plain", "none"] = "auto"
-    """auto: a live line on a terminal, plain lines elsewhere."""
+    """How progress is shown. `auto`: a live line on a terminal and plain lines elsewhere."""
     tensorboard: bool = False
-    """Write TensorBoard events into the run's folder; needs `allgrad[tensorboard]`."""
-    sample: Annotated[int, Field(ge=0)] = 0
-    """Tokens of text to generate at the end of a run on tokens."""
+    """Whether TensorBoard events are written into the run's directory; needs `allgrad[tensorboard]`."""
+    sample: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Tokens of text to generate at the end of a run on text. 0: none."""
 
 
 class RunConfig(Section):
     """One run."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Of the initial weights, the order of the data, dropout and augmentation."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of the initial weights, the order of the data, dropout and augmentation."""
     run: RunSection = RunSection()
+    """Where results are written."""
     model: Component
+    """The network."""
     data: Component
+    """What it is trained and evaluated on."""
     loss: Component
+    """What training minimises."""
     batch: BatchSection
+    """How many samples a step uses, and how they are divided among virtual workers."""
     optimizer: OptimizerSection
+    """How the weights are updated."""
     train: TrainSection
+    """How long to train, and what to watch."""
     checkpoint: CheckpointSection = CheckpointSection()
+    """When the state of the run is saved."""
     parallel: ParallelSection = ParallelSection()
+    """How the ranks work together."""
     logging: LoggingSection = LoggingSection()
-
-
-def run_config_type() -> type[RunConfig]:
-    """`RunConfig` with the options of every registered component: model, data, loss, optimizer and its schedule."""
-    schedule = _choice(registry.schedules, ScheduleSection)
-    optimizer = _choice(registry.optimizers, OptimizerSection, schedule=(schedule | None, None))
-    chosen: dict[str, Any] = {
-        "model": (_choice(registry.models, Component), ...),
-        "data": (_choice(registry.datasets, Component), ...),
-        "loss": (_choice(registry.losses, Component), ...),
-        "optimizer": (optimizer, ...),
-    }
-    return create_model("RunConfig", __base__=RunConfig, __cls_kwargs__=_NO_SEARCH, **chosen)
-
-
-def _choice(kind: registry.Registry, base: type[Component], **fields: Any) -> Any:
-    """The union of the registered components' sections, told apart by `name`."""
-    types = [_component_type(kind, name, base, fields) for name in kind.names()]
-    if len(types) < 2:  # pydantic has no discriminated union of one
-        return types[0] if types else base
-    return Annotated[Union[tuple(types)], Field(discriminator="name")]  # noqa: UP007 (a union made at run time)
-
-
-def _component_type(
-    kind: registry.Registry, name: str, base: type[Component], fields: dict[str, Any]
-) -> type[Component]:
-    factory = kind[name].factory
-    fields = {"name": (Literal[name], ...), **fields}
-    for option, (annotation, default) in _options(kind, name).items():
-        if option not in base.model_fields:
-            fields[option] = (annotation, default)
-    title = "".join(part.capitalize() for part in [*name.split("_"), kind.kind])
-    return create_model(
-        title, __base__=base, __cls_kwargs__=_NO_SEARCH, __doc__=inspect.getdoc(factory) or "", **fields
-    )
-
-
-def _options(kind: registry.Registry, name: str) -> dict[str, tuple[Any, Any]]:
-    """The keyword-only parameters of a component: name to (type, default)."""
-    entry = kind[name]
-    parameters = inspect.signature(entry.factory).parameters.values()
-    keywords = {each.name: each for each in parameters if each.kind is each.KEYWORD_ONLY}
-    for option, parameter in keywords.items():
-        if parameter.annotation is parameter.empty:
-            what = f"{kind.kind} {name!r} ({entry.where})"
-            raise registry.PluginError(f"{what}: option {option!r} needs a type annotation.")
-    # Only these annotations are evaluated: those of the arguments may be names for the type checker alone.
-    holder = type(name, (), {"__annotations__": {option: each.annotation for option, each in keywords.items()}})
-    try:
-        hints = get_type_hints(holder, vars(sys.modules[entry.factory.__module__]), include_extras=True)
-    except NameError as error:
-        raise registry.PluginError(
-            f"{kind.kind} {name!r} ({entry.where}): the type of an option cannot be evaluated ({error}). "
-            "Import it at run time, not under TYPE_CHECKING."
-        ) from error
-    return {
-        option: (hints[option], ... if each.default is each.empty else each.default)
-        for option, each in keywords.items()
-    }
+    """What is shown and recorded."""

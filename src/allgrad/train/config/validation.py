@@ -1,4 +1,4 @@
-"""What two keys of a configuration must be to each other and to the data, and how long the run is that they describe."""
+"""What two keys of a configuration must be to each other and to the data, and how long the described run is."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from allgrad.train.config import registry
-from allgrad.train.config.errors import ConfigError, Problem
-from allgrad.train.config.sources import EXCLUSIVE
+from allgrad.train.config.errors import ConfigError, Mistake
+from allgrad.train.config.schema import EXCLUSIVE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,20 +17,18 @@ if TYPE_CHECKING:
     from allgrad.train.components.losses import TrainLoss
     from allgrad.train.config.schema import RunConfig
 
-__all__ = ["RunPlan", "check_monitor", "check_parts", "check_together", "plan_run"]
-
-Locate = "Callable[[tuple[str | int, ...]], str]"
+__all__ = ["RunPlan", "check_keys", "check_kinds", "check_monitor", "plan_run"]
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """The length of a run, in steps.
+    """The length of a run.
 
     Attributes:
-        steps: in all.
+        steps: optimizer steps in the whole run.
         steps_per_epoch: global batches in one pass over the training data.
-        warmup: over which the learning rate rises.
-        eval_every: between evaluations; 0: at the end only.
+        warmup: steps over which the learning rate rises.
+        eval_every: steps between evaluations; 0: only at the end.
     """
 
     steps: int
@@ -39,14 +37,14 @@ class RunPlan:
     eval_every: int
 
 
-def check_together(config: RunConfig, locate: Callable[[tuple[str | int, ...]], str]) -> list[Problem]:
-    """Everything that is wrong between keys and that needs no data to be seen."""
-    found = [*_exactly_one(config), *_batch(config), *_train(config), *_parallel(config), *_logging(config)]
-    return [Problem(locate(tuple(key.split("."))), key, expected, got, hint) for key, expected, got, hint in found]
+def check_keys(config: RunConfig, locate: Callable[[tuple[str | int, ...]], str]) -> list[Mistake]:
+    """Everything that is wrong between keys and that does not need the data to be seen."""
+    found = [*_exactly_one(config), *_batch(config), *_train(config), *_logging(config)]
+    return [Mistake(each.key, each.text, locate(tuple(each.key.split(".")))) for each in found]
 
 
-def plan_run(config: RunConfig, samples: int) -> tuple[RunPlan, list[tuple[str, str, str, str]]]:
-    """The run's length for a training set of `samples`, and what is wrong with it: (key, expected, got, way out)."""
+def plan_run(config: RunConfig, samples: int) -> tuple[RunPlan, list[Mistake]]:
+    """The length of the run on a training set of `samples`, and what is wrong with it."""
     per_epoch = -(-samples // config.batch.size)
     steps = config.train.steps or (config.train.epochs or 0) * per_epoch
     wanted = config.train.eval_every
@@ -54,91 +52,73 @@ def plan_run(config: RunConfig, samples: int) -> tuple[RunPlan, list[tuple[str, 
     return RunPlan(steps, per_epoch, _warmup(config, steps), every), list(_warmup_fits(config, steps))
 
 
-def check_parts(config: RunConfig, info: DataInfo) -> None:
-    """Refuse, once the data are known, parts that are for data of another kind.
+def check_kinds(config: RunConfig, info: DataInfo) -> None:
+    """Refuse a model, a loss or a setting that is for another kind of data.
 
     Raises:
-        ConfigError: naming those that fit.
+        ConfigError: names those that fit.
     """
     found = []
-    for key, kind, part in (("model", registry.models, config.model), ("loss", registry.losses, config.loss)):
+    for key, kind, section in (("model", registry.models, config.model), ("loss", registry.losses, config.loss)):
         fitting = kind.names(info.kind)
-        if part.name not in fitting:
-            expected = f"one for {info.kind}, which the data are: {', '.join(fitting)}"
-            found.append(Problem("configuration", f"{key}.name", expected, part.name, ""))
+        if section.name not in fitting:
+            text = f"{section.name} does not work on this data ({info.kind}). These do: {', '.join(fitting)}."
+            found.append(Mistake(f"{key}.name", text))
     if config.logging.sample and not (info.kind == "tokens" and info.extra.get("unit") in ("characters", "bytes")):
-        expected = "0: only a run on text can write some at its end"
-        found.append(Problem("configuration", "logging.sample", expected, str(config.logging.sample), ""))
+        text = f"must be 0, not {config.logging.sample}: only a run on text can generate some at its end."
+        found.append(Mistake("logging.sample", text))
     if found:
         raise ConfigError(found)
 
 
 def check_monitor(metric: str, loss: TrainLoss) -> None:
-    """Refuse, before the first step, a monitored metric that the loss does not report.
+    """Refuse a monitored metric that is not reported.
 
     Raises:
-        ConfigError: naming those that it does.
+        ConfigError: names those that are.
     """
     if metric not in loss.reports:
-        expected = f"one that the loss reports: {', '.join(loss.reports)}"
-        raise ConfigError([Problem("configuration", "train.monitor.metric", expected, metric, "")])
+        text = f"{metric} is not reported by this loss, which reports {', '.join(loss.reports)}."
+        raise ConfigError([Mistake("train.monitor.metric", text)])
 
 
-_Finding = tuple[str, str, str, str]
-
-
-def _exactly_one(config: RunConfig) -> Iterator[_Finding]:
+def _exactly_one(config: RunConfig) -> Iterator[Mistake]:
     for pair in EXCLUSIVE:
         section = getattr(config, pair[0][0])
         given = [path[1] for path in pair if getattr(section, path[1]) is not None]
-        keys = " and ".join(f"{path[0]}.{path[1]}" for path in pair)
+        keys = " and ".join(".".join(path) for path in pair)
         if len(given) == 2:
-            yield f"{pair[0][0]}.{given[1]}", f"only one of {keys}", "both", "Remove one, or set it to null."
+            yield Mistake(f"{pair[0][0]}.{given[1]}", f"{keys} exclude each other; remove one.")
         if not given and pair[0][0] == "train":
-            yield "train.steps", f"one of {keys}", "neither", "Give train.steps or train.epochs."
+            yield Mistake("train.steps", "train.steps or train.epochs must be given.")
 
 
-def _batch(config: RunConfig) -> Iterator[_Finding]:
+def _batch(config: RunConfig) -> Iterator[Mistake]:
     batch = config.batch
     if batch.size < batch.virtual_workers:
-        yield (
+        yield Mistake(
             "batch.size",
-            f"at least batch.virtual_workers = {batch.virtual_workers}, one sample a worker",
-            str(batch.size),
-            "Make the batch larger, or batch.virtual_workers smaller (which changes the bits of the result).",
+            f"must be at least batch.virtual_workers ({batch.virtual_workers}), so that each worker has a sample, not "
+            f"{batch.size}. Make the batch larger, or batch.virtual_workers smaller (which changes the bits of the result).",
         )
 
 
-def _train(config: RunConfig) -> Iterator[_Finding]:
+def _train(config: RunConfig) -> Iterator[Mistake]:
     train = config.train
     if train.steps is not None:
         yield from _warmup_fits(config, train.steps)
     if train.early_stopping is not None and train.eval_every is None:
-        yield (
+        yield Mistake(
             "train.early_stopping",
-            "train.eval_every beside it: it counts evaluations",
-            "none",
-            "Set train.eval_every to a number of steps or to epoch.",
+            "needs train.eval_every, because it counts evaluations. Set that to a number of steps or to epoch.",
         )
 
 
-def _parallel(config: RunConfig) -> Iterator[_Finding]:
-    if config.parallel.shard_optimizer:
-        yield (
-            "parallel.shard_optimizer",
-            "false: sharding the optimizer's state is not available yet",
-            "true",
-            "Leave it out; every rank then holds the whole state.",
-        )
-
-
-def _logging(config: RunConfig) -> Iterator[_Finding]:
+def _logging(config: RunConfig) -> Iterator[Mistake]:
     if config.logging.tensorboard and find_spec("tensorboardX") is None:
-        yield (
+        yield Mistake(
             "logging.tensorboard",
-            "the package tensorboardX beside it",
-            "none",
-            "Install allgrad[tensorboard], or set it to false.",
+            "needs the package tensorboardX, which is not installed. Install allgrad[tensorboard], or set it to false.",
         )
 
 
@@ -148,12 +128,10 @@ def _warmup(config: RunConfig, steps: int) -> int:
     return warmup if isinstance(warmup, int) else round(warmup * steps)
 
 
-def _warmup_fits(config: RunConfig, steps: int) -> Iterator[_Finding]:
+def _warmup_fits(config: RunConfig, steps: int) -> Iterator[Mistake]:
     warmup = _warmup(config, steps)
     if warmup and warmup >= steps:
-        yield (
+        yield Mistake(
             "optimizer.schedule.warmup",
-            f"fewer steps than the whole run has ({steps})",
-            str(warmup),
-            "Shorten it, or give it as a fraction, for example 0.05.",
+            f"must be shorter than the whole run ({steps} steps), not {warmup}. Shorten it, or give a fraction such as 0.05.",
         )

@@ -1,0 +1,120 @@
+"""From the signatures of registered components to the complete schema of a configuration."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from typing import Annotated, Any, Literal, Union, get_type_hints
+
+from pydantic import Field, create_model
+
+from allgrad.train.config import registry
+from allgrad.train.config.plugins import PluginError
+from allgrad.train.config.schema import Component, OptimizerSection, RunConfig, ScheduleSection
+
+__all__ = ["descriptions", "run_config_type"]
+
+_NO_SEARCH = {"use_attribute_docstrings": False}
+"""For types made at run time: pydantic would search source files for descriptions that are not there (half a second)."""
+
+
+def run_config_type() -> type[RunConfig]:
+    """`RunConfig` with the options of every registered component.
+
+    Raises:
+        PluginError: a component declares an option without a usable type.
+    """
+    schedule = _choice(registry.schedules, ScheduleSection)
+    optimizer = _choice(registry.optimizers, OptimizerSection, schedule=schedule | None)
+    return _narrowed(
+        RunConfig,
+        model=_choice(registry.models, Component),
+        data=_choice(registry.datasets, Component),
+        loss=_choice(registry.losses, Component),
+        optimizer=optimizer,
+    )
+
+
+def _narrowed(base: type[Any], **types: Any) -> type[Any]:
+    """`base` with other types for some fields, whose defaults and descriptions stay."""
+    fields = {}
+    for name, annotation in types.items():
+        old = base.model_fields[name]
+        settings: dict[str, Any] = {"description": old.description}
+        if not old.is_required():
+            settings["default"] = old.default
+        fields[name] = (annotation, Field(**settings))
+    return create_model(base.__name__, __base__=base, __cls_kwargs__=_NO_SEARCH, __doc__=base.__doc__, **fields)  # type: ignore[call-overload,no-any-return]
+
+
+def _choice(kind: registry.Registry, base: type[Component], **types: Any) -> Any:
+    """The union of the registered components' sections, told apart by `name`."""
+    sections = [_component_type(kind, name, base, types) for name in kind.names()]
+    if len(sections) < 2:  # pydantic has no discriminated union of one
+        return sections[0] if sections else base
+    return Annotated[Union[tuple(sections)], Field(discriminator="name")]  # noqa: UP007 (a union made at run time)
+
+
+def _component_type(
+    kind: registry.Registry, name: str, base: type[Component], types: dict[str, Any]
+) -> type[Component]:
+    factory = kind[name].factory
+    about = descriptions(inspect.getdoc(factory) or "")
+    fields: dict[str, Any] = {"name": (Literal[name], ...)}
+    for option, (annotation, default) in _options(kind, name).items():
+        if option not in base.model_fields:
+            fields[option] = (annotation, Field(default, description=about.get(option)))
+    title = "".join(part.capitalize() for part in [*name.split("_"), kind.kind])
+    if types:
+        base = _narrowed(base, **types)
+    summary = (inspect.getdoc(factory) or "").partition("\n\n")[0]
+    return create_model(title, __base__=base, __cls_kwargs__=_NO_SEARCH, __doc__=summary, **fields)
+
+
+def descriptions(docstring: str) -> dict[str, str]:
+    """The arguments that the section `Args:` of a docstring describes.
+
+    Example:
+        >>> descriptions('''A line.
+        ...
+        ... Args:
+        ...     width: units of
+        ...         each layer.
+        ...     depth: number of layers.
+        ...
+        ... Raises:
+        ...     ValueError: never.
+        ... ''')
+        {'width': 'units of each layer.', 'depth': 'number of layers.'}
+    """
+    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", inspect.cleandoc(docstring), re.MULTILINE)
+    found: dict[str, str] = {}
+    for match in re.finditer(r"^ {4}(\w+(?:, \w+)*): (.*(?:\n {5,}.*)*)", section[1] if section else "", re.MULTILINE):
+        for name in match[1].split(", "):
+            found[name] = " ".join(match[2].split())
+    return found
+
+
+def _options(kind: registry.Registry, name: str) -> dict[str, tuple[Any, Any]]:
+    """The keyword-only parameters of a component: name to (type, default)."""
+    entry = kind[name]
+    parameters = inspect.signature(entry.factory).parameters.values()
+    keywords = {each.name: each for each in parameters if each.kind is each.KEYWORD_ONLY}
+    for option, parameter in keywords.items():
+        if parameter.annotation is parameter.empty:
+            what = f"{kind.kind} {name!r} ({entry.where})"
+            raise PluginError(f"{what}: option {option!r} needs a type annotation.")
+    # Only the options' annotations are evaluated: those of the arguments may be names that only a type checker knows.
+    holder = type(name, (), {"__annotations__": {option: each.annotation for option, each in keywords.items()}})
+    try:
+        hints = get_type_hints(holder, vars(sys.modules[entry.factory.__module__]), include_extras=True)
+    except NameError as error:
+        raise PluginError(
+            f"{kind.kind} {name!r} ({entry.where}): the type of an option cannot be evaluated ({error}). "
+            "Import it at run time, not under TYPE_CHECKING."
+        ) from error
+    return {
+        option: (hints[option], ... if each.default is each.empty else each.default)
+        for option, each in keywords.items()
+    }
