@@ -136,17 +136,28 @@ def tracked(tree: Any) -> bool:
     return isinstance(tree, Tensor)
 
 
+HINTS = {"overwrite_a", "overwrite_b", "overwrite_ab", "overwrite_x", "overwrite_data", "check_finite"} | {
+    "driver",
+    "lapack_driver",
+    "lwork",
+    "workers",
+    "plan",
+}
+"""Keywords of SciPy that say how to compute and not what: on Tensors they are ignored."""
+
+
 def differentiates(function: Callable[..., Any], family: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The decorated function stands in for SciPy's `function` when an argument is a Tensor."""
+    """The decorated function stands in for SciPy's `function` when an argument is a Tensor; listed unless family is ""."""
 
     def register(rule: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(rule)
         def either(*args: Any, **keywords: Any) -> Any:
             if tracked(args) or tracked(keywords):
-                return rule(*args, **keywords)
+                return rule(*args, **{k: v for k, v in keywords.items() if k not in HINTS})
             return function(*args, **keywords)
 
-        TABLE.add(Row(function.__name__, family, "differentiated"))
+        if family:
+            TABLE.add(Row(function.__name__, family, "differentiated"))
         return either
 
     return register
