@@ -146,13 +146,22 @@ HINTS = {"overwrite_a", "overwrite_b", "overwrite_ab", "overwrite_x", "overwrite
 """Keywords of SciPy that say how to compute and not what: on Tensors they are ignored."""
 
 
-def differentiates(function: Callable[..., Any], family: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The decorated function stands in for SciPy's `function` when an argument is a Tensor; listed unless family is ""."""
+def differentiates(
+    function: Callable[..., Any], family: str, also: Callable[..., bool] | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The decorated function stands in for SciPy's `function` when an argument is a Tensor.
+
+    Args:
+        function: SciPy's function, called when no argument holds a Tensor.
+        family: where `coverage()` lists it; "" leaves it out.
+        also: from the arguments, whether the rule is needed although none of them holds a Tensor: a function among
+            them may have captured one.
+    """
 
     def register(rule: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(rule)
         def either(*args: Any, **keywords: Any) -> Any:
-            if tracked(args) or tracked(keywords):
+            if tracked(args) or tracked(keywords) or (also is not None and also(*args, **keywords)):
                 return rule(*args, **{k: v for k, v in keywords.items() if k not in HINTS})
             return function(*args, **keywords)
 
