@@ -86,7 +86,7 @@ def test_gzip_quotes_and_a_byte_order_mark(tmp_path: Path) -> None:
         ("red,mid", "red,odd", r"line 3, column 'grade': expected one of 'low', 'mid', 'high'. Got 'odd'"),
         (",2.0,", ",0.0,", "line 3, column 'price': transform log needs values above 0. Got '0.0'"),
         ("\n0.5,red", "\n0.5,red,red", "line 4: expected 5 fields, as in the header. Got 6"),
-        ("size,", "sice,", "no column 'size'. The columns are: sice, colour"),
+        ("size,", "sice,", "no column 'size'. The columns are: 'sice', 'colour'"),
         ("size,", "price,", "more than once: 'price'"),
         (CSV, "size,colour\n", "a header and at least one row"),
         (CSV, 'size\n"1', "not readable as CSV"),

@@ -57,7 +57,7 @@ def arrays_source(
     rows = _open_pair(train, inputs, targets, task)
     files = {train: rows}
     if valid is None:
-        kept, held_out = split_rows(len(rows), valid_fraction, split_seed)
+        kept, held_out = split_rows(len(rows), valid_fraction, split_seed, what=train)
         halves: tuple[Dataset, Dataset] = (Subset(rows, kept), Subset(rows, held_out))
     else:
         files[valid] = _open_pair(valid, inputs, targets, task)
@@ -100,12 +100,7 @@ def _check_shapes(path: str, dataset: ArrayDataset, fitted: Mapping[str, Any]) -
 
 
 def _open_pair(path: str, inputs: str, targets: str, task: str) -> ArrayDataset:
-    arrays = open_arrays(data_path(path))
-    for name in (inputs, targets):
-        if name not in arrays:
-            raise DataError(
-                f"{path}: there is no array named {name!r}. The arrays are: {', '.join(sorted(arrays)) or 'none'}."
-            )
+    arrays = open_arrays(data_path(path), (inputs, targets))
     x, y = arrays[inputs], arrays[targets]
     if x.ndim == 0 or y.ndim == 0 or len(x) != len(y) or len(x) == 0:
         raise DataError(
@@ -119,6 +114,7 @@ def _open_pair(path: str, inputs: str, targets: str, task: str) -> ArrayDataset:
     return ArrayDataset(
         {"inputs": x, "targets": y},
         {"inputs": np.float32, "targets": np.int64 if task == "classes" else np.float32},
+        name=path,
     )
 
 

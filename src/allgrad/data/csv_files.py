@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from allgrad.data.errors import DataError
+from allgrad.data.errors import DataError, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +40,7 @@ class Table:
             DataError: when there is no such column.
         """
         if name not in self.columns:
-            raise DataError(f"{self.name}: there is no column {name!r}. The columns are: {', '.join(self.columns)}.")
+            raise DataError(f"{self.name}: there is no column {name!r}. The columns are: {listed(self.columns)}.")
         return self.columns[name]
 
     def place(self, row: int, column: str) -> str:
@@ -54,7 +55,7 @@ class Table:
 
 
 def parse_csv(content: bytes, name: str) -> Table:
-    """The table in a CSV file with a header. Blank lines are skipped.
+    """The table in a CSV file with a header. Lines without any value are skipped.
 
     Raises:
         DataError: when the content is not UTF-8 or not CSV, has no rows, repeats a column name, or has a row with another number
@@ -72,7 +73,7 @@ def parse_csv(content: bytes, name: str) -> Table:
     begin = 1
     try:
         for row in reader:
-            if row:
+            if any(field.strip() for field in row):
                 rows.append(row)
                 lines.append(begin)
             begin = reader.line_num + 1
@@ -81,8 +82,8 @@ def parse_csv(content: bytes, name: str) -> Table:
     if len(rows) < 2:
         raise DataError(f"{name}: expected a header and at least one row. Got {len(rows)} non-empty lines.")
     header = rows[0]
-    if repeated := sorted({column for column in header if header.count(column) > 1}):
-        raise DataError(f"{name}: the header names these columns more than once: {', '.join(map(repr, repeated))}.")
+    if repeated := [column for column, count in Counter(header).items() if count > 1]:
+        raise DataError(f"{name}: the header names these columns more than once: {listed(repeated)}.")
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(header):
             raise DataError(f"{name}, line {line}: expected {len(header)} fields, as in the header. Got {len(row)}.")

@@ -171,9 +171,10 @@ class ArrayDataset:
     Args:
         arrays: the arrays by name, all of one length.
         dtypes: the dtypes of the batches, by name, where they differ from those of the arrays.
+        name: what messages call the data set.
 
     Raises:
-        DataError: when there are no arrays, or their lengths differ.
+        DataError: when there are no arrays, or their lengths differ; from `batch`, when a value is too large for its dtype.
 
     Example:
         >>> data = ArrayDataset({"inputs": np.arange(6.0).reshape(3, 2), "targets": np.array([0, 1, 0])})
@@ -181,11 +182,14 @@ class ArrayDataset:
         (3, [[4.0, 5.0], [0.0, 1.0]])
     """
 
-    def __init__(self, arrays: Mapping[str, NDArray[Any]], dtypes: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, arrays: Mapping[str, NDArray[Any]], dtypes: Mapping[str, Any] | None = None, *, name: str = "data set"
+    ) -> None:
         lengths = {name: len(array) if array.ndim else -1 for name, array in arrays.items()}
         if len(set(lengths.values())) != 1 or -1 in lengths.values():
-            raise DataError(f"data set: the arrays must have one common length along axis 0. Got {lengths}.")
+            raise DataError(f"{name}: the arrays must have one common length along axis 0. Got {lengths}.")
         self.arrays = dict(arrays)
+        self._name = name
         self._dtypes = {name: np.dtype((dtypes or {}).get(name, array.dtype)) for name, array in arrays.items()}
         self._length = next(iter(lengths.values()))
 
@@ -193,10 +197,19 @@ class ArrayDataset:
         return self._length
 
     def batch(self, indices: NDArray[np.int64], *, epoch: int = 0) -> Batch:  # noqa: ARG002 (the same every epoch)
-        return {
-            name: np.asarray(array[indices]).astype(self._dtypes[name], copy=False)
-            for name, array in self.arrays.items()
-        }
+        return {name: self._converted(name, np.asarray(array[indices]), indices) for name, array in self.arrays.items()}
+
+    def _converted(self, name: str, array: NDArray[Any], indices: NDArray[np.int64]) -> NDArray[Any]:
+        dtype = self._dtypes[name]
+        with np.errstate(over="ignore"):
+            out = array.astype(dtype, copy=False)
+        if out is not array and dtype.kind == "f":
+            overflowed = (np.isinf(out) & ~np.isinf(array)).reshape(len(out), -1).any(axis=1)
+            if overflowed.any():
+                raise DataError(
+                    f"{self._name}: sample {indices[overflowed][0]} has {name} that are too large for {dtype}."
+                )
+        return out
 
 
 class MapDataset:

@@ -69,15 +69,7 @@ class ImageDataset:
         augmentation: Augmentation | None = None,
         seed: int = 0,
     ) -> None:
-        if images.ndim not in (3, 4) or images.dtype != np.uint8 or labels.dtype.kind not in "iu":
-            raise DataError(
-                "images: expected uint8 (samples, height, width[, channels]) and integer labels. "
-                f"Got {images.dtype} {images.shape} and {labels.dtype}."
-            )
-        if labels.shape != images.shape[:1]:
-            raise DataError(
-                f"images: expected one label per image. Got {len(images)} images and labels of shape {labels.shape}."
-            )
+        _check_images(images, labels, "images")
         self._images = images if images.ndim == 4 else images[..., None]
         self._labels = labels.astype(np.int64)
         self._mean = np.float32(255 * mean)
@@ -134,25 +126,40 @@ def image_source(
     Raises:
         DataError: when images are not 8 bits, sizes differ, there are no images, or a label is out of range.
     """
+    for pair in (train, valid):
+        _check_images(*pair, what)
     if train[0].shape[1:] != valid[0].shape[1:] or not len(train[0]) or not len(valid[0]):
         raise DataError(
             f"{what}: expected at least one training and one validation image, all of one size. "
             f"Got arrays of shape {train[0].shape} and {valid[0].shape}."
         )
+    labels = {f"{what}, training labels": train[1], f"{what}, validation labels": valid[1]}
     if fitted is None:
-        labels = np.concatenate([train[1], valid[1]])
         mean, scale = _statistics(train[0])
-        fitted = {"kind": "images", "mean": mean, "scale": scale, "classes": class_count(labels, what)}
+        classes = max(class_count(given, name) for name, given in labels.items())
+        fitted = {"kind": "images", "mean": mean, "scale": scale, "classes": classes}
     else:
         check_fitted(fitted, {"kind": "images"}, what)
-        for labels in (train[1], valid[1]):
-            class_count(labels, what, known=fitted["classes"])
+        for name, given in labels.items():
+            class_count(given, name, known=fitted["classes"])
     scaling = {"mean": fitted["mean"], "scale": fitted["scale"]}
     training = ImageDataset(*train, **scaling, augmentation=augmentation, seed=seed)
     validation = ImageDataset(*valid, **scaling)
     shape = training.batch(np.zeros(0, np.int64))["inputs"].shape[1:]
     info = DataInfo("classes", shape, fitted["classes"], scaling)
     return DataSource(training, validation, info, fitted, digest or content_digest(*train, *valid))
+
+
+def _check_images(images: NDArray[Any], labels: NDArray[Any], what: str) -> None:
+    if images.ndim not in (3, 4) or images.dtype != np.uint8 or 0 in images.shape[1:]:
+        raise DataError(
+            f"{what}: expected images as uint8 (samples, height, width[, channels]). Got {images.dtype} {images.shape}."
+        )
+    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
+        raise DataError(
+            f"{what}: expected one integer label for each of {len(images)} images. "
+            f"Got labels of dtype {labels.dtype}, shape {labels.shape}."
+        )
 
 
 def _statistics(images: NDArray[np.uint8]) -> tuple[float, float]:

@@ -15,14 +15,18 @@ import numpy as np
 
 from allgrad.data.datasets import ArrayDataset, DataInfo, DataSource, check_fitted
 from allgrad.data.digest import settings_digest
+from allgrad.data.errors import DataError
 from allgrad.data.random import stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["BOUNDARY", "EXACT", "INITIAL", "INTERIOR", "heat_equation_source", "heat_solution"]
+__all__ = ["BOUNDARY", "EXACT", "INITIAL", "INTERIOR", "MAX_POINTS", "heat_equation_source", "heat_solution"]
 
 INTERIOR, BOUNDARY, INITIAL, EXACT = range(4)
+
+MAX_POINTS = 100_000_000
+"""Points of a training set or of a grid, at most: they take up to 10 GB while they are made."""
 
 
 def heat_solution(points: np.ndarray, alpha: float) -> np.ndarray:
@@ -56,6 +60,11 @@ def heat_equation_source(
     """
     described = {"kind": "heat_equation", "alpha": alpha}
     check_fitted(fitted or described, described, "heat_equation")
+    count = max(interior + boundary + initial, grid**2)
+    if count > MAX_POINTS:
+        raise DataError(
+            f"heat_equation: {count:,} points do not fit into memory. At most {MAX_POINTS:,} are supported."
+        )
     rng = stream(seed, path="heat_equation", use="points")
     inside = rng.random((interior, 2))
     ends = np.stack([np.arange(boundary) % 2, rng.random(boundary)], axis=1)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from allgrad.data.errors import DataError
+from allgrad.data.errors import DataError, listed, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -47,7 +47,8 @@ __all__ = [
 
 _CONSTANT = float(np.finfo(np.float32).eps)
 _LOWEST = {"none": -np.inf, "log": 0.0, "log1p": -1.0}
-_SHOWN = 12  # how many known categories a message lists
+_MANY_CLASSES = 1000
+_MAX_INPUTS = 4 << 30  # bytes of the encoded rows
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def fit_columns(table: Table, columns: Columns, train: NDArray[np.int64]) -> dic
         fitted.append({"name": name, "type": "ordinal", "order": list(order), **scaling})
     target: dict[str, Any] = {"name": columns.target, "type": columns.task}
     if columns.task == "classes":
-        target["classes"] = sorted(set(table.column(columns.target)))
+        target["classes"] = _classes(table, columns.target)
     else:
         values = _transformed(table, columns.target, columns.transform)
         target |= {"transform": columns.transform, **_fit_scale(values, train, table, columns.target)}
@@ -115,7 +116,14 @@ def encode_inputs(table: Table, fitted: Mapping[str, Any]) -> NDArray[np.float32
         >>> encode_inputs(Table({"cut": ["Good", "Fair"]}), {"columns": [column]}).tolist()
         [[0.0, 1.0], [1.0, 0.0]]
     """
-    inputs = np.zeros((len(table), len(feature_names(fitted))), np.float32)
+    features = sum(_width(column) for column in fitted["columns"])
+    if len(table) * features * 4 > _MAX_INPUTS:
+        widest = max(fitted["columns"], key=_width)
+        raise DataError(
+            f"{table.name}: {len(table):,} rows with {features:,} inputs take more than {_MAX_INPUTS:,} bytes. Column "
+            f"{widest['name']!r} alone has {_width(widest):,} categories; leave it out if it numbers or names the rows."
+        )
+    inputs = np.zeros((len(table), features), np.float32)
     for column, place in _placed(fitted):
         name = column["name"]
         if column["type"] == "categorical":
@@ -186,7 +194,11 @@ def _placed(fitted: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], int]
     place = 0
     for column in fitted["columns"]:
         yield column, place
-        place += len(_features(column))
+        place += _width(column)
+
+
+def _width(column: Mapping[str, Any]) -> int:
+    return len(column["categories"]) if column["type"] == "categorical" else 1
 
 
 def _features(column: Mapping[str, Any]) -> list[str]:
@@ -203,6 +215,22 @@ def _fit_scale(values: NDArray[np.float64], train: NDArray[np.int64], table: Tab
     return {"mean": mean, "scale": scale}
 
 
+def _classes(table: Table, name: str) -> list[str]:
+    labels = table.column(name)
+    empty = [row for row, label in enumerate(labels) if not label.strip()]
+    if empty:
+        raise DataError(
+            f"{table.place(empty[0], name)}: the class label is empty ({len(empty)} of {len(labels)} rows)."
+        )
+    classes = sorted(set(labels))
+    if len(classes) > max(_MANY_CLASSES, len(labels) / 2):
+        raise DataError(
+            f"{table.name}, column {name!r}: {len(classes):,} different values in {len(labels):,} rows are too many for "
+            "classes. For a number to predict, use `task: values`."
+        )
+    return classes
+
+
 def _numbers(table: Table, name: str) -> NDArray[np.float64]:
     texts = table.column(name)
     try:
@@ -212,7 +240,7 @@ def _numbers(table: Table, name: str) -> NDArray[np.float64]:
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         row = int(bad[0])
-        raise DataError(f"{table.place(row, name)}: expected a finite number. Got {texts[row]!r}.")
+        raise DataError(f"{table.place(row, name)}: expected a finite number. Got {quoted(texts[row])}.")
     return values
 
 
@@ -230,8 +258,8 @@ def _codes(table: Table, name: str, known: Sequence[str]) -> NDArray[np.int64]:
     bad = np.flatnonzero(codes < 0)
     if len(bad):
         row = int(bad[0])
-        shown = ", ".join(map(repr, known[:_SHOWN])) + (f", ... ({len(known)} in all)" if len(known) > _SHOWN else "")
-        raise DataError(f"{table.place(row, name)}: expected one of {shown}. Got {table.column(name)[row]!r}.")
+        got = quoted(table.column(name)[row])
+        raise DataError(f"{table.place(row, name)}: expected one of {listed(known)}. Got {got}.")
     return codes
 
 
@@ -242,7 +270,7 @@ def _transformed(table: Table, name: str, transform: str) -> NDArray[np.float64]
         row = int(values.argmin())
         raise DataError(
             f"{table.place(row, name)}: transform {transform} needs values above {lowest:g}. "
-            f"Got {table.column(name)[row]!r}."
+            f"Got {quoted(table.column(name)[row])}."
         )
     if transform == "none":
         return values

@@ -7,7 +7,7 @@ import hashlib
 import zlib
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -17,8 +17,26 @@ from allgrad.data.random import permutation
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["data_path", "read_bytes", "split_rows", "verify_sha256"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_RATIO",
+    "check_decompressed",
+    "check_regular",
+    "data_path",
+    "read_bytes",
+    "split_rows",
+    "verify_sha256",
+]
 
+MAX_BYTES = 4 << 30
+"""Bytes of one file, decompressed, that are read into memory at most."""
+
+MAX_RATIO = 200
+"""How many times larger than the file its decompressed content may be, beyond 64 MiB."""
+
+_SMALL = 64 << 20
+_BLOCK = 1 << 20
+_GZIP = b"\x1f\x8b"
 _PACKAGE = "package:"
 
 
@@ -50,22 +68,62 @@ def data_path(name: str, base: Path | None = None) -> Path:
     return path
 
 
+def check_regular(path: Path) -> None:
+    """Raise `DataError` unless the path is a regular file; a pipe or a device might never end."""
+    if not path.is_file():
+        kind = "a directory" if path.is_dir() else "a device, a pipe, or missing"
+        raise DataError(f"{path}: expected a regular file. It is {kind}.")
+
+
+def check_decompressed(what: str, size: int, compressed: int) -> None:
+    """Raise `DataError` where compressed data take too much memory: more than `MAX_BYTES`, or out of all proportion.
+
+    Text and numbers shrink to a third or a tenth. Data that shrink by more than `MAX_RATIO` and fill more than 64 MiB are
+    most likely made to exhaust memory.
+    """
+    if size > MAX_BYTES:
+        raise DataError(
+            f"{what}: decompressed, it takes at least {size:,} bytes. At most {MAX_BYTES:,} are read into memory. "
+            "Store large data uncompressed as .npy or .npz arrays, which are memory-mapped."
+        )
+    if size > _SMALL and size > MAX_RATIO * compressed:
+        raise DataError(
+            f"{what}: {compressed:,} compressed bytes become {size:,}, more than {MAX_RATIO} times as many. That is typical of a "
+            "file made to exhaust memory. If you trust it, store it uncompressed."
+        )
+
+
 def read_bytes(path: Path) -> bytes:
     """The whole content of a file, decompressed if it is gzip, whatever the file's name.
 
     Raises:
-        DataError: when the file cannot be read, or is damaged gzip.
+        DataError: when the file cannot be read, is damaged gzip, or is too large (see `check_decompressed`).
     """
+    check_regular(path)
     try:
-        raw = path.read_bytes()
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise DataError(f"{path}: the file has {size:,} bytes. At most {MAX_BYTES:,} are read into memory.")
+        with path.open("rb") as file:
+            compressed = file.read(2) == _GZIP
+            file.seek(0)
+            return _decompressed(file, str(path)) if compressed else file.read()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}.") from error
-    if raw[:2] != b"\x1f\x8b":
-        return raw
+
+
+def _decompressed(file: IO[bytes], what: str) -> bytes:
+    blocks: list[bytes] = []
+    total = 0
     try:
-        return gzip.decompress(raw)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: damaged gzip file ({error}). Fetch it again.") from error
+        with gzip.GzipFile(fileobj=file) as stream:
+            while block := stream.read(_BLOCK):
+                blocks.append(block)
+                total += len(block)
+                check_decompressed(what, total, file.tell())  # what was read of the file so far
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{what}: damaged gzip file ({error}). Fetch it again.") from error
+    return b"".join(blocks)
 
 
 def verify_sha256(content: bytes, expected: str, what: str) -> None:
@@ -75,8 +133,13 @@ def verify_sha256(content: bytes, expected: str, what: str) -> None:
         raise DataError(f"{what}: not the published content: expected sha256 {expected}, got {got}. Fetch it again.")
 
 
-def split_rows(count: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split_rows(
+    count: int, fraction: float, seed: int, *, what: str = "split"
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Row numbers for training and for validation: `fraction` of a seeded shuffle (rounded) is held out; both in file order.
+
+    Args:
+        what: what messages call the data.
 
     Raises:
         DataError: when either would be empty.
@@ -89,7 +152,7 @@ def split_rows(count: int, fraction: float, seed: int) -> tuple[NDArray[np.int64
     held_out = round(count * fraction)
     if not 0 < held_out < count:
         raise DataError(
-            f"split: holding out {fraction} of {count} rows leaves {count - held_out} to train on and {held_out} to "
+            f"{what}: holding out {fraction} of {count} rows leaves {count - held_out} to train on and {held_out} to "
             "evaluate on. Both need at least one row."
         )
     order = permutation(count, seed, epoch=0)

@@ -43,7 +43,7 @@ def table_source(
     content = read_bytes(data_path(path))
     table = parse_csv(content, path)
     _check_columns(table, columns)
-    train, valid = split_rows(len(table), valid_fraction, split_seed)
+    train, valid = split_rows(len(table), valid_fraction, split_seed, what=path)
     if fitted is None:
         fitted = fit_columns(table, columns, train)
     else:

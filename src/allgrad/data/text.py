@@ -17,7 +17,8 @@ import numpy as np
 
 from allgrad.data.datasets import IGNORE, DataInfo, DataSource, check_fitted
 from allgrad.data.digest import content_digest
-from allgrad.data.errors import DataError
+from allgrad.data.errors import DataError, quoted
+from allgrad.data.npy import open_array
 from allgrad.data.random import stream
 from allgrad.data.sources import data_path, read_bytes
 
@@ -44,12 +45,12 @@ class TrainWindows:
         True
     """
 
-    def __init__(self, tokens: NDArray[Any], *, context: int, seed: int) -> None:
+    def __init__(self, tokens: NDArray[Any], *, context: int, seed: int, name: str = "text") -> None:
         # The largest shift, context - 1, and the target after the last window must fit too.
         self._length = (len(tokens) - context) // context
         if context < 1 or self._length < 1:
             raise DataError(
-                f"text: {len(tokens)} training tokens are too few for a context of {context}; "
+                f"{name}: {len(tokens)} training tokens are too few for a context of {context}; "
                 f"at least {2 * context} are needed. Use a shorter context or more text."
             )
         self._tokens = tokens
@@ -207,7 +208,8 @@ def _text_tokens(text: str, vocabulary: str, path: str) -> NDArray[Any]:
         line = text.count("\n", 0, at) + 1
         column = at - text.rfind("\n", 0, at)
         raise DataError(
-            f"{path}, line {line}, column {column}: the character {text[at]!r} is not in the model's vocabulary: {vocabulary!r}."
+            f"{path}, line {line}, column {column}: the character {text[at]!r} is not in the model's vocabulary: "
+            f"{quoted(vocabulary)}."
         )
     return tokens.astype(np.uint8 if len(vocabulary) <= 256 else np.int32)
 
@@ -230,7 +232,7 @@ def _windows(
     border = len(tokens) - valid
     described = {"unit": unit, "vocabulary": vocabulary}
     return DataSource(
-        TrainWindows(tokens[:border], context=context, seed=seed),
+        TrainWindows(tokens[:border], context=context, seed=seed, name=path),
         HeldOutWindows(tokens[border - 1 :], context=context),
         DataInfo("tokens", (context,), size, {**described, "context": context}),
         {"kind": "text", **described, "vocabulary_size": size},
@@ -239,12 +241,11 @@ def _windows(
 
 
 def _open_tokens(path: Path) -> NDArray[Any]:
-    try:
-        tokens: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: not readable as a .npy file: {error}.") from error
-    if not isinstance(tokens, np.ndarray) or tokens.ndim != 1 or tokens.dtype.kind not in "iu" or not len(tokens):
-        raise DataError(f"{path}: expected a .npy file with one axis of integer tokens.")
+    tokens = open_array(path)
+    if tokens.ndim != 1 or tokens.dtype.kind not in "iu" or not len(tokens):
+        raise DataError(
+            f"{path}: expected one axis of integer tokens, at least one. Got dtype {tokens.dtype}, shape {tokens.shape}."
+        )
     return tokens
 
 
