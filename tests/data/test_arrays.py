@@ -68,8 +68,8 @@ def test_batches_are_plain_arrays(tmp_path: Path) -> None:
 def test_a_split_of_one_file(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", inputs=X, targets=Y)
     data = source(tmp_path / "a.npz")
-    rows = [part.batch(np.arange(len(part)))["inputs"] for part in (data.train, data.valid)]
-    assert [len(part) for part in rows] == [15, 5]
+    rows = [subset.batch(np.arange(len(subset)))["inputs"] for subset in (data.train, data.valid)]
+    assert [len(subset) for subset in rows] == [15, 5]
     assert sorted(np.concatenate(rows)[:, 0].tolist()) == X[:, 0].tolist()
     assert (data.info.kind, data.info.input_shape, data.info.outputs) == ("classes", (3,), 4)
 
@@ -93,7 +93,7 @@ def test_two_files_and_values(tmp_path: Path) -> None:
         ({"inputs": X, "targets": Y.astype(object)}, "expected an array of numbers. Got dtype object"),
     ],
 )
-def test_what_does_not_fit_is_named(tmp_path: Path, arrays: dict[str, Any], match: str) -> None:
+def test_wrong_arrays_are_refused(tmp_path: Path, arrays: dict[str, Any], match: str) -> None:
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(DataError, match=match):
         source(tmp_path / "a.npz")
@@ -107,7 +107,7 @@ def test_validation_must_have_the_same_shape(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.npz", "a.txt"])
-def test_files_that_are_none(tmp_path: Path, name: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"no archive")
     with pytest.raises(DataError, match=r"not readable as a \.npz file|expected a \.npz file"):
         open_arrays(tmp_path / name)

@@ -1,4 +1,4 @@
-"""Arrays, map-style objects and choices of samples."""
+"""Arrays, map-style objects and subsets."""
 
 from __future__ import annotations
 

@@ -26,20 +26,20 @@ def idx(array: np.ndarray) -> bytes:
 
 @pytest.fixture
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with four small files in place of the real ones, and their digests in place of the published."""
-    folder = tmp_path / "published"
-    folder.mkdir()
+    """A directory with four small files instead of the real ones, and their digests instead of the published ones."""
+    directory = tmp_path / "published"
+    directory.mkdir()
     digests = {}
     for name in fashion_mnist.FILES:
         count = 6 if name.startswith("train") else 3
         array = np.arange(count * 16).reshape(count, 4, 4) if "images" in name else np.arange(count) % 10
-        (folder / name).write_bytes(gzip.compress(idx(array)))
+        (directory / name).write_bytes(gzip.compress(idx(array)))
         digests[name] = hashlib.sha256(idx(array)).hexdigest()
     monkeypatch.setattr(fashion_mnist, "FILES", digests)
     monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "debian")
     monkeypatch.setenv("ALLGRAD_DATA", str(tmp_path / "cache"))
-    monkeypatch.setenv("no_proxy", "*")  # this machine's own address is asked, whatever stands in between elsewhere
-    return folder
+    monkeypatch.setenv("no_proxy", "*")  # the test server is this machine
+    return directory
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def url(published: Path) -> Iterator[str]:
         thread.join()
 
 
-def test_it_is_found_in_a_folder_the_cache_or_debians_place(published: Path, tmp_path: Path) -> None:
+def test_it_is_found_in_a_directory_the_cache_or_debians_place(published: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"not found in .*cache.*debian.*allgrad data fashion-mnist.*without a network"):
         find_fashion_mnist()
     published.rename(tmp_path / "debian")
@@ -85,11 +85,11 @@ def test_other_content_is_refused(published: Path) -> None:
 
 
 def test_download(url: str, tmp_path: Path) -> None:
-    folder = download_fashion_mnist(url=url)
-    assert folder == tmp_path / "cache" / "fashion-mnist"
-    assert sorted(path.name for path in folder.iterdir()) == sorted(fashion_mnist.FILES)
-    assert find_fashion_mnist() == folder
-    assert download_fashion_mnist(url="http://127.0.0.1:1") == folder  # nothing is fetched a second time
+    directory = download_fashion_mnist(url=url)
+    assert directory == tmp_path / "cache" / "fashion-mnist"
+    assert sorted(path.name for path in directory.iterdir()) == sorted(fashion_mnist.FILES)
+    assert find_fashion_mnist() == directory
+    assert download_fashion_mnist(url="http://127.0.0.1:1") == directory  # nothing is downloaded again
 
 
 def test_a_download_with_other_content_leaves_nothing(url: str, published: Path, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_offline_says_what_to_do(published: Path) -> None:
         download_fashion_mnist(url="http://127.0.0.1:1", timeout=300)
 
 
-def test_a_folder_that_cannot_be_made(published: Path, tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_made(published: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("in the way")
     with pytest.raises(DataError, match="cannot be written"):
         download_fashion_mnist(url="http://127.0.0.1:1")

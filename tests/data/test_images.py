@@ -64,11 +64,11 @@ def test_pixels_are_standardised_with_the_training_images() -> None:
 @pytest.mark.parametrize("augmentation", [{"flip": True}, {"shift": 2}, {"flip": True, "shift": 1}])
 def test_augmentation_depends_on_sample_epoch_and_seed_alone(augmentation: dict[str, int]) -> None:
     data = dataset(**augmentation)
-    together = data.batch(np.arange(12), epoch=3)["inputs"]
+    whole = data.batch(np.arange(12), epoch=3)["inputs"]
     for order in (np.arange(12)[::-1], np.array([5]), np.array([7, 7, 0])):
-        np.testing.assert_array_equal(data.batch(order, epoch=3)["inputs"], together[order])
-    assert (data.batch(np.arange(12), epoch=4)["inputs"] != together).any()
-    assert (dataset(**augmentation, seed=1).batch(np.arange(12), epoch=3)["inputs"] != together).any()
+        np.testing.assert_array_equal(data.batch(order, epoch=3)["inputs"], whole[order])
+    assert (data.batch(np.arange(12), epoch=4)["inputs"] != whole).any()
+    assert (dataset(**augmentation, seed=1).batch(np.arange(12), epoch=3)["inputs"] != whole).any()
     assert data.batch(np.zeros(0, np.int64))["inputs"].shape == (0, 6, 5, 1)
 
 
@@ -130,6 +130,6 @@ def test_shapes_and_types(images: np.ndarray, labels: np.ndarray, match: str) ->
         (IMAGES, LABELS - 1, "integers from 0. Got -1"),
     ],
 )
-def test_the_two_parts_must_fit(valid: np.ndarray, labels: np.ndarray, match: str) -> None:
+def test_training_and_validation_images_must_match(valid: np.ndarray, labels: np.ndarray, match: str) -> None:
     with pytest.raises(DataError, match=match):
         image_source((IMAGES, LABELS), (valid, labels), augmentation=Augmentation(), seed=0, what="x")

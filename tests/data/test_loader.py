@@ -1,4 +1,4 @@
-"""Prefetched batches: the same at any rank count, with an honest position, errors and end."""
+"""Prefetched batches: the same at any rank count; position, errors and end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Watched(ArrayDataset):
-    """Notes what was asked for, and fails where told to."""
+    """Counts its calls, and fails at one sample."""
 
     def __init__(self, count: int, fail_at: int | None = None) -> None:
         super().__init__({"inputs": np.arange(count), "wide": np.arange(2.0 * count).reshape(count, 2)})
@@ -46,14 +46,14 @@ def loader(count: int = 23, size: int = 8, workers: Any = range(4), virtual_work
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Return when it holds; what the loader's thread does, it does in its own time."""
+    """Wait until the loader's thread has made the condition true."""
     deadline = time.monotonic() + 300
     while not condition():
-        assert time.monotonic() < deadline, "in vain"
+        assert time.monotonic() < deadline, "the condition never became true"
         time.sleep(0.001)
 
 
-def parts(batch: Any) -> list[list[int]]:
+def micro_batches(batch: Any) -> list[list[int]]:
     return [worker["inputs"].tolist() for worker in batch.workers]
 
 
@@ -64,13 +64,13 @@ def test_workers_see_the_same_at_any_rank_count(
 ) -> None:
     ranks = data.draw(st.integers(1, virtual_workers))
     with loader(count, size, range(virtual_workers), virtual_workers, prefetch=0) as whole:
-        expected = [parts(next(whole)) for _ in range(7)]
+        expected = [micro_batches(next(whole)) for _ in range(7)]
     found: list[list[list[int]]] = [[] for _ in range(7)]
     for rank in range(ranks):
         mine = range(rank * virtual_workers // ranks, (rank + 1) * virtual_workers // ranks)
         with loader(count, size, mine, virtual_workers, prefetch=2) as one:
             for step in range(7):
-                found[step] += parts(next(one))
+                found[step] += micro_batches(next(one))
     assert found == expected
 
 
@@ -86,7 +86,7 @@ def test_the_position_counts_what_was_consumed() -> None:
     with loader(prefetch=4) as ahead, loader(prefetch=0) as behind:
         assert ahead.state_dict() == behind.state_dict()
         for _ in range(5):
-            assert parts(next(ahead)) == parts(next(behind))
+            assert micro_batches(next(ahead)) == micro_batches(next(behind))
             until(ahead._prefetcher._queue.full)  # the thread runs ahead
             assert ahead.state_dict() == behind.state_dict()
 
@@ -98,12 +98,12 @@ def test_resume_inside_an_epoch(prefetch: int, stop: int) -> None:
         for _ in range(stop):
             next(through)
         state = json.loads(json.dumps(through.state_dict()))
-        rest = [parts(next(through)) for _ in range(5)]
+        rest = [micro_batches(next(through)) for _ in range(5)]
         through.load_state_dict(state)  # back, with batches prefetched
-        assert [parts(next(through)) for _ in range(5)] == rest
+        assert [micro_batches(next(through)) for _ in range(5)] == rest
     with loader(workers=range(1, 3), prefetch=prefetch) as resumed:  # another rank count
         resumed.load_state_dict(state)
-        assert [parts(next(resumed)) for _ in range(5)] == [step[1:3] for step in rest]
+        assert [micro_batches(next(resumed)) for _ in range(5)] == [step[1:3] for step in rest]
 
 
 def test_a_refused_position_leaves_the_loader_where_it_was() -> None:
@@ -112,7 +112,7 @@ def test_a_refused_position_leaves_the_loader_where_it_was() -> None:
         until(one._prefetcher._queue.full)
         with pytest.raises(ValueError, match="saved with samples"):
             one.load_state_dict({**one.state_dict(), "samples": 99})
-        assert parts(next(one)) == parts(next(other))
+        assert micro_batches(next(one)) == micro_batches(next(other))
 
 
 @pytest.mark.parametrize("prefetch", [0, 2])

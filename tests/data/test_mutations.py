@@ -118,8 +118,8 @@ def test_damaged_files(tmp_path: Path, case: str) -> None:
         path.write_bytes(damaged(content, np.random.default_rng([seed, len(case)])))
         try:
             found = read(path)
-            for part in (found.train, found.valid) if hasattr(found, "train") else ():
-                part.batch(np.arange(len(part)))
+            for subset in (found.train, found.valid) if hasattr(found, "train") else ():
+                subset.batch(np.arange(len(subset)))
         except DataError as error:
             refusals.append(str(error))
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Streams depend on their name alone, and keep their numbers for good."""
+"""Streams depend only on their name, and their numbers never change."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def test_permutations_are_uniform() -> None:
 
 def test_a_samples_numbers_do_not_depend_on_its_neighbours() -> None:
     indices = np.array([7, 0, 123456789, 7])
-    together = sample_bits(3, 1, indices, 4, "shift")
+    whole = sample_bits(3, 1, indices, 4, "shift")
     for row, index in enumerate(indices):
-        np.testing.assert_array_equal(together[row], sample_bits(3, 1, np.array([index]), 4, "shift")[0])
-    np.testing.assert_array_equal(together[:, :2], sample_bits(3, 1, indices, 2, "shift"))
+        np.testing.assert_array_equal(whole[row], sample_bits(3, 1, np.array([index]), 4, "shift")[0])
+    np.testing.assert_array_equal(whole[:, :2], sample_bits(3, 1, indices, 2, "shift"))
     for other in ((4, 1, "shift"), (3, 2, "shift"), (3, 1, "flip")):
-        assert (sample_bits(other[0], other[1], indices, 4, other[2]) != together).all()
+        assert (sample_bits(other[0], other[1], indices, 4, other[2]) != whole).all()
 
 
 def test_sample_numbers_are_uniform_and_uncorrelated() -> None:

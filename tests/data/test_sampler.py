@@ -87,6 +87,6 @@ def test_evaluation_covers_each_sample_once(count: int, size: int) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: Sampler(0, 1, seed=0), lambda: Sampler(1, 0, seed=0), lambda: cut(3, 0)])
-def test_nothing_is_refused(make: object) -> None:
+def test_zero_samples_sizes_and_workers_are_refused(make: object) -> None:
     with pytest.raises(ValueError, match=r"at least 1|>= 1"):
         make()  # type: ignore[operator]

@@ -25,15 +25,15 @@ COLUMNS = Columns(
 )
 
 
-def write(folder: Path, text: str) -> str:
-    path = folder / "table.csv"
+def write(directory: Path, text: str) -> str:
+    path = directory / "table.csv"
     path.write_text(text)
     return str(path)
 
 
 def test_columns_become_features(tmp_path: Path) -> None:
     data = table_source(write(tmp_path, CSV), COLUMNS, valid_fraction=0.2, split_seed=0)
-    train, valid = (part.batch(np.arange(len(part))) for part in (data.train, data.valid))
+    train, valid = (subset.batch(np.arange(len(subset))) for subset in (data.train, data.valid))
     assert data.info.extra["features"] == ["size", "same", "colour=blue", "colour=red", "grade"]
     assert (data.info.kind, data.info.input_shape, data.info.outputs) == ("values", (5,), 1)
     assert (train["inputs"].dtype, train["inputs"].shape, valid["inputs"].shape) == (np.float32, (16, 5), (4, 5))
@@ -44,7 +44,7 @@ def test_columns_become_features(tmp_path: Path) -> None:
 
 def test_standardised_with_the_training_rows_alone(tmp_path: Path) -> None:
     data = table_source(write(tmp_path, CSV), COLUMNS, valid_fraction=0.4, split_seed=0)
-    train, valid = (part.batch(np.arange(len(part))) for part in (data.train, data.valid))
+    train, valid = (subset.batch(np.arange(len(subset))) for subset in (data.train, data.valid))
     for values in (train["inputs"][:, 0], train["targets"][:, 0], train["inputs"][:, 4]):
         np.testing.assert_allclose([values.mean(), values.std()], [0, 1], atol=1e-6)
     assert abs(valid["inputs"][:, 0].mean()) > 1e-3  # not with its own mean
@@ -57,8 +57,8 @@ def test_the_split_depends_on_its_seed_alone(tmp_path: Path) -> None:
     path = write(tmp_path, CSV)
 
     def held_out(seed: int) -> list[float]:
-        part = table_source(path, COLUMNS, valid_fraction=0.2, split_seed=seed).valid
-        return part.batch(np.arange(len(part)))["targets"][:, 0].tolist()
+        subset = table_source(path, COLUMNS, valid_fraction=0.2, split_seed=seed).valid
+        return subset.batch(np.arange(len(subset)))["targets"][:, 0].tolist()
 
     assert held_out(0) == held_out(0)
     assert len({tuple(held_out(seed)) for seed in range(5)}) == 5
@@ -121,7 +121,7 @@ def test_diamonds() -> None:
         transform="log",
     )
     data = table_source("package:diamonds.csv.gz", columns, valid_fraction=0.1, split_seed=0)
-    train, valid = (part.batch(np.arange(len(part))) for part in (data.train, data.valid))
+    train, valid = (subset.batch(np.arange(len(subset))) for subset in (data.train, data.valid))
     assert len(train["inputs"]) + len(valid["inputs"]) == 53_940
     weights = np.linalg.lstsq(train["inputs"].astype(float), train["targets"].astype(float))[0]
     error = valid["targets"] - valid["inputs"] @ weights

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 TEXT = "Call me Ishmael. ☃ Some years ago, never mind how long precisely. " * 4
 
 
-def everything(part: Any, epoch: int = 0) -> Any:
-    return part.batch(np.arange(len(part)), epoch=epoch)
+def everything(subset: Any, epoch: int = 0) -> Any:
+    return subset.batch(np.arange(len(subset)), epoch=epoch)
 
 
 @given(st.integers(2, 200), st.integers(1, 20), st.integers(0, 5))
@@ -35,7 +35,7 @@ def test_training_windows(count: int, context: int, epoch: int) -> None:
     np.testing.assert_array_equal(flat, np.arange(flat[0], flat[0] + flat.size))  # each token at most once
     assert flat[0] < context
     assert batch["targets"].max() < count
-    assert count - flat.size < 2 * context  # and hardly one left out
+    assert count - flat.size < 2 * context  # and few are left out
 
 
 def test_every_epoch_has_a_shift_of_its_own() -> None:
@@ -92,7 +92,7 @@ def test_a_token_file(tmp_path: Path, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("array", [np.zeros(3), np.zeros((2, 2), int), np.zeros(0, int), np.array([None])])
-def test_token_files_that_are_none(tmp_path: Path, array: np.ndarray) -> None:
+def test_other_files_are_no_token_files(tmp_path: Path, array: np.ndarray) -> None:
     np.save(tmp_path / "t.npy", array)
     with pytest.raises(DataError, match=r"t\.npy: (expected|not readable)"):
         tokens_source(str(tmp_path / "t.npy"), vocabulary_size=50, context=5, valid=30, seed=0)
@@ -107,7 +107,7 @@ def test_token_files_that_are_none(tmp_path: Path, array: np.ndarray) -> None:
         (b"\x1f\x8bxx", "damaged gzip"),
     ],
 )
-def test_text_files_that_do_not_do(tmp_path: Path, content: bytes, match: str) -> None:
+def test_unusable_text_files_are_refused(tmp_path: Path, content: bytes, match: str) -> None:
     (tmp_path / "t").write_bytes(content)
     with pytest.raises(DataError, match=match):
         text_source(str(tmp_path / "t"), unit="characters", context=8, valid=20, seed=0)

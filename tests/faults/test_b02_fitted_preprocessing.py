@@ -1,4 +1,4 @@
-"""A run depended on its training file: means, categories, classes and vocabulary were computed anew from the file as it is now.
+"""A run depended on its training file: means, categories, classes and vocabulary were computed again whenever it was read.
 
 Scaled data gave the same metrics, an unseen category shifted all columns, and renamed classes scored 100 %. Now a source that
 is given the stored preprocessing fits nothing, and an error names the place of a value that it does not know.
@@ -38,8 +38,8 @@ def stored(source: DataSource) -> Any:
     return json.loads(json.dumps(source.fitted, sort_keys=True))
 
 
-def everything(part: Any) -> Any:
-    return part.batch(np.arange(len(part)))
+def everything(subset: Any) -> Any:
+    return subset.batch(np.arange(len(subset)))
 
 
 def same(one: DataSource, other: DataSource) -> None:

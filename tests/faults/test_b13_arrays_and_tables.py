@@ -27,8 +27,8 @@ def source(tmp_path: Path, x: Any, y: Any, task: Any) -> Any:
 
 
 def everything(data: Any) -> Any:
-    parts = [part.batch(np.arange(len(part))) for part in (data.train, data.valid)]
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    subsets = [subset.batch(np.arange(len(subset))) for subset in (data.train, data.valid)]
+    return {key: np.concatenate([subset[key] for subset in subsets]) for key in subsets[0]}
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", ">f8", "f2", "g", "u1", "i1", ">i2", "i4", "u4", "i8", "u8", "?"])

@@ -67,7 +67,7 @@ def test_size_is_limited_whatever_the_ratio(tmp_path: Path, monkeypatch: pytest.
         read_bytes(tmp_path / "a")
 
 
-def test_what_compresses_well_and_is_small_is_read(tmp_path: Path) -> None:
+def test_a_small_file_may_compress_well(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(zeros_gzip(32 << 20))
     assert len(read_bytes(tmp_path / "a")) == 32 << 20
 
@@ -78,7 +78,7 @@ def test_a_gzip_file_of_several_members_is_read_to_its_end(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("kind", ["fifo", "/dev/zero"])
-def test_what_never_ends_is_not_read(tmp_path: Path, kind: str) -> None:
+def test_devices_and_pipes_are_not_read(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "x.npz"
     if kind == "fifo":
         os.mkfifo(path)
@@ -215,7 +215,7 @@ IMAGES = np.zeros((3, 2, 2), np.uint8)
         (IMAGES, np.array([0, 1, 10**9]), r"sample 2: class label 1000000000 would mean 1,000,000,001 classes for"),
     ],
 )
-def test_images_and_labels_that_are_none(images: Any, labels: Any, match: str) -> None:
+def test_wrong_images_and_labels(images: Any, labels: Any, match: str) -> None:
     for pairs in (((images, labels), (IMAGES, np.arange(3))), ((IMAGES, np.arange(3)), (images, labels))):
         with pytest.raises(DataError, match=match):
             image_source(*pairs, augmentation=Augmentation(), seed=0, what="images")

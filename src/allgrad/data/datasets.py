@@ -1,8 +1,8 @@
 """What a data set is, and three general ones: arrays, map-style objects, and a selection of another one's samples.
 
 Contract. A data set has a length and a method `batch(indices, epoch=...)`. It returns the samples with those numbers as a
-dict of NumPy arrays, with the samples along axis 0. It is a pure function of (indices, epoch): a sample comes out the
-same whichever other samples are in the batch, whatever was read before, and in any process. The epoch is there for what
+dict of NumPy arrays, with the samples along axis 0. It is a pure function of (indices, epoch): a sample is the
+same in any batch, after any earlier calls, and in any process. The epoch is there for what
 changes from pass to pass (augmentation, where windows start). An empty `indices` gives arrays of length zero with the
 usual keys, shapes and dtypes. One thread prefetches training batches; another one may read evaluation batches.
 """
@@ -146,7 +146,8 @@ def _sampled_digest(*datasets: Dataset) -> str:
         contents.append(str(count).encode())
         if count:
             batch = read_batch(dataset, np.unique([0, count // 2, count - 1]), epoch=0)
-            contents += [part for name in sorted(batch) for part in (name.encode(), batch[name])]
+            for name in sorted(batch):
+                contents += [name.encode(), batch[name]]
     return content_digest(*contents)
 
 

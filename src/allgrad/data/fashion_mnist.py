@@ -8,6 +8,7 @@ one.
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import urllib.error
@@ -48,13 +49,13 @@ FILES = {
 """File name to the SHA-256 of its uncompressed content."""
 
 PUBLISHED = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
-"""Where its authors publish it; what comes from there is verified before it is used."""
+"""Where its authors publish it. Downloaded files are verified before they are used."""
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 
 def cache_directory() -> Path:
-    """Where downloads go: `$ALLGRAD_DATA`, else `$XDG_CACHE_HOME/allgrad`, else `~/.cache/allgrad`."""
+    """Where downloads go: `fashion-mnist` in `$ALLGRAD_DATA`, or else in `$XDG_CACHE_HOME/allgrad` or `~/.cache/allgrad`."""
     if "ALLGRAD_DATA" in os.environ:
         return Path(os.environ["ALLGRAD_DATA"]) / "fashion-mnist"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "allgrad" / "fashion-mnist"
@@ -64,7 +65,7 @@ def find_fashion_mnist(directory: str | None = None) -> Path:
     """The directory with the four files.
 
     Raises:
-        DataError: when no candidate has all four; it says where they were looked for and what to do.
+        DataError: when no candidate has all four; the message lists the candidates and says what to do.
     """
     candidates = [Path(directory).expanduser()] if directory else [cache_directory(), DEBIAN]
     for candidate in candidates:
@@ -72,20 +73,19 @@ def find_fashion_mnist(directory: str | None = None) -> Path:
             return candidate
     places = ", ".join(str(candidate) for candidate in candidates)
     raise DataError(
-        f"fashion_mnist: not found in {places}. Run `allgrad data fashion-mnist`, which downloads it; or install "
-        "Debian's package dataset-fashion-mnist; or, without a network, copy its four files "
-        f"({', '.join(FILES)}) there from elsewhere, or give their directory as data.directory."
+        f"fashion_mnist: not found in {places}. Download it with `allgrad data fashion-mnist`, or install Debian's package "
+        f"dataset-fashion-mnist. Without a network, copy the four files ({', '.join(FILES)}) there, or set data.directory "
+        "to the directory that has them."
     )
 
 
 def download_fashion_mnist(target: Path | None = None, url: str = PUBLISHED, timeout: float = 60.0) -> Path:
-    """Fetch the four files into `target` (default: the cache), verify each, and return the directory.
+    """Download the four files into `target` (default: the cache), verify them, and return the directory.
 
-    A file appears under its name only when it is whole and verified; files that are there already are verified, not
-    fetched again.
+    A file gets its name only when it is complete and verified. Files that exist already are verified and not downloaded again.
 
     Raises:
-        DataError: when there is no network, no right to write, or the content is not the published one.
+        DataError: when the server cannot be reached, the directory cannot be written, or the content is not the published one.
     """
     directory = target or cache_directory()
     try:
@@ -95,7 +95,7 @@ def download_fashion_mnist(target: Path | None = None, url: str = PUBLISHED, tim
             if not path.is_file():
                 _fetch(f"{url}/{name}", path, digest, timeout)
             verify_sha256(read_bytes(path), digest, str(path))
-    except (urllib.error.URLError, TimeoutError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError) as error:
         raise DataError(
             f"fashion_mnist: {url} cannot be reached ({getattr(error, 'reason', error)}). Without a network, copy the "
             f"files {', '.join(FILES)} into {directory}, or install Debian's package dataset-fashion-mnist."

@@ -29,7 +29,7 @@ __all__ = ["Augmentation", "ImageDataset", "image_source"]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of the training images, drawn anew for every epoch.
+    """Random changes of the training images, drawn separately for every epoch.
 
     Attributes:
         flip: mirror left and right with probability 1/2.

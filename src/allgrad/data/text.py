@@ -34,7 +34,7 @@ __all__ = ["HeldOutWindows", "TrainWindows", "decode", "encode", "text_source", 
 
 
 class TrainWindows:
-    """Windows that do not overlap, shifted anew every epoch.
+    """Windows that do not overlap, with another shift in every epoch.
 
     Example:
         >>> windows = TrainWindows(np.arange(11), context=3, seed=0)
