@@ -60,7 +60,7 @@ def url(published: Path) -> Iterator[str]:
 
 
 def test_it_is_found_in_a_directory_the_cache_or_debians_place(published: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"not found in .*cache.*debian.*allgrad data fashion-mnist.*without a network"):
+    with pytest.raises(DataError, match=r"not found in .*cache.*debian.*allgrad data fashion-mnist.*Without a network"):
         find_fashion_mnist()
     published.rename(tmp_path / "debian")
     assert find_fashion_mnist() == tmp_path / "debian"

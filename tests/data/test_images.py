@@ -62,7 +62,7 @@ def test_pixels_are_standardised_with_the_training_images() -> None:
 
 
 @pytest.mark.parametrize("augmentation", [{"flip": True}, {"shift": 2}, {"flip": True, "shift": 1}])
-def test_augmentation_depends_on_sample_epoch_and_seed_alone(augmentation: dict[str, int]) -> None:
+def test_augmentation_depends_only_on_sample_epoch_and_seed(augmentation: dict[str, int]) -> None:
     data = dataset(**augmentation)
     whole = data.batch(np.arange(12), epoch=3)["inputs"]
     for order in (np.arange(12)[::-1], np.array([5]), np.array([7, 7, 0])):

@@ -42,7 +42,7 @@ def test_columns_become_features(tmp_path: Path) -> None:
     np.testing.assert_array_equal(train["inputs"][:, 1], 0)  # a constant column
 
 
-def test_standardised_with_the_training_rows_alone(tmp_path: Path) -> None:
+def test_standardised_with_the_training_rows_only(tmp_path: Path) -> None:
     data = table_source(write(tmp_path, CSV), COLUMNS, valid_fraction=0.4, split_seed=0)
     train, valid = (subset.batch(np.arange(len(subset))) for subset in (data.train, data.valid))
     for values in (train["inputs"][:, 0], train["targets"][:, 0], train["inputs"][:, 4]):
@@ -53,7 +53,7 @@ def test_standardised_with_the_training_rows_alone(tmp_path: Path) -> None:
     assert all(min(abs(price / p - 1) for p in prices) < 1e-5 for price in back[:, 0])
 
 
-def test_the_split_depends_on_its_seed_alone(tmp_path: Path) -> None:
+def test_the_split_depends_only_on_its_seed(tmp_path: Path) -> None:
     path = write(tmp_path, CSV)
 
     def held_out(seed: int) -> list[float]:
