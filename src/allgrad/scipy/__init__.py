@@ -22,7 +22,7 @@ from typing import Any
 
 from allgrad.scipy.registry import TABLE, Row
 
-FAMILIES = ("integrate", "linalg", "special")
+FAMILIES = ("fft", "integrate", "linalg", "ndimage", "signal", "special")
 """The submodules, each imported at its first use."""
 
 
@@ -41,7 +41,7 @@ def summary() -> str:
     """The counts of `coverage()`, one line per family.
 
     >>> print(summary())                                  # doctest: +ELLIPSIS
-    integrate: ...
+    fft: ...
     """
     rows = coverage()
     counts = Counter((row.family, row.kind) for row in rows)
