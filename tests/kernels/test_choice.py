@@ -38,6 +38,15 @@ def test_without_numba(monkeypatch):
         kernels.use("numba")
 
 
+def test_a_cpu_without_fused_multiply_add(monkeypatch):
+    pytest.importorskip("numba", reason="without numba the default is numpy anyway")
+    from allgrad.kernels.matmul import product
+
+    monkeypatch.setattr(product, "host_tile", lambda: None)
+    with pytest.warns(RuntimeWarning, match="This CPU has no fused multiply-add"):
+        assert kernels.active().name == "numpy"
+
+
 def test_unknown_names(monkeypatch):
     with pytest.raises(ValueError, match=r"kernels.use: kernels must be one of numpy, numba. Got 'cuda'"):
         kernels.use("cuda")

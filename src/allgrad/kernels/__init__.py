@@ -18,6 +18,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import warnings
 from typing import cast
 
 from allgrad.kernels.blas import describe as describe_blas
@@ -61,5 +62,18 @@ def use(name: str | None) -> Kernels:
         raise ValueError(f"{origin}: kernels must be one of {', '.join(NAMES)}. Got {name!r} instead.")
     if name == "numba" and not importlib.util.find_spec("numba"):
         raise ModuleNotFoundError(f"{origin}: numba is not installed. Install allgrad[fast], or choose 'numpy'.")
+    if name == "numba" and not _has_fused_multiply_add():
+        warnings.warn(
+            "This CPU has no fused multiply-add, which the numba kernels need; the NumPy kernels are used instead.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        name = "numpy"
     _active = cast("Kernels", importlib.import_module(f"allgrad.kernels.{name}_kernels"))
     return _active
+
+
+def _has_fused_multiply_add() -> bool:
+    from allgrad.kernels.matmul.product import host_tile
+
+    return host_tile() is not None

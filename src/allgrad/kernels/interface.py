@@ -26,6 +26,15 @@ class Kernels(Protocol):
     def name(self) -> str:
         """`"numpy"` or `"numba"`; recorded with each run, since bits depend on it."""
 
+    # -- matrix products -----------------------------------------------------------------------------------------
+
+    def matmul(self, a: Array, b: Array, *, out: Array | None = None, bias: Array | None = None) -> Array:
+        """a @ b + bias over the last two axes, of a (..., rows, inner) and b (..., inner, columns); bias is (columns,).
+
+        `out` may have any strides. In the numba kernels an element is one chain of fused multiply-adds over `inner`, the same
+        on every CPU and whatever surrounds the element; in the NumPy kernels its bits are up to BLAS.
+        """
+
     # -- optimizers, in place over flat memory -------------------------------------------------------------------
 
     def adam(

@@ -48,7 +48,8 @@ class PerDtype:
         function: plain Python in numba's subset.
         signature: one letter an argument. Of the dtype: `r` read-only array, `w` written array, both followed by the
             number of dimensions; `s` a scalar. Besides: `k` a read-only int64 vector, `n` an int64, `b` a bool.
-            For example `"w1 r1 s"`.
+            For example `"w1 r1 s"`. Arrays are C-contiguous, except in capitals (`R2`, `W2`): those have any strides.
+        variant: a name and global constants for a dtype, where one function is compiled in several ways.
 
     Example:
         >>> import numpy as np
@@ -62,8 +63,15 @@ class PerDtype:
         [0.0, 2.0, 4.0]
     """
 
-    def __init__(self, function: Callable[..., Any], signature: str, *, cache: bool = True) -> None:
-        self._function, self._signature, self._cache = function, signature, cache
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        signature: str,
+        *,
+        cache: bool = True,
+        variant: Callable[[np.dtype[Any]], tuple[str, dict[str, Any]]] | None = None,
+    ) -> None:
+        self._function, self._signature, self._cache, self._variant = function, signature, cache, variant
         self._compiled: dict[str, Callable[..., Any]] = {}
 
     def __getitem__(self, dtype: np.dtype[Any]) -> Callable[..., Any]:
@@ -73,14 +81,23 @@ class PerDtype:
     def _compile(self, dtype: np.dtype[Any]) -> Callable[..., Any]:
         with _lock:
             if dtype.char not in self._compiled:
-                # "numpy": x / 0 is inf, not an exception. The check for it would keep LLVM from vectorising any division.
-                dispatcher = numba.njit(error_model="numpy")(_named_copy(self._function, dtype.name))
+                name, constants = self._variant(dtype) if self._variant else ("", {})
+                dispatcher = compiled(specialised(self._function, dtype.name + name, constants))
                 if self._cache:
                     _enable_cache(dispatcher)
                 dispatcher.compile(_signature(self._signature, dtype))
                 dispatcher.disable_compile()
                 self._compiled[dtype.char] = dispatcher
             return self._compiled[dtype.char]
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """numba's compiler with our settings.
+
+    "numpy" errors: x / 0 is inf, not an exception, whose check would keep LLVM from vectorising any division. No GIL: the
+    communication thread and other threads of products run meanwhile.
+    """
+    return numba.njit(error_model="numpy", nogil=True)(function)
 
 
 def contiguous(x: Array) -> Array:
@@ -117,7 +134,7 @@ def _fingerprint() -> str:
         *(str(getattr(numba.config, setting, None)) for setting in ("CPU_NAME", "CPU_FEATURES", "OPT", "BOUNDSCHECK")),
     ]
     digest = hashlib.sha256("\n".join(parts).encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -149,11 +166,15 @@ def _enable_cache(dispatcher: Any) -> None:
         config.CACHE_DIR = before
 
 
-def _named_copy(function: Callable[..., Any], suffix: str) -> Callable[..., Any]:
-    """The same function under a name of its own, hence with cache files of its own."""
+def specialised(function: Callable[..., Any], suffix: str, constants: dict[str, Any]) -> Callable[..., Any]:
+    """The same function with some global constants replaced, under a name of its own, hence with cache files of its own."""
     assert isinstance(function, python_types.FunctionType)
     copy = python_types.FunctionType(
-        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+        function.__code__,
+        {**function.__globals__, **constants} if constants else function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
     )
     copy.__module__ = function.__module__
     copy.__qualname__ = f"{function.__qualname__}_{suffix}"
@@ -171,6 +192,10 @@ def _type(word: str, element: Any) -> Any:
             return types.Array(element, int(word[1]), "C", readonly=True)
         case "w":
             return types.Array(element, int(word[1]), "C")
+        case "R":
+            return types.Array(element, int(word[1]), "A", readonly=True)
+        case "W":
+            return types.Array(element, int(word[1]), "A")
         case "s":
             return element
         case "k":

@@ -12,6 +12,7 @@ import numpy as np
 from allgrad.kernels import numba_loops as loops
 from allgrad.kernels.blocks import Array, as_rows, constant, output, rows_a_block, scratch, spans
 from allgrad.kernels.jit import PerDtype, contiguous
+from allgrad.kernels.matmul.product import matmul as matmul
 from allgrad.kernels.numpy_activations import gelu_tanh as gelu_tanh
 from allgrad.kernels.numpy_losses import checked_labels
 from allgrad.kernels.numpy_losses import soft_cross_entropy_backward as soft_cross_entropy_backward

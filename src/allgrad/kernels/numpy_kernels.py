@@ -10,6 +10,7 @@ from allgrad.kernels.numpy_losses import cross_entropy_backward as cross_entropy
 from allgrad.kernels.numpy_losses import cross_entropy_forward as cross_entropy_forward
 from allgrad.kernels.numpy_losses import soft_cross_entropy_backward as soft_cross_entropy_backward
 from allgrad.kernels.numpy_losses import soft_cross_entropy_forward as soft_cross_entropy_forward
+from allgrad.kernels.numpy_matmul import matmul as matmul
 from allgrad.kernels.numpy_norms import layer_norm_backward as layer_norm_backward
 from allgrad.kernels.numpy_norms import layer_norm_forward as layer_norm_forward
 from allgrad.kernels.numpy_norms import rms_norm_backward as rms_norm_backward

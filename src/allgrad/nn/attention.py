@@ -74,7 +74,7 @@ def _rooms(blocks: list[_Block], heads: Heads, dtype: np.dtype[Any], *batch: int
 
 def _probabilities(q: Array, k: Array, hidden: Array | None, causal: bool, out: Array) -> None:
     """softmax(q k^T) into `out`; `hidden` marks keys that nobody sees."""
-    np.matmul(q, k.swapaxes(-1, -2), out=out)
+    kernels.active().matmul(q, k.swapaxes(-1, -2), out=out)
     if hidden is None:
         if causal:
             kernels.active().causal_softmax_forward(out, out=out)
@@ -104,7 +104,7 @@ def _forward(packed: Array, *, heads: Heads, causal: bool, hidden: Array | None,
             p = room[b if keep else 0]
             unseen = None if hidden is None else hidden[b, :keys]
             _probabilities(q[:, :, start:stop], k[:, :, :keys], unseen, causal, p)
-            np.matmul(p, v[:, :, :keys], out=a[:, :, start:stop])
+            kernels.active().matmul(p, v[:, :, :keys], out=a[:, :, start:stop])
     return answer, (packed, kept if keep else None)
 
 
@@ -142,9 +142,9 @@ def _backward(
                 _probabilities(q_, k_, None if hidden is None else hidden[b, :keys], causal, p)
             add = i < len(blocks) - 1
             _grouped_product(p.swapaxes(-1, -2), d_, dv[:, :, :keys], add)
-            ds = np.matmul(d_, v_.swapaxes(-1, -2), out=scores[i])
+            ds = kernels.active().matmul(d_, v_.swapaxes(-1, -2), out=scores[i])
             kernels.active().softmax_backward(ds, p, out=ds)
-            np.matmul(ds, k_, out=dq[:, :, start:stop])
+            kernels.active().matmul(ds, k_, out=dq[:, :, start:stop])
             _grouped_product(ds.swapaxes(-1, -2), q_, dk[:, :, :keys], add)
         np.multiply(dq, factor, out=dq)
     return (gradient,)
@@ -160,9 +160,9 @@ def _by_head(rows: Array, heads: Heads) -> Array:
 def _grouped_product(a: Array, b: Array, out: Array, add: bool) -> None:
     """Write to `out`, or add to it, a @ b, summed over the query heads that share a key head."""
     if a.shape[1] == 1 and not add:
-        np.matmul(a, b, out=out)
+        kernels.active().matmul(a, b, out=out)
         return
-    product = np.matmul(a, b)
+    product = kernels.active().matmul(a, b)
     if a.shape[1] > 1:
         product = np.sum(product, axis=1, keepdims=True)
     if add:

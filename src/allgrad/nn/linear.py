@@ -38,23 +38,20 @@ def _forward(
 ) -> tuple[Array, Any]:
     rows = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     matrix = weight.T if transposed else weight
-    count, width = rows.shape[0], matrix.shape[1]
+    matmul, count, width = kernels.active().matmul, rows.shape[0], matrix.shape[1]
     y = np.empty((count, width), weight.dtype)
     kept = None
     if activation is None:
         if bias is None:
-            np.matmul(rows, matrix, out=y)
+            matmul(rows, matrix, out=y)
         else:
             for span in _spans(count, width):
-                h = y[span]
-                np.add(np.matmul(rows[span], matrix, out=h), bias, out=h)
+                matmul(rows[span], matrix, out=y[span], bias=bias)
     else:
         derivative = np.empty_like(y) if activation.needs_derivative and CURRENT.get().recording else None
         kept = y if derivative is None else derivative
         for span in _spans(count, width):
-            h = np.matmul(rows[span], matrix)
-            if bias is not None:
-                np.add(h, bias, out=h)
+            h = matmul(rows[span], matrix, bias=bias)
             activation.forward(h, y[span], None if derivative is None else derivative[span])
     return (y if x.ndim == 2 else y.reshape(*x.shape[:-1], width)), (x, rows, weight, kept)
 
@@ -76,10 +73,11 @@ def _backward(
     dx = dweight = dbias = None
     if needs[2]:
         dbias = kernels.active().bias_gradient(g, out=into[2])
+    matmul = kernels.active().matmul
     if needs[1]:
-        dweight = np.matmul(g.T, rows, out=into[1]) if transposed else np.matmul(rows.T, g, out=into[1])
+        dweight = matmul(g.T, rows, out=into[1]) if transposed else matmul(rows.T, g, out=into[1])
     if needs[0]:
-        dx = np.matmul(g, weight if transposed else weight.T)
+        dx = matmul(g, weight if transposed else weight.T)
         dx = dx if x.ndim == 2 else dx.reshape(x.shape)
     return dx, dweight, dbias
 

@@ -72,7 +72,7 @@ def _projected(x: Array, w: Array, *biases: Array | None) -> tuple[Array, Array]
     """The rows of x, and x W + the biases for all steps."""
     steps, samples, inner = x.shape
     rows = np.ascontiguousarray(x).reshape(-1, inner)
-    z = np.matmul(rows, w)
+    z = active().matmul(rows, w)
     given = [b for b in biases if b is not None]
     if given:
         np.add(z, given[0] if len(given) == 1 else given[0] + given[1], out=z)
@@ -104,7 +104,7 @@ def _in_blocks(u: Array, rows: int, gates: int = 1) -> Array:
 
 
 def _place(out: Array, blocks: Array) -> Array:
-    """A view of `out` (..., rows, columns), C-contiguous, into which `np.matmul(h, blocks)` writes h @ u.
+    """A view of `out` (..., rows, columns), C-contiguous, into which `active().matmul(h, blocks)` writes h @ u.
 
     `blocks` are `_in_blocks(u, rows)`; h (..., 1, rows, inner), or without any axes in front.
     """
@@ -130,9 +130,9 @@ def _products(
     dx = None
     if needs[0]:
         blocks, dx = _in_blocks(inputs.w.T, dz.shape[1]), np.empty(inputs.shape, dz.dtype)
-        np.matmul(dz[:, None], blocks, out=_place(dx, blocks))
-    dw = np.matmul(inputs.rows.T, flat, out=into[3]) if needs[3] else None
-    du = np.matmul(before.T, flat_u, out=into[4]) if needs[4] else None
+        active().matmul(dz[:, None], blocks, out=_place(dx, blocks))
+    dw = active().matmul(inputs.rows.T, flat, out=into[3]) if needs[3] else None
+    du = active().matmul(before.T, flat_u, out=into[4]) if needs[4] else None
     db = active().bias_gradient(flat, out=into[5]) if needs[5] else None
     dc: Array | None = None
     if needs[6] and db is not None and dzu is dz:
@@ -153,7 +153,7 @@ def _rnn_forward(
     blocks = _in_blocks(u, x.shape[1])
     for t, z_t in enumerate(z):
         y = states[t + 1]
-        np.matmul(states[t], blocks, out=_place(y, blocks))
+        active().matmul(states[t], blocks, out=_place(y, blocks))
         np.add(y, z_t, out=y)
         if relu:
             np.maximum(y, 0, out=y)
@@ -176,7 +176,7 @@ def _rnn_backward(g: Array, inputs: _Inputs, *, needs: Any, into: Any, relu: boo
             np.multiply(y, y, out=d)
             np.subtract(1, d, out=d)
             np.multiply(d, back, out=d)
-        np.matmul(d, blocks, out=place)
+        active().matmul(d, blocks, out=place)
     dx, *rest = _products(dz, dz, inputs, needs, into)
     return dx, back, None, *rest
 
@@ -216,7 +216,7 @@ def _lstm_forward(
     x = np.ascontiguousarray(x)
     steps, samples, inner = x.shape
     z, blocks = np.empty((steps, 4, samples, n), x.dtype), _gates_in_blocks(w, samples)
-    np.matmul(x[:, None, None], blocks, out=_place(z, blocks))
+    active().matmul(x[:, None, None], blocks, out=_place(z, blocks))
     given = [v for v in (b, c) if v is not None]
     if given:
         bias = sum(given[1:], given[0]).reshape(4, 1, n) * np.array(_HALVES, x.dtype)[:, None, None]
@@ -225,7 +225,7 @@ def _lstm_forward(
     product, blocks = np.empty(z.shape[1:], x.dtype), _gates_in_blocks(u, samples)
     place = _place(product, blocks)
     for t, z_t in enumerate(z):
-        np.matmul(states[t], blocks, out=place)
+        active().matmul(states[t], blocks, out=place)
         step(z_t, product, cells[t], cells[t + 1], states[t + 1])
     states[-1] = cells[-1]
     return states[1:], (_Inputs(x.shape, x.reshape(-1, inner), states, w, u), z, cells)
@@ -242,7 +242,7 @@ def _lstm_backward(g: Array, residuals: Any, *, needs: Any, into: Any) -> tuple[
         d = dz[t]
         np.add(g[t], back, out=back)
         step(z[t], cells[t], cells[t + 1], back, dcell, d)
-        np.matmul(d, blocks, out=place)
+        active().matmul(d, blocks, out=place)
     dx, *rest = _products(dz, dz, inputs, needs, into)
     return dx, back, dcell, *rest
 
@@ -275,7 +275,7 @@ def _gru_forward(
     place = _place(product, blocks)
     hidden = np.empty((len(z), *states.shape[1:]), x.dtype)  # (h U + c)_n of each step
     for t, z_t in enumerate(z):
-        np.matmul(states[t], blocks, out=place)
+        active().matmul(states[t], blocks, out=place)
         if c is not None:
             np.add(product, c, out=product)
         rz, new, candidate = z_t[:, : 2 * n], z_t[:, 2 * n :], hidden[t]
@@ -318,7 +318,7 @@ def _gru_backward(g: Array, residuals: Any, *, needs: Any, into: Any) -> tuple[A
         _times_slope(d, z[t], gates, wide)
         dzu[t] = d
         np.multiply(product, r, out=dzu[t][:, 2 * n :])
-        np.matmul(dzu[t], blocks, out=place)
+        active().matmul(dzu[t], blocks, out=place)
         np.add(back, product, out=back)
     dx, *rest = _products(dz, dzu, inputs, needs, into)
     return dx, back, None, *rest

@@ -23,7 +23,9 @@ def test_one_dimension_is_a_correlation() -> None:
 
 @pytest.mark.parametrize(("channels", "limit"), [(32, 8.0), (256, 17.0)])
 def test_rounding_in_float32_is_near_a_direct_sums(channels: int, limit: float) -> None:
-    """In units of eps, of results with variance 1. A direct sum has 1.5 to 2.8, depending on how BLAS adds; this 6 and 13."""
+    """In units of eps, of results with variance 1. A direct sum has 1.5 to 2.8 where BLAS adds in blocks, and 6.5 as one chain
+    of 2304 steps; Winograd's method has 6 and 13.
+    """
     rng = np.random.default_rng(1)
     x = rng.standard_normal((8, 12, 12, channels)).astype(np.float32)
     w = (rng.standard_normal((3, 3, channels, 32)) / np.sqrt(9 * channels)).astype(np.float32)
@@ -31,7 +33,7 @@ def test_rounding_in_float32_is_near_a_direct_sums(channels: int, limit: float) 
     algorithm = Patches(w.astype(float), AROUND, (12, 12), 8)
     for group in algorithm.groups_of(8):
         algorithm.forward(x[group].astype(float), exact[group])
-    for kind, most in ((Patches, 4.0), (Winograd, limit)):
+    for kind, most in ((Patches, 8.0), (Winograd, limit)):
         y = np.empty(exact.shape, np.float32)
         algorithm = kind(w, AROUND, (12, 12), 8)
         for group in algorithm.groups_of(8):

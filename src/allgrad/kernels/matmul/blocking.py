@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from numba.extending import register_jitable
+
 from allgrad.kernels.matmul.ir import ADD_BIAS, ADD_TO_RESULT, address, pack, tile
 
 DEPTH = 256
@@ -23,15 +25,66 @@ UNPACKED_ROWS = 24
 ITEM = LANES = ROWS = SUMS = WIDEST = 0
 
 
-def multiply(a: Any, b: Any, c: Any, bias: Any, room: Any) -> None:
-    """c = a @ b + bias for a (rows, inner), b (inner, columns), c (rows, columns) whose rows are contiguous.
+def scratch_size(rows: int, inner: int, columns: int, lanes: int) -> int:
+    """Elements of scratch that `multiply` needs."""
+    depth = min(inner, DEPTH)
+    wide = min(columns, BLOCK_COLUMNS) + 8 * lanes
+    return (min(rows, BLOCK_ROWS) + 16 + wide) * depth + lanes
 
-    `bias` is (columns,), or empty. `room` is scratch of at least `scratch_size` elements.
+
+@register_jitable
+def ends(x: Any) -> Any:
+    """The addresses of the first and of the last element of a matrix that is not empty."""
+    low = high = address(x)
+    for axis in range(2):
+        reach = (x.shape[axis] - 1) * x.strides[axis]
+        if reach < 0:
+            low += reach
+        else:
+            high += reach
+    return low, high
+
+
+@register_jitable
+def fits(a: Any, b: Any, c: Any, bias: Any) -> bool:
+    """Whether `multiply` can work with these arrays as they are."""
+    item = c.itemsize
+    for axis in range(2):
+        if a.strides[axis] % item or b.strides[axis] % item or c.strides[axis] % item:
+            return False
+    if c.shape[1] > 1 and c.strides[1] != item:
+        return False
+    low, high = ends(c)
+    if bias.size and low < address(bias) + bias.size * item and address(bias) <= high:
+        return False
+    if a.shape[1] == 0:
+        return True
+    low_a, high_a = ends(a)
+    low_b, high_b = ends(b)
+    return (high < low_a or high_a < low) and (high < low_b or high_b < low)
+
+
+def multiply_batches(a: Any, b: Any, c: Any, bias: Any, room: Any) -> bool:
+    """`multiply` for each index of the first two axes."""
+    for i in range(c.shape[0]):
+        for j in range(c.shape[1]):
+            if not multiply(a[i, j], b[i, j], c[i, j], bias, room):
+                return False
+    return True
+
+
+def multiply(a: Any, b: Any, c: Any, bias: Any, room: Any) -> bool:
+    """c = a @ b + bias for a (rows, inner), b (inner, columns), c (rows, columns).
+
+    `bias` is (columns,), or empty. `room` is scratch of at least `scratch_size` elements. False, and nothing is written, if c
+    may overlap an argument, if its rows are not contiguous, or if a stride is no multiple of the element size.
     """
     rows, inner = a.shape
     columns = b.shape[1]
     if rows == 0 or columns == 0:
-        return
+        return True
+    if not fits(a, b, c, bias):
+        return False
     a_row, a_step = a.strides[0] // ITEM, a.strides[1] // ITEM
     b_step, b_column = b.strides[0] // ITEM, b.strides[1] // ITEM
     c_row = c.strides[0] // ITEM
@@ -83,3 +136,4 @@ def multiply(a: Any, b: Any, c: Any, bias: Any, room: Any) -> None:
                             steps, from_a, row_a, step_a, from_b, step_b, address(c) + (top * c_row + j) * ITEM, c_row,
                             lanes, flags, address(bias) + j * ITEM, high, vectors, ITEM, LANES, SUMS, ROWS, WIDEST,
                         )  # fmt: skip
+    return True

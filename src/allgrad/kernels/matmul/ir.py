@@ -4,6 +4,8 @@ numba compiles them together with the loops that call them (`blocking.py`), for 
 and keeps them in its cache. Addresses are integers, strides and offsets count elements.
 """
 
+# ruff: noqa: ARG001  # an intrinsic's parameters are its signature; their code comes as `values`
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
 
 INDEX = ir.IntType(64)
 POINTER = ir.PointerType()
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Makes a function of compiled code from one that gives its type and writes its instructions."""
+    return intrinsic(prefer_literal=True)(function)
+
 
 ADD_TO_RESULT, ADD_BIAS = 1, 2
 """Flags of `tile`: the sums start from what C holds; a bias is added at the end."""
@@ -69,8 +77,8 @@ class _Floats:
 
     def _function(self, builder: Any, name: str, result: Any, arguments: list[Any], ending: str = "") -> Any:
         kind = ir.FunctionType(result, arguments)
-        return cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.{self.suffix}{ending}")
-
+        llvm_name = f"llvm.{name}.{self.suffix}{ending}"
+        return builder.module.globals.get(llvm_name) or ir.Function(builder.module, kind, llvm_name)
 
 
 # -- the micro-kernel ------------------------------------------------------------------------------------------------
@@ -110,7 +118,8 @@ def _tile_function(floats: _Floats, height: int, vectors: int) -> Callable[[Any,
         builder.position_at_end(loop)
         k, a_offset, b_offset = (builder.phi(INDEX) for _ in range(3))
         sums = {cell: builder.phi(floats.vector) for cell in cells}
-        row = [floats.load(builder, floats.at(builder, floats.at(builder, b, b_offset), INDEX(j * floats.lanes))) for j in range(vectors)]
+        b_row = floats.at(builder, b, b_offset)
+        row = [floats.load(builder, floats.at(builder, b_row, INDEX(j * floats.lanes))) for j in range(vectors)]
         new = {}
         for i in range(height):
             factor = floats.splat(builder, builder.load(floats.at(builder, a_rows[i], a_offset), typ=floats.scalar))
@@ -118,7 +127,8 @@ def _tile_function(floats: _Floats, height: int, vectors: int) -> Callable[[Any,
                 new[i, j] = floats.fma(builder, factor, row[j], sums[i, j])
         steps = [(k, INDEX(1)), (a_offset, a_step), (b_offset, b_step)]
         following = [builder.add(value, step) for value, step in steps]
-        builder.cbranch(builder.icmp_signed("<", following[0], depth), loop, end)
+        again = builder.cbranch(builder.icmp_signed("<", following[0], depth), loop, end)
+        again.set_metadata("llvm.loop", _not_unrolled(builder.module))
         for (phi, _), value in zip(steps, following, strict=True):
             for block in first:
                 phi.add_incoming(INDEX(0), block)
@@ -157,11 +167,19 @@ def _tile_function(floats: _Floats, height: int, vectors: int) -> Callable[[Any,
     return write
 
 
+def _not_unrolled(module: Any) -> Any:
+    """A loop's metadata: LLVM's unrolling would load the next step's factors early and run out of registers."""
+    disable = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    loop = ir.values.MDValue(module, [disable], str(len(module.metadata)))
+    loop.operands = (loop, disable)  # LLVM knows a loop's metadata by a first operand that is the node itself
+    return loop
+
+
 def _has(builder: Any, flags: Any, bit: int) -> Any:
     return builder.icmp_signed("!=", builder.and_(flags, INDEX(bit)), INDEX(0))
 
 
-@intrinsic(prefer_literal=True)
+@inlined
 def tile(
     typing_context: Any,
     depth: Any, a: Any, a_row: Any, a_step: Any, b: Any, b_step: Any, c: Any, c_row: Any, lanes: Any, flags: Any, bias: Any,
@@ -185,7 +203,9 @@ def tile(
         choice = builder.switch(builder.add(builder.mul(height, INDEX(widest + 1)), vectors), none)
         for h in range(1, rows + 1):
             for v in range(1, min(sums // h, widest) + 1):
-                function = _internal(builder.module, f"allgrad_tile_{h}_{v}_{floats.suffix}", 11, _tile_function(floats, h, v))
+                function = _internal(
+                    builder.module, f"allgrad_tile_{h}_{v}_{floats.suffix}", 11, _tile_function(floats, h, v)
+                )
                 block = builder.append_basic_block(f"tile_{h}_{v}")
                 choice.add_case(INDEX(h * (widest + 1) + v), block)
                 builder.position_at_end(block)
@@ -201,7 +221,7 @@ def tile(
 # -- packing ---------------------------------------------------------------------------------------------------------
 
 
-@intrinsic(prefer_literal=True)
+@inlined
 def pack(
     typing_context: Any, depth: Any, width: Any, source: Any, step: Any, column: Any, target: Any, target_step: Any,
     ITEM: Any, LANES: Any,
@@ -316,7 +336,9 @@ def _internal(module: Any, name: str, arguments: int, write: Callable[[Any, Any]
     return found
 
 
-def _intrinsic(arguments: int, name: str, write: Callable[[Any, Any], None], constants: tuple[Any, ...]) -> tuple[Any, Any]:
+def _intrinsic(
+    arguments: int, name: str, write: Callable[[Any, Any], None], constants: tuple[Any, ...]
+) -> tuple[Any, Any]:
     """Type and code of an intrinsic: integers, then constants; its code is one call of a function made by `write`."""
 
     def code(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
@@ -325,7 +347,7 @@ def _intrinsic(arguments: int, name: str, write: Callable[[Any, Any], None], con
     return types.void(*[types.int64] * arguments, *constants), code
 
 
-@intrinsic
+@inlined
 def address(typing_context: Any, array: Any) -> Any:
     """Where an array's first element is."""
 

@@ -5,9 +5,10 @@ The choice decides speed and never bits: every element is one chain of fused mul
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Tile(NamedTuple):

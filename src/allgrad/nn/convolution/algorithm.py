@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from allgrad.kernels import active
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -68,9 +70,9 @@ class Algorithm:
     def _collect(self, first: Array, second: Array) -> None:
         """Add the (batched) product of two matrices to the gradient."""
         if self.gradient is None:
-            self.gradient = np.matmul(first, second)
+            self.gradient = active().matmul(first, second)
             return
         if self._partial is None:
             self._partial = np.empty_like(self.gradient)
-        np.matmul(first, second, out=self._partial)
+        active().matmul(first, second, out=self._partial)
         np.add(self.gradient, self._partial, out=self.gradient)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from allgrad.kernels import active
 from allgrad.nn.convolution.algorithm import Algorithm, Array
 from allgrad.nn.convolution.padded_images import PaddedImages, place, windows
 from allgrad.nn.gradients import write_gradient
@@ -53,7 +54,7 @@ class Patches(Algorithm):
     def forward(self, x: Array, y: Array) -> None:
         frame = self._framed(x)
         for rows in self._bands():
-            np.matmul(self._unfold(frame, rows), self.matrix, out=self._by_group(y[:, rows]))
+            active().matmul(self._unfold(frame, rows), self.matrix, out=self._by_group(y[:, rows]))
 
     def backward(self, x: Array | None, g: Array, dx: Array | None) -> None:
         if x is not None:
@@ -130,7 +131,7 @@ class Patches(Algorithm):
         for rows in self._bands():
             height = rows.stop - rows.start
             part = memory[:, : n * height * ow]
-            np.matmul(self._by_group(g[:, rows]), self.matrix.transpose(0, 2, 1), out=part)
+            active().matmul(self._by_group(g[:, rows]), self.matrix.transpose(0, 2, 1), out=part)
             by_place = part.reshape(groups, n, height, ow, kh, kw, -1)
             for i in range(kh):
                 for j in range(kw):

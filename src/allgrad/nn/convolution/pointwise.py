@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from allgrad.kernels import active
 from allgrad.nn.convolution.algorithm import Algorithm, Array
 from allgrad.nn.gradients import write_gradient
 
@@ -25,12 +26,12 @@ class Pointwise(Algorithm):
         self.matrix = weight.reshape(weight.shape[2:])
 
     def forward(self, x: Array, y: Array) -> None:
-        np.matmul(self._rows(x), self.matrix, out=self._rows(y))
+        active().matmul(self._rows(x), self.matrix, out=self._rows(y))
 
     def backward(self, x: Array | None, g: Array, dx: Array | None) -> None:
         rows = self._rows(g)
         if dx is not None:
-            np.matmul(rows, self.matrix.T, out=self._rows(dx))
+            active().matmul(rows, self.matrix.T, out=self._rows(dx))
         if x is not None:
             self._collect(self._rows(x).T, rows)
 

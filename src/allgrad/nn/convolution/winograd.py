@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from allgrad.kernels import active
 from allgrad.kernels.blocks import spans
 from allgrad.nn.convolution.algorithm import Algorithm, Array
 
@@ -115,9 +116,9 @@ class Winograd(Algorithm):
         n = len(x)
         products, transformed = self._part(self.products, n), self._transform(x)
         for outer in self._blocks(self.outer, self.channels):
-            np.matmul(transformed, self._kernel(outer=outer), out=products[:, :, outer])
+            active().matmul(transformed, self._kernel(outer=outer), out=products[:, :, outer])
         outputs = self.outputs[:, : n * self._a_sample * self.outer]
-        np.matmul(self.transforms.output, products.reshape(PLACES, -1), out=outputs)
+        active().matmul(self.transforms.output, products.reshape(PLACES, -1), out=outputs)
         whole = self._whole(n) if self._cut else y
         np.copyto(self._tiled(whole), outputs.reshape(OUT, OUT, n, *self.tiles, self.outer))
         if self._cut:
@@ -129,9 +130,9 @@ class Winograd(Algorithm):
         if dx is not None:
             tiles = self._part(self.transformed, n)
             for inner in self._blocks(self.channels, self.outer):
-                np.matmul(spread, self._kernel(inner=inner).transpose(0, 2, 1), out=tiles[:, :, inner])
+                active().matmul(spread, self._kernel(inner=inner).transpose(0, 2, 1), out=tiles[:, :, inner])
             pixels = self.gathered[:, : n * self._a_sample * self.channels]
-            np.matmul(self.transforms.input.T, tiles.reshape(PLACES, -1), out=pixels)
+            active().matmul(self.transforms.input.T, tiles.reshape(PLACES, -1), out=pixels)
             self._scatter(pixels.reshape(SIDE, SIDE, n, *self.tiles, self.channels), dx)
         if x is not None and self.one_group:
             self.pair = self._transform(x), spread
@@ -141,14 +142,14 @@ class Winograd(Algorithm):
     def weight_gradient(self, into: Array | None) -> Array:
         dw = np.empty(self.weight.shape, self.dtype) if into is None else into
         for inner in self._blocks(self.channels, self.outer):
-            taps = np.matmul(self.transforms.kernel.T, self._gradient(inner).reshape(PLACES, -1))
+            taps = active().matmul(self.transforms.kernel.T, self._gradient(inner).reshape(PLACES, -1))
             np.copyto(dw[:, :, inner], taps.reshape(TAPS, TAPS, -1, self.outer))
         return dw
 
     def _gradient(self, inner: slice) -> Array:
         """dU, or a block of it."""
         if self.pair is not None:
-            return np.asarray(np.matmul(self.pair[0][:, :, inner].transpose(0, 2, 1), self.pair[1]))
+            return np.asarray(active().matmul(self.pair[0][:, :, inner].transpose(0, 2, 1), self.pair[1]))
         assert self.gradient is not None
         return self.gradient
 
@@ -161,7 +162,7 @@ class Winograd(Algorithm):
         if self.kernel is not None:
             return self.kernel
         block = self.weight[:, :, inner, outer]
-        transformed: Array = np.matmul(self.transforms.kernel, block.reshape(TAPS * TAPS, -1))
+        transformed: Array = active().matmul(self.transforms.kernel, block.reshape(TAPS * TAPS, -1))
         transformed = transformed.reshape(PLACES, *block.shape[2:])
         if not self.one_group:
             self.kernel = transformed
@@ -198,7 +199,7 @@ class Winograd(Algorithm):
         pixels = self.gathered[:, : n * self._a_sample * self.channels]
         np.copyto(pixels.reshape(SIDE, SIDE, n, *self.tiles, self.channels), self.seen[:, :, :n])
         transformed = self._part(self.transformed, n)
-        np.matmul(self.transforms.input, pixels, out=transformed.reshape(PLACES, -1))
+        active().matmul(self.transforms.input, pixels, out=transformed.reshape(PLACES, -1))
         return transformed
 
     def _spread(self, g: Array) -> Array:
@@ -211,7 +212,7 @@ class Winograd(Algorithm):
         outputs = self.outputs[:, : n * self._a_sample * self.outer]
         np.copyto(outputs.reshape(OUT, OUT, n, *self.tiles, self.outer), self._tiled(g))
         products = self._part(self.products, n)
-        np.matmul(self.transforms.output.T, outputs, out=products.reshape(PLACES, -1))
+        active().matmul(self.transforms.output.T, outputs, out=products.reshape(PLACES, -1))
         return products
 
     def _scatter(self, pixels: Array, dx: Array) -> None:
