@@ -40,7 +40,8 @@ def test_every_differentiated_function_has_a_case(name: str) -> None:
 
 def test_every_numpy_function_in_the_registry_is_in_the_table() -> None:
     listed = {getattr(FAMILIES[row.family], row.name) for row in ag.numpy.coverage()}
-    own = {f for f in RULES if isinstance(f, np.ufunc) or getattr(f, "__module__", "").startswith("numpy")}
+    ufuncs = {f for f in RULES if isinstance(f, np.ufunc) and getattr(np, f.__name__, None) is f}
+    own = ufuncs | {f for f in RULES if getattr(f, "__module__", "").startswith("numpy")}
     assert own - listed - set(ALIASES) == REFUSED
 
 
@@ -90,7 +91,5 @@ def test_a_function_without_a_rule_raises_by_name() -> None:
         np.histogram(x)
     with pytest.raises(TypeError, match=r"np\.add\.at"):
         np.add.at(x, 0, 1.0)
-    with pytest.raises(TypeError, match=r"np\.multiply\.reduceat"):
-        np.multiply.reduceat(x, [0, 1])
-    with pytest.raises(TypeError, match=r"np\.subtract\.reduce"):
-        np.subtract.reduce(x)
+    with pytest.raises(TypeError, match=r"np\.floor_divide\.reduce"):
+        np.floor_divide.reduce(x)

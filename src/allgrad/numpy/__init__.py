@@ -1,11 +1,11 @@
-"""NumPy with derivatives: `import allgrad.numpy as anp` is a drop-in for `import numpy as np`.
+"""NumPy with derivatives: `import allgrad.numpy as np` is a drop-in for `import numpy as np`.
 
-Plain `numpy` works on Tensors as well, through NumPy's protocols: `np.sin(t)`, `np.einsum("ij,j", a, t)`. This namespace
-is the same functions, plus those that the protocols cannot catch, since they are not called on a Tensor itself:
-`array([x, y])`, `asarray`, `full`, `full_like`, `arange`. Every other name is NumPy's own (`anp.float32`, `anp.pi`,
-`anp.linalg.norm`, `anp.random`). `coverage()` is the table of what is differentiated, `summary()` its counts.
+Plain `numpy` works on Tensors as well, through NumPy's protocols: `np.sin(t)`, `np.einsum("ij,j", a, t)`. This namespace has
+the same functions, which also take lists of Tensors (`mean([x, y])`), plus those that NumPy does not call a Tensor for:
+`array([x, y])`, `asarray`, `full`, `full_like`, `arange`, `r_`, `c_`, `vectorize`. Every other name is NumPy's own (`float32`,
+`pi`, `random`). It is also the array API namespace of Tensors. `coverage()` lists what is differentiated, `summary()` counts it.
 
-Importing this package fills the registry: each family of rules is a file.
+Importing this package fills the table of rules: each family of rules is a file.
 """
 
 # The order of imports is that of the floors: a family may use those above it. The methods of ufuncs come last.
@@ -33,10 +33,15 @@ from allgrad.numpy import joining as _joining
 from allgrad.numpy import padding as _padding
 from allgrad.numpy import sequences as _sequences
 from allgrad.numpy import factorizations as _factorizations
-from allgrad.numpy import linalg as _linalg
-from allgrad.numpy import fft as _fft
+from allgrad.numpy import linear_algebra as _linear_algebra
+from allgrad.numpy import fourier as _fourier
+from allgrad.numpy import polynomials as _polynomials
+from allgrad.numpy import windows as _windows
+from allgrad.numpy import emath as _emath
 from allgrad.numpy import statistics as _statistics
 from allgrad.numpy import ufunc_methods as _ufunc_methods
+from allgrad.numpy import fft as fft
+from allgrad.numpy import linalg as linalg
 from allgrad.numpy.coverage import Row as Row
 from allgrad.numpy.coverage import coverage as coverage
 from allgrad.numpy.coverage import summary as summary
@@ -45,19 +50,21 @@ from allgrad.numpy.creation import array as array
 from allgrad.numpy.creation import asarray as asarray
 from allgrad.numpy.creation import full as full
 from allgrad.numpy.creation import full_like as full_like
+from allgrad.numpy.functional import apply_along_axis as apply_along_axis
+from allgrad.numpy.functional import c_ as c_
+from allgrad.numpy.functional import frompyfunc as frompyfunc
+from allgrad.numpy.functional import r_ as r_
+from allgrad.numpy.functional import vectorize as vectorize
+from allgrad.numpy.namespace import offer as _offer
 
-# NumPy's own under names that files of this package have too.
+# Names that files of this package have too.
 broadcast = _numpy.broadcast
-einsum = _numpy.einsum
-fft = _numpy.fft
-linalg = _numpy.linalg
+einsum = _offer("einsum", _numpy, globals())
+emath = _numpy.emath
 
 
 def __getattr__(name: str) -> _Any:
-    try:
-        return getattr(_numpy, name)
-    except AttributeError:
-        raise AttributeError(f"neither allgrad.numpy nor numpy has {name!r}") from None
+    return _offer(name, _numpy, globals())
 
 
 def __dir__() -> list[str]:

@@ -10,7 +10,13 @@ import numpy as np
 from allgrad.autodiff.tensor import RULES
 from allgrad.numpy.dispatch import CONSTANT, REFUSED
 
-FAMILIES: dict[str, Any] = {"numpy": np, "linalg": np.linalg, "fft": np.fft}
+FAMILIES: dict[str, Any] = {
+    "numpy": np,
+    "linalg": np.linalg,
+    "fft": np.fft,
+    "emath": np.emath,
+    "lib.stride_tricks": np.lib.stride_tricks,
+}
 
 ALIASES = {
     np.amax: np.max,

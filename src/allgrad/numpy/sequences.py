@@ -1,4 +1,4 @@
-"""Ranges between Tensors, and polynomials given by their coefficients: closed formulas in differentiated functions.
+"""Ranges between Tensors, and Vandermonde matrices: closed formulas in differentiated functions.
 
 A range is written as a weighted mean of its ends, w * stop + (1 - w) * start, so that both ends are exact.
 """
@@ -82,67 +82,3 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
         columns.append(columns[-1] * x)
     columns = columns[:n] if increasing else columns[:n][::-1]
     return np.stack(columns, axis=1) if columns else np.reshape(x[:0], (0,)) * np.ones((x.shape[0], 0), x.dtype)
-
-
-# Polynomials, highest power first.
-
-
-@implements(np.polyval)
-def polyval(p: Any, x: Any) -> Any:
-    """Horner's rule."""
-    p, x = operand(p), operand(x)
-    y = np.zeros(x.shape, x.dtype)
-    for k in range(p.shape[0]):
-        y = y * x + p[k]
-    return y
-
-
-def _same_length(a1: Any, a2: Any) -> tuple[Any, Any]:
-    a1, a2 = np.atleast_1d(operand(a1)), np.atleast_1d(operand(a2))
-    n = max(a1.size, a2.size)
-    return np.pad(a1, (n - a1.size, 0)), np.pad(a2, (n - a2.size, 0))
-
-
-@implements(np.polyadd)
-def polyadd(a1: Any, a2: Any) -> Any:
-    a1, a2 = _same_length(a1, a2)
-    return a1 + a2
-
-
-@implements(np.polysub)
-def polysub(a1: Any, a2: Any) -> Any:
-    a1, a2 = _same_length(a1, a2)
-    return a1 - a2
-
-
-@implements(np.polymul)
-def polymul(a1: Any, a2: Any) -> Any:
-    return np.convolve(_without_leading_zeros(a1), _without_leading_zeros(a2))
-
-
-def _without_leading_zeros(a: Any) -> Any:
-    """As NumPy does before multiplying: the length of the product depends on it."""
-    a = np.atleast_1d(operand(a))
-    first = np.flatnonzero(a != 0)
-    return a[int(first[0]) if first.size else a.size - 1 :]
-
-
-@implements(np.polyder)
-def polyder(p: Any, m: int = 1) -> Any:
-    if m < 0:
-        raise ValueError(f"np.polyder: the order must not be negative, got {m}.")
-    p = operand(p)
-    for _ in range(int(m)):
-        p = p[:-1] * np.arange(p.shape[0] - 1, 0, -1)
-    return p
-
-
-@implements(np.polyint)
-def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
-    if m < 0:
-        raise ValueError(f"np.polyint: the order must not be negative, got {m}.")
-    p = operand(p)
-    constants = np.broadcast_to(np.atleast_1d(operand(0.0 if k is None else k)), (int(m),))
-    for i in range(int(m)):
-        p = np.concatenate([p / np.arange(p.shape[0], 0, -1), constants[i : i + 1]])
-    return p
