@@ -7,11 +7,18 @@ import re
 import sys
 from typing import Annotated, Any, Literal, Union, get_type_hints
 
-from pydantic import Field, create_model
+from pydantic import AfterValidator, Field, create_model
 
 from allgrad.train.config import registry
 from allgrad.train.config.plugins import PluginError
-from allgrad.train.config.schema import Component, OptimizerSection, RunConfig, ScheduleSection
+from allgrad.train.config.schema import (
+    Component,
+    OptimizerSection,
+    RunConfig,
+    ScheduleSection,
+    Section,
+    TrainSection,
+)
 
 __all__ = ["descriptions", "run_config_type"]
 
@@ -25,6 +32,11 @@ def run_config_type() -> type[RunConfig]:
     Raises:
         PluginError: a component declares an option without a usable type.
     """
+    train = _narrowed(
+        TrainSection,
+        metrics=_several(registry.metrics) | None,
+        callbacks=_several(registry.callbacks),
+    )
     schedule = _choice(registry.schedules, ScheduleSection)
     optimizer = _choice(registry.optimizers, OptimizerSection, schedule=schedule | None)
     return _narrowed(
@@ -33,6 +45,7 @@ def run_config_type() -> type[RunConfig]:
         data=_choice(registry.datasets, Component),
         loss=_choice(registry.losses, Component),
         optimizer=optimizer,
+        train=train,
     )
 
 
@@ -41,19 +54,32 @@ def _narrowed(base: type[Any], **types: Any) -> type[Any]:
     fields = {}
     for name, annotation in types.items():
         old = base.model_fields[name]
-        settings: dict[str, Any] = {"description": old.description}
+        settings: dict[str, Any] = {"description": old.description, "validate_default": old.validate_default}
         if not old.is_required():
-            settings["default"] = old.default
+            # A section's own default must be of the narrowed type, and is made only when it is needed.
+            narrowed = isinstance(old.default, Section)
+            settings |= {"default_factory": annotation} if narrowed else {"default": old.default}
         fields[name] = (annotation, Field(**settings))
     return create_model(base.__name__, __base__=base, __cls_kwargs__=_NO_SEARCH, __doc__=base.__doc__, **fields)  # type: ignore[call-overload,no-any-return]
+
+
+def _several(kind: registry.Registry) -> Any:
+    """The type of a list of components."""
+    return tuple.__class_getitem__((_choice(kind, Component), ...))
 
 
 def _choice(kind: registry.Registry, base: type[Component], **types: Any) -> Any:
     """The union of the registered components' sections, told apart by `name`."""
     sections = [_component_type(kind, name, base, types) for name in kind.names()]
-    if len(sections) < 2:  # pydantic has no discriminated union of one
-        return sections[0] if sections else base
+    if not sections:
+        return Annotated[base, AfterValidator(_refuse_unregistered)]
+    if len(sections) == 1:  # pydantic has no discriminated union of one
+        return sections[0]
     return Annotated[Union[tuple(sections)], Field(discriminator="name")]  # noqa: UP007 (a union made at run time)
+
+
+def _refuse_unregistered(section: Component) -> Component:
+    raise ValueError("a registered name (nothing is registered; names of your own need --plugin)")
 
 
 def _component_type(

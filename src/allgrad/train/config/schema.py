@@ -33,7 +33,7 @@ EXCLUSIVE = (
 )
 """Pairs of keys of which at most one may be given."""
 
-COMPONENT_LISTS: tuple[tuple[str, ...], ...] = ()
+COMPONENT_LISTS = (("train", "metrics"), ("train", "callbacks"), ("logging", "loggers"))
 """Keys that hold a list of components."""
 
 
@@ -165,6 +165,13 @@ class TrainSection(Section):
     """The metric that decides which checkpoint is the best, and when early stopping ends the run."""
     early_stopping: EarlyStoppingSection | None = None
     """When to end the run before its planned length. null: never."""
+    metrics: tuple[Component, ...] | None = None
+    """What an evaluation reports besides the loss: a list of metrics. null: what suits the kind of data."""
+    callbacks: tuple[Component, ...] = ()
+    """What else happens during the run: a list of registered callbacks."""
+    nonfinite: Literal["stop", "skip", "rollback"] = "stop"
+    """What a NaN or infinite loss or gradient does: `stop` the run, `skip` the step, or `rollback` to the newest checkpoint and
+    go on with the batches that follow."""
 
 
 def _minutes(given: dict[str, Any]) -> float | None:

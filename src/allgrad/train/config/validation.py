@@ -39,7 +39,7 @@ class RunPlan:
 
 def check_keys(config: RunConfig, locate: Callable[[tuple[str | int, ...]], str]) -> list[Mistake]:
     """Everything that is wrong between keys and that does not need the data to be seen."""
-    found = [*_exactly_one(config), *_batch(config), *_train(config), *_logging(config)]
+    found = [*_exactly_one(config), *_batch(config), *_train(config), *_logging(config), *_not_yet(config)]
     return [Mistake(each.key, each.text, locate(tuple(each.key.split(".")))) for each in found]
 
 
@@ -120,6 +120,17 @@ def _logging(config: RunConfig) -> Iterator[Mistake]:
             "logging.tensorboard",
             "needs the package tensorboardX, which is not installed. Install allgrad[tensorboard], or set it to false.",
         )
+
+
+def _not_yet(config: RunConfig) -> Iterator[Mistake]:
+    """Keys that the trainer does not act on yet: refused, because a key that is accepted must not be ignored."""
+    train = config.train
+    given = {
+        "train.metrics": train.metrics is not None,
+        "train.callbacks": bool(train.callbacks),
+        "train.nonfinite": train.nonfinite != "stop",
+    }
+    yield from (Mistake(key, "is not available yet; leave it out.") for key, wanted in given.items() if wanted)
 
 
 def _warmup(config: RunConfig, steps: int) -> int:
