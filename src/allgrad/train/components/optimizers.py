@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from allgrad import optim
 from allgrad.train.config import registry
+from allgrad.train.config.errors import ConfigError, Mistake, did_you_mean
 from allgrad.train.config.registry import register_optimizer, register_schedule
 
 if TYPE_CHECKING:
@@ -55,8 +56,15 @@ def parameter_groups(model: nn.Module, no_decay: Sequence[str]) -> tuple[Groups,
 
     Args:
         no_decay: patterns of names, `vectors` standing for all with fewer than two axes.
+
+    Raises:
+        ConfigError: a pattern matches no parameter.
     """
     named = list(model.named_parameters())
+    for pattern in no_decay:
+        if pattern != "vectors" and not any(fnmatch.fnmatchcase(name, pattern) for name, _ in named):
+            near = did_you_mean(pattern, [name for name, _ in named])
+            raise ConfigError([Mistake("optimizer.no_decay", f"{pattern!r} matches no parameter. {near}")])
 
     def exempt(name: str, ndim: int) -> bool:
         return any(ndim < 2 if pattern == "vectors" else fnmatch.fnmatchcase(name, pattern) for pattern in no_decay)

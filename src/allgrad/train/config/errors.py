@@ -16,8 +16,11 @@ __all__ = ["ConfigError", "Mistake", "did_you_mean", "shorten"]
 SHOWN = 20
 """How many mistakes a message lists."""
 
-LONGEST = 200
-"""How many characters of a value a message quotes."""
+LONGEST_PART = 600
+"""How many characters of a file name, a key or an explanation it shows."""
+
+LONGEST_VALUE = 200
+"""How many characters of a value it quotes."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class Mistake:
     where: str = ""
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.where, self.key, self.text) if part)
+        parts = (" ".join(part.splitlines()) for part in (self.where, self.key, self.text) if part)
+        return ": ".join(part if len(part) <= LONGEST_PART else f"{part[:LONGEST_PART]}..." for part in parts)
 
 
 class ConfigError(UsageError, ValueError):
@@ -60,11 +64,11 @@ class ConfigError(UsageError, ValueError):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A suggestion for an unknown name, and the list of known ones."""
     names = sorted(known)
-    near = get_close_matches(word[:LONGEST], names, n=1, cutoff=0.55)
+    near = get_close_matches(word[:LONGEST_VALUE], names, n=1, cutoff=0.55)
     return (f"Did you mean {near[0]!r}? " if near else "") + f"Known: {', '.join(names) or 'none'}."
 
 
 def shorten(value: object) -> str:
     """The repr of a value, cut where it is too long for a message."""
     text = repr(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text):,} characters)"
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}... ({len(text):,} characters)"

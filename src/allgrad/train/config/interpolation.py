@@ -12,7 +12,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from allgrad.train.config.errors import ConfigError, Mistake, did_you_mean, shorten
+from allgrad.train.config.errors import LONGEST_VALUE, ConfigError, Mistake, did_you_mean, shorten
 from allgrad.train.config.yaml_text import DEEPEST, Budget
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class _Resolver:
         for key in name.split("."):
             if not isinstance(target, dict) or key not in target:
                 known = did_you_mean(key, target) if isinstance(target, dict) else "There is no section above it."
-                self.refuse(path, f"${{{name}}} refers to a key that is not set. {known}")
+                self.refuse(path, f"${{{name[:LONGEST_VALUE]}}} refers to a key that is not set. {known}")
             target = target[key]
         self.active.append(name)
         value = self.value(target, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Union, get_type_hints
 
 from pydantic import AfterValidator, Field, create_model
@@ -32,6 +33,11 @@ def run_config_type() -> type[RunConfig]:
     Raises:
         PluginError: a component declares an option without a usable type.
     """
+    return _run_config_type(registry.registered())
+
+
+@lru_cache(maxsize=8)
+def _run_config_type(registered: tuple[registry.Entry, ...]) -> type[RunConfig]:  # noqa: ARG001 (what the result depends on)
     train = _narrowed(
         TrainSection,
         metrics=_several(registry.metrics) | None,
@@ -78,7 +84,7 @@ def _choice(kind: registry.Registry, base: type[Component], **types: Any) -> Any
     return Annotated[Union[tuple(sections)], Field(discriminator="name")]  # noqa: UP007 (a union made at run time)
 
 
-def _refuse_unregistered(section: Component) -> Component:
+def _refuse_unregistered(section: Component) -> Component:  # noqa: ARG001
     raise ValueError("a registered name (nothing is registered; names of your own need --plugin)")
 
 

@@ -67,6 +67,7 @@ __all__ = [
     "register_model",
     "register_optimizer",
     "register_schedule",
+    "registered",
     "schedules",
 ]
 
@@ -217,6 +218,12 @@ register_schedule = schedules.register
 register_metric = metrics.register
 register_callback = callbacks.register
 register_logger = loggers.register
+
+
+def registered() -> tuple[Entry, ...]:
+    """Every registered component of every kind."""
+    kinds = (models, datasets, losses, optimizers, schedules, metrics, callbacks, loggers)
+    return tuple(kind[name] for kind in kinds for name in kind.names())
 
 
 def load_builtin() -> None:

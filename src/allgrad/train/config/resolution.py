@@ -8,7 +8,7 @@ by the functions that need them, so that importing this module costs nothing.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from allgrad.train.config.errors import ConfigError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from allgrad.train.config.schema import RunConfig
     from allgrad.train.config.validation import RunPlan
 
-__all__ = ["changed_keys", "dump_yaml", "from_json", "plan", "resolve", "schema_type"]
+__all__ = ["dump_yaml", "from_json", "plan", "resolve", "schema_type"]
 
 
 def resolve(path: str | Path, overrides: Sequence[str] = (), *, plugins: Sequence[str | Path] = ()) -> RunConfig:
@@ -87,13 +87,6 @@ def plan(config: RunConfig, samples: int) -> RunPlan:
     return planned
 
 
-def changed_keys(one: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """Where two configurations differ: from the dotted key to the two values, None for a key that one does not have."""
-    first, second = _flat(one.model_dump(mode="json")), _flat(other.model_dump(mode="json"))
-    pairs = {key: (first.get(key), second.get(key)) for key in [*first, *second]}
-    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
-
-
 def dump_yaml(config: RunConfig) -> str:
     """The configuration as YAML, with every key written out. `resolve` reads an equal configuration from it."""
     from allgrad.train.config.interpolation import escape
@@ -111,10 +104,3 @@ def schema_type(plugins: Sequence[str | Path] = ()) -> type[RunConfig]:
     load_builtin()
     load_plugins(plugins)
     return run_config_type()
-
-
-def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in section.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return found

@@ -253,5 +253,12 @@ class _Dumper(yaml.SafeDumper):
         return super().represent_sequence(tag, sequence, flow_style=plain)
 
 
+def _write_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    """A text with characters that other readers of YAML take for line breaks is written with escapes."""
+    unusual = any(letter in text for letter in "\r\x85\u2028\u2029\ufeff")
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if unusual else None)
+
+
+_Dumper.add_representer(str, _write_text)
 for _tag, _pattern in (("int", _INTEGER), ("float", _NUMBER)):
     _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern.pattern})\Z"), None)
