@@ -81,8 +81,9 @@ def test_gzip_quotes_and_a_byte_order_mark(tmp_path: Path) -> None:
     ("old", "new", "match"),
     [
         ("\n0.5,red", "\nabc,red", "line 4, column 'size': expected a finite number. Got 'abc'"),
-        ("\n0.5,red", "\n,red", "line 4, column 'size': expected a finite number. Got ''"),
-        ("\n0.5,red", "\nnan,red", "line 4, column 'size'"),
+        ("\n0.5,red", "\n,red", r"line 4, column 'size': the value is missing \(1 of 20 rows\)"),
+        ("\n0.5,red", "\nnan,red", r"line 4, column 'size': the value is missing \(1 of 20 rows\)"),
+        ("\n0.5,red", "\ninf,red", "line 4, column 'size': expected a finite number. Got 'inf'"),
         ("red,mid", "red,odd", r"line 3, column 'grade': expected one of 'low', 'mid', 'high'. Got 'odd'"),
         (",2.0,", ",0.0,", "line 3, column 'price': transform log needs values above 0. Got '0.0'"),
         ("\n0.5,red", "\n0.5,red,red", "line 4: expected 5 fields, as in the header. Got 6"),

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from allgrad.data.column_values import mean_and_scale
 from allgrad.data.images import Augmentation, image_source
-from allgrad.data.preprocess import mean_and_scale
 from allgrad.data.tables import Columns, table_source
 
 if TYPE_CHECKING:

@@ -252,7 +252,9 @@ def test_a_categorical_column_that_numbers_the_rows(tmp_path: Path) -> None:
     [
         (b"a,b\n1," + b"2" * 200_000, "line 2: not readable as CSV: field larger than field limit"),
         (b'a,b\n1,"2', "line 2: not readable as CSV"),
-        (b"a,b\n\xff,2\n", "invalid byte at offset 4"),
+        (b"a,b\n\x81,2\n", "not text in UTF-8, UTF-16 or Windows-1252 .invalid byte at offset 4"),
+        (b"a,b\n\xff\x00,2\n", "not text in UTF-8, UTF-16 or Windows-1252 .it has control characters"),
+        (b"\xff\xfea", "not text in UTF-8, UTF-16"),
         (b"a,b\n1,2,3\n", "line 2: expected 2 fields, as in the header. Got 3"),
         (b"", "Got 0 non-empty lines"),
         (b"\n\n\n", "Got 0 non-empty lines"),

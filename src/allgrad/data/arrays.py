@@ -17,7 +17,8 @@ from allgrad.data.digest import content_digest
 from allgrad.data.errors import DataError
 from allgrad.data.labels import class_count
 from allgrad.data.npy import open_arrays
-from allgrad.data.sources import data_path, split_rows
+from allgrad.data.sources import data_path
+from allgrad.data.split import split_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

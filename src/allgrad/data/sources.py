@@ -1,4 +1,4 @@
-"""Finding, reading and splitting data files: `package:NAME` for files that come with allgrad, gzip detected by content."""
+"""Finding and reading data files: `package:NAME` for files that come with allgrad, gzip detected by content."""
 
 from __future__ import annotations
 
@@ -7,15 +7,9 @@ import hashlib
 import zlib
 from importlib import resources
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
-
-import numpy as np
+from typing import IO
 
 from allgrad.data.errors import DataError
-from allgrad.data.random import permutation
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = [
     "MAX_BYTES",
@@ -24,7 +18,6 @@ __all__ = [
     "check_regular",
     "data_path",
     "read_bytes",
-    "split_rows",
     "verify_sha256",
 ]
 
@@ -131,29 +124,3 @@ def verify_sha256(content: bytes, expected: str, what: str) -> None:
     got = hashlib.sha256(content).hexdigest()
     if got != expected:
         raise DataError(f"{what}: not the published content: expected sha256 {expected}, got {got}. Fetch it again.")
-
-
-def split_rows(
-    count: int, fraction: float, seed: int, *, what: str = "split"
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row numbers for training and for validation: `fraction` of a seeded shuffle (rounded) is held out; both in file order.
-
-    Args:
-        what: what messages call the data.
-
-    Raises:
-        DataError: when either would be empty.
-
-    Example:
-        >>> train, valid = split_rows(10, 0.2, seed=0)
-        >>> len(train), len(valid), sorted([*train.tolist(), *valid.tolist()]) == list(range(10))
-        (8, 2, True)
-    """
-    held_out = round(count * fraction)
-    if not 0 < held_out < count:
-        raise DataError(
-            f"{what}: holding out {fraction} of {count} rows leaves {count - held_out} to train on and {held_out} to "
-            "evaluate on. Both need at least one row."
-        )
-    order = permutation(count, seed, epoch=0)
-    return np.sort(order[held_out:]), np.sort(order[:held_out])

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from allgrad.data.column_values import codes
 from allgrad.data.csv_files import Table, parse_csv
 from allgrad.data.datasets import ArrayDataset, DataInfo, DataSource, check_fitted
 from allgrad.data.digest import content_digest
 from allgrad.data.errors import DataError
-from allgrad.data.preprocess import Columns, encode_inputs, encode_targets, feature_names, fit_columns
-from allgrad.data.sources import data_path, read_bytes, split_rows
+from allgrad.data.fit import Columns, drop_missing, fit_columns, resolve_columns
+from allgrad.data.preprocess import encode_inputs, encode_targets, feature_names
+from allgrad.data.sources import data_path, read_bytes
+from allgrad.data.split import split_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from allgrad.data.csv_layout import Layout
 
 __all__ = ["Columns", "read_table", "table_source"]
 
@@ -26,6 +31,8 @@ def table_source(
     *,
     valid_fraction: float,
     split_seed: int,
+    stratify: bool = False,
+    layout: Layout | None = None,
     fitted: Mapping[str, Any] | None = None,
 ) -> DataSource:
     """Training and held-out rows of a CSV file with a header (gzip or not).
@@ -35,19 +42,26 @@ def table_source(
     for classes, "classes".
 
     Args:
+        stratify: hold out the same fraction of every class.
+        layout: how the file is written; by default, all of it is found from the content.
         fitted: stored preprocessing; nothing is fitted, and a category or class that it does not know is an error.
 
     Raises:
         DataError: naming file, line and column where something is not as declared.
     """
     content = read_bytes(data_path(path))
-    table = parse_csv(content, path)
-    _check_columns(table, columns)
-    train, valid = split_rows(len(table), valid_fraction, split_seed, what=path)
+    table = parse_csv(content, path, layout)
+    if fitted is None:
+        columns = resolve_columns(table, columns)
+    else:
+        columns = _checked_columns(fitted, columns, path)
+    if columns.missing == "drop":
+        table = drop_missing(table, columns)
+    train, valid = split_rows(
+        len(table), valid_fraction, split_seed, groups=_classes(table, columns) if stratify else None, what=path
+    )
     if fitted is None:
         fitted = fit_columns(table, columns, train)
-    else:
-        check_fitted(_declared(fitted), _declaration(columns), path)
     arrays: dict[str, NDArray[Any]] = {
         "inputs": encode_inputs(table, fitted),
         "targets": encode_targets(table, fitted),
@@ -57,13 +71,19 @@ def table_source(
     )
 
 
-def read_table(path: str) -> Table:
+def read_table(path: str, layout: Layout | None = None) -> Table:
     """The columns of a CSV file as texts.
 
     Raises:
         DataError: when the file is missing, or is not a CSV file with a header and rows.
     """
-    return parse_csv(read_bytes(data_path(path)), path)
+    return parse_csv(read_bytes(data_path(path)), path, layout)
+
+
+def _classes(table: Table, columns: Columns) -> NDArray[np.int64]:
+    if columns.task != "classes":
+        raise DataError(f"{table.name}: `stratify` needs `task: classes`. The task is {columns.task!r}.")
+    return codes(table, columns.target, sorted(set(table.column(columns.target))))
 
 
 def _rows(arrays: Mapping[str, NDArray[Any]], rows: NDArray[np.int64]) -> ArrayDataset:
@@ -79,39 +99,35 @@ def _info(columns: Columns, fitted: Mapping[str, Any]) -> DataInfo:
     return DataInfo(columns.task, (len(features),), outputs, {"features": features, **extra})
 
 
-def _check_columns(table: Table, columns: Columns) -> None:
-    names = columns.names()
-    for name in names:
-        table.column(name)
-        if names.count(name) > 1:
-            raise DataError(
-                f"{table.name}: column {name!r} is declared more than once (numeric, categorical, ordinal, target)."
-            )
-    if len(names) == 1:
-        raise DataError(f"{table.name}: there are no input columns. List them under numeric, categorical or ordinal.")
+def _checked_columns(fitted: Mapping[str, Any], columns: Columns, path: str) -> Columns:
+    """The columns of the stored preprocessing, which must be those of the configuration."""
+    check_fitted(fitted, {"kind": "table"}, path)
+    inputs, target = fitted["columns"], fitted["target"]
+    names = {
+        kind: [column["name"] for column in inputs if column["type"] == kind] for kind in ("numeric", "categorical")
+    }
+    stored = Columns(
+        target["name"],
+        target["type"],
+        names["numeric"],
+        names["categorical"],
+        {column["name"]: column["order"] for column in inputs if column["type"] == "ordinal"},
+        target.get("transform", "none"),
+        fitted["missing"],
+    )
+    check_fitted(_options(stored), _options(columns, stored), path)
+    return stored
 
 
-def _declaration(columns: Columns) -> dict[str, Any]:
-    """What the configuration says of the columns, in the words of its options."""
+def _options(columns: Columns, stored: Columns | None = None) -> dict[str, Any]:
+    """The options of a configuration that declare these columns; `numeric: auto` stands for what is stored."""
+    numeric = stored.numeric if stored is not None and columns.numeric == "auto" else columns.numeric
     return {
         "target": columns.target,
         "task": columns.task,
-        "numeric": list(columns.numeric),
+        "numeric": list(numeric),
         "categorical": list(columns.categorical),
         "ordinal": {name: list(order) for name, order in (columns.ordinal or {}).items()},
-        "transform": columns.transform if columns.task == "values" else None,
-    }
-
-
-def _declared(fitted: Mapping[str, Any]) -> dict[str, Any]:
-    """The same, from stored preprocessing."""
-    check_fitted(fitted, {"kind": "table"}, "table")
-    columns, target = fitted["columns"], fitted["target"]
-    return {
-        "target": target["name"],
-        "task": target["type"],
-        "numeric": [column["name"] for column in columns if column["type"] == "numeric"],
-        "categorical": [column["name"] for column in columns if column["type"] == "categorical"],
-        "ordinal": {column["name"]: column["order"] for column in columns if column["type"] == "ordinal"},
-        "transform": target.get("transform"),
+        "transform": columns.transform if columns.task == "values" else "none",
+        "missing": columns.missing,
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from allgrad.data import arrays, fashion_mnist, idx, images, points, tables, text
+from allgrad.data.csv_layout import Layout
 from allgrad.train.config.registry import Location, register_dataset
 
 if TYPE_CHECKING:
@@ -62,16 +63,29 @@ def csv_table(
     path: File,
     target: str,
     task: Literal["values", "classes"] = "values",
-    numeric: tuple[str, ...] = (),
+    numeric: tuple[str, ...] | Literal["auto"] = (),
     categorical: tuple[str, ...] = (),
     ordinal: dict[str, tuple[str, ...]] = {},  # noqa: B006 (never written)
     transform: Literal["none", "log", "log1p"] = "none",
+    missing: Literal["error", "drop", "mean", "category"] = "error",
+    separator: str = "auto",
+    decimal: Literal["auto", ".", ","] = "auto",
+    encoding: str = "auto",
     valid_fraction: Fraction = 0.1,
     split_seed: int = 0,
+    stratify: bool = False,
 ) -> DataSource:
     """A CSV file with typed columns; a random fraction of its rows is held out."""
-    columns = tables.Columns(target, task, numeric, categorical, ordinal, transform)
-    return tables.table_source(path, columns, valid_fraction=valid_fraction, split_seed=split_seed, fitted=fitted)
+    columns = tables.Columns(target, task, numeric, categorical, ordinal, transform, missing)
+    return tables.table_source(
+        path,
+        columns,
+        valid_fraction=valid_fraction,
+        split_seed=split_seed,
+        stratify=stratify,
+        layout=Layout(separator, decimal, encoding),
+        fitted=fitted,
+    )
 
 
 @register_dataset("arrays")

@@ -1,0 +1,96 @@
+"""The texts of a table's column as numbers or as places in a list of names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from allgrad.data.errors import DataError, listed, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from allgrad.data.csv_files import Table
+
+__all__ = ["codes", "is_missing", "mean_and_scale", "missing_rows", "numbers"]
+
+_CONSTANT = float(np.finfo(np.float32).eps)
+_MISSING_NUMBERS = {"", "na", "n/a", "nan", "null", "none", "?", "-"}
+
+
+def is_missing(text: str, *, numeric: bool) -> bool:
+    """Whether a text says that there is no value: an empty one, and for numbers also NA, NaN, null, none, `?`, `-`.
+
+    Example:
+        >>> is_missing("NA", numeric=True), is_missing("NA", numeric=False), is_missing(" ", numeric=False)
+        (True, False, True)
+    """
+    return text.strip().lower() in _MISSING_NUMBERS if numeric else not text.strip()
+
+
+def missing_rows(table: Table, name: str, *, numeric: bool) -> NDArray[np.int64]:
+    """The rows of a column that have no value."""
+    missing = [row for row, text in enumerate(table.column(name)) if is_missing(text, numeric=numeric)]
+    return np.array(missing, dtype=np.int64)
+
+
+def numbers(table: Table, name: str) -> NDArray[np.float64]:
+    """The values of a column of numbers; NaN where the value is missing.
+
+    Raises:
+        DataError: when a text is neither a finite number nor missing.
+    """
+    texts = table.column(name)
+    if table.decimal == ",":
+        texts = [text.replace(",", ".") if "." not in text else "." for text in texts]
+    try:
+        values = np.array(texts, dtype=np.float64)
+    except ValueError:
+        values = np.array([_number(text) for text in texts])
+    for row in np.flatnonzero(~np.isfinite(values)).tolist():
+        text = table.column(name)[row]
+        if not is_missing(text, numeric=True):
+            mark = f" The decimal mark is {table.decimal!r}." if {",", "."} & set(text) else ""
+            raise DataError(f"{table.place(row, name)}: expected a finite number. Got {quoted(text)}.{mark}")
+    return values
+
+
+def codes(table: Table, name: str, known: Sequence[str]) -> NDArray[np.int64]:
+    """The place of each text in `known`; -1 where the value is missing and the empty text is not known.
+
+    Raises:
+        DataError: when a text is neither known nor missing.
+    """
+    place = {text: code for code, text in enumerate(known)}
+    empty = place.get("", -1)
+    texts = table.column(name)
+    found = np.array([place.get(text, empty if not text.strip() else -2) for text in texts], dtype=np.int64)
+    unknown = np.flatnonzero(found == -2)
+    if len(unknown):
+        row = int(unknown[0])
+        raise DataError(f"{table.place(row, name)}: expected one of {listed(known)}. Got {quoted(texts[row])}.")
+    return found
+
+
+def mean_and_scale(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean and standard deviation; the deviation is 1 where the values are constant.
+
+    Values count as constant when their standard deviation is at most 1.2e-7 (float32's machine epsilon) times their largest
+    absolute value, since their variation may then be rounding noise.
+
+    Example:
+        >>> mean_and_scale(np.array([1.0, 3.0])), mean_and_scale(np.full(3, 0.1))[1]
+        ((2.0, 1.0), 1.0)
+    """
+    mean, scale = float(values.mean()), float(values.std())
+    return mean, 1.0 if scale <= _CONSTANT * float(np.abs(values).max()) else scale
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")

@@ -1,0 +1,180 @@
+"""Which columns of a table are used and how, and what is learned from the training rows: the fitted preprocessing."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from allgrad.data.column_values import codes, is_missing, mean_and_scale, missing_rows, numbers
+from allgrad.data.errors import DataError, listed
+from allgrad.data.preprocess import transformed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from allgrad.data.csv_files import Table
+
+__all__ = ["Columns", "Missing", "drop_missing", "fit_columns", "resolve_columns"]
+
+Missing: TypeAlias = Literal["error", "drop", "mean", "category"]
+
+_MANY_CLASSES = 1000
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table are used, and how.
+
+    Attributes:
+        target: the column to predict.
+        task: "values" (a number) or "classes" (each distinct text is a class; classes are sorted).
+        numeric: columns of numbers; "auto" for all columns that have only numbers and are not named elsewhere.
+        categorical: columns of names without an order.
+        ordinal: columns of names with an order: column to names, lowest first.
+        transform: applied to a numeric target before it is standardised: "none", "log", "log1p".
+        missing: what happens to rows with a missing input. "error": refused. "drop": left out. "mean": the mean of the training
+            rows takes its place; for a categorical column, the share of each category. "category": missing is a category of
+            its own; a numeric column gets the mean and an additional 0/1 input. A missing target can only be dropped.
+    """
+
+    target: str
+    task: Literal["values", "classes"] = "values"
+    numeric: Sequence[str] | Literal["auto"] = ()
+    categorical: Sequence[str] = ()
+    ordinal: Mapping[str, Sequence[str]] | None = None
+    transform: Literal["none", "log", "log1p"] = "none"
+    missing: Missing = "error"
+
+    def names(self) -> list[str]:
+        """All columns that are used, the target last."""
+        return [*self.numeric, *self.categorical, *(self.ordinal or {}), self.target]
+
+    def is_numeric(self, name: str) -> bool:
+        """Whether a column holds numbers."""
+        return name in self.numeric or (name == self.target and self.task == "values")
+
+
+def resolve_columns(table: Table, columns: Columns) -> Columns:
+    """The columns with the names that `numeric: auto` means.
+
+    Raises:
+        DataError: when a column is missing or declared twice, or there are no input columns.
+    """
+    if columns.numeric == "auto":
+        named = {*columns.categorical, *(columns.ordinal or {}), columns.target}
+        free = [name for name in table.columns if name not in named]
+        numeric = [name for name in free if _has_numbers_only(table, name)]
+        if unused := [name for name in free if name not in numeric]:
+            _log.info("%s: these columns are not numbers and are not used: %s.", table.name, listed(unused))
+        columns = replace(columns, numeric=numeric)
+    names = columns.names()
+    for name in names:
+        table.column(name)
+        if names.count(name) > 1:
+            raise DataError(
+                f"{table.name}: column {name!r} is declared more than once (numeric, categorical, ordinal, target)."
+            )
+    if len(names) == 1:
+        raise DataError(f"{table.name}: there are no input columns. List them under numeric, categorical or ordinal.")
+    return columns
+
+
+def drop_missing(table: Table, columns: Columns) -> Table:
+    """The table without the rows in which a column that is used has no value."""
+    missing = [missing_rows(table, name, numeric=columns.is_numeric(name)) for name in columns.names()]
+    dropped = np.unique(np.concatenate(missing))
+    if not len(dropped):
+        return table
+    _log.info("%s: %d of %d rows have missing values and are left out.", table.name, len(dropped), len(table))
+    return table.rows(np.setdiff1d(np.arange(len(table)), dropped).tolist())
+
+
+def fit_columns(table: Table, columns: Columns, train: NDArray[np.int64]) -> dict[str, Any]:
+    """The fitted preprocessing for `columns` of `table`; means, scales and shares are those of the rows `train`.
+
+    Categories and classes are those of all rows, so that held-out rows are never unknown.
+
+    Raises:
+        DataError: naming file, line and column where a value is not as declared.
+    """
+    fitted = [_fit_numeric(table, name, columns.missing, train) for name in columns.numeric]
+    fitted += [_fit_categorical(table, name, columns.missing, train) for name in columns.categorical]
+    for name, order in (columns.ordinal or {}).items():
+        ranks = codes(table, name, order).astype(np.float64)
+        ranks[ranks < 0] = np.nan
+        column = {"name": name, "type": "ordinal", "order": list(order), **_fit_scale(table, name, ranks, train)}
+        fitted.append(_note_missing(column, ranks, columns.missing))
+    target: dict[str, Any] = {"name": columns.target, "type": columns.task}
+    if columns.task == "classes":
+        target["classes"] = _classes(table, columns.target)
+    else:
+        values = transformed(table, columns.target, columns.transform)
+        target |= {"transform": columns.transform, **_fit_scale(table, columns.target, values, train)}
+    return {"kind": "table", "missing": columns.missing, "columns": fitted, "target": target}
+
+
+def _has_numbers_only(table: Table, name: str) -> bool:
+    try:
+        return bool(np.isfinite(numbers(table, name)).any())
+    except DataError:
+        return False
+
+
+def _fit_numeric(table: Table, name: str, missing: Missing, train: NDArray[np.int64]) -> dict[str, Any]:
+    values = numbers(table, name)
+    column = {"name": name, "type": "numeric", **_fit_scale(table, name, values, train)}
+    return _note_missing(column, values, missing)
+
+
+def _note_missing(column: dict[str, Any], values: NDArray[np.float64], missing: Missing) -> dict[str, Any]:
+    if missing == "category":
+        column["missing"] = bool(np.isnan(values).any())
+    return column
+
+
+def _fit_categorical(table: Table, name: str, missing: Missing, train: NDArray[np.int64]) -> dict[str, Any]:
+    texts = table.column(name)
+    categories = sorted({text for text in texts if not is_missing(text, numeric=False)})
+    if missing == "category" and len(missing_rows(table, name, numeric=False)):
+        categories.insert(0, "")
+    column: dict[str, Any] = {"name": name, "type": "categorical", "categories": categories}
+    if missing == "mean":
+        found = codes(table, name, categories)[train]
+        counts = np.bincount(found[found >= 0], minlength=len(categories))
+        column["shares"] = (counts / max(counts.sum(), 1)).tolist()
+    return column
+
+
+def _fit_scale(table: Table, name: str, values: NDArray[np.float64], train: NDArray[np.int64]) -> dict[str, float]:
+    present = values[train][~np.isnan(values[train])]
+    if not len(present):
+        raise DataError(f"{table.name}, column {name!r}: no training row has a value.")
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, scale = mean_and_scale(present)
+    if not np.isfinite(mean) or not np.isfinite(scale):
+        raise DataError(f"{table.name}, column {name!r}: its values are too large for a mean and a standard deviation.")
+    return {"mean": mean, "scale": scale}
+
+
+def _classes(table: Table, name: str) -> list[str]:
+    labels = table.column(name)
+    empty = missing_rows(table, name, numeric=False)
+    if len(empty):
+        raise DataError(
+            f"{table.place(int(empty[0]), name)}: the class label is empty ({len(empty)} of {len(labels)} rows). "
+            "Use `missing: drop` to leave such rows out."
+        )
+    classes = sorted(set(labels))
+    if len(classes) > max(_MANY_CLASSES, len(labels) / 2):
+        raise DataError(
+            f"{table.name}, column {name!r}: {len(classes):,} different values in {len(labels):,} rows are too many for "
+            "classes. For a number to predict, use `task: values`."
+        )
+    return classes
