@@ -76,9 +76,10 @@ def test_a_column_that_was_never_missing_stays_so() -> None:
     whole = Table(ROWS | {"size": list("123456"), "colour": ["red"] * 6, "grade": ["low"] * 6}, "t.csv")
     fitted = fit_columns(whole, columns("category"), TRAIN)
     for column in ("size", "colour", "grade"):
+        known = [text.replace("blue", "red").replace("high", "low") for text in ROWS[column]]
+        table = Table({**whole.columns, column: known}, "new.csv")
         with pytest.raises(DataError, match=f"column '{column}': .* No training row had a missing value"):
-            known = [text.replace("blue", "red").replace("high", "low") for text in ROWS[column]]
-            encode_inputs(Table({**whole.columns, column: known}, "new.csv"), fitted)
+            encode_inputs(table, fitted)
 
 
 def source(tmp_path: Path, text: str, declared: Columns, **options: Any) -> DataSource:
