@@ -35,7 +35,14 @@ def text_file(
     context: Count = 128,
     valid: Count = 100_000,
 ) -> DataSource:
-    """A text file, for predicting the next character or byte; the last `valid` are held out."""
+    """A text file, for predicting the next character or byte; the last `valid` are held out.
+
+    Args:
+        path: the text file, gzip or not; `package:moby_dick.txt.gz` comes with allgrad.
+        unit: whether a token is a character (UTF-8) or a byte.
+        context: tokens in a sample.
+        valid: tokens at the end of the file that are held out.
+    """
     return text.text_source(path, unit=unit, context=context, valid=valid, seed=seed, fitted=fitted)
 
 
@@ -49,7 +56,14 @@ def token_file(
     context: Count = 128,
     valid: Count = 100_000,
 ) -> DataSource:
-    """A .npy file of token ids, for predicting the next token; the last `valid` of them are held out."""
+    """A .npy file of token ids, for predicting the next token; the last `valid` of them are held out.
+
+    Args:
+        path: the file: one axis of integers.
+        vocabulary_size: how many tokens there are; all ids must be smaller.
+        context: tokens in a sample.
+        valid: tokens at the end of the file that are held out.
+    """
     return text.tokens_source(
         path, vocabulary_size=vocabulary_size, context=context, valid=valid, seed=seed, fitted=fitted
     )
@@ -75,7 +89,25 @@ def csv_table(
     split_seed: int = 0,
     stratify: bool = False,
 ) -> DataSource:
-    """A CSV file with typed columns; a random fraction of its rows is held out."""
+    """A CSV file with typed columns; a random fraction of its rows is held out.
+
+    Args:
+        path: the file with a header, gzip or not; `package:diamonds.csv.gz` comes with allgrad.
+        target: the column to predict.
+        task: predict a number (values) or a class (classes).
+        numeric: columns of numbers; `auto` for all columns that have only numbers and are not named elsewhere.
+        categorical: columns of names without an order; one 0/1 input per name.
+        ordinal: columns of names with an order: column to names, lowest first.
+        transform: applied to the target before it is standardised.
+        missing: what happens where an input is missing: refuse (error), leave the row out (drop), use the mean of the training
+            rows (mean), or treat it as a category of its own (category).
+        separator: of fields, one character; `auto` finds a comma, semicolon, tab or bar.
+        decimal: the decimal mark of numbers; `auto` finds it.
+        encoding: of the text, as Python names it; `auto` tries UTF-8, UTF-16 and Windows-1252.
+        valid_fraction: fraction of the rows that is held out.
+        split_seed: seed of the choice of held-out rows.
+        stratify: hold out the same fraction of every class.
+    """
     columns = tables.Columns(target, task, numeric, categorical, ordinal, transform, missing)
     return tables.table_source(
         path,
@@ -101,7 +133,17 @@ def array_files(
     valid_fraction: Fraction = 0.1,
     split_seed: int = 0,
 ) -> DataSource:
-    """Arrays in .npz files or directories of .npy files, memory-mapped."""
+    """Arrays in .npz files or directories of .npy files, memory-mapped.
+
+    Args:
+        train: the file or directory with the training data.
+        valid: the file or directory with the validation data; without it, a fraction of the training data is held out.
+        task: whether targets are numbers (values) or class numbers from 0 (classes).
+        inputs: name of the array of inputs; it is converted to float32 and not scaled.
+        targets: name of the array of targets.
+        valid_fraction: fraction of the samples that is held out if `valid` is not given.
+        split_seed: seed of the choice of held-out samples.
+    """
     return arrays.arrays_source(
         train,
         valid,
@@ -126,7 +168,16 @@ def idx_images(
     flip: bool = False,
     shift: Annotated[int, Field(ge=0)] = 0,
 ) -> DataSource:
-    """Images with class labels in IDX files; `flip` and `shift` augment the training images."""
+    """Images with class labels in IDX files; `flip` and `shift` augment the training images.
+
+    Args:
+        train_images: IDX file of 8-bit training images, gzip or not.
+        train_labels: IDX file of their labels.
+        valid_images: IDX file of 8-bit validation images.
+        valid_labels: IDX file of their labels.
+        flip: mirror training images with probability 1/2.
+        shift: move training images by up to this many pixels.
+    """
     return images.image_source(
         (idx.read_idx(train_images), idx.read_idx(train_labels)),
         (idx.read_idx(valid_images), idx.read_idx(valid_labels)),
@@ -146,7 +197,13 @@ def fashion_mnist_images(
     flip: bool = False,
     shift: Annotated[int, Field(ge=0)] = 0,
 ) -> DataSource:
-    """Fashion-MNIST, 60,000 + 10,000 images; found where it was downloaded or installed, or in `directory`."""
+    """Fashion-MNIST, 60,000 + 10,000 images; found where it was downloaded or installed, or in `directory`.
+
+    Args:
+        directory: the directory with its four files; by default the cache of `allgrad data` and Debian's package are searched.
+        flip: mirror training images with probability 1/2.
+        shift: move training images by up to this many pixels.
+    """
     return fashion_mnist.fashion_mnist_source(
         directory, augmentation=images.Augmentation(flip, shift), seed=seed, fitted=fitted
     )
@@ -163,7 +220,15 @@ def heat_equation(
     initial: Count = 256,
     grid: Annotated[int, Field(ge=2)] = 50,
 ) -> DataSource:
-    """Collocation points of u_t = alpha u_xx, and a grid of the exact solution."""
+    """Collocation points of u_t = alpha u_xx, and a grid of the exact solution.
+
+    Args:
+        alpha: the diffusion coefficient.
+        interior: training points where the equation must hold.
+        boundary: training points on the two ends.
+        initial: training points at t = 0.
+        grid: points along each axis of the evaluation grid.
+    """
     return points.heat_equation_source(
         alpha=alpha, interior=interior, boundary=boundary, initial=initial, grid=grid, seed=seed, fitted=fitted
     )
