@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from allgrad.autodiff.tensor import Tensor
+import numpy as np
+
+from allgrad.autodiff.errors import CotangentError, NotDifferentiableError
+from allgrad.autodiff.operators import Operators
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
-    """The leaves of `tree`, in order, and a function that puts a list of as many leaves into its form.
+    """The leaves of `tree`, in order, and a function that builds the same structure from a list of as many leaves.
 
     >>> leaves, build = flatten({"a": 1.0, "b": (2.0, [3.0])})
     >>> leaves, build([x * 2 for x in leaves])
@@ -41,7 +44,51 @@ def _rebuild(tree: Any, take: Callable[[], Any]) -> Any:
     return None if tree is None else take()
 
 
-def map_tensors(function: Callable[[Tensor], Any], tree: Any) -> Any:
-    """`tree` with every Tensor in it replaced by `function(tensor)`; all else stays."""
+def map_tensors(function: Callable[[Any], Any], tree: Any) -> Any:
+    """`tree` with every Tensor in it replaced by `function(tensor)`; everything else stays."""
     leaves, build = flatten(tree)
-    return build([function(x) if isinstance(x, Tensor) else x for x in leaves])
+    return build([function(x) if isinstance(x, Operators) else x for x in leaves])
+
+
+def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """All numbers in nested dicts, lists and tuples of arrays as one vector, and the function that puts a vector back.
+
+    Both directions are differentiable, so a vector optimizer (SciPy's `minimize`) can work on nested parameters.
+
+    Args:
+        tree: floating, complex or integer arrays, Tensors and numbers, nested.
+
+    Returns:
+        (vector, unravel): vector has shape (sum of sizes,) and the dtype that all arrays fit in; unravel(vector) has the structure,
+        shapes and dtypes of `tree`.
+
+    Raises:
+        NotDifferentiableError: something in `tree` is not an array of numbers.
+        CotangentError: from unravel, if the vector has another length.
+
+    >>> import numpy as np, allgrad as ag
+    >>> vector, unravel = ag.ravel({"a": np.array([[1.0, 2.0]]), "b": 3.0})
+    >>> vector, unravel(vector * 2)
+    (array([1., 2., 3.]), {'a': array([[2., 4.]]), 'b': np.float64(6.0)})
+    """
+    given, build = flatten(tree)
+    leaves = [x if isinstance(x, Operators) else np.asarray(x) for x in given]
+    for x, original in zip(leaves, given, strict=True):
+        if x.dtype.kind not in "fciub":
+            raise NotDifferentiableError(f"ravel needs arrays of numbers, nested; it found {type(original).__name__}.")
+    forms = [(x.shape, x.dtype, x.size) for x in leaves]
+    vector = np.concatenate([np.reshape(x, -1) for x in leaves]) if leaves else np.zeros(0)
+
+    def unravel(vector: Any) -> Any:
+        length = sum(size for _, _, size in forms)
+        if np.shape(vector) != (length,):
+            raise CotangentError(f"unravel needs a vector of shape ({length},); got {np.shape(vector)}.")
+        parts, start = [], 0
+        for shape, dtype, size in forms:
+            part = np.reshape(vector[start : start + size], shape)
+            part = part if part.dtype == dtype else np.astype(np.real(part) if dtype.kind != "c" else part, dtype)
+            parts.append(part if isinstance(part, Operators) or shape else part[()])
+            start += size
+        return build(parts)
+
+    return vector, unravel

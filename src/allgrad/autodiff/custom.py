@@ -27,7 +27,7 @@ def custom_vjp(**rules: Any) -> Callable[[Callable[..., Any]], Primitive]:
     >>> _ = logistic.defjvp(x=lambda t, ans: t * ans * (1 - ans))
     >>> ag.check_grads(logistic, 0.3)
     """
-    return lambda function: Primitive(function, name=_name(function), vjp=rules)
+    return lambda function: Primitive(function, name=_name(function), vjp=rules, by_user=True)
 
 
 def custom_jvp(**rules: Any) -> Callable[[Callable[..., Any]], Primitive]:
@@ -43,7 +43,7 @@ def custom_jvp(**rules: Any) -> Callable[[Callable[..., Any]], Primitive]:
     >>> ag.derivative(cube)(2.0)
     np.float64(12.0)
     """
-    return lambda function: Primitive(function, name=_name(function), jvp=rules)
+    return lambda function: Primitive(function, name=_name(function), jvp=rules, by_user=True)
 
 
 def _name(function: Callable[..., Any]) -> str:

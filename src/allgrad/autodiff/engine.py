@@ -1,8 +1,8 @@
 """The backward walk.
 
-From the root, the nodes that it reaches are collected (iteratively: no depth is too deep) and visited in descending order of
-creation, which is a reverse topological order. At a node its cotangent is complete; its rules give one contribution to each
-parent. A leaf counts its pending uses: with the last one its gradient is final, and that event is what communication hangs on.
+From the root, the nodes that it reaches are collected (iteratively, so no depth is too deep) and visited in descending order of
+creation, which is a reverse topological order. When a node is visited its cotangent is complete; its `plan` gives one contribution
+to each parent. A leaf counts its pending uses: with the last one its gradient is final, and communication starts from that event.
 
 **The hook contract.** `FinalGradients(leaves, callback).arm()` asks for the events of the *next* `.backward()` on this
 thread (and task). In that pass `callback(leaf, used)` is called for each of the leaves exactly once:
@@ -17,37 +17,41 @@ Arming lasts for one pass: a second `.backward()` fires nothing unless it is arm
 transforms, recomputation) fire nothing, touch no `.grad`, and free nothing that an outer walk needs. If the walk raises, no
 further events fire. Several armed watchers are served in the order of arming.
 
-A walk runs its rules on raw arrays where it can. It runs them on Tensors where the result must be differentiable again:
-inside another transform, or when the function captured something that is tracked outside (see `pull`).
+A walk runs rules on raw arrays where it can. It runs them on Tensors where the result must be differentiable again: inside
+another transform, or when the function captured something that is tracked outside (see `pull`).
 
-NumPy's floating-point warnings are off during a walk: they belong to the forward pass, and a rule may divide by a zero that
-a mask then takes out. `detect_anomaly` finds the operation that makes the first NaN.
+NumPy's floating-point warnings are off during a walk: they belong to the forward pass, and a rule may divide by a zero that a
+mask then removes. `detect_anomaly` finds the operation that makes the first NaN.
 """
 
 from __future__ import annotations
 
 from contextvars import ContextVar
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 
 from allgrad.autodiff import saved
-from allgrad.autodiff.errors import CotangentError, GraphFreedError, LostGradientError, NotDifferentiableError
+from allgrad.autodiff.anomaly import check_finite
+from allgrad.autodiff.errors import CotangentError, GraphFreedError
 from allgrad.autodiff.modes import CURRENT, switched
 from allgrad.autodiff.node import Leaf, Node
-from allgrad.autodiff.primitive import Share, check_finite
-from allgrad.autodiff.tensor import Tensor
+from allgrad.autodiff.operators import Operators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+OBSERVERS: WeakSet[Any] = WeakSet()
+"""Whoever wants to see the cotangents of `.backward()` passes; see `graph.Graph`."""
 
 _armed: ContextVar[tuple[FinalGradients, ...]] = ContextVar("allgrad_final_gradients", default=())
 _by_creation = attrgetter("seq")
 
 
 class FinalGradients:
-    """Watches for the moment at which each leaf's gradient is final; the contract stands at the top of this file.
+    """Watches for the moment at which each leaf's gradient is final; the contract is at the top of this file.
 
     Args:
         leaves: leaf Tensors; a Tensor given twice (tied weights) is watched once.
@@ -61,7 +65,7 @@ class FinalGradients:
     None False
     """
 
-    def __init__(self, leaves: Iterable[Tensor], callback: Callable[[Tensor, bool], None]) -> None:
+    def __init__(self, leaves: Iterable[Any], callback: Callable[[Any, bool], None]) -> None:
         self.tensors = {t._leaf("FinalGradients"): t for t in leaves}
         self.callback = callback
 
@@ -72,6 +76,13 @@ class FinalGradients:
 
     def disarm(self) -> None:
         _armed.set(tuple(watch for watch in _armed.get() if watch is not self))
+
+
+class Share(NamedTuple):
+    """The cotangent of one result of an operation that has several."""
+
+    output: int
+    cotangent: Any
 
 
 class Walk:
@@ -90,6 +101,7 @@ class Walk:
         self.cotangents: dict[Node, Any] = {}
         self._own: set[Node] = set()  # nodes whose cotangent is an array of ours, which may be added to in place
         self.watchers: dict[Leaf, list[FinalGradients]] = {}
+        self.observers: list[Any] = []
         self.nodes = self._collect(roots, floor)
 
     def _collect(self, roots: Sequence[Node], floor: int) -> list[Node]:
@@ -142,6 +154,7 @@ class Walk:
         """Visit the nodes; the roots' cotangents have been `add`ed."""
         anomaly = CURRENT.get().anomaly
         cotangents, targets, pending = self.cotangents, self.targets, self.pending
+        observers = self.observers
         for node in self.nodes:
             if node in targets:
                 continue
@@ -152,19 +165,21 @@ class Walk:
             if node.outputs:
                 g = self._fill(node, g)
             if node.hooks:
-                g = run_hooks(node, g)
+                g = run_hooks(node, g, self.tensors)
+            for observer in observers:
+                observer.observe(node, g)
             if isinstance(node, Leaf):  # a root that is a leaf itself, with hooks
                 node.accumulate(g)
                 continue
             if node.guards is not None:
-                saved.verify(node)
+                saved.check_versions(node)
             plan = node.plan
             assert plan is not None
             contributions = plan.pullback(node, g, self)
             if anomaly:
                 for c in contributions:
                     if c is not None and not isinstance(c, Share):
-                        check_finite(plan.primitive, c, f"(called at {node.origin}) was given the gradient")
+                        check_finite(plan.name, c, f"(called at {node.origin}) was given the gradient")
             for parent, c in zip(node.parents, contributions, strict=True):
                 if c is not None:
                     self.add(parent, c)
@@ -192,7 +207,7 @@ class Walk:
             c = unbroadcast(c, parent.shape)
         if c.dtype != parent.dtype:
             c = cast(c, parent.dtype)
-        if isinstance(parent, Leaf) and not parent.hooks and not self.targets:
+        if isinstance(parent, Leaf) and not parent.hooks and not self.targets and not self.observers:
             parent.accumulate(c)
             return
         before = cotangents.get(parent)
@@ -204,6 +219,10 @@ class Walk:
             total = cotangents[parent] = before + c
             if type(total) is np.ndarray and total.ndim:
                 self._own.add(parent)
+
+    def runs_user_code(self) -> bool:
+        """Whether a hook or a user's own rule will run, which may use tracked values that the graph does not show."""
+        return any([node.hooks or (node.plan is not None and node.plan.by_user) for node in self.nodes])
 
     def offer(self, parent: Node, siblings: tuple[Node, ...]) -> np.ndarray[Any, Any] | None:
         """The array in which a rule may leave `parent`'s gradient, if it is bound and this is its first contribution.
@@ -229,9 +248,12 @@ class Walk:
 
     def _used(self, leaf: Leaf) -> None:
         self.pending[leaf] -= 1
-        if self.pending[leaf] == 0:
-            if leaf.hooks and leaf in self.cotangents:
-                leaf.accumulate(run_hooks(leaf, self.cotangents.pop(leaf)))
+        if not self.pending[leaf]:
+            if leaf in self.cotangents:  # it has hooks, or somebody observes it
+                g = run_hooks(leaf, self.cotangents.pop(leaf), tensors=False)
+                for observer in self.observers:
+                    observer.observe(leaf, g)
+                leaf.accumulate(g)
             for watch in self.watchers.get(leaf, ()):
                 watch.callback(watch.tensors[leaf], True)
 
@@ -240,33 +262,23 @@ CLOSED = "<closed>"
 """The origin of an inner leaf whose transform has ended: nothing wants its gradient any more."""
 
 
-def backward(root: Tensor, cotangent: Any, retain_graph: bool) -> None:
-    """`Tensor.backward`."""
-    node = root.node
-    if node is None:
-        raise NotDifferentiableError(
-            f"backward() on a Tensor of shape {root.shape} that no gradient flows through: none of its inputs has "
-            "requires_grad=True, or it was computed under no_grad() or by a function whose derivative is zero."
-        )
-    if root.tangents is not None:
-        raise LostGradientError("backward() inside jvp would drop the tangents; use ag.grad or ag.vjp there.")
-    g = first_cotangent(root, cotangent)
-    if isinstance(g, Tensor):
-        g = g._plain("backward() as its cotangent; use ag.vjp for that")
-    walk = Walk([node])
+def backward(root: Node, cotangent: Any, *, keep: bool) -> None:
+    """Add to the gradient of every leaf that `root` depends on; see `Tensor.backward`."""
+    walk = Walk([root])
     armed = _armed.get()
     _armed.set(())
     for watch in armed:
         for leaf in watch.tensors:
             walk.watchers.setdefault(leaf, []).append(watch)
-    walk.add(node, g)
+    walk.observers = [observer for observer in OBSERVERS if observer.sees(root)]
+    walk.add(root, cotangent)
     with switched(recording=False), np.errstate(all="ignore"):
-        walk.run(keep=retain_graph)
+        walk.run(keep=keep)
     reached = set(walk.pending)
     for watch in armed:
         for leaf, tensor in watch.tensors.items():
             if leaf not in reached:
-                watch.callback(tensor, leaf is node)
+                watch.callback(tensor, leaf is root)
 
 
 def pull(
@@ -285,15 +297,13 @@ def pull(
     recorded if the result must be differentiable outside: `linked` targets, a tracked cotangent, or something tracked
     that the function captured.
     """
-    pairs = [
-        (r.node, c) for r, c in zip(roots, cotangents, strict=True) if isinstance(r, Tensor) and r.node is not None
-    ]
+    pairs = [(r.node, c) for r, c in zip(roots, cotangents, strict=True) if getattr(r, "node", None) is not None]
     if not pairs:
         return [None] * len(targets), False
     walk = _inner_walk([node for node, _ in pairs], targets, floor)
     modes = CURRENT.get()
-    tracked_cotangent = any(isinstance(c, Tensor) and c.node is not None for _, c in pairs)
-    record = modes.recording and (linked or bool(walk.outside) or tracked_cotangent)
+    tracked_cotangent = any(getattr(c, "node", None) is not None for _, c in pairs)
+    record = modes.recording and (linked or bool(walk.outside) or tracked_cotangent or walk.runs_user_code())
     walk.tensors = record or modes.forward > 0
     with switched(recording=record), np.errstate(all="ignore"):
         for node, c in pairs:
@@ -304,7 +314,7 @@ def pull(
 
 def captured(roots: Sequence[Any], targets: Sequence[Node], floor: int | None = None) -> list[Node]:
     """The tracked nodes older than `targets` (or `floor`) that `roots` depend on, oldest first."""
-    nodes = [r.node for r in roots if isinstance(r, Tensor) and r.node is not None]
+    nodes = [r.node for r in roots if getattr(r, "node", None) is not None]
     return sorted(_inner_walk(nodes, targets, floor).outside, key=_by_creation) if nodes else []
 
 
@@ -316,34 +326,39 @@ def _inner_walk(roots: Sequence[Node], targets: Sequence[Node], floor: int | Non
     return Walk(roots, frozenset(targets) or _NOTHING, oldest)
 
 
-def first_cotangent(root: Tensor, cotangent: Any) -> Any:
+def first_cotangent(root: Any, cotangent: Any) -> Any:
+    """The cotangent that a walk from the Tensor `root` starts with: `cotangent` in its dtype, or 1 if it is one number."""
     if cotangent is None:
         if root.size != 1:
             raise CotangentError(
                 f"The gradient of a result of shape {root.shape} needs a cotangent of that shape; "
                 "only that of a single number may go without. Sum it first, or use ag.jacobian or ag.vjp."
             )
-        return np.full(root.shape, 1, root.dtype) if root.shape else np.array(1, root.dtype)
+        return np.full(root.shape, 1, root.dtype)
     shape = np.shape(cotangent)
     if shape != root.shape:
         raise CotangentError(f"The cotangent must have the shape of the result, {root.shape}; got {shape}.")
-    if isinstance(cotangent, Tensor):
-        return cotangent if cotangent.dtype == root.dtype else cast(cotangent, root.dtype)
-    given = np.asarray(cotangent)
+    given = cotangent if isinstance(cotangent, Operators) else np.asarray(cotangent)
+    if given.dtype.kind not in "fciub":
+        raise CotangentError(f"The cotangent must hold numbers; got {given.dtype}.")
     if given.dtype.kind == "c" and root.dtype.kind != "c":
         raise CotangentError(f"The cotangent is complex, but the result is {root.dtype}.")
     return given.astype(root.dtype)  # a copy: the walk may add to it
 
 
-def run_hooks(node: Node, g: Any) -> Any:
+def run_hooks(node: Node, g: Any, tensors: bool) -> Any:
+    """`g`, or what the hooks of `node` replace it with, in the node's dtype; `tensors` says whether it may be a Tensor."""
     for hook in list(node.hooks or ()):
         replaced = hook(g)
         if replaced is not None:
             if np.shape(replaced) != np.shape(g):
                 raise CotangentError(
-                    f"A hook must return the shape it was given, {np.shape(g)}; got {np.shape(replaced)}."
+                    f"A hook must return the shape it was given, {np.shape(g)}; it returned {np.shape(replaced)}."
                 )
-            g = replaced
+            g = replaced if isinstance(replaced, Operators) else np.asarray(replaced)
+            if isinstance(g, Operators) and not tensors:
+                g = g.value
+            g = cast(g, node.dtype)
     return g
 
 

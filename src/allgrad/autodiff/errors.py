@@ -27,6 +27,10 @@ class CotangentError(TapeError, ValueError):
     """A cotangent or tangent is missing, or has the wrong shape or dtype."""
 
 
+class RuleError(TapeError, ValueError):
+    """A derivative rule was declared for, or asks for, an argument that the operation does not have."""
+
+
 class GraphFreedError(TapeError, RuntimeError):
     """Backward reached a part of the graph that an earlier backward pass has already freed."""
 
@@ -36,7 +40,7 @@ class SavedArrayError(TapeError, RuntimeError):
 
 
 class AssignmentError(TapeError, RuntimeError):
-    """An item assignment that cannot be differentiated."""
+    """An in-place operation that cannot be differentiated, or cannot mean what it means in NumPy."""
 
 
 class AnomalyError(TapeError, ArithmeticError):

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from allgrad.autodiff.aliases import share
 from allgrad.autodiff.errors import NoRuleError
-from allgrad.autodiff.primitive import ANS, JOINTLY_LINEAR, LINEAR, Primitive, Rule
+from allgrad.autodiff.rule import ANS, JOINTLY_LINEAR, LINEAR, Rule, Rules
 from allgrad.autodiff.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def strip(x: Tensor) -> Any:
     return x.value if x.node is None and x.tangents is None else x
 
 
-def call(primitive: Primitive, args: Sequence[Any], keywords: dict[str, Any]) -> Any:
+def call(primitive: Rules, args: Sequence[Any], keywords: dict[str, Any]) -> Any:
     """Apply a primitive to arguments of which at least one carries tangents."""
     levels = sorted({level for a in args if isinstance(a, Tensor) for level in a.tangents or ()})
     primal_args = [a if not isinstance(a, Tensor) else _without_tangents(a) for a in args]
@@ -60,15 +61,15 @@ def call(primitive: Primitive, args: Sequence[Any], keywords: dict[str, Any]) ->
         for o, mine, t in zip(outs, tangents, out if primitive.outputs else (out,), strict=True):
             if t is not None and o.dtype.kind in "fc":
                 mine[level] = fit_tangent(t, o)
-    made = tuple(
-        _with_tangents(o, mine or None, source=args[0] if primitive.views else None)
-        for o, mine in zip(outs, tangents, strict=True)
-    )
+    made = tuple(Tensor(o.value, o.node, mine or None) for o, mine in zip(outs, tangents, strict=True))
+    if primitive.views and isinstance(args[0], Tensor):
+        for view in made:
+            share(args[0], view, primitive, keywords)
     _keep_duals(outs, made, args)
     return made if primitive.outputs else made[0]
 
 
-def push(primitive: Primitive, moving: Sequence[Any], ans: Any, args: Sequence[Any], keywords: dict[str, Any]) -> Any:
+def push(primitive: Rules, moving: Sequence[Any], ans: Any, args: Sequence[Any], keywords: dict[str, Any]) -> Any:
     """The tangent of the result: the sum of what each moving argument contributes; None if none does."""
     rule = primitive.joint_jvp
     if rule == JOINTLY_LINEAR:
@@ -84,7 +85,7 @@ def push(primitive: Primitive, moving: Sequence[Any], ans: Any, args: Sequence[A
     return total
 
 
-def _one(primitive: Primitive, i: int, t: Any, ans: Any, args: Sequence[Any], keywords: dict[str, Any]) -> Any:
+def _one(primitive: Rules, i: int, t: Any, ans: Any, args: Sequence[Any], keywords: dict[str, Any]) -> Any:
     if primitive.joint_jvp == LINEAR:  # multilinear in any number of arguments
         return primitive(*args[:i], t, *args[i + 1 :], **keywords)
     rule = primitive.jvps.get(primitive.arguments[i]) if i < len(primitive.arguments) else None
@@ -97,7 +98,7 @@ def _one(primitive: Primitive, i: int, t: Any, ans: Any, args: Sequence[Any], ke
     return _run(rule, t, ans, args, keywords, primitive)
 
 
-def _run(rule: Rule, t: Any, ans: Any, args: Sequence[Any], keywords: dict[str, Any], primitive: Primitive) -> Any:
+def _run(rule: Rule, t: Any, ans: Any, args: Sequence[Any], keywords: dict[str, Any], primitive: Rules) -> Any:
     if rule.names[:1] == ("operands",):
         picked = list(args)
     else:
@@ -134,14 +135,6 @@ def _without_tangents(t: Tensor) -> Tensor:
     return bare
 
 
-def _with_tangents(out: Tensor, tangents: dict[int, Any] | None, source: Any) -> Tensor:
-    made = Tensor(out.value, out.node, tangents)
-    made._storage = out._storage
-    if source is not None and out._storage is not None and isinstance(source, Tensor) and source._storage is None:
-        source._storage = out._storage
-    return made
-
-
 def _keep_duals(outs: Sequence[Tensor], made: Sequence[Tensor], args: Sequence[Any]) -> None:
     """Leave with the node the tangents of what it saved: a backward walk inside these levels differentiates through them."""
     node = next((o.node for o in outs if o.node is not None), None)
@@ -155,4 +148,5 @@ def _keep_duals(outs: Sequence[Tensor], made: Sequence[Tensor], args: Sequence[A
             return tuple(m.tangents for m in made) if node.outputs else made[0].tangents
         return args[argument].tangents if isinstance(args[argument], Tensor) else None
 
-    node.duals = tuple(tangents_of(argument) for argument in node.plan.saved)
+    plan: Any = node.plan  # of a primitive, so it says what is saved
+    node.duals = tuple(tangents_of(argument) for argument in plan.saved)

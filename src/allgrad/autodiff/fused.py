@@ -17,40 +17,35 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from allgrad.autodiff.anomaly import check_finite
 from allgrad.autodiff.engine import pull
 from allgrad.autodiff.errors import NoRuleError
+from allgrad.autodiff.inner import inner_leaf
 from allgrad.autodiff.modes import CURRENT, switched
 from allgrad.autodiff.node import SEQUENCE, Node
-from allgrad.autodiff.primitive import Plan, Primitive, check_finite
+from allgrad.autodiff.primitive import ArgumentPlan, Primitive, guard
+from allgrad.autodiff.saved import keep_all
 from allgrad.autodiff.tensor import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-class _FusedPlan(Plan):
+class _FusedPlan(ArgumentPlan):
     """Backward through a fused operation; `node.saved` is (values of the arguments..., residuals)."""
 
-    __slots__ = ()
-
-    primitive: Fused
+    __slots__ = ("primitive",)
 
     def __init__(self, primitive: Fused, tracked: tuple[int, ...], arity: int) -> None:
+        super().__init__(primitive.name, tracked, arity, tuple(range(arity)) if primitive.reference else ())
         self.primitive = primitive
-        self.tracked = tracked
-        self.needs = tuple(i in tracked for i in range(arity))
-        self.saved = tuple(range(arity)) if primitive.reference else ()
-        self.links = tuple(tracked.index(i) if i in tracked else None for i in self.saved)
-        self.steps = ()
-        self.joint = True
 
     def pullback(self, node: Node, g: Any, walk: Any) -> Sequence[Any]:
         statics = node.keywords or {}
         if walk.tensors:
             return self._through_reference(node, g, statics)
-        needs = self.needs if walk.wanted is None else self._needs(node.parents, walk.wanted)
-        extra = {"into": self._offers(node.parents, walk)} if self.primitive.takes_into else {}
-        cotangents = self.primitive.backward(g, node.saved[-1], needs=needs, **extra, **statics)
+        extra = {"into": self.offers(node, walk)} if self.primitive.takes_into else {}
+        cotangents = self.primitive.backward(g, node.saved[-1], needs=self.wanted(node, walk), **extra, **statics)
         return [cotangents[i] for i in self.tracked]
 
     def _through_reference(self, node: Node, g: Any, statics: dict[str, Any]) -> Sequence[Any]:
@@ -64,19 +59,6 @@ class _FusedPlan(Plan):
         with switched(recording=True):
             ans = reference(*args, **statics)
         return pull([ans], [g], targets, linked=CURRENT.get().recording, floor=floor)[0]
-
-
-_INPUT = Primitive(lambda x: x, name="input", vjp={"x": lambda g: g}, jvp={"x": lambda t: t})
-_LINKED = Plan(_INPUT, (0,), 1)
-_UNLINKED = Plan(_INPUT, (), 1)
-
-
-def inner_leaf(x: Tensor, *, linked: bool = True) -> Tensor:
-    """A fresh place on the tape for `x`, at which an inner walk stops; linked to what `x` is outside, if wanted."""
-    parents = (x.node,) if linked and x.node is not None else ()
-    made = Tensor(x.value, Node(_LINKED if parents else _UNLINKED, parents, x.shape, x.dtype), x.tangents)
-    made._storage = x._storage
-    return made
 
 
 class Fused(Primitive):
@@ -102,11 +84,8 @@ class Fused(Primitive):
             )
         return self.reference
 
-    def plan(self, mask: int, arity: int) -> Plan:
-        found = self.plans.get((mask, arity))
-        if found is None:
-            found = self.plans[mask, arity] = _FusedPlan(self, tuple(i for i in range(arity) if mask >> i & 1), arity)
-        return found
+    def _make_plan(self, tracked: tuple[int, ...], arity: int) -> ArgumentPlan:
+        return _FusedPlan(self, tracked, arity)
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         values: list[Any] = []
@@ -120,13 +99,21 @@ class Fused(Primitive):
                     mask |= 1 << i
             else:
                 values.append(a)
-        ans, residuals = self.function(*values, **keywords)
         modes = CURRENT.get()
+        records = mask and modes.recording
+        if records:  # the residuals may hold any of these arrays, so they are kept before the forward pass
+            values = [v if isinstance(a, Tensor) else keep_all(v) for a, v in zip(args, values, strict=True)]
+            keywords = {name: keep_all(static) for name, static in keywords.items()}
+        ans, residuals = self.function(*values, **keywords)
         if modes.anomaly:
-            check_finite(self, ans)
+            check_finite(self.name, ans)
         ans = np.asarray(ans)
-        if not mask or not modes.recording:
+        if not records:
             return Tensor(ans)
         node = self._record(args, values, keywords, ans, ans.shape, ans.dtype, mask, modes)
+        if node.guards is None:
+            for a in args:
+                if isinstance(a, Tensor):
+                    guard(node, a)
         node.saved = (*node.saved, residuals)
         return Tensor(ans, node)

@@ -147,7 +147,7 @@ def _collect(root: Node) -> list[Node]:
 
 
 def _vertex(node: Node, name: str | None, index: dict[Node, int]) -> Vertex:
-    made_by = node.plan.primitive.name if node.plan else "leaf"
+    made_by = node.plan.name if node.plan else "leaf"
     kind = "leaf" if isinstance(node, Leaf) else "input" if made_by == "input" else "operation"
     return Vertex(
         name=name or node.origin or made_by,

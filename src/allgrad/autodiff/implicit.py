@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from allgrad.autodiff.derivatives import jacobian
 from allgrad.autodiff.errors import CotangentError, ImplicitError
 from allgrad.autodiff.modes import CURRENT, switched
 from allgrad.autodiff.tensor import Tensor
-from allgrad.autodiff.transforms import jacobian
 
 if TYPE_CHECKING:
     from collections.abc import Callable

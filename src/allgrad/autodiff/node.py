@@ -1,12 +1,14 @@
 """A place on the tape.
 
-`Node` is the record of one application of a primitive: which primitive, from which parents, and what its rules
-need of the forward pass. Nodes point to their parents and never to their children or to Tensors, so a graph has no
-reference cycles and is freed the moment its last Tensor is. `seq` grows with creation, hence a parent always has the
-smaller one: descending `seq` is a topological order, and no depth-first search has to find one.
+`Node` records one application of an operation: how its cotangent goes back (`plan`), to which parents, and what that needs from
+the forward pass. Nodes point to their parents and never to their children or to Tensors, so a graph has no reference cycles and is
+freed together with its last Tensor. `seq` grows with creation, so a parent always has the smaller one: descending `seq` is a
+topological order, and no depth-first search is needed to find one.
 
 `Leaf` is a node without parents that owns a gradient: what `ag.tensor(..., requires_grad=True)` and parameters have.
-`Storage` is shared by all Tensors that may view the same memory; its version counts the writes to it.
+
+`Backward` is what every operation implements to take part in a backward walk. There are five kinds: rules (primitive.py), fused
+operations (fused.py), recomputed regions (recompute.py), one of several results (primitive.py) and inputs of a transform (inner.py).
 """
 
 from __future__ import annotations
@@ -19,25 +21,49 @@ import numpy as np
 from allgrad.autodiff.errors import InFlightError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from allgrad.autodiff.primitive import Plan
+    from collections.abc import Callable, Sequence
 
 SEQUENCE = count(1)
 """Numbers nodes, and the levels of forward mode, in order of creation, in all threads."""
 
 
-class Node:
-    """One application of a primitive.
+class Backward:
+    """How cotangents pass through a node.
 
     Attributes:
-        plan: which rules to run for the tracked arguments; None once the node is freed.
+        name: of the operation, for messages and graphs.
+        by_user: whether a rule that a user wrote will run, which may use tracked values that are no parents of the node.
+    """
+
+    __slots__ = ("name",)
+    name: str
+    by_user = False
+
+    def pullback(self, node: Node, g: Any, walk: Any) -> Sequence[Any]:
+        """The contributions to the cotangents of `node.parents`, in order; None where nothing flows.
+
+        Args:
+            g: the cotangent of the node's result; a tuple of them if the node has several.
+            walk: the `engine.Walk` that calls: which parents it wants, and whether rules run on Tensors.
+        """
+        raise NotImplementedError
+
+    def arguments(self, node: Node) -> list[str | None]:
+        """For graphs: the text of each argument that is a constant, and None for each that is a parent."""
+        return [None] * len(node.parents)
+
+
+class Node:
+    """One application of an operation.
+
+    Attributes:
+        plan: how to go backward; None for leaves and once the node is freed.
         parents: the nodes of the tracked arguments, in order.
-        saved: the raw arrays that the rules named, as `plan.saved` lists them.
+        saved: the raw arrays that `plan` needs from the forward pass.
         keywords: the static arguments of the call.
-        shape, dtype: of the result; a cotangent must fit them. For a primitive with several results,
+        shape, dtype: of the result; a cotangent must fit them. For an operation with several results,
             tuples of them, and `outputs` is their number.
-        guards: what `saved.verify` checks before backward uses `saved`.
+        guards: the versions of saved leaves; see `saved.check_versions`.
         duals: tangents of the saved arrays, where forward mode was open during the call.
         hooks: functions that may replace this node's cotangent.
         origin: the line of code that made it (anomaly detection only), or the name a user gave it.
@@ -48,7 +74,7 @@ class Node:
         "origin", "outputs", "parents", "plan", "saved", "seq", "shape",
     )  # fmt: skip
 
-    def __init__(self, plan: Plan | None, parents: tuple[Node, ...], shape: Any, dtype: Any) -> None:
+    def __init__(self, plan: Backward | None, parents: tuple[Node, ...], shape: Any, dtype: Any) -> None:
         self.seq = next(SEQUENCE)
         self.plan = plan
         self.parents = parents
@@ -63,7 +89,7 @@ class Node:
         self.origin: str | None = None
 
     def free(self) -> None:
-        """Forget all that backward needed; what is left is enough to say that it was freed."""
+        """Forget everything that backward needed; what is left is enough to say that the node was freed."""
         self.plan = None
         self.parents = ()
         self.saved = ()
@@ -71,20 +97,31 @@ class Node:
 
 
 class Storage:
-    """Memory that several Tensors may look at. Only Tensors hold it, so its reference count tells how many do."""
+    """How a Tensor shares memory with others; only Tensors that do have one. See aliases.py.
 
-    __slots__ = ("version",)
+    Attributes:
+        version: for a leaf and its views: a list of one number, which counts the writes to the leaf's memory.
+        source: the Tensor that this one is a view of, or None.
+        primitive, keywords: the operation that made the view from its source.
+        views: weak references to the Tensors that view this one.
+    """
 
-    def __init__(self) -> None:
-        self.version = [0]  # a cell of its own: saved-array guards keep it without counting as Tensors
+    __slots__ = ("keywords", "primitive", "source", "version", "views")
+
+    def __init__(self, version: list[int] | None = None, source: Any = None) -> None:
+        self.version = version
+        self.source = source
+        self.primitive: Any = None
+        self.keywords: dict[str, Any] = {}
+        self.views: list[Any] | None = None
 
 
 class Leaf(Node):
     """A node that a gradient is collected for.
 
-    The gradient lives in `buffer`. A bound leaf (`Tensor.bind`) has been told which array that is: the first
-    contribution of a pass is written there, later ones are added. An unbound leaf gets a new array each pass.
-    `filled` says whether the buffer holds a gradient now.
+    The gradient is in `buffer`. A bound leaf (`Tensor.bind`) has been told which array that is: the first contribution of a
+    pass is written there, later ones are added. An unbound leaf gets a new array in each pass. `filled` says whether the
+    buffer holds a gradient now.
     """
 
     __slots__ = ("bound", "buffer", "filled", "storage")
@@ -94,20 +131,20 @@ class Leaf(Node):
         self.buffer: np.ndarray[Any, Any] | None = None
         self.bound = False
         self.filled = False
-        self.storage = Storage()
+        self.storage = Storage([0])
 
     def accumulate(self, gradient: Any) -> None:
         """Add a raw array of this leaf's shape and dtype to its gradient; it may be `buffer` itself, just written."""
         if not self.bound:
-            # Never in place: the array of the pass before may be in the user's hands.
+            # Never in place: the user may hold the array of an earlier pass.
             self.buffer = np.array(gradient) if self.buffer is None else np.asarray(self.buffer + gradient)
             self.filled = True
             return
         assert self.buffer is not None
         if not self.buffer.flags.writeable:
             raise InFlightError(
-                f"The gradient of a parameter of shape {self.shape} is being reduced over the ranks, and cannot be "
-                "written now. One backward pass a worker fires the reduction; run the others under no_sync()."
+                f"The gradient of a parameter of shape {self.shape} is being reduced over the ranks and cannot be written "
+                "now. Only one backward pass per worker may start the reduction; run the others under no_sync()."
             )
         if self.filled:
             np.add(self.buffer, gradient, out=self.buffer)
@@ -116,7 +153,7 @@ class Leaf(Node):
         self.filled = True
 
     def redirect(self, buffer: np.ndarray[Any, Any], filled: bool = False) -> None:
-        """Collect in another array from now on; `filled` says whether it holds a part of the gradient already."""
+        """Collect in another array from now on; `filled` says whether it already holds a part of the gradient."""
         self.buffer, self.bound, self.filled = buffer, True, filled
 
     def clear(self) -> None:
@@ -125,6 +162,6 @@ class Leaf(Node):
             self.buffer = None
         elif self.buffer is not None and not self.buffer.flags.writeable:
             raise InFlightError(
-                "zero_grad() while the gradient is being reduced over the ranks. Wait for the reduction."
+                "zero_grad() was called while the gradient is being reduced over the ranks. Wait for the reduction first."
             )
         self.filled = False

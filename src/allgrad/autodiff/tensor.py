@@ -1,10 +1,10 @@
-"""`Tensor`: a value, its place on the tape, and NumPy's protocols. No mathematics lives here.
+"""`Tensor`: a value, its place on the tape, and NumPy's protocols. There is no mathematics here.
 
-A Tensor is what NumPy's functions see in place of an array. Its four fields are the raw array, the node that recorded how
-it came to be (None if nothing tracked went into it), its tangents by forward-mode level (None outside forward mode), and
-the storage that it shares with views. NumPy hands every function called on it to `__array_ufunc__` or
-`__array_function__`, which look the function up in `RULES`; `allgrad.numpy` fills that table. What the protocols cannot
-see (`float(t)`, `np.asarray(t)`, `a[0] = t`) would drop the gradient without a word, so it raises while one is tracked.
+A Tensor is what NumPy's functions see in place of an array. Its four fields are the raw array, the node that recorded how it was
+computed (None if nothing tracked went into it), its tangents by forward-mode level (None outside forward mode), and how it shares
+memory with other Tensors (None if it does not; see aliases.py). NumPy hands every function called on a Tensor to `__array_ufunc__`
+or `__array_function__`, which look the function up in `RULES`; `allgrad.numpy` fills that table. The protocols cannot see
+`float(t)`, `np.asarray(t)` and `a[0] = t`, which would drop the gradient without a word, so these raise while one is tracked.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from allgrad.autodiff.errors import AssignmentError, LostGradientError, NoRuleError, NotDifferentiableError
+from allgrad.autodiff import engine
+from allgrad.autodiff.aliases import leaf_behind, write
+from allgrad.autodiff.containers import flatten, map_tensors
+from allgrad.autodiff.errors import LostGradientError, NoRuleError, NotDifferentiableError
+from allgrad.autodiff.modes import CURRENT
 from allgrad.autodiff.node import Leaf, Node, Storage
 from allgrad.autodiff.operators import RULES as RULES
 from allgrad.autodiff.operators import Operators
@@ -82,39 +86,54 @@ class Tensor(Operators):
         if rule is None:
             name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
             return _without_rule(name, getattr(ufunc, method), inputs, keywords)
+        if keywords and "out" in keywords:
+            where = keywords.get("where", True) if method == "__call__" else True
+            return _into(keywords.pop("out"), f"np.{ufunc.__name__}(out=...)", rule, inputs, keywords, where)
         return rule(*inputs, **keywords)
 
     def __array_function__(self, function: Any, types: Any, args: Any, keywords: Any) -> Any:
         rule = RULES.get(function)
         if rule is None:
-            name = f"{function.__module__}.{function.__name__}".replace("numpy", "np", 1)
-            return _without_rule(name, function, args, keywords)
+            return _without_rule(_name_of(function), function, args, keywords)
+        if keywords and keywords.get("out") is not None:
+            keywords = dict(keywords)
+            out = keywords.pop("out")
+            return _into(
+                out if isinstance(out, tuple) else (out,), f"{_name_of(function)}(out=...)", rule, args, keywords
+            )
         return rule(*args, **keywords)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        if self.node is not None or self.tangents is not None:
-            _refuse(self, "become a NumPy array (np.asarray, a[i] = t, np.full, an rng or a math function)")
-        return np.array(self.value, dtype=dtype, copy=copy)
+        """The numbers: a copy, or a view that cannot be written, because the tape may need them."""
+        self._plain("become a NumPy array (np.asarray, a[i] = t, np.full, an rng or a math function)")
+        made = np.array(self.value, dtype=dtype, copy=copy)
+        if made is self.value:
+            made = made.view()
+            made.flags.writeable = False
+        return made
 
     def __float__(self) -> float:
-        return float(self._plain("float()"))
+        return float(self._plain("be converted by float()"))
 
     def __int__(self) -> int:
-        return int(self._plain("int()"))
+        return int(self._plain("be converted by int()"))
 
     def __complex__(self) -> complex:
-        return complex(self._plain("complex()"))
+        return complex(self._plain("be converted by complex()"))
 
     def __index__(self) -> int:
-        return self._plain("an index").__index__()
+        return self._plain("be an index").__index__()
 
     def _plain(self, use: str) -> Array:
+        """The raw array, or an error if a gradient or tangent would be lost."""
         if self.node is not None or self.tangents is not None:
-            _refuse(self, f"be converted by {use}")
+            raise LostGradientError(
+                f"A tracked Tensor of shape {self.shape} cannot {use}: its gradient would be lost. Use NumPy's functions on "
+                "the Tensor (np.sin(t), not math.sin(t)). To write it into an array, make that array a Tensor: "
+                "a = np.zeros_like(t, shape=...) or a = ag.tensor(a), then a[i] = t; or ag.numpy.array([t, ...]). "
+                "If no gradient is wanted, write t.detach(), or t.item() for a number to print."
+            )
         return self.value
-
-    def __round__(self, digits: int = 0) -> Any:
-        return RULES[np.round](self, digits)
 
     def __bool__(self) -> bool:  # control flow, which has no derivative
         return bool(self.value)
@@ -135,7 +154,7 @@ class Tensor(Operators):
         kind = "" if self.dtype == np.float64 else f", dtype={self.dtype}"
         if isinstance(self.node, Leaf):
             return f"Tensor({body}{kind}, requires_grad=True)"
-        made_by = f", from={self.node.plan.primitive.name}" if self.node is not None and self.node.plan else ""
+        made_by = f", from={self.node.plan.name}" if self.node is not None and self.node.plan else ""
         return f"Tensor({body}{kind}{made_by})"
 
     def __format__(self, spec: str) -> str:
@@ -166,7 +185,7 @@ class Tensor(Operators):
         self._leaf("zero_grad").clear()
 
     def bind(self, *, value: Array | None = None, grad: Array | None = None) -> None:
-        """Let this leaf live in given memory: its value is copied there, its gradients are written there.
+        """Move this leaf to the given memory: its value is copied there, and its gradients are written there.
 
         Both arrays have the leaf's shape and dtype, normally as views of a flat array. Backward writes the first
         contribution of a pass straight into `grad` (big products with `out=`), and adds the later ones.
@@ -181,7 +200,7 @@ class Tensor(Operators):
         if value is not None:
             np.copyto(value, self.value)
             self.value = value
-            leaf.storage.version[0] += 1
+            self.touch()
         if grad is not None:
             if leaf.filled:
                 np.copyto(grad, leaf.buffer)  # type: ignore[arg-type]
@@ -197,8 +216,10 @@ class Tensor(Operators):
         self.touch()
 
     def touch(self) -> None:
-        """Say that the memory behind this leaf was written by other means (an optimizer, a broadcast)."""
-        self._leaf("touch").storage.version[0] += 1
+        """Tell the tape that the memory behind this leaf was written by other means (an optimizer, a broadcast)."""
+        version = self._leaf("touch").storage.version
+        assert version is not None
+        version[0] += 1
 
     def _leaf(self, call: str) -> Leaf:
         if not isinstance(self.node, Leaf):
@@ -216,17 +237,25 @@ class Tensor(Operators):
             NotDifferentiableError: nothing tracked went into this Tensor.
             CotangentError: the cotangent is missing or does not fit.
             GraphFreedError: an earlier backward has freed the graph.
-            SavedArrayError: an array that an operation saved was overwritten.
+            SavedArrayError: a leaf that an operation saved has been written since.
         """
-        from allgrad.autodiff.engine import backward
-
-        backward(self, cotangent, retain_graph)
+        if self.node is None:
+            raise NotDifferentiableError(
+                f"backward() was called on a Tensor of shape {self.shape} that no gradient flows through: none of its inputs "
+                "has requires_grad=True, or it was computed under no_grad() or by a function whose derivative is zero."
+            )
+        if self.tangents is not None:
+            raise LostGradientError("backward() inside jvp would drop the tangents; use ag.grad or ag.vjp there.")
+        g = engine.first_cotangent(self, cotangent)
+        if isinstance(g, Tensor):
+            g = g._plain("be the cotangent of backward(); use ag.vjp for that")
+        engine.backward(self.node, g, keep=retain_graph)
 
     def detach(self) -> Tensor:
-        """The same numbers without a history. Those of a leaf are copied, since its memory will be written."""
-        if self.tangents is None and self.node is None:
+        """The same numbers without a history; writing to either changes nothing in the other."""
+        if self.tangents is None and self.node is None and self._storage is None:
             return self
-        return Tensor(self.value.copy() if self.is_leaf else self.value)
+        return Tensor(self.value.copy() if leaf_behind(self) is not None else self.value)
 
     def numpy(self) -> Array:
         """The numbers as a NumPy array that cannot be written: the tape may need them."""
@@ -235,11 +264,26 @@ class Tensor(Operators):
         return view
 
     def item(self) -> Any:
-        """The one number in this Tensor, as a Python number."""
-        return self.value.item()
+        """The one number in this Tensor, as a Python number, without a history: `print(loss.item())`.
+
+        Raises:
+            LostGradientError: inside a transform (grad, vjp, jvp, ...), where the gradient would be lost.
+        """
+        return self._to_print("item()").item()
 
     def tolist(self) -> Any:
-        return self.value.tolist()
+        """The numbers as nested lists of Python numbers, without a history.
+
+        Raises:
+            LostGradientError: inside a transform, as `item`.
+        """
+        return self._to_print("tolist()").tolist()
+
+    def _to_print(self, call: str) -> Array:
+        modes = CURRENT.get()
+        if modes.reverse or modes.forward or self.tangents is not None:
+            self._plain(f"become Python numbers by {call} inside a transform")
+        return self.value
 
     def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]:
         """Call `hook(cotangent)` when this Tensor's cotangent is complete in a backward pass; what it returns, if not None,
@@ -254,7 +298,7 @@ class Tensor(Operators):
         return lambda: hooks.remove(hook)
 
     def named(self, name: str) -> Tensor:
-        """Give this Tensor's place on the tape a name, for graphs and messages; returns the Tensor itself."""
+        """Name this Tensor's place on the tape, for graphs and messages; returns the Tensor itself."""
         if self.node is not None:
             self.node.origin = name
         return self
@@ -265,30 +309,23 @@ class Tensor(Operators):
         return RULES["getitem"](self, key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """A functional update: this Tensor becomes a new one in which the items are replaced."""
-        if self.is_leaf:
-            raise AssignmentError(
-                "x[i] = v on a leaf would change an input after the fact. Write `y = x.copy(); y[i] = v`, "
-                "or x.assign(array) to give the leaf new contents."
-            )
-        if self._storage is not None and sys.getrefcount(self._storage) > 2:
-            raise AssignmentError(
-                "x[i] = v while another Tensor is a view of x: NumPy would change the view too, and the tape cannot. "
-                "Take a copy of the view (`y = x[...].copy()`), drop it, or write `x = x.copy()` first."
-            )
-        new = RULES["setitem"](self, key, value)
-        self.value, self.node, self.tangents, self._storage = new.value, new.node, new.tangents, None
+        """Write as NumPy does: this Tensor, what it is a view of, and their views change. See aliases.py."""
+        if self._storage is None and (self.node is None or CURRENT.get().recording):
+            new = RULES["setitem"](self, key, value)
+            self.value, self.node, self.tangents = new.value, new.node, new.tangents
+        else:
+            bare = self.detach() if self.is_leaf else Tensor(self.value, self.node, self.tangents)
+            write(self, RULES["setitem"](bare, key, value), "x[i] = v")
 
     def __copy__(self) -> Any:
         return self.copy()
 
-    def copy(self) -> Any:
-        return RULES[np.copy](self)
+    def copy(self, order: Any = "C") -> Any:
+        return RULES[np.copy](self, order)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        if self.node is not None and not self.is_leaf:
-            raise LostGradientError("A Tensor with a history cannot be deep-copied; write .copy(), or .detach() first.")
-        return tensor(self.value, requires_grad=self.is_leaf)
+        """A new leaf for a leaf; for any other Tensor a copy that depends on it."""
+        return tensor(self.value, requires_grad=True) if self.is_leaf else self.copy()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("Tensors are not pickled. Save `t.numpy()` with np.save or safetensors.")
@@ -301,21 +338,24 @@ def tensor(value: Any, dtype: Any = None, *, requires_grad: bool = False, copy: 
         value: an array, a number or nested lists of numbers; copied, so that a later write to it changes nothing here.
         dtype: as in `np.array`.
         requires_grad: whether `.backward()` collects a gradient for it; needs a real or complex floating dtype.
-        copy: False hands `value` over: nobody may write to it as long as the Tensor is in use.
+        copy: False hands `value` over without a copy: nobody may write to it as long as the Tensor is in use.
 
     >>> import allgrad as ag
     >>> ag.tensor([1.0, 2.0], requires_grad=True)
     Tensor([1., 2.], requires_grad=True)
     """
     if isinstance(value, Tensor):
-        value = value._plain("ag.tensor()")
+        value = value._plain("be given to ag.tensor()")
     array = np.array(value, dtype=dtype) if copy else np.asarray(value, dtype=dtype)
     if not requires_grad:
-        return Tensor(array)
+        made = Tensor(array)
+        if not array.ndim:
+            made._storage = Storage()  # an array of rank 0, which `+=` changes, and not a scalar
+        return made
     if array.dtype.kind not in "fc":
         raise NotDifferentiableError(
-            f"requires_grad=True needs a floating or complex dtype, got {array.dtype}; "
-            "integers and booleans are constants. Write 1.0 for 1, or pass dtype=float."
+            f"requires_grad=True needs a floating or complex dtype, got {array.dtype}; integers and booleans are constants. "
+            "Pass dtype=float."
         )
     leaf = Leaf(array.shape, array.dtype)
     made = Tensor(array, leaf)
@@ -323,12 +363,34 @@ def tensor(value: Any, dtype: Any = None, *, requires_grad: bool = False, copy: 
     return made
 
 
-def _refuse(t: Tensor, use: str) -> NoReturn:
-    raise LostGradientError(
-        f"A tracked Tensor of shape {t.shape} cannot {use}: its gradient would be lost. "
-        "Use NumPy's functions on the Tensor (np.sin(t), not math.sin(t); np.stack or ag.numpy.array for lists of Tensors), "
-        "or say that no gradient is wanted with t.detach()."
-    )
+def is_tracked(x: Any) -> bool:
+    """Whether x is a Tensor with a history or tangents."""
+    return isinstance(x, Tensor) and (x.node is not None or x.tangents is not None)
+
+
+def _into(
+    outs: tuple[Any, ...], name: str, rule: Callable[..., Any], args: Any, keywords: dict[str, Any], where: Any = True
+) -> Any:
+    """Call `rule` and write its results into `outs` (where `where` is true), as NumPy does for `out=`."""
+    results = rule(*args, **keywords)
+    made = results if isinstance(results, tuple) else (results,)
+    for out, result in zip(outs, made, strict=True):
+        if isinstance(out, Tensor):
+            write(out, result if where is True else np.where(where, result, out), name)
+        elif out is not None:
+            if any(is_tracked(x) for x in flatten([result, *args])[0]):
+                raise NoRuleError(
+                    f"{name}: a plain array cannot take the values of a tracked Tensor, because their gradient would be lost. "
+                    "Make the array a Tensor first (a = ag.tensor(a)), or write a = a + t instead of a += t."
+                )
+            np.copyto(out, getattr(result, "value", result), casting="same_kind", where=getattr(where, "value", where))
+    filled = tuple(result if out is None else out for out, result in zip(outs, made, strict=True))
+    return filled if isinstance(results, tuple) else filled[0]
+
+
+def _name_of(function: Any) -> str:
+    module = getattr(function, "__module__", None) or ""
+    return f"{module}.{function.__name__}".replace("numpy", "np", 1)
 
 
 def _load_scipy_rules() -> bool:
@@ -341,15 +403,14 @@ def _load_scipy_rules() -> bool:
 
 def _without_rule(name: str, function: Callable[..., Any], args: Any, keywords: Any) -> Any:
     """Functions without a rule: plain NumPy as long as nothing tracked goes in, an error that names them otherwise."""
-    from allgrad.autodiff.containers import map_tensors
 
     def plain(t: Tensor) -> Array:
-        if t.node is not None or t.tangents is not None:
+        if is_tracked(t):
             raise NoRuleError(
                 f"{name} has no derivative rule, and a tracked Tensor of shape {t.shape} was passed to it. "
-                "Declare one with ag.primitive or ag.custom_vjp, or pass t.detach(); "
+                "Declare one with ag.Primitive or ag.custom_vjp, or pass t.detach(); "
                 "allgrad.numpy.coverage() lists what is differentiated."
             )
-        return t.value
+        return t.numpy()
 
     return function(*map_tensors(plain, args), **map_tensors(plain, keywords))

@@ -1,7 +1,8 @@
-"""Functions in, functions out: grad, vjp, jvp and what is made of them.
+"""Functions in, functions out: grad, vjp and jvp.
 
 They differentiate functions of arrays, numbers, and nested dicts, lists and tuples of them. Given plain NumPy they return plain
-NumPy; inside another transform they return Tensors, so that they nest in any mix and to any order.
+NumPy; inside another transform they return Tensors, so that they nest in any mix and to any order. The arguments that a function
+gets are its own: it may write to them, and the caller's arrays stay as they are. What comes back belongs to the caller.
 
 Convention for complex numbers (JAX's): for real-valued f of z = x + iy, `grad` gives df/dx - i df/dy; step against the
 *conjugate* to descend. A vjp is the transpose of the jvp, without conjugation.
@@ -18,9 +19,9 @@ from allgrad.autodiff.containers import flatten, map_tensors
 from allgrad.autodiff.engine import CLOSED, captured, first_cotangent, pull
 from allgrad.autodiff.errors import CotangentError, NotDifferentiableError
 from allgrad.autodiff.forward import below, fit_tangent, strip
-from allgrad.autodiff.fused import inner_leaf
+from allgrad.autodiff.inner import inner_leaf, keep_version
 from allgrad.autodiff.modes import CURRENT, switched
-from allgrad.autodiff.node import SEQUENCE, Node
+from allgrad.autodiff.node import SEQUENCE, Leaf, Node
 from allgrad.autodiff.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -31,29 +32,38 @@ class _Inputs:
     """Fresh inner leaves for (some of) a function's arguments, linked to what they are outside."""
 
     def __init__(self, args: Sequence[Any], argnums: int | Sequence[int], caller: str) -> None:
-        self.single = isinstance(argnums, int)
-        self.argnums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-        for i in self.argnums:
-            if not -len(args) <= i < len(args):
-                raise ValueError(
-                    f"{caller}: argnums={argnums!r}, but the function was called with {len(args)} arguments."
-                )
-        outer, self.build = flatten([args[i] for i in self.argnums])
-        self.outer = [_floating(x, caller) for x in outer]
+        self.chosen = Chosen(args, argnums, caller)
+        self.outer = self.chosen.leaves
         self.linked = any(isinstance(x, Tensor) and x.node is not None for x in self.outer)
-        # A plain array is copied: what the caller writes to it later must not reach what was saved.
+        # A plain array is copied, so that later writes to it change nothing here, and writes here nothing there.
         inner = [inner_leaf(x if isinstance(x, Tensor) else Tensor(x.copy())) for x in self.outer]
         self.nodes: list[Node] = [t.node for t in inner if t.node is not None]
-        self.args = list(args)
-        for i, x in zip(self.argnums, self.build(inner), strict=True):
-            self.args[i] = x
-
-    def assemble(self, values: list[Any]) -> Any:
-        built = self.build(values)
-        return built[0] if self.single else tuple(built)
+        self.args = self.chosen.put(inner)
 
     def zeros(self, k: int) -> Any:
         return np.zeros(self.outer[k].shape, self.outer[k].dtype)
+
+    def finish(self, parts: Sequence[Any]) -> list[Any]:
+        """Gradients as the caller gets them: fresh arrays, or Tensors where something outside is tracked."""
+        return [self.zeros(k) if p is None else self._finish(p) for k, p in enumerate(parts)]
+
+    def _finish(self, gradient: Any) -> Any:
+        if isinstance(gradient, Tensor):
+            if gradient.node is not None or gradient.tangents is not None:
+                return gradient
+            gradient = gradient.value
+        made = np.array(gradient)
+        return Tensor(made) if any(isinstance(o, Tensor) for o in self.outer) else made[()]
+
+    def outside(self, x: Any) -> Any:
+        """A result as it leaves the transform: a Tensor if something outside is tracked through it, else a fresh array."""
+        if not isinstance(x, Tensor):
+            return x
+        if CURRENT.get().recording and (self.linked or captured([x], self.nodes)):
+            return x
+        if x.tangents is not None or any(isinstance(o, Tensor) for o in self.outer):
+            return Tensor(x.value, None, x.tangents)
+        return x.value.copy()[()]
 
     def close(self) -> None:
         """The transform is over: unlinked inner leaves want no gradient from a walk further out."""
@@ -62,38 +72,117 @@ class _Inputs:
                 node.plan, node.origin = None, CLOSED
 
 
-def _floating(x: Any, caller: str) -> Any:
+class Chosen:
+    """The arguments of a call that are differentiated, as a flat list of arrays.
+
+    Args:
+        argnums: an int, or a sequence of them, as users give it.
+        caller: the transform's name, for messages.
+    """
+
+    def __init__(self, args: Sequence[Any], argnums: int | Sequence[int], caller: str) -> None:
+        self.args = args
+        self.single = isinstance(argnums, int)
+        self.argnums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        for i in self.argnums:
+            if not -len(args) <= i < len(args):
+                raise ValueError(
+                    f"{caller}: argnums={argnums!r}, but the function was called with {len(args)} arguments."
+                )
+        given, self.build = flatten([args[i] for i in self.argnums])
+        self.leaves = [floating(x, caller) for x in given]
+
+    def put(self, leaves: Sequence[Any]) -> list[Any]:
+        """All arguments of the call, with `leaves` in place of those that were chosen."""
+        args = list(self.args)
+        for i, x in zip(self.argnums, self.build(list(leaves)), strict=True):
+            args[i] = x
+        return args
+
+    def assemble(self, values: Sequence[Any]) -> Any:
+        """One value for each leaf, in the structure of the arguments that were chosen."""
+        built = self.build(list(values))
+        return built[0] if self.single else tuple(built)
+
+
+def floating(x: Any, caller: str) -> Any:
+    """An argument that is differentiated, as an array or Tensor."""
     array = x if isinstance(x, Tensor) else np.asarray(x)
+    if array.dtype.kind in "iub":
+        what = f"{array.dtype} of shape {array.shape}" if array.shape else f"{array.dtype} ({x!r})"
+        raise NotDifferentiableError(
+            f"{caller} needs floating or complex arguments to differentiate, got {what}. "
+            f"Convert it ({'x.astype(float)' if array.shape else 'write 3.0 for 3'}), or choose other arguments with argnums."
+        )
     if array.dtype.kind not in "fc":
         raise NotDifferentiableError(
-            f"{caller} needs floating or complex arguments to differentiate, got {array.dtype}"
-            f"{f' of shape {array.shape}' if array.shape else f' ({x!r})'}. Write 3.0 for 3, or choose others with argnums."
+            f"{caller} needs arguments made of floating or complex arrays, numbers, and dicts, lists and tuples of them; "
+            f"got {type(x).__name__}. Choose other arguments with argnums."
         )
     return array
 
 
-def _outside(x: Any, inputs: _Inputs) -> Any:
-    """A result as it leaves the transform: a Tensor if something outside is tracked through it, else plain NumPy."""
-    if not isinstance(x, Tensor):
-        return x
-    if CURRENT.get().recording and (inputs.linked or captured([x], inputs.nodes)):
-        return x
-    return _outside_untracked(x, inputs)
+def split(out: Any, has_aux: bool, caller: str) -> tuple[Any, Any]:
+    """What f returned, as (value, aux)."""
+    if not has_aux:
+        return out, None
+    if not isinstance(out, (tuple, list)) or len(out) != 2:
+        raise NotDifferentiableError(
+            f"{caller}(has_aux=True): the function must return (value, aux); it returned {_what(out)}."
+        )
+    return out[0], out[1]
 
 
-def _outside_untracked(x: Tensor, inputs: _Inputs) -> Any:
-    if x.tangents is not None or any(isinstance(o, Tensor) for o in inputs.outer):
-        return Tensor(x.value, None, x.tangents)
-    return x.value[()]
+def _results(value: Any, caller: str) -> tuple[list[Tensor], Callable[[list[Any]], Any]]:
+    """The arrays that f returned, as Tensors, at least one of them with a derivative."""
+    leaves, build = flatten(value)
+    tensors = [y if isinstance(y, Tensor) else Tensor(np.asarray(y)) for y in leaves]
+    for y, given in zip(tensors, leaves, strict=True):
+        if y.dtype.kind not in "fciub":
+            raise NotDifferentiableError(f"{caller}: the function must return numbers; it returned {_what(given)}.")
+    if not any(y.dtype.kind in "fc" for y in tensors):
+        raise NotDifferentiableError(
+            f"{caller}: the function must return floating or complex numbers; it returned {_what(value)}, which has no derivative."
+        )
+    return tensors, build
+
+
+def _what(value: Any) -> str:
+    if value is None:
+        return "None (is there a `return`?)"
+    dtype = getattr(value, "dtype", None)
+    return f"{type(value).__name__}" if dtype is None else f"an array of {dtype}, shape {value.shape}"
+
+
+def _one_number(y: Any) -> Tensor:
+    """The result of a function that `grad` differentiates."""
+    if isinstance(y, (dict, list, tuple)) or y is None:
+        hint = " Use has_aux=True if it returns (loss, more)." if isinstance(y, (list, tuple)) else ""
+        raise NotDifferentiableError(
+            f"grad needs a function that returns a single real number; it returned {_what(y)}.{hint}"
+        )
+    tensor = _results(y, "grad")[0][0]
+    if tensor.dtype.kind == "c":
+        raise NotDifferentiableError("grad needs a real result, got a complex one. Take its real part, or use ag.vjp.")
+    return tensor
+
+
+def reverse() -> switched:
+    """The modes in which a reverse-mode transform calls its function."""
+    return switched(recording=True, reverse=CURRENT.get().reverse + 1)
 
 
 def vjp(f: Callable[..., Any], *args: Any, has_aux: bool = False) -> tuple[Any, ...]:
     """The value of f at `args`, and the function that pulls a cotangent of it back to cotangents of the arguments.
 
     Returns:
-        (f(*args), pullback): pullback takes a cotangent in the form of the value (nested as it is) and returns a tuple
+        (f(*args), pullback): pullback takes a cotangent with the structure of the value and returns a tuple
         with the cotangent of each argument. It may be called more than once. With `has_aux`, f returns (value, aux), and
         aux comes third.
+
+    Raises:
+        NotDifferentiableError: an argument or the value is not made of floating or complex arrays.
+        CotangentError: from pullback, if a cotangent does not fit the value.
 
     >>> import numpy as np, allgrad as ag
     >>> y, pullback = ag.vjp(np.sin, 0.0)
@@ -101,33 +190,23 @@ def vjp(f: Callable[..., Any], *args: Any, has_aux: bool = False) -> tuple[Any, 
     (0.0, [2.0])
     """
     inputs = _Inputs(args, tuple(range(len(args))), "vjp")
-    with switched(recording=True, reverse=CURRENT.get().reverse + 1):
+    with reverse():
         out = f(*inputs.args)
-    out, aux = out if has_aux else (out, None)
-    leaves, build = flatten(out)
-    leaves = [y if isinstance(y, Tensor) else Tensor(np.asarray(y)) for y in leaves]
+    value, aux = split(out, has_aux, "vjp")
+    found, build = _results(value, "vjp")
+    # What f returned may be written later; the pullback's places on the tape may not move.
+    results = [Tensor(y.value, y.node, y.tangents) for y in found]
 
     def pullback(cotangent: Any) -> tuple[Any, ...]:
         given, _ = flatten(cotangent)
-        if len(given) != len(leaves):
-            raise CotangentError(f"The pullback needs {len(leaves)} arrays, nested as the value is; got {len(given)}.")
-        seeds = [first_cotangent(y, c) for y, c in zip(leaves, given, strict=True)]
-        parts, _ = pull(leaves, seeds, inputs.nodes, linked=inputs.linked, keep=True)
-        return tuple(inputs.build([inputs.zeros(k) if p is None else _finish(p, inputs) for k, p in enumerate(parts)]))
+        if len(given) != len(results):
+            raise CotangentError(f"The pullback needs {len(results)} arrays, nested as the value is; got {len(given)}.")
+        seeds = [first_cotangent(y, c) for y, c in zip(results, given, strict=True)]
+        parts, _ = pull(results, seeds, inputs.nodes, linked=inputs.linked, keep=True)
+        return tuple(inputs.chosen.build(inputs.finish(parts)))
 
-    value = build([_outside(y, inputs) for y in leaves])
-    return (value, pullback, map_tensors(lambda t: _outside(t, inputs), aux)) if has_aux else (value, pullback)
-
-
-def _finish(gradient: Any, inputs: _Inputs) -> Any:
-    """A gradient as the user gets it: an array of his own, or a Tensor where something outside is tracked."""
-    if isinstance(gradient, Tensor):
-        if gradient.node is not None or gradient.tangents is not None:
-            return gradient
-        gradient = gradient.value
-    if any(isinstance(o, Tensor) for o in inputs.outer):
-        return Tensor(np.array(gradient))
-    return np.array(gradient)[()]
+    made = build([inputs.outside(y) for y in found])
+    return (made, pullback, map_tensors(inputs.outside, aux)) if has_aux else (made, pullback)
 
 
 def value_and_grad(
@@ -140,7 +219,7 @@ def value_and_grad(
         argnums: which arguments to differentiate; an int gives the gradient itself, a sequence a tuple of them.
 
     Raises:
-        NotDifferentiableError: an argument or the result has no gradient: integers, or a complex result.
+        NotDifferentiableError: an argument or the result has no gradient: integers, a dict, None, a complex result.
         CotangentError: the result is not a single number.
 
     >>> import numpy as np, allgrad as ag
@@ -152,20 +231,16 @@ def value_and_grad(
     @wraps(f)
     def wrapped(*args: Any, **keywords: Any) -> tuple[Any, Any]:
         inputs = _Inputs(args, argnums, "grad")
-        with switched(recording=True, reverse=CURRENT.get().reverse + 1):
+        with reverse():
             out = f(*inputs.args, **keywords)
-        y, aux = out if has_aux else (out, None)
-        aux = map_tensors(lambda t: _outside(t, inputs), aux)
-        y = y if isinstance(y, Tensor) else Tensor(np.asarray(y))
-        if y.dtype.kind == "c":
-            raise NotDifferentiableError(
-                "grad needs a real result, got a complex one; take its real part, or use ag.vjp."
-            )
-        parts, tracked = pull([y], [first_cotangent(y, None)], inputs.nodes, linked=inputs.linked)
-        gradients = [inputs.zeros(k) if p is None else _finish(p, inputs) for k, p in enumerate(parts)]
-        value = y if tracked else _outside_untracked(y, inputs)
+        value, aux = split(out, has_aux, "grad")
+        y = _one_number(value)
+        aux = map_tensors(inputs.outside, aux)
+        value = inputs.outside(y)  # before the walk frees the graph
+        parts, _ = pull([y], [first_cotangent(y, None)], inputs.nodes, linked=inputs.linked)
+        gradients = inputs.finish(parts)
         inputs.close()
-        return (value, aux) if has_aux else value, inputs.assemble(gradients)
+        return (value, aux) if has_aux else value, inputs.chosen.assemble(gradients)
 
     return wrapped
 
@@ -201,6 +276,10 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
     Returns:
         (value, tangent), or (value, tangent, aux) with `has_aux`.
 
+    Raises:
+        NotDifferentiableError: an argument or the value is not made of floating or complex arrays.
+        CotangentError: a tangent does not fit its primal.
+
     >>> import numpy as np, allgrad as ag
     >>> y, dy = ag.jvp(lambda x, y: x * y, (2.0, 3.0), (1.0, 0.0))
     >>> float(y), float(dy)
@@ -213,125 +292,42 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
     if len(xs) != len(ts):
         raise CotangentError(f"jvp needs a tangent for each primal: {len(xs)} arrays against {len(ts)}.")
     level = next(SEQUENCE)
-    inner = [_dual(_floating(x, "jvp"), t, level) for x, t in zip(xs, ts, strict=True)]
+    inner = [_dual(floating(x, "jvp"), t, level) for x, t in zip(xs, ts, strict=True)]
     with switched(forward=CURRENT.get().forward + 1):
         out = f(*build(inner))
-    out, aux = out if has_aux else (out, None)
-    leaves, rebuild = flatten(out)
+    value, aux = split(out, has_aux, "jvp")
+    leaves, rebuild = _results(value, "jvp")
     plain = not any(isinstance(x, Tensor) for x in (*xs, *ts))
-    value = rebuild([_leave(y, level, plain) for y in leaves])
+    primal = rebuild([_leave(y, level, plain) for y in leaves])
     tangent = rebuild([_leave(_tangent_of(y, level), level, plain) for y in leaves])
-    return (value, tangent, map_tensors(lambda t: _leave(t, level, plain), aux)) if has_aux else (value, tangent)
+    return (primal, tangent, map_tensors(lambda t: _leave(t, level, plain), aux)) if has_aux else (primal, tangent)
 
 
 def _dual(x: Any, t: Any, level: int) -> Tensor:
     if np.shape(x) != np.shape(t):
         raise CotangentError(f"A tangent must have its primal's shape, {np.shape(x)}; got {np.shape(t)}.")
-    base = x if isinstance(x, Tensor) else Tensor(x)
-    t = t if isinstance(t, Tensor) else np.asarray(t)
-    if t.dtype.kind == "c" and base.dtype.kind != "c":
-        raise CotangentError(f"A tangent is complex, but its primal is {base.dtype}.")
+    base = x if isinstance(x, Tensor) else Tensor(x.copy())
+    if isinstance(base.node, Leaf):
+        base = inner_leaf(base)
+    t = t if isinstance(t, Tensor) else np.array(t)
+    if t.dtype.kind not in "fciub" or (t.dtype.kind == "c" and base.dtype.kind != "c"):
+        raise CotangentError(f"A tangent is {t.dtype}, but its primal is {base.dtype}.")
     made = Tensor(base.value, base.node, {**(base.tangents or {}), level: fit_tangent(t, base)})
-    made._storage = base._storage
+    keep_version(base, made)
     return made
 
 
-def _tangent_of(y: Any, level: int) -> Any:
-    found = y.tangents.get(level) if isinstance(y, Tensor) and y.tangents else None
+def _tangent_of(y: Tensor, level: int) -> Any:
+    found = y.tangents.get(level) if y.tangents else None
     if found is not None:
         return found
-    like = y.value if isinstance(y, Tensor) else np.asarray(y)
-    return np.zeros_like(like, dtype=like.dtype if like.dtype.kind in "fc" else float)
+    return np.zeros_like(y.value, dtype=y.dtype if y.dtype.kind in "fc" else float)
 
 
 def _leave(y: Any, level: int, plain: bool) -> Any:
-    """A result without what this level added; plain NumPy if only plain NumPy went in."""
+    """A result without what this level added; a fresh array if only plain NumPy went in."""
     if isinstance(y, Tensor):
         y = below(y, level)
     if isinstance(y, Tensor) and plain:
         y = strip(y)
-    return y[()] if plain and isinstance(y, np.ndarray) else y
-
-
-def derivative(f: Callable[..., Any]) -> Callable[..., Any]:
-    """The elementwise derivative: for f that works entry by entry, f' at every entry of its first argument.
-
-    >>> import numpy as np, allgrad as ag
-    >>> ag.derivative(np.sin)(np.array([0.0, np.pi]))
-    array([ 1., -1.])
-    """
-
-    @wraps(f)
-    def wrapped(x: Any, *rest: Any, **keywords: Any) -> Any:
-        x = _floating(x, "derivative")
-        y, t = jvp(lambda x: f(x, *rest, **keywords), (x,), (np.ones(x.shape, x.dtype),))
-        if np.shape(y) != np.shape(x):
-            raise CotangentError(f"derivative() needs an elementwise function: {np.shape(x)} gave {np.shape(y)}.")
-        return t
-
-    return wrapped
-
-
-def jacobian(f: Callable[..., Any], argnum: int = 0, *, mode: str = "reverse") -> Callable[..., Any]:
-    """A function that returns the matrix of partial derivatives, of shape (*f(x).shape, *x.shape).
-
-    Args:
-        argnum: which argument to differentiate; one array.
-        mode: "reverse" takes a backward pass for each entry of the result, "forward" a forward pass for each of x.
-            Take the smaller number.
-
-    >>> import numpy as np, allgrad as ag
-    >>> ag.jacobian(lambda x: x * x[0])(np.array([2.0, 3.0]))
-    array([[4., 0.],
-           [3., 2.]])
-    """
-    if mode not in ("reverse", "forward"):
-        raise ValueError(f"jacobian(mode=...) is 'reverse' or 'forward', got {mode!r}.")
-
-    @wraps(f)
-    def wrapped(*args: Any, **keywords: Any) -> Any:
-        def along(x: Any) -> Any:
-            return f(*args[:argnum], x, *args[argnum + 1 :], **keywords)
-
-        x = _floating(args[argnum], "jacobian")
-        return (_jacobian_reverse if mode == "reverse" else _jacobian_forward)(along, x)
-
-    return wrapped
-
-
-def _jacobian_reverse(f: Callable[[Any], Any], x: Any) -> Any:
-    y, pullback = vjp(f, x)
-    shape, dtype = np.shape(y), y.dtype
-    rows = [pullback(np.reshape(row, shape))[0] for row in np.eye(int(np.prod(shape)), dtype=dtype)]
-    if not rows:
-        return np.zeros((*shape, *x.shape), dtype)
-    return np.reshape(np.stack(rows), (*shape, *x.shape))
-
-
-def _jacobian_forward(f: Callable[[Any], Any], x: Any) -> Any:
-    columns = [jvp(f, (x,), (np.reshape(column, x.shape),))[1] for column in np.eye(x.size, dtype=x.dtype)]
-    if not columns:
-        y = jvp(f, (x,), (np.zeros(x.shape, x.dtype),))[0]
-        return np.zeros((*np.shape(y), *x.shape), y.dtype)
-    return np.reshape(np.stack(columns, axis=-1), (*np.shape(columns[0]), *x.shape))
-
-
-def hessian(f: Callable[..., Any], argnum: int = 0) -> Callable[..., Any]:
-    """The matrix of second derivatives of a function with a single result, forward over reverse.
-
-    >>> import numpy as np, allgrad as ag
-    >>> ag.hessian(lambda x: x[0] ** 2 * x[1])(np.array([1.0, 2.0]))
-    array([[4., 2.],
-           [2., 0.]])
-    """
-    return jacobian(grad(f, argnum), argnum, mode="forward")
-
-
-def hvp(f: Callable[[Any], Any], x: Any, v: Any) -> Any:
-    """The Hessian of f at x times v, without the Hessian: one forward-over-reverse pass (Pearlmutter 1994).
-
-    >>> import numpy as np, allgrad as ag
-    >>> ag.hvp(lambda x: np.sum(x**3), np.array([1.0, 2.0]), np.array([1.0, 0.0]))
-    array([6., 0.])
-    """
-    return jvp(grad(f), (x,), (v,))[1]
+    return y.copy()[()] if plain and isinstance(y, np.ndarray) else y
