@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import allgrad as ag
-from allgrad.autodiff.errors import AssignmentError, LostGradientError, NoRuleError, NotDifferentiableError
+from allgrad.autodiff.errors import AssignmentError, NoRuleError, NotDifferentiableError
 
 
 def leaf(values):
@@ -59,15 +59,6 @@ def test_rounding_and_rules_that_give_python_numbers():
     assert ag.grad(ag.custom_vjp(x=lambda g: 2.5)(lambda x: x * 2.5))(1.0) == 2.5
 
 
-def test_in_place_operators_make_new_tensors():
-    t = leaf([1.0])
-    u = t
-    u += 1.0
-    assert t.tolist() == [1.0]
-    u.backward()
-    assert t.grad == 1.0
-
-
 def test_item_assignment_is_a_differentiated_update():
     def f(x, v):
         y = x * 2.0
@@ -87,17 +78,10 @@ def test_item_assignment_into_a_constant_makes_it_depend():
     assert v.grad == 6.0
 
 
-def test_item_assignment_is_refused_where_numpy_would_change_something_else():
+def test_item_assignment_to_a_leaf_is_refused_and_saved_arrays_stay():
     x = leaf([1.0, 2.0])
     with pytest.raises(AssignmentError, match=r"copy\(\)"):
         x[0] = 5.0
-    y = x * 1.0
-    view = y[:1]
-    with pytest.raises(AssignmentError, match="view"):
-        y[0] = 5.0
-    del view
-    y[0] = 5.0
-    assert y.tolist() == [5.0, 2.0]
     z = x * 1.0
     square = np.sum(z * z)
     z[0] = 7.0  # what the product saved is not touched
@@ -109,8 +93,6 @@ def test_unknown_functions_raise_by_name_only_where_a_gradient_would_be_lost():
     with pytest.raises(NoRuleError, match=r"np\.histogram"):
         np.histogram(leaf([1.0, 2.0]))
     assert np.histogram(ag.tensor([1.0, 2.0]), bins=2)[0].tolist() == [1, 1]
-    with pytest.raises(NoRuleError, match=r"np\.add\.at"):
-        np.add.at(leaf([1.0]), 0, 1.0)
     with pytest.raises(NoRuleError, match="out"):
         np.add(leaf([1.0]), 1.0, out=np.zeros(1))
 
@@ -138,8 +120,8 @@ def test_detach_copy_and_pickle():
     assert twin.is_leaf
     assert twin.node is not x.node
     assert copy.copy(x).requires_grad
-    with pytest.raises(LostGradientError, match="detach"):
-        copy.deepcopy(y)
+    np.sum(copy.deepcopy(y)).backward()  # a copy that depends on it
+    assert x.grad.tolist() == [2.0, 2.0]
     with pytest.raises(TypeError, match=r"np\.save"):
         pickle.dumps(x)
 

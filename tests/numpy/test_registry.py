@@ -12,7 +12,7 @@ import pytest
 import allgrad as ag
 from allgrad.autodiff import RULES
 from allgrad.numpy.coverage import ALIASES, FAMILIES
-from allgrad.numpy.dispatch import CONSTANT, REFUSED
+from allgrad.numpy.dispatch import CONSTANT, WRITERS
 
 SUPPORT = Path(__file__).parent.parent / "support"
 
@@ -42,7 +42,7 @@ def test_every_numpy_function_in_the_registry_is_in_the_table() -> None:
     listed = {getattr(FAMILIES[row.family], row.name) for row in ag.numpy.coverage()}
     ufuncs = {f for f in RULES if isinstance(f, np.ufunc) and getattr(np, f.__name__, None) is f}
     own = ufuncs | {f for f in RULES if getattr(f, "__module__", "").startswith("numpy")}
-    assert own - listed - set(ALIASES) == REFUSED
+    assert own - listed - set(ALIASES) == WRITERS
 
 
 def test_constants_are_not_differentiated_as_well() -> None:
@@ -89,7 +89,5 @@ def test_a_function_without_a_rule_raises_by_name() -> None:
     x = ag.tensor([0.2, 1.7, -0.4], requires_grad=True)
     with pytest.raises(TypeError, match=r"np\.histogram"):
         np.histogram(x)
-    with pytest.raises(TypeError, match=r"np\.add\.at"):
-        np.add.at(x, 0, 1.0)
     with pytest.raises(TypeError, match=r"np\.floor_divide\.reduce"):
         np.floor_divide.reduce(x)

@@ -61,7 +61,7 @@ def with_nans(sample: Callable[[Rng], Any]) -> Callable[[Rng], Any]:
 
 
 CASES = [
-    Case("sort", np.sort, sorted_along, complex=True),
+    Case("sort", np.sort, sorted_along, complex=True, spellings=False),
     Case("sort_complex", np.sort_complex, lambda rng: ((separated(rng, shape(rng, low=1)),), {}), complex=True),
     Case("partition", np.partition, partitioned, spellings=False),
     Case("median", np.median, reduced),

@@ -1,4 +1,4 @@
-"""Trap 4: an array that backward needs is overwritten after the forward pass."""
+"""Trap 4: an array that backward needs is overwritten after the forward pass: a right gradient, or an error with a name."""
 
 import numpy as np
 import pytest
@@ -7,29 +7,35 @@ import allgrad as ag
 from allgrad.autodiff.errors import SavedArrayError
 
 
-@pytest.mark.parametrize("size", [4, 3_000], ids=["kept whole", "kept as a fingerprint"])
-@pytest.mark.parametrize("write", ["one entry", "all", "shuffle"])
-def test_a_numpy_argument_overwritten_is_found_and_the_operation_named(size, write):
+@pytest.mark.parametrize("size", [4, 3_000, 100_000])
+@pytest.mark.parametrize("write", ["one entry", "all", "shuffle", "two rows"])
+def test_a_numpy_argument_overwritten_changes_no_gradient(size, write):
     constant = np.random.default_rng(0).standard_normal(size)
+    original = constant.copy()
     x = ag.tensor(np.ones(size), requires_grad=True)
     y = np.sum(x * constant)
     if write == "one entry":
         constant[size // 2] += 1.0
     elif write == "all":
         constant[:] = 0.0
-    else:
+    elif write == "shuffle":
         constant[:] = constant[::-1].copy()
-    with pytest.raises(SavedArrayError, match="multiply"):
-        y.backward()
+    else:
+        rows = constant.reshape(-1, 2)
+        rows[[0, 1]] = rows[[1, 0]]
+    y.backward()
+    assert np.array_equal(x.grad, original)
 
 
-def test_a_write_through_the_base_of_a_view_is_found():
+def test_a_write_through_the_base_or_another_view_changes_no_gradient():
     buffer = np.ones((2, 5))
+    twin = buffer[0]
     x = ag.tensor(np.ones(5), requires_grad=True)
     y = np.sum(x * buffer[0])
     buffer[0, 3] = 8.0
-    with pytest.raises(SavedArrayError):
-        y.backward()
+    twin[1] = 7.0
+    y.backward()
+    assert np.array_equal(x.grad, np.ones(5))
 
 
 def test_an_unused_write_does_no_harm():

@@ -34,7 +34,7 @@ def test_grad_of_an_array_says_what_to_use():
 def test_untracked_results_and_integers_are_refused_by_name():
     with pytest.raises(NotDifferentiableError, match="requires_grad"):
         ag.tensor(1.0).backward()
-    with pytest.raises(NotDifferentiableError, match=r"int64.*Write 3.0"):
+    with pytest.raises(NotDifferentiableError, match=r"int64.*write 3.0"):
         ag.grad(lambda x: x * 2.0)(3)
     with pytest.raises(NotDifferentiableError, match="bool"):
         ag.tensor([True], requires_grad=True)

@@ -7,11 +7,12 @@ of, and of every view of that. No memory is overwritten, because backward may ne
 2. They are put back into its source, and from there into the source's source, up to the Tensor that is no view (`_put_back`).
 3. Every living view is made again from its new source, by the operation that made it (`_refresh`).
 
-So a view needs to know its source and the operation that made it, and a source needs to know its views. Both are noted when the view
-is made (`share`), and operations that make no view and write nothing pay nothing. A source holds its views by weak references.
+So a view needs to know its source and the operation that made it, and a source needs to know its views. Both are noted when
+the view is made (`share`), and operations that make no view and write nothing pay nothing. A source holds its views by weak
+references.
 
-Leaves differ: their memory is theirs, and optimizers write it. While operations are recorded, writing to a leaf, or to a view of one,
-raises. Under `no_grad` it writes the leaf's memory, which all views see, and bumps the leaf's version.
+Leaves differ: their memory is theirs, and optimizers write it. While operations are recorded, writing to a leaf, or to a view
+of one, raises. Under `no_grad` it writes the leaf's memory, which all views see, and bumps the leaf's version.
 
 Results of rank 0 follow NumPy too, where they are scalars that cannot change: `s = np.sum(x); t = s; t += 1` leaves s as it is. A
 0-d Tensor counts as an array only if it was made by `ag.tensor` or is a view.
@@ -19,6 +20,7 @@ Results of rank 0 follow NumPy too, where they are scalars that cannot change: `
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 from weakref import ref
 
@@ -98,20 +100,24 @@ def write(target: Any, new: Any, name: str) -> None:
         raise AssignmentError(
             f"{name} on a view that was made under no_grad() of a Tensor that has a history. Make it outside."
         )
-    made = _fit(new, target)
-    for view, source in zip(path, path[1:], strict=False):
+    made = _fit(new, target, name)
+    for view, source in pairwise(path):
         made = _put_back(source, view, made)
     _replace(root, made)
 
 
-def _fit(new: Any, target: Any) -> Any:
+def _fit(new: Any, target: Any, name: str) -> Any:
     if new.shape != target.shape:
+        if np.broadcast_shapes(new.shape, target.shape) != target.shape:
+            raise ValueError(
+                f"{name}: a result of shape {new.shape} cannot be broadcast into a Tensor of shape {target.shape}."
+            )
         new = np.copy(np.broadcast_to(new, target.shape))
     return new if new.dtype == target.dtype else new.astype(target.dtype)
 
 
 def _refuse_read_only(path: list[Any], name: str) -> None:
-    for view, source in zip(path, path[1:], strict=False):
+    for view, source in pairwise(path):
         if source.value.flags.writeable and not view.value.flags.writeable:
             raise AssignmentError(
                 f"{name} on the result of {view._storage.primitive.name}, which is read-only in NumPy too: several of its "

@@ -59,8 +59,8 @@ def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
         tree: floating, complex or integer arrays, Tensors and numbers, nested.
 
     Returns:
-        (vector, unravel): vector has shape (sum of sizes,) and the dtype that all arrays fit in; unravel(vector) has the structure,
-        shapes and dtypes of `tree`.
+        (vector, unravel): vector has shape (sum of sizes,) and the dtype that all arrays fit in; unravel(vector) has the
+        structure, shapes and dtypes of `tree`.
 
     Raises:
         NotDifferentiableError: something in `tree` is not an array of numbers.

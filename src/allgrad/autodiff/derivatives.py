@@ -15,7 +15,7 @@ import numpy as np
 from allgrad.autodiff.containers import flatten
 from allgrad.autodiff.errors import CotangentError, NotDifferentiableError
 from allgrad.autodiff.tensor import Tensor
-from allgrad.autodiff.transforms import Chosen, grad, jvp, split, vjp
+from allgrad.autodiff.transforms import Chosen, grad, jvp, results_of, split, vjp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,8 +56,8 @@ def jacobian(
         def flat(*leaves: Any) -> tuple[list[Any], Any]:
             nonlocal build
             value, aux = split(f(*chosen.put(leaves), **keywords), has_aux, "jacobian")
-            results, build = flatten(value)
-            return results, aux
+            _, build = results_of(value, "jacobian")
+            return flatten(value)[0], aux
 
         rows, aux = (_by_rows if mode == "reverse" else _by_columns)(flat, chosen.leaves)
         made = build([chosen.assemble(row) for row in rows])

@@ -1,8 +1,9 @@
 """The backward walk.
 
 From the root, the nodes that it reaches are collected (iteratively, so no depth is too deep) and visited in descending order of
-creation, which is a reverse topological order. When a node is visited its cotangent is complete; its `plan` gives one contribution
-to each parent. A leaf counts its pending uses: with the last one its gradient is final, and communication starts from that event.
+creation, which is a reverse topological order. When a node is visited its cotangent is complete; its `plan` gives one
+contribution to each parent. A leaf counts its pending uses: with the last one its gradient is final, and communication starts
+from that event.
 
 **The hook contract.** `FinalGradients(leaves, callback).arm()` asks for the events of the *next* `.backward()` on this
 thread (and task). In that pass `callback(leaf, used)` is called for each of the leaves exactly once:
@@ -222,7 +223,7 @@ class Walk:
 
     def runs_user_code(self) -> bool:
         """Whether a hook or a user's own rule will run, which may use tracked values that the graph does not show."""
-        return any([node.hooks or (node.plan is not None and node.plan.by_user) for node in self.nodes])
+        return any(node.hooks or (node.plan is not None and node.plan.by_user) for node in self.nodes)
 
     def offer(self, parent: Node, siblings: tuple[Node, ...]) -> np.ndarray[Any, Any] | None:
         """The array in which a rule may leave `parent`'s gradient, if it is bound and this is its first contribution.

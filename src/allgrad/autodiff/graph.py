@@ -7,16 +7,16 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from allgrad.autodiff.engine import CLOSED
+from allgrad.autodiff.engine import CLOSED, OBSERVERS
 from allgrad.autodiff.errors import GraphFreedError, NotDifferentiableError
 from allgrad.autodiff.node import Leaf, Node
-from allgrad.autodiff.tensor import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from allgrad.autodiff.tensor import Tensor
 
 
 @dataclass
@@ -24,10 +24,11 @@ class Vertex:
     """One operation or leaf of the graph.
 
     Attributes:
-        name: the primitive's name, or that of the leaf; the user's name for it where given with `Tensor.named`.
+        name: the operation's name, or that of the leaf; the user's name for it where given with `Tensor.named`.
         kind: "leaf", "input" (of a transform) or "operation".
         shape, dtype: of the result, as text.
         parents: indices of the vertices that it was computed from.
+        arguments: as text, in order: "%0" for the vertex 0, a number or "constant (3,)" for an untracked argument.
         gradient: the 2-norm of its cotangent in the last backward pass; None before, or if none arrived.
     """
 
@@ -36,6 +37,7 @@ class Vertex:
     shape: str
     dtype: str
     parents: list[int] = field(default_factory=list)
+    arguments: list[str] = field(default_factory=list)
     gradient: float | None = None
 
     @property
@@ -51,7 +53,8 @@ class Graph:
         root: the result, a Tensor with a history that has not been freed.
         **leaves: names for leaves.
 
-    Backward frees the tape but not this picture, which notes the size of every cotangent as it passes.
+    Backward frees the tape but not this picture, which notes the size of every cotangent as it passes. It does so as long as
+    the Graph exists, in passes that start from one of its vertices, and leaves nothing behind on the tape.
 
     >>> import numpy as np, allgrad as ag
     >>> x, w = ag.tensor([1.0, 2.0], requires_grad=True), ag.tensor(3.0, requires_grad=True)
@@ -75,15 +78,25 @@ class Graph:
         nodes = _collect(root.node)
         index = {node: i for i, node in enumerate(nodes)}
         self.vertices = [_vertex(node, names.get(node), index) for node in nodes]
-        for node, vertex in zip(nodes, self.vertices, strict=True):
-            _watch(node, vertex)
+        self._vertex_of = WeakKeyDictionary(zip(nodes, self.vertices, strict=True))
+        OBSERVERS.add(self)
+
+    def sees(self, root: Node) -> bool:
+        """Whether a backward pass from `root` is about this graph (called by the engine)."""
+        return root in self._vertex_of
+
+    def observe(self, node: Node, g: Any) -> None:
+        """Note the size of a node's complete cotangent (called by the engine)."""
+        vertex = self._vertex_of.get(node)
+        if vertex is not None and not node.outputs:
+            vertex.gradient = float(np.linalg.norm(np.asarray(getattr(g, "value", g)).ravel()))
 
     def text(self) -> str:
-        """One line an operation, in order of creation."""
+        """One line per operation, in order of creation."""
         lines = []
         for i, v in enumerate(self.vertices):
-            arguments = ", ".join(f"%{p}" for p in v.parents)
-            lines.append(f"%{i} = " + (v.label if not v.parents else v.label.replace("  ", f"({arguments})  ", 1)))
+            called = f"({', '.join(v.arguments)})" if v.parents else ""
+            lines.append(f"%{i} = " + v.label.replace("  ", f"{called}  ", 1))
         return "\n".join(lines)
 
     def dot(self) -> str:
@@ -106,7 +119,7 @@ class Graph:
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> None:
-        """Write a picture; the suffix says which: .txt, .dot, .mmd, or .svg, .png, .pdf through graphviz' `dot`.
+        """Write a picture; the suffix says which: .txt, .dot, .mmd, or .svg, .png, .pdf, which graphviz' `dot` draws.
 
         Raises:
             ValueError: another suffix.
@@ -155,17 +168,12 @@ def _vertex(node: Node, name: str | None, index: dict[Node, int]) -> Vertex:
         shape=", ".join(map(str, node.shape)) if node.outputs else str(node.shape),
         dtype=", ".join(map(str, node.dtype)) if node.outputs else str(node.dtype),
         parents=[index[p] for p in node.parents],
+        arguments=_arguments(node, index),
     )
 
 
-def _watch(node: Node, vertex: Vertex) -> None:
-    if node.outputs:
-        return
-    node.hooks = [*(node.hooks or ()), _recorder(vertex)]
-
-
-def _recorder(vertex: Vertex) -> Callable[[Any], None]:
-    def record(g: Any) -> None:
-        vertex.gradient = float(np.linalg.norm(np.asarray(g.value if isinstance(g, Tensor) else g).ravel()))
-
-    return record
+def _arguments(node: Node, index: dict[Node, int]) -> list[str]:
+    if node.plan is None:
+        return []
+    parents = iter(node.parents)
+    return [f"%{index[next(parents)]}" if text is None else text for text in node.plan.arguments(node)]

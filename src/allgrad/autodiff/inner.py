@@ -27,7 +27,7 @@ _INPUT = _Input()
 
 
 def inner_leaf(x: Tensor, *, linked: bool = True) -> Tensor:
-    """A fresh place on the tape for `x`, linked to the place that `x` has outside, if wanted. Writing to it leaves `x` as it is."""
+    """A fresh place on the tape for `x`, linked to the place that `x` has outside, if wanted; writing to it changes only it."""
     parents = (x.node,) if linked and x.node is not None else ()
     made = Tensor(x.value, Node(_INPUT, parents, x.shape, x.dtype), x.tangents)
     keep_version(x, made)

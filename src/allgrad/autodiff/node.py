@@ -1,14 +1,15 @@
 """A place on the tape.
 
 `Node` records one application of an operation: how its cotangent goes back (`plan`), to which parents, and what that needs from
-the forward pass. Nodes point to their parents and never to their children or to Tensors, so a graph has no reference cycles and is
-freed together with its last Tensor. `seq` grows with creation, so a parent always has the smaller one: descending `seq` is a
-topological order, and no depth-first search is needed to find one.
+the forward pass. Nodes point to their parents and never to their children or to Tensors, so a graph has no reference cycles
+and is freed together with its last Tensor. `seq` grows with creation, so a parent always has the smaller one: descending
+`seq` is a topological order, and no depth-first search is needed to find one.
 
 `Leaf` is a node without parents that owns a gradient: what `ag.tensor(..., requires_grad=True)` and parameters have.
 
 `Backward` is what every operation implements to take part in a backward walk. There are five kinds: rules (primitive.py), fused
-operations (fused.py), recomputed regions (recompute.py), one of several results (primitive.py) and inputs of a transform (inner.py).
+operations (fused.py), recomputed regions (recompute.py), one of several results (primitive.py) and inputs of a transform
+(inner.py).
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class Operators:
         return RULES[np.astype](self, dtype, copy=copy)
 
     def clip(self, min: Any = None, max: Any = None, **keywords: Any) -> Any:
-        return np.clip(self, min, max, **keywords)  # type: ignore[call-overload]
+        return np.clip(self, min, max, **keywords)
 
     def conj(self) -> Any:
         return RULES[np.conjugate](self)

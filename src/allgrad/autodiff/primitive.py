@@ -37,9 +37,10 @@ from allgrad.autodiff.engine import Share
 from allgrad.autodiff.errors import NotDifferentiableError
 from allgrad.autodiff.modes import CURRENT, Modes
 from allgrad.autodiff.node import Backward, Node
-from allgrad.autodiff.rule import ANS, Rule, Rules, as_rule
+from allgrad.autodiff.rule import ANS, Rules, as_rule
 from allgrad.autodiff.rule import JOINTLY_LINEAR as JOINTLY_LINEAR
 from allgrad.autodiff.rule import LINEAR as LINEAR
+from allgrad.autodiff.rule import Rule as Rule
 from allgrad.autodiff.saved import keep
 from allgrad.autodiff.tensor import Tensor
 

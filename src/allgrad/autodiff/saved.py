@@ -11,8 +11,8 @@ Whatever backward needs has one of four owners:
 * An array that is read-only and owns its memory is used as it is. So is the one given to `ag.tensor(..., copy=False)`. These are
   the two ways to hand over a large array without a copy.
 
-Why copies: one pass at 8 to 24 GB/s (EPYC, 16 MB to 1 MB). A checksum that notices rows that changed places runs at 4 to 5, and is
-needed twice. Locking the user's array and its base costs no pass, but views that exist already can still be written.
+Why copies: one pass at 8 to 24 GB/s (EPYC, 16 MB to 1 MB). A checksum that notices rows that changed places runs at 4 to 5,
+and is needed twice. Locking the user's array and its base costs no pass, but views that exist already can still be written.
 
 An array that several operations save is copied once: it is compared with the copy first (8 to 20 GB/s).
 """
@@ -75,7 +75,7 @@ def check_versions(node: Node) -> None:
         if version[0] != seen:
             where = f" (called at {node.origin})" if node.origin else ""
             raise SavedArrayError(
-                f"{node.plan.name if node.plan else 'an operation'}{where} saved a leaf (a parameter) of shape {shape}, or a view "
-                "of one, and it has been written since, so its derivative would be wrong. Call backward() before the optimizer's "
-                "step, assign() or a write under no_grad()."
+                f"{node.plan.name if node.plan else 'an operation'}{where} saved a leaf (a parameter) of shape {shape}, or a "
+                "view of one, and it has been written since, so its derivative would be wrong. Call backward() before the "
+                "optimizer's step, assign() or a write under no_grad()."
             )

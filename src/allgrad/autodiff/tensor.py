@@ -2,9 +2,10 @@
 
 A Tensor is what NumPy's functions see in place of an array. Its four fields are the raw array, the node that recorded how it was
 computed (None if nothing tracked went into it), its tangents by forward-mode level (None outside forward mode), and how it shares
-memory with other Tensors (None if it does not; see aliases.py). NumPy hands every function called on a Tensor to `__array_ufunc__`
-or `__array_function__`, which look the function up in `RULES`; `allgrad.numpy` fills that table. The protocols cannot see
-`float(t)`, `np.asarray(t)` and `a[0] = t`, which would drop the gradient without a word, so these raise while one is tracked.
+memory with other Tensors (None if it does not; see aliases.py). NumPy hands every function called on a Tensor to
+`__array_ufunc__` or `__array_function__`, which look the function up in `RULES`; `allgrad.numpy` fills that table. The
+protocols cannot see `float(t)`, `np.asarray(t)` and `a[0] = t`, which would drop the gradient without a word, so these raise
+while one is tracked.
 """
 
 from __future__ import annotations

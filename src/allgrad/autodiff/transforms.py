@@ -133,7 +133,7 @@ def split(out: Any, has_aux: bool, caller: str) -> tuple[Any, Any]:
     return out[0], out[1]
 
 
-def _results(value: Any, caller: str) -> tuple[list[Tensor], Callable[[list[Any]], Any]]:
+def results_of(value: Any, caller: str) -> tuple[list[Tensor], Callable[[list[Any]], Any]]:
     """The arrays that f returned, as Tensors, at least one of them with a derivative."""
     leaves, build = flatten(value)
     tensors = [y if isinstance(y, Tensor) else Tensor(np.asarray(y)) for y in leaves]
@@ -142,7 +142,8 @@ def _results(value: Any, caller: str) -> tuple[list[Tensor], Callable[[list[Any]
             raise NotDifferentiableError(f"{caller}: the function must return numbers; it returned {_what(given)}.")
     if not any(y.dtype.kind in "fc" for y in tensors):
         raise NotDifferentiableError(
-            f"{caller}: the function must return floating or complex numbers; it returned {_what(value)}, which has no derivative."
+            f"{caller}: the function must return floating or complex numbers; it returned {_what(value)}, "
+            "which has no derivative."
         )
     return tensors, build
 
@@ -161,7 +162,7 @@ def _one_number(y: Any) -> Tensor:
         raise NotDifferentiableError(
             f"grad needs a function that returns a single real number; it returned {_what(y)}.{hint}"
         )
-    tensor = _results(y, "grad")[0][0]
+    tensor = results_of(y, "grad")[0][0]
     if tensor.dtype.kind == "c":
         raise NotDifferentiableError("grad needs a real result, got a complex one. Take its real part, or use ag.vjp.")
     return tensor
@@ -193,7 +194,7 @@ def vjp(f: Callable[..., Any], *args: Any, has_aux: bool = False) -> tuple[Any, 
     with reverse():
         out = f(*inputs.args)
     value, aux = split(out, has_aux, "vjp")
-    found, build = _results(value, "vjp")
+    found, build = results_of(value, "vjp")
     # What f returned may be written later; the pullback's places on the tape may not move.
     results = [Tensor(y.value, y.node, y.tangents) for y in found]
 
@@ -296,7 +297,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
     with switched(forward=CURRENT.get().forward + 1):
         out = f(*build(inner))
     value, aux = split(out, has_aux, "jvp")
-    leaves, rebuild = _results(value, "jvp")
+    leaves, rebuild = results_of(value, "jvp")
     plain = not any(isinstance(x, Tensor) for x in (*xs, *ts))
     primal = rebuild([_leave(y, level, plain) for y in leaves])
     tangent = rebuild([_leave(_tangent_of(y, level), level, plain) for y in leaves])

@@ -29,6 +29,7 @@ from allgrad.numpy import shaping as _shaping
 from allgrad.numpy import products as _products
 from allgrad.numpy import einsum as _einsum
 from allgrad.numpy import indexing as _indexing
+from allgrad.numpy import in_place as _in_place
 from allgrad.numpy import joining as _joining
 from allgrad.numpy import padding as _padding
 from allgrad.numpy import sequences as _sequences

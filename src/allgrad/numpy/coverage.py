@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from allgrad.autodiff.tensor import RULES
-from allgrad.numpy.dispatch import CONSTANT, REFUSED
+from allgrad.numpy.dispatch import CONSTANT, WRITERS
 
 FAMILIES: dict[str, Any] = {
     "numpy": np,
@@ -70,7 +70,7 @@ def coverage() -> list[Row]:
 
 def _listed(function: Any) -> bool:
     try:
-        return callable(function) and function in RULES and function not in REFUSED
+        return callable(function) and function in RULES and function not in WRITERS
     except TypeError:  # NumPy's namespace holds things that have no hash
         return False
 

@@ -10,7 +10,7 @@ Three kinds of entry, all in `autodiff.RULES`:
   plain values.
 
 Keyword policy of ufuncs: `where=` is differentiated (entries outside the mask are 0, where NumPy leaves them undefined), `dtype=`
-casts the arguments, `out=`, `casting=`, `order=`, `subok=` and `signature=` raise by name.
+casts the arguments, `out=` is done by the Tensor, `casting=`, `order=`, `subok=` and `signature=` raise by name.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ F = TypeVar("F", bound="Callable[..., Any]")
 CONSTANT: set[Any] = set()
 """The functions declared to have no derivative."""
 
-REFUSED: set[Any] = set()
-"""The functions that always raise on a Tensor, with advice: those that write into their argument."""
+WRITERS: set[Any] = set()
+"""The functions that write into their first argument and return None."""
 
 
 def ufunc_keywords(primitive: Primitive, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:

@@ -24,7 +24,7 @@ from allgrad.autodiff.errors import LostGradientError
 from allgrad.autodiff.primitive import JOINTLY_LINEAR, LINEAR, Primitive
 from allgrad.autodiff.tensor import Tensor
 from allgrad.numpy.arguments import axis_of, common, operand, refuse
-from allgrad.numpy.dispatch import REFUSED, implements
+from allgrad.numpy.dispatch import implements
 
 _BASIC = (int, slice, type(Ellipsis), type(None), np.integer)
 
@@ -96,7 +96,7 @@ def _add_rows(out: Any, rows: Any, g: Any) -> None:
         out[targets[starts]] = np.add.reduceat(g[order], starts, axis=0)
 
 
-_add_at = Primitive(
+add_at = Primitive(
     lambda x, *, key, shape: accumulate(x, key, shape),
     name="add_at",
     vjp={"x": lambda g, *, key: g[key]},
@@ -106,7 +106,7 @@ _add_at = Primitive(
 
 def _pick_vjp(g: Any, *, key: Any, shape: tuple[int, ...], into: Any) -> Any:
     if isinstance(g, Tensor):
-        return _add_at(g, key=key, shape=shape)
+        return add_at(g, key=key, shape=shape)
     return accumulate(g, key, shape, into)
 
 
@@ -176,10 +176,10 @@ def take(a: Any, indices: Any, axis: int | None = None, out: Any = None, mode: s
     if axis is None:
         a, axis = np.ravel(a), 0
     axis = axis_of(axis, a.ndim, "np.take")
-    return a[(slice(None),) * axis + (_within(indices, a.shape[axis], mode),)]
+    return a[(slice(None),) * axis + (within(indices, a.shape[axis], mode),)]
 
 
-def _within(indices: Any, n: int, mode: str) -> Any:
+def within(indices: Any, n: int, mode: str) -> Any:
     """Integer indices under NumPy's mode for those out of bounds."""
     indices = np.asarray(index(indices))
     if indices.dtype == bool:
@@ -193,7 +193,7 @@ def _within(indices: Any, n: int, mode: str) -> Any:
     return indices
 
 
-def _along(shape: tuple[int, ...], indices: Any, axis: int) -> tuple[Any, ...]:
+def along(shape: tuple[int, ...], indices: Any, axis: int) -> tuple[Any, ...]:
     """The key that picks `indices` along one axis, entry by entry along the others."""
     ndim = len(shape)
     key = [np.arange(n).reshape([-1 if i == k else 1 for k in range(ndim)]) for i, n in enumerate(shape)]
@@ -211,28 +211,14 @@ def take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
         raise ValueError(
             f"np.take_along_axis: indices must have as many axes as the array, {arr.ndim}, got {indices.ndim}."
         )
-    return arr[_along(arr.shape, indices, axis)]
-
-
-_WRITERS = (np.put_along_axis, np.put, np.place, np.putmask, np.copyto, np.fill_diagonal)
-REFUSED.update(_WRITERS)
-
-
-@implements(*_WRITERS)
-def _in_place(*args: Any, **keywords: Any) -> Any:  # noqa: ARG001
-    from allgrad.autodiff.errors import AssignmentError
-
-    raise AssignmentError(
-        "np.put, np.put_along_axis, np.place, np.putmask, np.copyto and np.fill_diagonal write into their first argument, "
-        "which the tape cannot follow. Write `y = x.copy(); y[key] = v`, which is differentiated, or np.where(mask, v, x)."
-    )
+    return arr[along(arr.shape, indices, axis)]
 
 
 @implements(np.choose)
 def choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
     refuse("np.choose", out=out)
     choices = choices if isinstance(choices, Tensor) else np.stack(np.broadcast_arrays(*common(*choices)))
-    which = _within(a, choices.shape[0], mode)
+    which = within(a, choices.shape[0], mode)
     shape = np.broadcast_shapes(which.shape, choices.shape[1:])
     n, *rest = choices.shape
     spread = np.broadcast_to(np.reshape(choices, (n, *(1,) * (len(shape) - len(rest)), *rest)), (n, *shape))

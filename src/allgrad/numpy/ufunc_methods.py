@@ -2,7 +2,7 @@
 
 Where NumPy has a function for `reduce` or `accumulate` (sum, prod, max, min, cumsum, cumprod), that one is called.
 `logaddexp.reduce` is one log-sum-exp; running maxima pick entries, the first of equal ones. Any other differentiated ufunc of
-two arguments is applied entry by entry along the axis, which is right and slow. `at` writes into its argument and raises.
+two arguments is applied entry by entry along the axis, which is right and slow. `at` is in in_place.py.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from allgrad.autodiff.errors import NoRuleError
 from allgrad.autodiff.tensor import RULES
 from allgrad.numpy.arguments import axis_of, given, operand, refuse, value
 from allgrad.numpy.dispatch import CONSTANT, implements
+from allgrad.numpy.in_place import at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,16 +125,6 @@ def _outer(ufunc: np.ufunc) -> Callable[..., Any]:
     return outer
 
 
-def _refuse_at(ufunc: np.ufunc) -> Callable[..., Any]:
-    def at(*args: Any, **keywords: Any) -> Any:  # noqa: ARG001
-        raise NoRuleError(
-            f"np.{ufunc.__name__}.at writes into its first argument, which the tape cannot follow. "
-            f"Write `y = x.copy(); y[i] = np.{ufunc.__name__}(y[i], ...)`, which is differentiated."
-        )
-
-    return at
-
-
 implements((np.add, "reduce"))(_reduce(np.sum, casts=True))
 implements((np.multiply, "reduce"))(_reduce(np.prod, casts=True))
 implements((np.maximum, "reduce"))(_reduce(np.max, casts=False))
@@ -147,7 +137,7 @@ implements((np.add, "accumulate"))(_accumulate(np.cumsum))
 implements((np.multiply, "accumulate"))(_accumulate(np.cumprod))
 
 for _function in [f for f in RULES if isinstance(f, np.ufunc) and f not in CONSTANT and f.signature is None]:
-    implements((_function, "at"))(_refuse_at(_function))
+    at(_function)
     if _function.nin == 2 and _function.nout == 1:
         implements((_function, "reduceat"))(_by_segments(_function))
         for _method, _rule in zip(("reduce", "accumulate"), _one_by_one(_function), strict=True):
