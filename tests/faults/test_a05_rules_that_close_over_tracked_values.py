@@ -1,4 +1,4 @@
-"""A user's rule, or a hook, that used a tracked value from outside gave 0 in reverse over reverse, where forward over reverse gave 1."""
+"""A user's rule or hook that used a tracked value from outside gave 0 in reverse over reverse; forward over reverse gave 1."""
 
 import numpy as np
 import pytest

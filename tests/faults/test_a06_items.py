@@ -1,4 +1,4 @@
-"""`x.item()` and `x.tolist()` of a tracked Tensor lost the gradient inside a transform. After a loss they are everybody's habit."""
+"""`x.item()` and `x.tolist()` of a tracked Tensor lost the gradient inside a transform. After a loss they are a habit."""
 
 import math
 

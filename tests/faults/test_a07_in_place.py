@@ -255,7 +255,8 @@ def test_constants_and_integers_are_written_too():
     counts += 1
     counts.sort()
     assert view.tolist() == [3, 4]
-    assert np.add(np.ones(3), 1.0, out=(plain := np.zeros(3))) is plain
+    plain = np.zeros(3)
+    assert np.add(np.ones(3), 1.0, out=plain) is plain
     np.add(ag.tensor(np.ones(3)), 1.0, out=plain)
     assert plain.tolist() == [2.0, 2.0, 2.0]
 

@@ -1,4 +1,4 @@
-"""Above 16 KB two rows that changed places were not noticed. The tape saves a copy; large arrays that are shared are copied once."""
+"""Above 16 KB two rows that changed places were not noticed. The tape saves a copy; an array in several operations, once."""
 
 import numpy as np
 import pytest

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from allgrad.autodiff.errors import NoRuleError
 from allgrad.autodiff.tensor import RULES
 from allgrad.numpy.arguments import axis_of, given, operand, refuse, value
 from allgrad.numpy.dispatch import CONSTANT, implements
