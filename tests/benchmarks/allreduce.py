@@ -17,7 +17,7 @@ import time
 
 import numpy as np
 
-from allgrad import comm
+from allgrad import comm, parallel
 
 
 def gloo(world: comm.World):
@@ -59,13 +59,25 @@ def main() -> None:
     own = world.comm.Dup()
     total = options.workers or 1 << (world.size - 1).bit_length()
     plan = comm.plan_block(comm.block(world.rank, world.size, total), total)
+    library = parallel.make_exchange("mpi")
+    library.open(world, total)
 
     def through(mode: str, reduction: str):
         def run(arrays: list[np.ndarray]) -> float:
             engine = world.engine
             nodes = [(*node, arrays[slot]) for node, slot in zip(plan.nodes, plan.slots, strict=True)]
             start = time.perf_counter()
-            engine.post(nodes, arrays[0], virtual_workers=total, reduction=reduction).wait()
+            if reduction == "exact":
+                comm.tree_all_reduce(
+                    engine, nodes, arrays[0], virtual_workers=total,
+                    chunk_bytes=options.chunk_kb << 10, small_bytes=options.small_kb << 10,
+                ).wait()  # fmt: skip
+            else:
+                bucket = parallel.Bucket(0, arrays[0].dtype, 0, arrays[0].size, ("all",))
+                library.post(
+                    parallel.BucketGradients(bucket, tuple(nodes), arrays[0], (), ""), step=0, ready=engine.clock()
+                )
+                library.finish()
             return time.perf_counter() - start
 
         return mode, run
@@ -97,13 +109,7 @@ def main() -> None:
         arrays = [np.ones(nbytes // 4, np.float32) for _ in range(plan.arrays)]
         taken: dict[str, list[float]] = {name: [] for name in methods}
         for mode in ("thread", "poll"):
-            engine = comm.Engine(
-                world,
-                mode=mode,
-                chunk_bytes=options.chunk_kb << 10,
-                small_bytes=options.small_kb << 10,
-                window=options.window,
-            )
+            world.start_engine(mode=mode, window=options.window)
             for _ in range(options.repeat * (8 if nbytes < 1e6 else 1)):
                 for name, (wanted, run) in methods.items():
                     if wanted == mode:
@@ -111,7 +117,6 @@ def main() -> None:
                         taken[name].append(run(arrays))
                         for array in arrays:
                             array.fill(1)
-            engine.close()
         worst = np.max([[taken[name] for name in methods] for taken in world.all_gather_json(taken)], axis=0)
         medians = np.median(worst[:, 1:], axis=1) * 1e3
         if world.rank == 0:

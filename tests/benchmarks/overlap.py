@@ -98,7 +98,16 @@ class Buckets:
         for number, bucket in enumerate(self.arrays):
             work()
             nodes = [(*node, bucket[slot]) for node, slot in zip(self.plan.nodes, self.plan.slots, strict=True)]
-            handles.append(self.engine.post(nodes, bucket[0], virtual_workers=self.total, label=f"b{number}", step=0))
+            handle = comm.tree_all_reduce(
+                self.engine,
+                nodes,
+                bucket[0],
+                virtual_workers=self.total,
+                label=f"b{number}",
+                step=0,
+                chunk_bytes=self.options.chunk_kb << 10,
+            )
+            handles.append(handle)
         for handle in handles:
             handle.wait()
         return time.perf_counter() - start
@@ -115,8 +124,8 @@ class Model:
         modes = {"thread": "thread", "poll": "polling"}
         blocks = max(1, round(options.mb * 1e6 / 4 / (WIDTH * (WIDTH + 2))))
         self.rank, self.rows, self.number = world.rank, 16, 0
-        self.alone, self.together = replica(comm.World()), replica(world)
-        buckets = self.together.reducer.buckets
+        self.single, self.shared = replica(comm.World()), replica(world)
+        buckets = self.shared.reducer.buckets
         self.last_share = buckets[-1].nbytes / sum(bucket.nbytes for bucket in buckets)
         self._fill()
 
@@ -136,7 +145,7 @@ class Model:
 
     def compute(self) -> tuple[float, float]:
         self.number += 1
-        result = self.alone.step(self._loss(self.alone), {0: self.x}, self.number)
+        result = self.single.step(self._loss(self.single), {0: self.x}, self.number)
         return result.seconds - self.forward, self.forward
 
     def lengthen(self, factor: float) -> None:
@@ -144,20 +153,20 @@ class Model:
         self._fill()
 
     def communicate(self) -> float:
-        reducer = self.together.reducer
-        reducer.begin_step(self.number)
+        reducer = self.shared.reducer
         start = time.perf_counter()
-        for position in range(len(reducer.plan.order)):
-            reducer.begin(position)
-            reducer.pause(position)
-            reducer.end(position)
-        reducer.wait()
+        with reducer.step(self.number):
+            for position in range(len(reducer.plan.order)):
+                with reducer.worker(position):
+                    pass
+                reducer.add(position)
+            reducer.finish(())
         return time.perf_counter() - start
 
     def step(self) -> float:
         self.number += 1
-        (worker,) = self.together.workers
-        return self.together.step(self._loss(self.together), {worker: self.x}, self.number).seconds
+        (worker,) = self.shared.workers
+        return self.shared.step(self._loss(self.shared), {worker: self.x}, self.number).seconds
 
 
 def gloo(world: comm.World):
@@ -235,13 +244,7 @@ def main() -> None:
     world = comm.init()
     options.bucket_mb = options.bucket_mb or parallel.default_bucket_mb(world.nodes)
     kernels.set_up_blas(1)
-    engine = comm.Engine(
-        world,
-        mode=options.mode,
-        chunk_bytes=options.chunk_kb << 10,
-        window=options.window,
-        poll_seconds=options.poll_us * 1e-6,
-    )
+    engine = world.start_engine(mode=options.mode, window=options.window, poll_seconds=options.poll_us * 1e-6)
     subject = Model(world, options) if options.work == "model" else Buckets(world, engine, options)
 
     def slowest(value: float) -> float:

@@ -53,8 +53,6 @@ class Interleave(Callback):
             trainer.replica.step(trainer.objective, parts, number)
             optim.clip_norm(trainer.optimizer.flat, trainer.config.optimizer.clip_norm)
             trainer.optimizer.step()
-        if trainer.replica.engine is not None:
-            trainer.replica.engine.take_times()  # these buckets are none of the trainer's
         self.blocks.append((ours, since(mark)))
         self.mark = clocks()
 

@@ -23,6 +23,10 @@ class Request:
     def Test(self):
         return self.complete
 
+    @classmethod
+    def Testsome(cls, requests):
+        return [i for i, request in enumerate(requests) if request.complete]
+
 
 class Network:
     """Carries what its communicators post; `deliver` completes one operation that can be completed.
@@ -64,6 +68,9 @@ class Comm:
 
     def __init__(self, network, rank):
         self.network, self.rank, self.count = network, rank, 0
+
+    def Get_size(self):
+        return len(self.network.comms)
 
     def Isend(self, buffer, to, tag):
         request = Request(buffer)

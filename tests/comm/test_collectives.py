@@ -99,7 +99,7 @@ def test_halving_keeps_the_lower_rank_on_the_left(make_network, ranks):
 
 def test_one_rank_sends_nothing(make_network):
     out = np.full(3, np.nan)
-    (nothing,) = collectives.alone([(tree.Node(2, 0), np.arange(3.0))], out, virtual_workers=3)
+    (nothing,) = collectives.local([(tree.Node(2, 0), np.arange(3.0))], out, virtual_workers=3)
     assert nothing == []
     assert out.tolist() == [0, 1, 2]
 

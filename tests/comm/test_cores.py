@@ -33,5 +33,5 @@ def test_the_tightest_cgroup_counts(tmp_path):
 
 def test_shortage():
     assert cores.shortage("n1", 4, 2, 8) is None
-    assert "Start at most 2 ranks a node" in cores.shortage("n1", 4, 2, 5.5)
+    assert "Start at most 2 ranks per node" in cores.shortage("n1", 4, 2, 5.5)
     assert cores.affinity()

@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pytest
 
-from allgrad.comm import world as module
 from allgrad.comm.world import World
 
 
@@ -30,12 +29,6 @@ w.abort(3)
     assert run.returncode == 3, run.stderr
 
 
-def test_compare_names_facts_and_ranks():
-    facts = [{"a": "1", "b": "x"}, {"a": "1", "b": "y"}, {"a": "1"}, {"a": "1", "b": "x"}]
-    assert module.compare(facts) == {"b": "  b: 'x' on ranks 0, 3; 'y' on rank 1; missing on rank 2"}
-    assert module.ranks([0, 1, 2, 4, 5, 9]) == "ranks 0-2, 4, 5, 9"
-
-
 def test_broadcast_wants_memory_that_it_can_fill():
     with pytest.raises(ValueError, match="C-contiguous and writable"):
         World().broadcast(np.zeros((3, 3)).T[:2])
@@ -43,11 +36,3 @@ def test_broadcast_wants_memory_that_it_can_fill():
     frozen.flags.writeable = False
     with pytest.raises(ValueError, match="C-contiguous and writable"):
         World().broadcast(frozen)
-
-
-def test_examples_in_the_docstrings():
-    import doctest
-
-    from allgrad.comm import cores, launcher
-
-    assert sum(doctest.testmod(m).failed for m in (module, cores, launcher)) == 0

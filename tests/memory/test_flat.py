@@ -99,12 +99,12 @@ def test_refusals():
         flatten([a * 2])
     with pytest.raises(ValueError, match="two parameters are named 'a'"):
         flatten([("a", a), ("a", b)])
-    with pytest.raises(ValueError, match="one number a parameter"):
+    with pytest.raises(ValueError, match="one number per parameter"):
         flatten([a, b], [0])
     kept = flatten([a])
     with pytest.raises(ValueError, match="Flatten the whole model first"):
         flatten([a, b])
     other = flatten([b])
-    with pytest.raises(ValueError, match="lie in 2 flat memories"):
+    with pytest.raises(ValueError, match="are in 2 flat memories"):
         flatten([a, b])
     assert kept is not other

@@ -84,7 +84,7 @@ def train(cases, reduction="exact"):
             hashes[name] = digest.hexdigest()
         found.append(hashes)
         if world.engine is not None:
-            world.engine.close()  # the next case may ask for another mode
+            world.start_engine()  # the next case may ask for another mode
     return found
 
 

@@ -34,7 +34,7 @@ def reduce_everything(modes, totals, sizes):
 
     import numpy as np
 
-    from allgrad import comm
+    from allgrad import comm, parallel
 
     world = comm.init()
 
@@ -45,7 +45,7 @@ def reduce_everything(modes, totals, sizes):
     hashes, library = {}, {}
     for mode in modes:
         for chunk, small, window in ((1 << 20, 1 << 16, 4), (1 << 14, 0, 2), (1 << 16, 0, 1)):
-            engine = comm.Engine(world, mode=mode, chunk_bytes=chunk, small_bytes=small, window=window)
+            engine = world.start_engine(mode=mode, window=window)
             handles = []
             for total in totals:
                 plan = comm.plan_block(comm.block(world.rank, world.size, total), total)
@@ -60,13 +60,24 @@ def reduce_everything(modes, totals, sizes):
                         nodes = [(*node, slots[slot]) for node, slot in zip(plan.nodes, plan.slots, strict=True)]
                         out = slots[0] if chunk > 1 << 15 else np.empty(size, dtype)
                         key = f"{total} {size} {dtype}"
-                        handle = engine.post(nodes, out, virtual_workers=total, label=key, step=1, reduction=reduction)
+                        if reduction == "exact":
+                            handle = comm.tree_all_reduce(
+                                engine, nodes, out, virtual_workers=total, label=key, step=1,
+                                chunk_bytes=chunk, small_bytes=small,
+                            )  # fmt: skip
+                        else:
+                            exchange = parallel.make_exchange(reduction)
+                            exchange.open(world, total)
+                            bucket = parallel.Bucket(0, out.dtype, 0, size, (key,))
+                            gradients = parallel.BucketGradients(bucket, tuple(nodes), out, (), "")
+                            exchange.post(gradients, step=1, ready=engine.clock())
+                            handle = exchange.handles[0] if exchange.handles else None  # None: a single rank
                         handles.append((key, reduction, handle, out))
             for key, reduction, handle, out in reversed(handles):
-                handle.wait()
+                if handle is not None:
+                    handle.wait()
                 into = hashes if reduction == "exact" else library
                 into.setdefault(key, set()).add(hashlib.sha256(out.tobytes()).hexdigest())
-            engine.close()
     return [{k: sorted(v) for k, v in which.items()} for which in (hashes, library)]
 
 
@@ -109,7 +120,7 @@ def engine_manners(mode):
     if world.rank == 1:  # as on another machine, whose clock began at another time
         here = time.perf_counter
         time.perf_counter = lambda: here() + 1000.0
-    engine = comm.Engine(world, mode=mode)
+    engine = world.start_engine(mode=mode)
     results = {"mode": engine.mode}
     total, size = 4, 300_000
     (node,) = comm.plan_block(comm.block(world.rank, world.size, total), total).nodes
@@ -117,7 +128,9 @@ def engine_manners(mode):
     base = np.ones(size, np.float32)
     view, reader = base[:], base[:10]
     ready = engine.clock()
-    handle = engine.post([(*node, view)], view, virtual_workers=total, label="b0", step=3, ready=ready, guard=[reader])
+    handle = comm.tree_all_reduce(
+        engine, [(*node, view)], view, virtual_workers=total, label="b0", step=3, ready=ready, guard=[reader]
+    )
     blocked = []
     for array in (view, reader):
         try:
@@ -126,7 +139,7 @@ def engine_manners(mode):
             blocked.append(True)
     results["blocked"] = blocked
     try:
-        engine.post([(*node, view)], view, virtual_workers=total, label="b0", step=3)
+        comm.tree_all_reduce(engine, [(*node, view)], view, virtual_workers=total, label="b0", step=3)
     except ValueError as error:
         results["again"] = str(error)
     if mode == "poll":
@@ -142,7 +155,7 @@ def engine_manners(mode):
     results["empty"] = len(engine.take_times())
 
     # The world's collectives go through the engine, in turn with buckets.
-    handle = engine.post([(*node, view)], view, virtual_workers=total, label="b1", step=4)
+    handle = comm.tree_all_reduce(engine, [(*node, view)], view, virtual_workers=total, label="b1", step=4)
     results["gathered"] = world.all_gather_json(world.rank)
     world.barrier()
     handle.wait()
@@ -150,16 +163,13 @@ def engine_manners(mode):
     mine = engine.clock()
     world.barrier()
     results["clocks"] = [before, mine, world.broadcast(np.array([engine.clock()]))[0]]
-    engine.close()
-    assert world.engine is None
-
-    silent = comm.Engine(world, mode=mode, record=False, check=False)
-    silent.post([(*node, view)], view, virtual_workers=total).wait()
+    silent = world.start_engine(mode=mode, record=False, check=False)
+    comm.tree_all_reduce(silent, [(*node, view)], view, virtual_workers=total).wait()
     results["silent"] = len(silent.take_times())
     big = np.full(size, 3e38, np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # NumPy's warning of an overflow would end the communication thread
-        silent.post([(*node, big)], big, virtual_workers=total).wait()
+        comm.tree_all_reduce(silent, [(*node, big)], big, virtual_workers=total).wait()
     results["overflow"] = bool(np.isinf(big).all())
     return results
 
@@ -195,13 +205,13 @@ def not_granted():
 
     world = comm.init()
     try:
-        comm.Engine(world, mode="thread")
+        world.start_engine(mode="thread")
         refused = False
     except RuntimeError as error:
         refused = "MPI_THREAD_MULTIPLE" in str(error)
-    engine = comm.Engine(world)
+    engine = world.start_engine()
     a = np.ones(100_000)
-    engine.post([(0, world.rank, a)], a, virtual_workers=2).wait()
+    comm.tree_all_reduce(engine, [(0, world.rank, a)], a, virtual_workers=2).wait()
     return [refused, engine.mode, float(a.sum())]
 
 
@@ -217,10 +227,10 @@ def overlapping(mode):
     from allgrad import comm
 
     world = comm.init()
-    engine = comm.Engine(world, mode=mode)
+    engine = world.start_engine(mode=mode)
     a = np.ones(1_000_000, np.float32)
     b = np.random.default_rng(0).standard_normal((200, 200))
-    handle = engine.post([(0, world.rank, a)], a, virtual_workers=2, label="bucket", step=0)
+    handle = comm.tree_all_reduce(engine, [(0, world.rank, a)], a, virtual_workers=2, label="bucket", step=0)
     while not handle.done:
         b @ b
         engine.poll()

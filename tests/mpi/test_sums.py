@@ -1,4 +1,4 @@
-"""Tree sums of small vectors in real jobs: the bits of one process, before and after the engine is started."""
+"""Tree sums of small vectors in real jobs: the bits of one process, whoever drives MPI."""
 
 import numpy as np
 import pytest
@@ -11,13 +11,11 @@ def summing(totals):
 
     world = comm.init()
     results = []
-    for engine in (None, "thread"):
-        running = comm.Engine(world, mode=engine) if engine else None
+    for mode in ("poll", "thread"):
+        world.start_engine(mode=mode)
         for total in totals:
             rows = np.random.default_rng(total).standard_normal((total, 50))[comm.block(world.rank, world.size, total)]
             results.append([comm.tree_sum(world, rows, virtual_workers=t).tobytes().hex() for t in (None, total)])
-        if running is not None:
-            running.close()
     try:
         comm.tree_sum(world, np.ones((1 + 3 * (world.rank == 0), 2)))
     except ValueError as error:

@@ -173,7 +173,7 @@ def absent(config, run):
     class Absent(Callback):
         def on_step(self, trainer, result):
             if trainer.step == 5:
-                watch = trainer.replica.engine._watch
+                watch = trainer.world.engine.monitor
                 assert watch.limit == 1000.0
                 watch.limit = 3.0  # now that everything is compiled
                 while trainer.world.rank == 1:

@@ -20,7 +20,6 @@ from allgrad.train.checkpoint.format import list_checkpoints, load_best, read_ch
 from allgrad.train.components.optimizers import parameter_groups
 from allgrad.train.config import ConfigError, resolve
 from allgrad.train.loggers.summary import SUMMARY_KEYS
-from allgrad.train.overlap import Overlap, union
 from allgrad.train.run.agreement import SharedError
 from allgrad.train.run.build import Options, load_model, new_run, resume_run
 from allgrad.train.trainer import Trainer
@@ -410,16 +409,6 @@ def test_groups_without_weight_decay() -> None:
     assert names(["b.*"]) == ([(["a.weight", "a.bias"], None), (["b.weight"], 0.0)], [0, 0, 1])
     assert names([]) == ([(["a.weight", "a.bias", "b.weight"], None)], [0, 0, 0])
     assert names(["*"]) == ([(["a.weight", "a.bias", "b.weight"], 0.0)], [0, 0, 0])
-
-
-def test_overlap_counts_what_was_under_way_once_and_no_wait_beyond_it() -> None:
-    assert union([(5.0, 6.0), (0.0, 3.0), (1.0, 2.0), (2.5, 4.0)]) == 5.0
-    overlap = Overlap()
-    overlap.add([(0.0, 2.0), (1.0, 4.0)], waited=1.0)
-    overlap.add([(10.0, 14.0)], waited=9.0)
-    overlap.add([], waited=1.0)
-    assert overlap.hidden_fraction == (3 + 0) / 8
-    assert Overlap().hidden_fraction is None
 
 
 def test_tensorboard_is_asked_for_before_anything_is_made(tmp_path, monkeypatch) -> None:

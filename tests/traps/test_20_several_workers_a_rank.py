@@ -32,7 +32,9 @@ def job(how):
     replica, results = train(model, world, steps=2, sizes=(60,), loss=loss)
     out = {"digest": digest(model, [r.loss for r in results]), "workers": len(replica.workers)}
     if world.size > 1:
-        last = began[len(replica.workers) - 1] + replica.engine.offset  # the first step's last forward had ended
+        last = began[len(replica.workers) - 1] + (
+            world.clock() - time.perf_counter()
+        )  # the first step's last forward had ended
         times = results[0].times
         out["early"] = [b.ready < last for b in times.buckets]
         out["behind"] = [b.ready < times.computed for b in times.buckets]

@@ -16,7 +16,7 @@ def job(mode):
         "digest": digest(model, [r.loss for r in results]),
         "posted": [[t.label for t in r.times.buckets] for r in results],
         "ready": ready,
-        "state": replica.reducer.state(),
+        "state": replica.reducer.state_dict(),
     }
 
 

@@ -36,7 +36,7 @@ def job(how):
         _, results = train(model, world, loss=loss, **options)
         hashes.append(digest(model, [r.loss for r in results], [sorted(r.unused) for r in results]))
         if world.engine is not None:
-            world.engine.close()
+            world.start_engine()
     return hashes
 
 

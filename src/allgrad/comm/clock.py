@@ -9,10 +9,10 @@ import numpy as np
 
 
 def offset_to_rank_0(comm: Any, rank: int, size: int, rounds: int = 10) -> float:
-    """What to add to this rank's `time.perf_counter()` to read rank 0's.
+    """What to add to this rank's `time.perf_counter()` to get rank 0's. All ranks call it together.
 
-    Each rank in turn makes some round trips to rank 0; of the quickest, half is taken for the way there (Cristian, 1989).
-    All ranks call it together. The error is at most half of that round trip.
+    Each rank in turn makes some round trips to rank 0. Half of the quickest one is taken as the time of the way there
+    (Cristian, 1989), so the error is at most half of that round trip.
     """
     buffer, best = np.empty(1), (np.inf, 0.0)
     for other in range(1, size):

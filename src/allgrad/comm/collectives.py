@@ -1,22 +1,20 @@
-"""All-reduce over the fixed tree, as state machines that somebody else polls.
+"""All-reduce over the fixed tree, as generators that somebody else polls.
 
-Each function here is a generator that carries one chunk of a flat array through one all-reduce. It yields lists of MPI
-requests and is resumed when all of them are complete; between two yields it adds. So none of them blocks, and many can
-be under way at once, which is how chunks are pipelined: while one chunk's halves travel, another's are added. The
-engine resumes them; a test may do it in any order, without MPI.
+Each function here is a transfer (see `transport.py`): it carries one chunk of a flat array through one all-reduce. It yields
+lists of MPI requests and is resumed when all of them are complete; between two yields it adds. So none of them blocks, and
+many can be under way at once. That is how chunks are pipelined: one chunk is added while another travels. The engine
+resumes them. A test may do it in any order, without MPI.
 
-Which additions are done is fixed by `tree.py`, which ones where by the algorithm:
+`tree.py` fixes which additions are done. The algorithm decides where they are done:
 
-- `halving`: V and R powers of two, where each rank holds one node. Recursive vector halving with *distance doubling*:
-  partner r ^ 1 first, then r ^ 2, ... so that step s adds nodes of level log2(V / R) + s, siblings, the lower rank's on
-  the left. Then the mirrored all-gather. 2 (R - 1) / R of the array cross each rank's link, the minimum.
-- `owners`: any V and R. The array is cut into R slices; the owner of a slice receives every rank's maximal nodes of it,
+- `halving`: V and R are powers of two, and each rank holds one node. Recursive vector halving with *distance doubling*:
+  partner r ^ 1 first, then r ^ 2, ... so that step s adds siblings of level log2(V / R) + s, the lower rank's on the
+  left. The mirrored all-gather follows. 2 (R - 1) / R of the array cross each rank's link, which is the minimum.
+- `owners`: any V and R. The array is cut into R slices. The owner of a slice receives every rank's maximal nodes of it,
   adds them in tree order, and sends the sum back to all.
-- `gather`: small arrays, where latency counts: everyone gets everyone's maximal nodes and adds them itself.
-- `library`: the sum in whatever order the MPI library chooses. Not the fixed tree; here for comparison and for speed
-  where bits do not matter.
+- `gather`: small arrays, where latency counts. Every rank gets the maximal nodes of all ranks and adds them itself.
 
-Messages between the same two ranks on the same tag arrive in the order in which they were sent (MPI guarantees it), so
+Messages between the same two ranks with the same tag arrive in the order in which they were sent (MPI guarantees it), so
 a chunk needs one tag.
 """
 
@@ -30,23 +28,23 @@ import numpy as np
 from .tree import Assembly, rank_nodes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
 
+    from .transport import Transfer
     from .tree import Array, Node
 
-    Part = Generator[list[Any], None, None]
     Scratch = Callable[[int, np.dtype[Any]], Array]
 
 
-def alone(nodes: Sequence[tuple[Node, Array]], out: Array, *, virtual_workers: int) -> Part:
-    """One rank: its one maximal node is the root."""
+def local(nodes: Sequence[tuple[Node, Array]], out: Array, *, virtual_workers: int) -> Transfer:
+    """For a single rank: its only maximal node is the root."""
     whole = Assembly(virtual_workers, out)
     for node, array in nodes:
         whole.add(node, array)
     yield []
 
 
-def halving(comm: Any, rank: int, size: int, node: Array, data: Array, *, tag: int, scratch: Scratch) -> Part:
+def halving(comm: Any, rank: int, size: int, node: Array, data: Array, *, tag: int, scratch: Scratch) -> Transfer:
     """From this rank's one `node` to the root in `data`, which may be the same memory; `size` is a power of two."""
     if node.ctypes.data != data.ctypes.data:
         np.copyto(data, node)
@@ -79,7 +77,7 @@ def owners(
     virtual_workers: int,
     tag: int,
     scratch: Scratch,
-) -> Part:
+) -> Transfer:
     """From every rank's maximal `nodes` to the root in `out`, which may be the memory of one of them."""
     table = rank_nodes(size, virtual_workers)
     cuts = [owner * out.size // size for owner in range(size + 1)]
@@ -102,8 +100,8 @@ def owners(
 
 def gather(
     comm: Any, size: int, nodes: Sequence[tuple[Node, Array]], out: Array, *, virtual_workers: int, scratch: Scratch
-) -> Part:
-    """As `owners`, in one exchange; ranks with fewer nodes than others send rows that nobody reads."""
+) -> Transfer:
+    """Like `owners`, but in one exchange. Ranks with fewer nodes than others send rows that nobody reads."""
     most = most_nodes(size, virtual_workers)
     memory = scratch((size + 1) * most * out.size, out.dtype).reshape(size + 1, most, out.size)
     mine, everyone = memory[0], memory[1:]
@@ -115,23 +113,11 @@ def gather(
 
 
 def assemble(everyone: Array, out: Array, *, virtual_workers: int) -> None:
-    """Add up what all ranks gathered, (size, rows, n), of which each rank's first rows are its maximal nodes."""
+    """Add the gathered nodes of all ranks; `everyone`: (ranks, rows, n), where each rank's first rows are its maximal nodes."""
     whole = Assembly(virtual_workers, out)
     for theirs, row_nodes in zip(everyone, rank_nodes(len(everyone), virtual_workers), strict=True):
         for node, row in zip(row_nodes, theirs, strict=False):
             whole.add(node, row)
-
-
-def library(comm: Any, nodes: Sequence[tuple[Node, Array]], out: Array) -> Part:
-    """The MPI library's own all-reduce over what each rank's nodes add up to."""
-    from mpi4py import MPI
-
-    if not any(array.ctypes.data == out.ctypes.data for _, array in nodes):
-        out.fill(0)
-    for _, array in nodes:
-        if array.ctypes.data != out.ctypes.data:
-            np.add(out, array, out=out)
-    yield [comm.Iallreduce(MPI.IN_PLACE, out, MPI.SUM)]
 
 
 @cache

@@ -19,7 +19,7 @@ def affinity() -> list[int]:
 
 
 def physical_cores(cpus: Collection[int], sysfs: Path = Path("/sys/devices/system/cpu")) -> int:
-    """The number of physical cores behind logical CPUs; where the system does not say, each counts as one."""
+    """The number of physical cores of some logical CPUs; if the system does not say, each counts as one."""
     cores = set()
     for cpu in cpus:
         siblings = sysfs / f"cpu{cpu}" / "topology" / "thread_siblings_list"
@@ -30,14 +30,14 @@ def physical_cores(cpus: Collection[int], sysfs: Path = Path("/sys/devices/syste
 def quota(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float:
     """The CPUs that cgroups grant this process (version 2: the tightest of its group and its parents; or version 1).
 
-    Infinity where nothing limits it.
+    Infinity if nothing limits it.
     """
     group = ""
     if membership.is_file():
         group = next((line[3:] for line in membership.read_text().splitlines() if line.startswith("0::")), "")
     limits = [math.inf]
-    folder = root / group.strip("/")
-    for candidate in (folder, *folder.parents):
+    directory = root / group.strip("/")
+    for candidate in (directory, *directory.parents):
         if candidate != root and root not in candidate.parents:
             break
         file = candidate / "cpu.max"
@@ -64,6 +64,6 @@ def shortage(node: str, ranks: int, threads: int, cores: float) -> str | None:
     plural = "s" if threads > 1 else ""
     return (
         f"Node {node} runs {ranks} ranks of {threads} BLAS thread{plural}, {ranks * threads} in all, on {cores:g} "
-        "cores (physical ones, as affinity and cgroup allow): they will take turns. "
-        f"Start at most {max(1, int(cores // threads))} ranks a node, or bind the ranks to more cores."
+        "physical cores (as affinity and cgroup allow), so they must take turns. "
+        f"Start at most {max(1, int(cores // threads))} ranks per node, or bind the ranks to more cores."
     )

@@ -1,87 +1,102 @@
-"""One rank fails: all ranks end, soon, with the cause as the last word.
+"""One rank fails: all ranks end, soon, with the cause as the last message.
 
-Without this an uncaught exception ends one rank's Python while the others wait for it in MPI for ever (and that rank
-itself waits in MPI_Finalize). So on every rank of a job `sys.excepthook` and `threading.excepthook` lead here:
+Without this, an uncaught exception ends one rank's Python while the others wait for it in MPI for ever (and that rank
+itself waits in MPI_Finalize). So on every rank of a job, `sys.excepthook` and `threading.excepthook` lead here:
 
-1. The cause is printed whole, with the rank's name. Where several ranks fail at once, the lowest speaks: each waits a
-   moment longer than the one before it, and is aborted meanwhile. A failure that is the same on every rank by
-   construction (`CollectiveError`) is printed by rank 0 alone, unless that has not ended the job after a while.
-2. `on_failure(text)`, where set, is handed the text (the trainer writes it into the run's folder).
-3. MPI's Abort with an exit code, 1 unless told otherwise, ends the job. Where Abort itself does not return, a timer ends
-   the process, which the launcher takes for a crash and ends the rest.
+1. A hook that the program had installed before is called.
+2. The cause is printed in full, with the rank's number. If several ranks fail at once, the lowest one prints: each rank waits a
+   moment longer than the one before it, and is aborted in the meantime. A failure that is the same on every rank by
+   construction (`CollectiveError`) is printed by rank 0 alone, unless the job is still running after a while.
+3. `on_failure(text)`, if set, is called with the text (the trainer writes it into the run's directory).
+4. MPI's Abort with an exit code, 1 unless told otherwise, ends the job. If Abort itself does not return, a timer ends
+   the process. The launcher takes that for a crash and ends the others.
 """
 
 from __future__ import annotations
 
+import faulthandler
+import logging
 import os
 import sys
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from allgrad.errors import CollectiveError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
-_PATIENCE = 30.0  # seconds in which rank 0, however busy its node, comes to speak for all
-_GRACE = 10.0  # seconds that printing, on_failure and Abort may take together before the process is ended hard
+    from .topology import Topology
 
+_log = logging.getLogger(__name__)
 
-class Rank(Protocol):
-    """What is needed of a world."""
-
-    rank: int
-    size: int
-    host: str
-    on_failure: Callable[[str], None] | None
-
-    def abort(self, code: int) -> None: ...
-
+_PATIENCE = 30.0  # seconds that rank 0, however busy its node, may take to report for all
+_GRACE = 10.0  # seconds that printing, on_failure and Abort may take together before the process is killed
 
 _ending = threading.Lock()
 
 
-def install(world: Rank) -> None:
+def install(topology: Topology) -> None:
     """Route every uncaught exception of this process, in any thread, to `end`."""
+    main_before, thread_before = sys.excepthook, threading.excepthook
 
     def main_hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        end(world, _text(kind, error, trace), everywhere=isinstance(error, CollectiveError))
+        if main_before is not sys.__excepthook__:
+            _call(main_before, kind, error, trace)
+        end(topology, _text(kind, error, trace), everywhere=isinstance(error, CollectiveError))
 
     def thread_hook(args: threading.ExceptHookArgs) -> None:
         if args.exc_type is SystemExit:
             return
+        if thread_before is not threading.__excepthook__:
+            _call(thread_before, args)
         where = f"in thread {args.thread.name!r}: " if args.thread is not None else ""
         text = _text(args.exc_type, args.exc_value, args.exc_traceback)
-        end(world, where + text, everywhere=isinstance(args.exc_value, CollectiveError))
+        end(topology, where + text, everywhere=isinstance(args.exc_value, CollectiveError))
 
     sys.excepthook = main_hook
     threading.excepthook = thread_hook
 
 
-def end(world: Rank, text: str, *, everywhere: bool = False, code: int = 1) -> None:
-    """Say why, and end all ranks with this exit code. Does not return where MPI's Abort does what it must."""
+def _call(hook: object, *arguments: object) -> None:
+    """Call the program's own hook; whatever it raises, the job must end."""
+    try:
+        hook(*arguments)  # type: ignore[operator]
+    except BaseException:
+        _log.exception("The program's excepthook failed.")
+
+
+def end(topology: Topology, text: str, *, everywhere: bool = False, code: int = 1) -> None:
+    """Print why, and end all ranks with this exit code. Does not return if MPI's Abort works as it must.
+
+    Args:
+        text: the cause.
+        everywhere: every rank calls this with the same text, so rank 0 alone prints it.
+        code: the exit code.
+    """
     if not _ending.acquire(blocking=False):
-        # Another thread was first: if this one went on, the process might end before that one spoke.
+        # Another thread was first. If this one returned, the process might end before the other has printed the cause.
         time.sleep(_PATIENCE + _GRACE)
         return
-    wait = _PATIENCE if everywhere and world.rank else min(0.02 * world.rank, 0.5)
+    wait = _PATIENCE if everywhere and topology.rank else min(0.02 * topology.rank, 0.5)
     hard = threading.Timer(wait + _GRACE, os._exit, args=(code,))
     hard.daemon = True
     hard.start()
+    if sys.__stderr__ is not None:  # Abort may hold the GIL and never return; this timer needs no GIL
+        faulthandler.dump_traceback_later(wait + _GRACE + 5, exit=True, file=sys.__stderr__)
     time.sleep(wait)
-    message = f"allgrad: rank {world.rank} of {world.size} on {world.host} failed. {text.rstrip()}\n"
-    if world.on_failure is not None:
+    message = f"allgrad: rank {topology.rank} of {topology.size} on {topology.host} failed. {text.rstrip()}\n"
+    if topology.on_failure is not None:
         try:
-            world.on_failure(message)
-        except Exception as error:  # the job must end all the same; what went wrong here is said after the cause
+            topology.on_failure(message)
+        except Exception as error:  # the job must end anyway; this error is reported after the cause
             message += f"(on_failure failed as well: {type(error).__name__}: {error})\n"
     sys.stdout.flush()
     sys.stderr.write(message)
     sys.stderr.flush()
-    world.abort(code)
+    topology.abort(code)
 
 
 def _text(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> str:

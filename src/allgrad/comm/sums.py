@@ -1,8 +1,7 @@
-"""Sums of small vectors over the workers (metrics, counts of loss terms, batch statistics), with the fixed tree's bits."""
+"""Sums of small vectors over the workers (metrics, counts of loss terms, batch statistics), added in the fixed tree's order."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,10 +19,17 @@ if TYPE_CHECKING:
 def tree_sum(world: World, per_worker: Array, *, virtual_workers: int | None = None) -> Array:
     """The sum over all virtual workers of a vector that each of them has; the same bits at any rank count.
 
-    `per_worker`: (k, n) float64, this rank's k workers in order. `virtual_workers`: the number of virtual workers; where it is
-    not given, one more exchange counts them. Returns (n,) on every rank. All ranks call it, with the same n.
+    All ranks call it, with the same n.
 
-    Raises ValueError where k is not the number of workers that this rank has, on every rank if `virtual_workers` is not given.
+    Args:
+        per_worker: (k, n) float64, this rank's k workers in order.
+        virtual_workers: the number of virtual workers of all ranks; if it is None, one more exchange counts them.
+
+    Returns:
+        (n,) float64, on every rank.
+
+    Raises:
+        ValueError: k is not the number of workers of this rank; on every rank if `virtual_workers` is None.
 
     >>> from allgrad.comm import World
     >>> tree_sum(World(), np.array([[1.0, 2.0], [3.0, 4.0]]))
@@ -33,7 +39,7 @@ def tree_sum(world: World, per_worker: Array, *, virtual_workers: int | None = N
 
 
 def tree_sum_later(world: World, per_worker: Array, *, virtual_workers: int | None = None) -> Callable[[], Array]:
-    """Start a `tree_sum`; the result is called for its value. Ranks start, not fetch, in the same order."""
+    """Start a `tree_sum`; call the result to get the value. Ranks must start in the same order, and may fetch in any."""
     rows = np.array(per_worker, np.float64, order="C")  # a copy: the tree adds in place
     if rows.ndim != 2:
         raise ValueError(
@@ -56,8 +62,9 @@ def tree_sum_later(world: World, per_worker: Array, *, virtual_workers: int | No
     mine = Assembly(virtual_workers)
     for worker, row in zip(workers, rows, strict=True):
         mine.add(Node(0, worker), row)
-    if mine.root is not None:
-        return partial(_itself, mine.root)
+    root = mine.root
+    if root is not None:
+        return lambda: root
     table = rank_nodes(world.size, virtual_workers)
     packed = np.zeros((max(len(nodes) for nodes in table), rows.shape[1]))
     for row, node in zip(packed, table[world.rank], strict=False):
@@ -70,7 +77,3 @@ def tree_sum_later(world: World, per_worker: Array, *, virtual_workers: int | No
         return out
 
     return value
-
-
-def _itself(array: Array) -> Array:
-    return array

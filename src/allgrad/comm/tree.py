@@ -1,27 +1,27 @@
-"""The fixed reduction tree: which numbers are added to which, whoever holds them.
+"""The fixed reduction tree: which numbers are added to which, on whatever rank they are.
 
-The contract. A global vector is the sum of V leaves, one a virtual worker. Floating-point addition is not associative,
+The contract. A global vector is the sum of V leaves, one per virtual worker. Floating-point addition is not associative,
 so "the sum" means one particular tree of additions, and every path through this package (one process, any number of
 ranks, any algorithm on the wire, any order of arrival) performs exactly its V - 1 additions:
 
-- Node (level a, place j) stands for the workers [j 2^a, (j+1) 2^a), cut at V.
+- Node (level a, place j) covers the workers [j 2^a, (j+1) 2^a), cut at V.
 - Its value is left + right, left = (a-1, 2j), right = (a-1, 2j+1). The left operand has the lower index.
-- Where the right child lies wholly beyond V there is no addition: the node *is* its left child.
+- If the right child lies wholly beyond V, there is no addition: the node *is* its left child.
 - The root is the node of level ceil(log2 V).
 
-Why this tree. Aligned nodes make the parts that a rank can add up alone big: a rank that runs the contiguous workers
-[s, e) knows every node whose cover lies inside [s, e), and needs to send only the *maximal* ones, those whose parent
-reaches outside. For V and R powers of two that is one node a rank, and then vector halving with distance doubling
-(partner r ^ 1 first) adds node to sibling, level by level: the tree costs what an ordinary all-reduce costs.
+Why this tree. With aligned nodes, a rank can add up large subtrees by itself: a rank that runs the contiguous workers
+[s, e) knows every node whose cover is inside [s, e), and sends only the *maximal* ones, those whose parent
+reaches outside. If V and R are powers of two, that is one node per rank, and vector halving with distance doubling
+(partner r ^ 1 first) adds siblings, level by level: the tree costs what an ordinary all-reduce costs.
 
 How many arrays a rank needs. Worker after worker, a finished leaf is added into its left sibling, that sum into its own
-sibling, and so on: a binary counter, which needs a + 1 arrays for a node of level a, the running worker's array
-included. Finished maximal nodes stay until they are sent, so a rank runs the workers of its biggest maximal node first,
-when nothing else is held, and the single leaves of its ragged edges last (the order changes no bit: what a worker
-computes does not depend on when it runs). For a block of k workers this takes at most floor(log2 k) + 2 arrays, at
-every R, for every V up to 68. From V = 69 on some blocks are so ragged at both edges that they have more maximal nodes
-than that (14 workers from an index 1 mod 16 have six: 1, 2, 4, 4, 2, 1); these are different numbers that only this
-rank can form, so they are held. `BlockPlan.arrays` says it for a block.
+sibling, and so on. This is a binary counter, which needs a + 1 arrays for a node of level a, including the array of the
+running worker. Finished maximal nodes stay until they are sent. So a rank runs the workers of its largest maximal node first,
+when it holds nothing else, and the single leaves of its ragged edges last (the order changes no bit: what a worker
+computes does not depend on when it runs). For a block of k workers this takes at most floor(log2 k) + 2 arrays, for
+every R, and every V up to 68. From V = 69 on, some blocks are so ragged at both edges that they have more maximal nodes
+than that (14 workers from an index 1 mod 16 have six: 1, 2, 4, 4, 2, 1). These are different numbers that only this
+rank can form, so it holds them. `BlockPlan.arrays` is the number for a block.
 
 Everything here is a pure function of integers, or adds NumPy arrays; nothing knows MPI.
 """
@@ -38,14 +38,14 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Node(NamedTuple):
-    """A node of the tree: it covers the workers [place 2^level, (place + 1) 2^level), cut at V."""
+    """A node of the tree. It covers the workers [place 2^level, (place + 1) 2^level), cut at V."""
 
     level: int
     place: int
 
 
 def block(rank: int, ranks: int, virtual_workers: int) -> range:
-    """The virtual workers that a rank runs: contiguous, floor(virtual_workers / ranks) or ceil(virtual_workers / ranks) of them.
+    """The virtual workers that a rank runs: contiguous, floor or ceil of (virtual_workers / ranks) of them.
 
     >>> [list(block(r, 3, 8)) for r in range(3)]
     [[0, 1], [2, 3, 4], [5, 6, 7]]
@@ -82,7 +82,7 @@ def cover(node: Node, virtual_workers: int) -> range:
 
 @cache
 def maximal_nodes(workers: range, virtual_workers: int) -> tuple[Node, ...]:
-    """The largest nodes whose cover lies inside a block, from left to right: what the block's rank sends.
+    """The largest nodes whose cover is inside a block, from left to right. The block's rank sends these.
 
     >>> maximal_nodes(range(5, 8), 8)
     (Node(level=0, place=5), Node(level=1, place=3))
@@ -111,15 +111,15 @@ def rank_nodes(ranks: int, virtual_workers: int) -> tuple[tuple[Node, ...], ...]
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """In which order a rank runs its workers, and how it sums them in place in `arrays` arrays ("slots").
+    """The order in which a rank runs its workers, and how it sums them in place in `arrays` arrays ("slots").
 
-    Run the workers in the order of `order`. For the i-th of them: its leaf is written into slot `writes[i]`; then, for
-    (left, right) in `merges[i]`, in this order, slot[left] += slot[right]. After the last one the maximal node
-    `nodes[m]` (left to right) lies in slot `slots[m]`. Slot 0 always holds one of them at the end: it is the array that
-    also receives the reduced sum.
+    Run the workers in the order of `order`. Write the leaf of the i-th of them into slot `writes[i]`; then, for
+    (left, right) in `merges[i]`, in this order, do slot[left] += slot[right]. After the last one, slot `slots[m]` holds the
+    maximal node `nodes[m]` (left to right). Slot 0 always holds one of them at the end; it also receives the reduced
+    sum.
 
-    The merges after the last worker touch elements independently: a caller who overlaps communication runs them for one
-    bucket's slice as soon as this slice is final, and posts it.
+    The merges after the last worker are elementwise. A caller who overlaps communication does them for one bucket's
+    slice as soon as this slice is final, and posts it.
     """
 
     workers: range
@@ -134,7 +134,7 @@ class BlockPlan:
 
 @cache
 def plan_block(workers: range, virtual_workers: int, separate: bool = False) -> BlockPlan:
-    """The plan of a block of workers; `separate`: each keeps an array of its own, and all merges come after the last.
+    """The plan of a block of workers; with `separate`, each has an array of its own, and all merges come after the last.
 
     >>> plan = plan_block(range(0, 4), 4)
     >>> plan.order, plan.writes, plan.merges, plan.arrays
@@ -165,7 +165,7 @@ def plan_block(workers: range, virtual_workers: int, separate: bool = False) -> 
                 now.append((left, slot))
                 slot = left
             elif cover(Node(node.level, node.place + 1), virtual_workers):
-                break  # waits for its right sibling
+                break  # it waits for its right sibling
             node = Node(node.level + 1, node.place >> 1)
         held[node] = slot
         merges.append(tuple(now))
@@ -176,10 +176,10 @@ def plan_block(workers: range, virtual_workers: int, separate: bool = False) -> 
 
 
 class Assembly:
-    """Adds nodes up to the root, in whatever order they arrive; each addition is in place into its left operand.
+    """Adds nodes up to the root, in whatever order they arrive; each addition is in place, into its left operand.
 
-    `out`, where given, receives the root: the last addition writes there. It may be the very memory of one of the
-    operands, and must not overlap them otherwise.
+    `out`, if given, receives the root: the last addition writes there. It may be the memory of one of the operands, and
+    must not overlap them otherwise.
 
     >>> whole = Assembly(3)
     >>> for worker in (2, 0, 1):
@@ -196,7 +196,7 @@ class Assembly:
         self._top = root_level(virtual_workers)
 
     def add(self, node: Node, array: Array) -> None:
-        """Take in one node; its array, or its sibling's, is overwritten."""
+        """Add one node; its array, or its sibling's, is overwritten."""
         while node.level < self._top:
             sibling = Node(node.level, node.place ^ 1)
             if cover(sibling, self.virtual_workers):

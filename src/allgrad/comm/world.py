@@ -1,11 +1,7 @@
-"""The world: which rank this process is, of how many, on which node; and the collectives that start-up needs.
+"""The world: this process's place in the job, and the collectives that a program needs beside the gradients.
 
-Ranks are numbered in (node, local rank) order, whatever the launcher's order was, so that neighbouring ranks, and with
-them neighbouring virtual workers, share a node. Arrays travel as buffers and everything else as JSON; nothing is
-pickled.
-
-Before an `Engine` is started the collectives here run on the calling thread, polled; from then on the engine runs them,
-so that one thread a rank owns all MPI calls.
+Arrays travel as buffers and everything else as JSON; nothing is pickled. In a job of several ranks an engine runs from
+`init` on: it moves all collectives, so that one thread per rank owns all MPI calls, and it watches for stalls.
 """
 
 from __future__ import annotations
@@ -14,50 +10,89 @@ import atexit
 import hashlib
 import json
 import os
-import platform
-import sys
 import time
 import warnings
+from contextlib import contextmanager
+from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from allgrad.errors import CollectiveError
-
 from . import cores, failure, launcher
+from .agreement import DisagreementError, compare
+from .engine import Engine
+from .stall_monitor import STALL_SECONDS
+from .topology import Topology
+from .transport import Collective
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
-    from .engine import Engine
+    from .transport import Handle, Lane, Transfer, Transport
     from .tree import Array
 
-_PIECE = 1 << 30  # bytes a single MPI call moves at most: counts stay inside 32 bits on every MPI
+_PIECE = 1 << 30  # bytes that a single MPI call moves at most: counts stay inside 32 bits with every MPI library
 _world: World | None = None
 
 
-class DisagreementError(CollectiveError):
-    """Ranks differ in what must be the same on all of them."""
+class World(Topology):
+    """The ranks of this job, seen from one of them. Made by `init`; `World()` is a world of one rank.
 
-
-class World:
-    """The ranks of this job, seen from one of them. Made by `init`.
-
-    Attributes: `rank`, `size` (of the job); `node`, `nodes` (this rank's node and their number); `local_rank`,
-    `local_size` (inside the node); `host` (its name); `is_mpi`; `comm` (mpi4py's communicator in this numbering, or
-    None); `oversubscribed` (this node has fewer cores than ranks times threads); `on_failure` (called with the text of
-    a failure before the job is ended).
+    Attributes:
+        engine: moves collectives; None in a world of one rank, unless somebody started one.
     """
 
     def __init__(self) -> None:
-        self.rank, self.size, self.node, self.nodes, self.local_rank, self.local_size = 0, 1, 0, 1, 0, 1
-        self.host = platform.node()
-        self.is_mpi = False
-        self.comm: Any = None
-        self.oversubscribed = False
-        self.on_failure: Callable[[str], None] | None = None
+        super().__init__()
         self.engine: Engine | None = None
+
+    def start_engine(self, **settings: Any) -> Engine:
+        """Start the engine, or replace it by one with other settings; see `Engine`. All ranks call it together."""
+        self.close()
+        self.engine = Engine(self, **settings)
+        return self.engine
+
+    def close(self) -> None:
+        """End the engine, on all ranks together."""
+        engine, self.engine = self.engine, None
+        if engine is not None:
+            engine.close()
+
+    @property
+    def transport(self) -> Transport:
+        """What moves collectives.
+
+        Raises:
+            RuntimeError: the engine is closed, so that the ranks can no longer communicate.
+        """
+        if self.engine is None:
+            raise RuntimeError("The engine of this world is closed: its ranks can no longer communicate.")
+        return self.engine
+
+    def clock(self) -> float:
+        """Seconds on rank 0's clock (`time.perf_counter()` of rank 0)."""
+        return time.perf_counter() if self.engine is None else self.engine.clock()
+
+    @contextmanager
+    def long_task(self, what: str) -> Iterator[None]:
+        """Inside, other ranks may wait for this one as long as they need to: that is not a stall.
+
+        For what only some ranks do while the others wait, such as writing a checkpoint.
+        """
+        monitor = None if self.engine is None else self.engine.monitor
+        if self.engine is None or monitor is None:
+            yield
+            return
+        before, monitor.busy = monitor.busy, what
+        self.engine.announce()
+        try:
+            yield
+        finally:
+            monitor.busy = before
+            self.engine.announce()
+
+    # ---- collectives ----
 
     def broadcast(self, array: Array, root: int = 0) -> Array:
         """Give every rank `root`'s values, in place; the array must be C-contiguous. Returns it."""
@@ -68,7 +103,7 @@ class World:
         flat = array.reshape(-1).view(np.uint8)
         for start in range(0, flat.size if self.size > 1 else 0, _PIECE):
             piece = flat[start : start + _PIECE]
-            self._run("broadcast", piece.size, methodcaller("Ibcast", piece, root))
+            self._submit("broadcast", piece.size, methodcaller("Ibcast", piece, root)).wait()
         return array
 
     def all_gather(self, array: Array) -> Array:
@@ -76,7 +111,7 @@ class World:
         return self._all_gather(array, later=False)()
 
     def all_gather_later(self, array: Array) -> Callable[[], Array]:
-        """Start an `all_gather`; the result is called for its value. Ranks start, not fetch, in the same order."""
+        """Start an `all_gather`; call the result to get the value. Ranks must start in the same order, and may fetch in any."""
         return self._all_gather(array, later=True)
 
     def _all_gather(self, array: Array, *, later: bool) -> Callable[[], Array]:
@@ -84,18 +119,17 @@ class World:
         everyone = np.empty((self.size, *array.shape), array.dtype)
         if self.size == 1:
             everyone[0] = array
-        elif array.nbytes:
-            mine, theirs = array.reshape(-1).view(np.uint8), everyone.reshape(-1).view(np.uint8)
-            if self.engine is not None:
-                handle = self.engine.all_gather(mine, theirs, wake=later)
+        if self.size == 1 or not array.nbytes:
+            return lambda: everyone
+        mine, theirs = array.reshape(-1).view(np.uint8), everyone.reshape(self.size, -1).view(np.uint8)
+        arrived = partial(np.copyto, theirs)
+        handle = self._submit("all_gather", mine.size, methodcaller("Iallgather", mine, theirs), mine, arrived, later)
 
-                def fetch() -> Array:
-                    handle.wait()
-                    return everyone
+        def fetch() -> Array:
+            handle.wait()
+            return everyone
 
-                return fetch
-            self._run("all_gather", mine.size, methodcaller("Iallgather", mine, theirs))
-        return lambda: everyone
+        return fetch
 
     def broadcast_json(self, value: Any, root: int = 0) -> Any:
         """Give every rank `root`'s value, which JSON must be able to hold."""
@@ -114,17 +148,29 @@ class World:
         return [json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths, strict=True)]
 
     def barrier(self) -> None:
-        """Return when every rank has come here."""
+        """Return when every rank has called this."""
         if self.size > 1:
-            self._run("barrier", 0, methodcaller("Ibarrier"))
+            self._submit("barrier", 0, methodcaller("Ibarrier")).wait()
 
-    def abort(self, code: int = 1) -> None:
-        """End all ranks with this exit code, at once and without clean-up."""
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if self.is_mpi:
-            self.comm.Abort(code)
-        os._exit(code)
+    def _submit(
+        self,
+        kind: str,
+        nbytes: int,
+        start: Callable[[Any], Any],
+        payload: Array | None = None,
+        arrived: Callable[[Array], None] | None = None,
+        wake: bool = False,
+    ) -> Handle:
+        """Run one non-blocking MPI collective, `start(comm) -> request`, in its turn."""
+
+        def transfer(lane: Lane) -> Transfer:
+            yield [start(lane.comm)]
+
+        what = {"collective": kind, "bytes": str(nbytes)}
+        collective = Collective(what, iter([transfer]), nbytes, label=kind, payload=payload, arrived=arrived)
+        return self.transport.submit(collective, wake=wake)
+
+    # ---- agreement ----
 
     def verify(self, properties: Mapping[str, str], *, tolerate: Collection[str] = ()) -> None:
         """Check that properties (hash of the code, configuration, versions, BLAS, CPU ...) are the same on all ranks.
@@ -159,53 +205,31 @@ class World:
             properties[f"{what} {name}"] = digest.hexdigest()[:16]
         self.verify(properties)
 
-    def _run(self, kind: str, size: int, start: Callable[[Any], Any]) -> None:
-        if self.engine is not None:
-            self.engine.run(kind, size, start).wait()
-            return
-        request, polls = start(self.comm), 0
-        while not request.Test():
-            polls += 1
-            time.sleep(0 if polls < 200 else 3e-4)
 
-
-def init(*, blas_threads: int = 1, mpi: bool | None = None) -> World:
+def init(*, blas_threads: int = 1, mpi: bool | None = None, stall_seconds: float = STALL_SECONDS) -> World:
     """Find out what this process is, once; later calls return the same world.
 
-    MPI is imported only where the launcher's environment says that this process is a rank (`mpi=True` or `False`
-    overrides it). Raises `LaunchError` where the ranks cannot see each other; warns, on the first rank of a node, where
-    a node has fewer cores than its ranks times `blas_threads`.
+    Args:
+        blas_threads: of each rank, to warn if a node has fewer cores than its ranks need.
+        mpi: whether to start MPI; by default only if the launcher's environment says that this process is a rank.
+        stall_seconds: the limit of the stall monitor, which runs from here on. `DataParallel` may choose another.
+
+    Raises:
+        LaunchError: the ranks cannot see each other.
     """
     global _world
     if _world is None:
         launch = launcher.detect(os.environ) if mpi is None else launcher.Launch("the caller", None) if mpi else None
         world = World()
         if launch is not None:
-            _join(world, launch)
+            world.join(launch)
             failure.install(world)
-            atexit.register(_leave, world)
+            atexit.register(_leave, world, os.getpid())
+            if world.size > 1:
+                world.start_engine(stall_seconds=stall_seconds)
         _count_cores(world, blas_threads)
         _world = world
     return _world
-
-
-def _join(world: World, launch: launcher.Launch) -> None:
-    from mpi4py import MPI
-
-    comm = MPI.COMM_WORLD
-    launcher.check_size(launch, comm.Get_size(), MPI.Get_library_version().splitlines()[0])
-    shared = comm.Split_type(MPI.COMM_TYPE_SHARED, comm.Get_rank())
-    world.local_rank, world.local_size = shared.Get_rank(), shared.Get_size()
-    leader = np.array([comm.Get_rank()])
-    shared.Bcast(leader)
-    shared.Free()
-    # A node is named by its lowest rank; sorting by (node, local rank) keeps rank 0 where it was.
-    places = np.empty((comm.Get_size(), 2), leader.dtype)
-    comm.Allgather(np.array([leader[0], world.local_rank]), places)
-    leaders = sorted(set(places[:, 0].tolist()))
-    world.node, world.nodes = leaders.index(int(leader[0])), len(leaders)
-    world.comm = comm.Split(0, world.node * comm.Get_size() + world.local_rank)
-    world.rank, world.size, world.is_mpi = world.comm.Get_rank(), world.comm.Get_size(), True
 
 
 def _count_cores(world: World, blas_threads: int) -> None:
@@ -219,59 +243,6 @@ def _count_cores(world: World, blas_threads: int) -> None:
         warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
-def _leave(world: World) -> None:
-    if world.engine is not None:
-        world.engine.close()
-
-
-def compare(everyone: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """The facts that are not the same on all ranks: name -> a line that says which ranks have which value.
-
-    >>> compare([{"cpu": "A"}, {"cpu": "B"}, {"cpu": "A"}])["cpu"]
-    "  cpu: 'A' on ranks 0, 2; 'B' on rank 1"
-    """
-    differences = {}
-    for name in sorted(set().union(*everyone)):
-        values: dict[str, list[int]] = {}
-        for rank, facts in enumerate(everyone):
-            values.setdefault(repr(facts[name]) if name in facts else "missing", []).append(rank)
-        if len(values) > 1:
-            groups = sorted(values.items(), key=lambda item: -len(item[1]))
-            differences[name] = f"  {name}: " + "; ".join(f"{value} on {ranks(members)}" for value, members in groups)
-    return differences
-
-
-def ranks(members: Sequence[int]) -> str:
-    """A list of ranks in words, with runs folded.
-
-    >>> ranks([3]), ranks([0, 1, 2, 5])
-    ('rank 3', 'ranks 0-2, 5')
-    """
-    runs: list[list[int]] = []
-    for rank in members:
-        if runs and rank == runs[-1][1] + 1:
-            runs[-1][1] = rank
-        else:
-            runs.append([rank, rank])
-    parts = [str(a) if a == b else f"{a}, {b}" if b == a + 1 else f"{a}-{b}" for a, b in runs]
-    return ("rank " if len(members) == 1 else "ranks ") + ", ".join(parts)
-
-
-def progress_mode(world: World, wanted: str | None) -> str:
-    """Who drives MPI, "thread" or "poll": what is `wanted`, or the thread where the MPI library grants one.
-
-    Raises:
-        RuntimeError: a thread is wanted, and the library does not grant MPI_THREAD_MULTIPLE.
-    """
-    if wanted not in (None, "thread", "poll"):
-        raise ValueError(f"The mode parameter of Engine must be 'thread', 'poll' or None. Got {wanted!r} instead.")
-    if world.size == 1:
-        return "poll"
-    from mpi4py import MPI
-
-    granted = MPI.Query_thread() == MPI.THREAD_MULTIPLE
-    if wanted == "thread" and not granted:
-        raise RuntimeError(
-            "A communication thread needs MPI_THREAD_MULTIPLE, which this MPI library did not grant. Use mode='poll'."
-        )
-    return wanted or ("thread" if granted else "poll")
+def _leave(world: World, process: int) -> None:
+    if os.getpid() == process:  # a forked child has neither the thread nor a place in the job
+        world.close()

@@ -1,8 +1,8 @@
 """Where flat memory comes from.
 
 An allocator is any function `(length, dtype) -> one-dimensional array of zeros`. The default takes private memory of
-this process; data parallelism hands in another one, for memory that the ranks of a node share. So nothing in this
-package knows of MPI.
+this process. Data parallelism can pass in another one, for memory that the ranks of a node share, so nothing in this
+package knows MPI.
 """
 
 from __future__ import annotations
@@ -19,21 +19,24 @@ Array = npt.NDArray[Any]
 Allocator = Callable[[int, np.dtype[Any]], Array]
 
 ALIGNMENT = 64
-"""Bytes. One cache line, and the widest vector register (AVX-512), of today's CPUs."""
+"""Bytes: the size of a cache line, and of the widest vector register (AVX-512), of today's CPUs."""
 
 
 def aligned_zeros(length: int, dtype: npt.DTypeLike) -> Array:
-    """A one-dimensional array of zeros whose first byte stands on a 64-byte boundary.
+    """A one-dimensional array of zeros that starts on a 64-byte boundary.
 
-    The pages are untouched until somebody writes to them, so that state which a rank never uses (it may belong to
-    another rank's shard) costs address space, not memory.
+    Its pages use no memory until they are written. So state that a rank never touches (it may belong to another rank's
+    shard) takes address space, but no memory.
 
     Args:
         length: number of elements, 0 or more.
         dtype: any NumPy dtype.
 
+    Returns:
+        (length,) of `dtype`.
+
     Raises:
-        ValueError: if `length` is negative.
+        ValueError: `length` is negative.
 
     Example:
         >>> from allgrad.memory import aligned_zeros
@@ -50,10 +53,10 @@ def aligned_zeros(length: int, dtype: npt.DTypeLike) -> Array:
 
 
 def give_back_freed() -> None:
-    """Hand freed memory back to the system, where the C library can (glibc).
+    """Return freed memory to the system, if the C library can do that (glibc).
 
-    For the moment after something large was freed for good: under the settings of `kernels.set_up_blas` the C library keeps
-    such memory, and holes between arrays that live on may never be used again.
+    To be called after something large was freed for good: with the settings of `kernels.set_up_blas`, the C library keeps
+    such memory, and may never reuse the holes between arrays that are still alive.
     """
     if sys.platform.startswith("linux"):
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -1,15 +1,15 @@
-"""Flat memory: all parameters of a replica in one array a dtype, and the plan that says who lies where.
+"""Flat memory: all parameters of a replica in one array per dtype, and the layout that says where each one is.
 
 The contract
 ------------
-- `Layout.plan` is a pure function of the parameters' names, shapes, dtypes and groups. Every rank plans for itself and
-  gets the same plan; `digest()` proves it.
-- Inside a dtype's flat array the groups follow one another, one contiguous *segment* each, and a segment holds its
+- `Layout.plan` is a pure function of the parameters' names, shapes, dtypes and groups. Every rank computes it by itself and
+  gets the same layout; equal `digest()`s prove it.
+- Inside a dtype's flat array the groups follow one another, as one contiguous *segment* each. A segment holds its
   parameters in **reverse** order of registration: backward finishes the last layer first, so the front of a
   segment is ready first, and a bucket of finished gradients is a plain slice.
-- Every slot starts on a 64-byte boundary. The gap behind a slot belongs to nobody and stays zero: updates that run over
-  a whole segment read zero gradients there and leave zeros, sums and norms over it add nothing.
-- Nothing ever moves. A view that was taken once stays valid.
+- Every slot starts on a 64-byte boundary. The padding after a slot stays zero: updates over a whole segment read zero
+  gradients there and leave zeros, and sums and norms are not changed by it.
+- Nothing ever moves. A view stays valid for good.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ParameterSpec:
-    """What a layout must know of one parameter, in order of registration."""
+    """What a layout needs to know about one parameter."""
 
     name: str
     shape: tuple[int, ...]
@@ -40,7 +40,7 @@ class ParameterSpec:
 
 @dataclass(frozen=True)
 class Slot:
-    """The place of one parameter: `size` elements from element `offset` of its dtype's flat array."""
+    """The place of one parameter: `size` elements, starting at element `offset` of its dtype's flat array."""
 
     name: str
     shape: tuple[int, ...]
@@ -66,11 +66,11 @@ class Segment:
 
 
 class Layout:
-    """Which element of which flat array belongs to which parameter. Built by `Layout.plan`, never changed.
+    """Where each parameter is in the flat arrays. Built by `Layout.plan`; never changes.
 
     Attributes:
-        slots: one a parameter, in order of registration.
-        segments: one a (dtype, group), in order of memory inside each dtype.
+        slots: one per parameter, in order of registration.
+        segments: one per dtype and group, in the order of memory inside each dtype.
         dtypes: the dtypes in order of their first parameter.
     """
 
@@ -83,13 +83,13 @@ class Layout:
 
     @classmethod
     def plan(cls, specs: Sequence[ParameterSpec]) -> Layout:
-        """Lay parameters out.
+        """Give each parameter its place.
 
         Args:
-            specs: in order of registration; names must be unique, shapes may be `()` or hold zeros.
+            specs: in order of registration. Names must be unique; shapes may be `()` or contain zeros.
 
         Raises:
-            ValueError: if a name comes twice, or a dtype has no fixed size that divides 64.
+            ValueError: two parameters have the same name, or a dtype has no fixed size that divides 64.
 
         Example:
             >>> import numpy as np
@@ -126,12 +126,12 @@ class Layout:
         return len(self.slots)
 
     def length(self, dtype: npt.DTypeLike) -> int:
-        """Elements of a dtype's flat array, padding included; 0 for a dtype that no parameter has."""
+        """The number of elements of a dtype's flat array, padding included; 0 for a dtype that no parameter has."""
         return self._length.get(np.dtype(dtype), 0)
 
     def in_memory_order(self, dtype: npt.DTypeLike) -> list[Slot]:
-        """The slots of a dtype by rising offset."""
-        # A slot of no elements shares its offset with its neighbour; the one without elements comes first.
+        """The slots of a dtype, by increasing offset."""
+        # A slot without elements has the same offset as the next one, and comes first.
         return sorted((slot for slot in self.slots if slot.dtype == np.dtype(dtype)), key=lambda s: (s.offset, s.size))
 
     def end(self, slot: Slot) -> int:
@@ -148,11 +148,11 @@ class Arena:
     """One set of flat arrays of a layout: the parameters, or the gradients, or one of the optimizer's moments.
 
     Args:
-        layout: the plan.
-        allocate: where the memory comes from, see `allgrad.memory.allocator`.
+        layout: where each parameter is.
+        allocate: where the memory comes from; see `allgrad.memory.allocator`.
 
     Raises:
-        ValueError: if the allocator returns anything else than the array that it was asked for.
+        ValueError: the allocator returns another array than it was asked for.
 
     Example:
         >>> import numpy as np
@@ -197,7 +197,7 @@ def _check(specs: Sequence[ParameterSpec]) -> None:
         itemsize = np.dtype(spec.dtype).itemsize
         if itemsize == 0 or ALIGNMENT % itemsize or np.dtype(spec.dtype).hasobject:
             raise ValueError(
-                f"Layout.plan: parameter {spec.name!r} has dtype {spec.dtype}, which cannot lie in flat memory; "
+                f"Layout.plan: parameter {spec.name!r} has dtype {spec.dtype}, which flat memory cannot hold; "
                 "use float32 or float64."
             )
 

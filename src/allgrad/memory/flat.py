@@ -1,8 +1,8 @@
 """Moving the leaves of a model into flat memory, once.
 
-Whoever needs a model's parameters as flat arrays (an optimizer, data parallelism) calls `flatten`. The first call plans a layout,
-moves every leaf's value and gradient there, and remembers it for as long as somebody holds the result; later calls with the same
-leaves, or with some of them, get the same `FlatParameters`. So it does not matter who comes first.
+An optimizer or data parallelism, which need a model's parameters as flat arrays, call `flatten`. The first call allocates
+flat memory and moves every leaf's value and gradient there. Later calls with the same leaves, or some of them, return the
+same `FlatParameters`, as long as somebody holds it.
 
 Leaves are told apart by identity: a tied parameter is one leaf, has one slot, and is counted once.
 """
@@ -27,10 +27,10 @@ class FlatParameters:
     """A model's leaves in flat memory. Made by `flatten`.
 
     Attributes:
-        layout: who lies where.
-        params: the values; each leaf's `.value` is a view of it.
-        grads: the gradients; backward writes there.
-        leaves: name to leaf, in order of registration.
+        layout: where each leaf is.
+        params: the values; each leaf's `.value` is a view of them.
+        grads: the gradients; backward writes them.
+        leaves: name -> leaf, in order of registration.
     """
 
     def __init__(
@@ -47,23 +47,23 @@ class FlatParameters:
         for name, leaf in leaves.items():
             leaf.bind(value=self.params[name], grad=self.grads[name])
             _homes[id(leaf)] = self
-        give_back_freed()  # the arrays in which the leaves have lived until now, and what made them
+        give_back_freed()  # the arrays that the leaves had until now, and what made them
 
     def name_of(self, leaf: Tensor) -> str:
-        """The name under which a leaf lies here. Raises KeyError for a leaf that does not."""
+        """The name of a leaf. Raises KeyError for a leaf that is not here."""
         return self._names[id(leaf)]
 
     def touch(self, names: Iterable[str] | None = None) -> None:
-        """Say that values were written in the flat arrays: graphs that saved them can no longer run backward."""
+        """Values in the flat arrays were changed: graphs that saved them can no longer run backward."""
         for name in self.leaves if names is None else names:
             self.leaves[name].touch()
 
     def without_gradient(self) -> set[str]:
-        """Names of the leaves that have no gradient now (their slots in `grads` hold what was there before)."""
+        """Names of the leaves that have no gradient now; their slots in `grads` hold old numbers."""
         return {name for name, leaf in self.leaves.items() if leaf.grad is None}
 
     def zero_grad(self) -> None:
-        """Empty every leaf's gradient: the next backward writes it anew. The arrays themselves are left as they are."""
+        """Drop every leaf's gradient: the next backward overwrites it. The arrays keep their numbers until then."""
         for leaf in self.leaves.values():
             leaf.zero_grad()
 
@@ -75,19 +75,19 @@ def flatten(
     allocate_params: Allocator = aligned_zeros,
     allocate_grads: Allocator = aligned_zeros,
 ) -> FlatParameters:
-    """Put leaves into flat memory, or find where they are.
+    """Move leaves into flat memory, or find them there.
 
     Args:
         parameters: leaves of the tape (`nn.Parameter`, or `ag.tensor(..., requires_grad=True)`), or (name, leaf) pairs,
-            in order of registration. A leaf that comes twice counts once. Names default to the leaf's own, then to
-            `parameter0`, `parameter1`, ...; a default that is taken gets the position behind it (`weight#2`).
-        groups: one number a parameter: members of a group become neighbours in memory. Used by the first call only.
-        allocate_params, allocate_grads: where the memory comes from. Used by the first call only.
+            in order of registration. A leaf that is given twice counts once. Names default to the leaf's own, then to
+            `parameter0`, `parameter1`, ...; a default that is taken already gets its position appended (`weight#2`).
+        groups: one number per parameter: members of a group become neighbours in memory. Only the first call uses it.
+        allocate_params, allocate_grads: where the memory comes from. Only the first call uses them.
 
     Raises:
-        ValueError: if there are no leaves; if two are of one name; or if some lie in flat memory already and others do not,
-            or in another: then flatten all of them (the whole model) before the parts.
-        TypeError: for what is no leaf.
+        ValueError: there are no leaves; two have the same name; or some are in flat memory already and others are not, or
+            are in another: then flatten the whole model before its parts.
+        TypeError: one of `parameters` is not a leaf.
 
     Example:
         >>> import allgrad as ag
@@ -106,8 +106,8 @@ def flatten(
     if len(found) == 1 and not homeless:
         return next(iter(found.values()))
     raise ValueError(
-        f"flatten: of {len(leaves)} parameters, {len(leaves) - len(homeless)} lie in {len(found)} flat memories already and "
-        f"{len(homeless)} in none{': ' + ', '.join(homeless[:3]) if homeless else ''}. Flatten the whole model first "
+        f"flatten: of {len(leaves)} parameters, {len(leaves) - len(homeless)} are in {len(found)} flat memories already and "
+        f"{len(homeless)} are in none{': ' + ', '.join(homeless[:3]) if homeless else ''}. Flatten the whole model first "
         "(flatten(model.named_parameters())), then make optimizers for its parts."
     )
 
@@ -119,7 +119,7 @@ def _named(
     if not items:
         raise ValueError("flatten: there are no parameters.")
     if groups is not None and len(groups) != len(items):
-        raise ValueError(f"flatten: groups must have one number a parameter. Got {len(groups)} for {len(items)}.")
+        raise ValueError(f"flatten: groups must have one number per parameter. Got {len(groups)} for {len(items)}.")
     leaves: dict[str, Tensor] = {}
     group_of: list[int] = []
     seen: set[int] = set()

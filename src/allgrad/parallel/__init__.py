@@ -4,6 +4,12 @@ from allgrad.parallel.buckets import Bucket as Bucket
 from allgrad.parallel.buckets import default_bucket_mb as default_bucket_mb
 from allgrad.parallel.buckets import plan_buckets as plan_buckets
 from allgrad.parallel.data_parallel import DataParallel as DataParallel
+from allgrad.parallel.exchanges import BucketGradients as BucketGradients
+from allgrad.parallel.exchanges import Exchange as Exchange
+from allgrad.parallel.exchanges import exchange_factories as exchange_factories
+from allgrad.parallel.exchanges import make_exchange as make_exchange
+from allgrad.parallel.exchanges import register_exchange as register_exchange
 from allgrad.parallel.reducer import Reducer as Reducer
 from allgrad.parallel.step import StepResult as StepResult
+from allgrad.parallel.timing import Overlap as Overlap
 from allgrad.parallel.timing import StepTimes as StepTimes

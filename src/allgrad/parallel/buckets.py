@@ -1,8 +1,8 @@
 """Buckets: the slices of the flat gradient in which gradients travel.
 
-A bucket is a run of neighbouring slots of one dtype. Slots lie in reverse order of registration, which is about the order in
-which backward finishes them, so bucket 0 is ready first; it is small, so that the wire starts early. The plan depends on the
-layout and the sizes alone, hence it is the same on every rank. It changes no bit of the result: the tree adds elementwise.
+A bucket is a run of neighbouring slots of one dtype. Slots are in reverse order of registration, which is roughly the order
+in which backward finishes them, so bucket 0 is ready first; it is small, so that communication starts early. The plan depends
+only on the layout and the sizes, so it is the same on every rank. It changes no bit of the result: the tree adds elementwise.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Bucket:
-    """The elements [start, stop) of a dtype's flat array, and the parameters that lie there."""
+    """The elements [start, stop) of a dtype's flat array, and the names of the parameters there."""
 
     index: int
     dtype: np.dtype[Any]
@@ -44,10 +44,10 @@ class Bucket:
 
 
 def default_bucket_mb(nodes: int) -> float:
-    """The size of a bucket in MiB where nobody asks for another: 25 inside one node, 1 between nodes.
+    """The default size of a bucket in MiB: 25 inside one node, 1 between nodes.
 
-    The last bucket has nothing to hide behind. Between nodes 1 MiB takes long (8 ms at 1 Gbit/s), and a bucket more costs a
-    rank only about 80 us; inside a node its communication takes no longer than that, and the fewer buckets the better.
+    The last bucket has nothing to hide behind. Between nodes 1 MiB takes long (8 ms at 1 Gbit/s), and one more bucket costs a
+    rank only about 80 us. Inside a node the communication takes no longer than that, so fewer buckets are better.
     """
     return 25.0 if nodes == 1 else 1.0
 
@@ -57,11 +57,11 @@ def plan_buckets(layout: Layout, bucket_mb: float, first_mb: float) -> tuple[Buc
 
     Args:
         layout: of the gradients.
-        bucket_mb: a bucket is closed as soon as it holds this many MiB; a larger parameter is a bucket by itself.
+        bucket_mb: a bucket is closed as soon as it holds this many MiB.
         first_mb: the same for the first bucket of each dtype.
 
     Raises:
-        ValueError: a size that is not positive.
+        ValueError: a size is not positive.
 
     >>> import numpy as np
     >>> from allgrad.memory import Layout, ParameterSpec

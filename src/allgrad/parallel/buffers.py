@@ -1,12 +1,14 @@
-"""Buffers over virtual workers: every worker starts from the step's opening state, and their copies are merged by rule.
+"""Buffers and virtual workers: every worker starts from the step's opening state, and their copies are merged by rule.
 
-Running statistics must not leak from one worker to the next of the same rank: how many share a rank would show in the result.
-So each worker that has samples gets the opening state, and what it leaves is kept aside. After the step "mean" buffers
-become the mean over these workers, summed over the fixed tree, and "last" buffers those of the last of them.
+Running statistics must not leak from one worker to the next worker of the same rank, or the result would depend on how many
+share a rank. So each worker that has samples starts from the opening state, and the state it ends with is kept. After
+the step, a "mean" buffer becomes the mean over these workers, summed over the fixed tree, and a "last" buffer that of the
+last of them.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +16,8 @@ import numpy as np
 from allgrad.comm import block
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
     from allgrad import nn
     from allgrad.comm import World
 
@@ -21,12 +25,12 @@ Array = np.ndarray[Any, Any]
 
 
 class WorkerBuffers:
-    """The buffers of a model, worker by worker. All of its methods do nothing for a model without buffers.
+    """The buffers of a model, worker by worker. All methods do nothing for a model without buffers.
 
     Args:
-        model: whose buffers.
+        model: the model whose buffers these are.
         world: the ranks.
-        virtual_workers: V.
+        virtual_workers: the number of virtual workers.
     """
 
     def __init__(self, model: nn.Module, world: World, virtual_workers: int) -> None:
@@ -34,47 +38,47 @@ class WorkerBuffers:
         self.workers = block(world.rank, world.size, virtual_workers)
         self.rules = {name: rule.merge for name, rule in model.buffer_rules().items()}
         self.opening: dict[str, Array] = {}
-        self.left: dict[int, dict[str, Array]] = {}
+        self.ended: dict[int, dict[str, Array]] = {}
 
-    def open(self) -> None:
-        """A step begins."""
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """One step. If it fails, the model gets its opening state back."""
         self.opening = self.model.buffers_state() if self.rules else {}
-        self.left = {}
+        self.ended = {}
+        try:
+            yield
+        except BaseException:
+            if self.opening:
+                self.model.load_buffers_state(self.opening)
+            raise
 
-    def enter(self, worker: int) -> None:  # noqa: ARG002 - every worker starts alike
-        """A worker begins: from the opening state."""
-        if self.rules:
-            self.model.load_buffers_state(self.opening)
+    @contextmanager
+    def worker(self, worker: int) -> Iterator[None]:
+        """Inside, the model has this worker's buffers: the opening state, or what the worker had when it paused."""
+        if not self.rules:
+            yield
+            return
+        if worker in self.ended:
+            self.model.load_buffers_state(self.ended[worker])
+        yield
+        self.ended[worker] = self.model.buffers_state()
+        self.model.load_buffers_state(self.opening)
 
-    def leave(self, worker: int) -> None:
-        """A worker has ended, or pauses: its state is kept aside, and the next one finds the opening state."""
-        if self.rules:
-            self.left[worker] = self.model.buffers_state()
-            self.model.load_buffers_state(self.opening)
+    def rows(self, empty: Collection[int]) -> Array:
+        """The buffers of this rank's workers, to be summed by `tree_sum` and given to `merge`.
 
-    def resume(self, worker: int) -> None:
-        """A paused worker goes on."""
-        if self.rules:
-            self.model.load_buffers_state(self.left[worker])
+        Args:
+            empty: the workers without samples. They contribute nothing.
 
-    def restore(self) -> None:
-        """A step has failed: back to the opening state."""
-        if self.opening:
-            self.model.load_buffers_state(self.opening)
-            self.opening = {}
-
-    def leave_out(self, worker: int) -> None:
-        """A worker without samples has no say."""
-        self.left.pop(worker, None)
-
-    def rows(self) -> Array:
-        """(local workers, n) float64: for each worker a flag for "has samples", by worker, and its buffers; for `tree_sum`."""
+        Returns:
+            (local workers, n) float64: a flag for each virtual worker that has samples, and the buffers.
+        """
         if not self.rules:
             return np.zeros((len(self.workers), 0))
         size = sum(array.size for array in self.opening.values())
         rows = np.zeros((len(self.workers), self.virtual_workers + self.virtual_workers * self._last_size() + size))
         for row, worker in zip(rows, self.workers, strict=True):
-            if worker in self.left:
+            if worker not in empty:
                 row[worker] = 1.0
                 self._write(row, worker)
         return rows
@@ -83,13 +87,12 @@ class WorkerBuffers:
         return sum(self.opening[name].size for name, rule in self.rules.items() if rule == "last")
 
     def _write(self, row: Array, worker: int) -> None:
-        state = self.left[worker]
+        state = self.ended[worker]
         last = [state[name].ravel() for name, rule in self.rules.items() if rule == "last"]
         size = self._last_size()
         if last:
-            row[self.virtual_workers + worker * size : self.virtual_workers + (worker + 1) * size] = np.concatenate(
-                last
-            )
+            first = self.virtual_workers + worker * size
+            row[first : first + size] = np.concatenate(last)
         position = self.virtual_workers * (1 + size)
         for name, rule in self.rules.items():
             if rule == "mean":
@@ -100,15 +103,14 @@ class WorkerBuffers:
         """Write the merged buffers into the model, given the sum of all workers' rows."""
         if not self.rules:
             return
-        opening, self.opening = self.opening, {}
         present = np.flatnonzero(summed[: self.virtual_workers])
-        size = sum(opening[name].size for name, rule in self.rules.items() if rule == "last")
+        size = self._last_size()
         final = self.virtual_workers + int(present[-1]) * size
         last, means = summed[final : final + size], summed[self.virtual_workers * (1 + size) :] / present.size
         state: dict[str, Array] = {}
         for name, rule in self.rules.items():
             source = last if rule == "last" else means
-            before = opening[name]
+            before = self.opening[name]
             state[name] = source[: before.size].reshape(before.shape).astype(before.dtype)
             if rule == "last":
                 last = last[before.size :]

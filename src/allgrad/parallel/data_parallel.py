@@ -1,4 +1,4 @@
-"""`DataParallel`: one replica a rank, V virtual workers over all ranks, the same bits at any rank count.
+"""`DataParallel`: one replica per rank, V virtual workers over all ranks, the same bits at any rank count.
 
     world = comm.init()
     model = nn.models.MLP(...)
@@ -9,14 +9,14 @@
         optimizer.step()
         print(result.loss)
 
-where `loss(part)` computes a worker's loss from its part of the batch. A step runs this rank's workers one after another, forward
-and backward, each from the same opening state and with its own stream of random numbers, and sums gradients, loss, and buffers
-over the fixed tree. What a worker computes depends on its part, on the step and on its number; not on the rank.
+`loss(part)` computes one worker's loss from its part of the batch. A step runs this rank's workers one after another, forward
+and backward, each from the same opening state and with its own stream of random numbers. It sums gradients, losses and buffers
+over the fixed tree. What a worker computes depends on its part, on the step and on its number, but not on the rank.
 
 **What a loss is.** Either a Tensor, the mean over the part's samples; or a dict of named terms, each the *sum* over whatever
 the term counts, from an object that also has a method `counts(part) -> {name: number}`. The objective is the sum over terms of
-(sum over all workers) / (count over all workers), so workers with unequal counts (masked tokens, a short last batch, interior
-and boundary points) weigh rightly, which a mean of means does not. Counts are summed before the first backward.
+(sum over all workers) / (count over all workers). So workers with unequal counts (masked tokens, a short last batch, interior
+and boundary points) get the right weight, which a mean of means would not give them.
 """
 
 from __future__ import annotations
@@ -25,19 +25,23 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from allgrad.autodiff.containers import flatten as flatten_containers
-from allgrad.comm import Engine, block
+from allgrad.comm import block
 from allgrad.memory import flatten
 from allgrad.parallel.buckets import default_bucket_mb, plan_buckets
 from allgrad.parallel.buffers import WorkerBuffers
-from allgrad.parallel.intact import Intact
+from allgrad.parallel.exchanges import describe_exchange, make_exchange
+from allgrad.parallel.parameter_guard import ParameterGuard
 from allgrad.parallel.reducer import Reducer
-from allgrad.parallel.step import Step, StepResult
+from allgrad.parallel.step import StepResult, StepRunner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from allgrad import nn
     from allgrad.comm import World
+    from allgrad.parallel.exchanges import Exchange
+
+_MODES: dict[str, Literal["thread", "poll"] | None] = {"auto": None, "thread": "thread", "polling": "poll"}
 
 
 class DataParallel:
@@ -46,22 +50,24 @@ class DataParallel:
     Args:
         model: the same on every rank, with parameters in float32 or float64.
         world: from `comm.init()`.
-        virtual_workers: V, into which every batch is cut; at least the number of ranks, which is its default.
-        bucket_mb, first_bucket_mb: the sizes in which gradients travel, in MiB; bucket_mb None: 1 between nodes, 25 inside one.
-        reduction: "exact": the fixed tree. "mpi": MPI's own all-reduce, whose bits depend on the number of ranks.
-        comm: "auto", or "thread" or "polling" to force who drives MPI.
+        virtual_workers: V, the number of parts into which every batch is cut; at least the number of ranks, its default.
+        bucket_mb, first_bucket_mb: the sizes in which gradients travel, in MiB. Default of bucket_mb: 1 between nodes, 25
+            inside one.
+        reduction: how gradients are summed over the ranks: the name of an exchange ("exact": the fixed tree; "mpi": MPI's
+            own all-reduce, whose bits depend on the number of ranks), a mapping of `name` and options, or an `Exchange`.
+        comm: who drives MPI: "thread", "polling", or "auto": the thread if the MPI library allows it.
         seed: of the layers' random numbers.
         groups: a number for each parameter: members of a group become neighbours in memory (optimizer groups).
         weights: "broadcast" rank 0's initial weights and buffers, or "verify" that all ranks have the same.
         before_worker: called as before_worker(step, worker) before a worker's forward (debuggers, progress).
         record: measure when each bucket moved (`StepResult.times`).
-        stall_seconds: after so long without progress in an unfinished reduction, the job ends with a report of the ranks
-            that are missing; default 300. More than the longest that ranks can be apart: a slow first batch, a full disk.
+        stall_seconds: if nothing moves in an unfinished reduction for so long, the job ends with a report of the ranks that
+            are missing. Choose more than the longest time that ranks can be apart: a slow first batch, a full disk.
 
     Raises:
         ValueError: there are more ranks than virtual workers, or a bad argument.
-        TypeError: a parameter that is complex, or of another dtype that cannot be reduced.
-        DisagreementError: the ranks' models or settings differ: on every rank, naming ranks and parameters.
+        TypeError: a parameter is complex, or of another dtype that cannot be reduced.
+        DisagreementError: the ranks' models or settings differ; on every rank, naming ranks and parameters.
     """
 
     def __init__(
@@ -72,7 +78,7 @@ class DataParallel:
         virtual_workers: int | None = None,
         bucket_mb: float | None = None,
         first_bucket_mb: float = 0.5,
-        reduction: Literal["exact", "mpi"] = "exact",
+        reduction: str | Mapping[str, Any] | Exchange = "exact",
         comm: Literal["auto", "thread", "polling"] = "auto",
         seed: int = 0,
         groups: Sequence[int] | None = None,
@@ -81,35 +87,37 @@ class DataParallel:
         record: bool = True,
         stall_seconds: float | None = None,
     ) -> None:
-        _one_of("reduction", reduction, "exact", "mpi")
+        self.exchange = make_exchange(reduction)
         _one_of("weights", weights, "broadcast", "verify")
         _one_of("comm", comm, *_MODES)
-        self.model, self.world, self.seed = model, world, seed
-        self.before_worker, self.record = before_worker, record
+        if world.engine is not None:
+            world.engine.configure(mode=_MODES[comm], stall_seconds=stall_seconds)
+        self.model, self.world = model, world
         self.virtual_workers = world.size if virtual_workers is None else virtual_workers
         _check_dtypes(model)
         self.flat = flatten(model.named_parameters(), groups)
         bucket_mb = default_bucket_mb(world.nodes) if bucket_mb is None else bucket_mb
         settings = {
-            "virtual workers": self.virtual_workers, "seed": seed, "reduction": reduction, "bucket_mb": bucket_mb,
-            "first_bucket_mb": first_bucket_mb, "layout of the parameters in memory": self.flat.layout.digest(),
+            "virtual workers": self.virtual_workers, "seed": seed, "reduction": describe_exchange(reduction),
+            "bucket_mb": bucket_mb, "first_bucket_mb": first_bucket_mb,
+            "layout of the parameters in memory": self.flat.layout.digest(),
         }  # fmt: skip
         parameters = {f"parameter {slot.name}": f"{slot.dtype} {slot.shape}" for slot in self.flat.layout.slots}
         world.verify({name: str(value) for name, value in settings.items()} | parameters)
         self.workers = block(world.rank, world.size, self.virtual_workers)
         self._agree_on_weights(weights)
-        self.engine = _engine(world, comm, record, stall_seconds)
-        self.threaded = any(module.communicates_across_workers for module in model.modules())
-        self.syncing, self.accumulated = True, False
-        self.known_terms: tuple[Any, list[str]] | None = None
+        threaded = any(module.communicates_across_workers for module in model.modules())
         buckets = plan_buckets(self.flat.layout, bucket_mb, first_bucket_mb)
         self.reducer = Reducer(
-            self.flat, world, self.engine, virtual_workers=self.virtual_workers, buckets=buckets, reduction=reduction
+            self.flat, world, self.exchange, virtual_workers=self.virtual_workers, buckets=buckets, separate=threaded
         )
-        if self.threaded:
-            self.reducer.keep_separate()
         self.buffers = WorkerBuffers(model, world, self.virtual_workers)
-        self._intact = Intact(model, self.flat)
+        self._runner = StepRunner(
+            model, world, self.reducer, self.buffers,
+            seed=seed, threaded=threaded, before_worker=before_worker, record=record,
+        )  # fmt: skip
+        self._guard = ParameterGuard(model, self.flat)
+        self._sync, self._accumulated = True, False
 
     def _agree_on_weights(self, how: str) -> None:
         buffers = dict(self.model.named_buffers())
@@ -125,7 +133,7 @@ class DataParallel:
         return self.model.parameters()
 
     def split(self, batch: Any) -> dict[int, Any]:
-        """This rank's workers' parts of a global batch: nested arrays, cut along their first axis by the fixed rule."""
+        """The parts of a global batch for this rank's workers: nested arrays, cut along their first axis."""
         arrays, build = flatten_containers(batch)
         rows = {len(a) for a in arrays}
         if len(rows) != 1:
@@ -140,69 +148,40 @@ class DataParallel:
     def no_sync(self) -> Iterator[None]:
         """Steps inside add to each worker's gradient and communicate no gradient; the next step outside reduces the sum.
 
-        Inside, `.grad` shows nothing, and an optimizer would move nothing.
+        Inside, `.grad` is None, and an optimizer would not move anything.
         """
         self.reducer.keep_separate()
-        before, self.syncing = self.syncing, False
+        before, self._sync = self._sync, False
         try:
             yield
         finally:
-            self.syncing = before
+            self._sync = before
 
     def step(self, loss: Callable[[Any], Any], parts: Mapping[int, Any], step: int) -> StepResult:
         """Forward, backward and reduction of one global batch; afterwards every parameter's `.grad` is the objective's.
 
-        If it raises, what the step had begun is dropped, gradients of earlier `no_sync` steps included: no parameter has a
-        gradient, and buffers are as they were before. Where all ranks failed alike training can go on; where they did not,
-        the next exchange says so.
+        If it raises, all that the step has begun is dropped, gradients of earlier `no_sync` steps included: no parameter has a
+        gradient, and buffers are as they were before. If all ranks failed alike, training can go on; if not, the next
+        exchange finds it and says so.
 
         Args:
-            loss: a worker's loss as described on top of this file.
+            loss: a worker's loss as described at the top of this file.
             parts: worker -> its part, for the workers of this rank; None or a part of length 0 is an empty worker.
-            step: the number of the step, which names the random numbers.
+            step: the number of the step, which determines the random numbers.
 
         Raises:
-            ValueError: `parts` are not those of this rank's workers, nothing at all was counted, or the model has other
-                parameters than at the start.
+            ValueError: `parts` are not those of this rank's workers, nothing at all was counted, or the parameters of the
+                model have changed since the start.
         """
         if sorted(parts) != list(self.workers):
             raise ValueError(
                 f"step: rank {self.world.rank} runs the workers {list(self.workers)}. Got parts for {sorted(parts)} instead."
             )
-        self._intact.check()
-        run = Step(self, loss, parts, step)
-        try:
-            result = run.run()
-        except BaseException:
-            run.abandon()
-            raise
-        self.accumulated = not self.syncing
+        self._guard.check()
+        accumulate, self._accumulated = self._accumulated, False  # a step that fails drops what was accumulated
+        result = self._runner.run(loss, parts, step, sync=self._sync, accumulate=accumulate)
+        self._accumulated = not self._sync
         return result
-
-
-_MODES: dict[str, Literal["thread", "poll"] | None] = {"auto": None, "thread": "thread", "polling": "poll"}
-
-
-def _engine(world: World, comm: str, record: bool, stall_seconds: float | None) -> Engine | None:
-    if world.size == 1:
-        return None
-    wanted, running = _MODES[comm], world.engine
-    if running is None:
-        return Engine(
-            world, mode=wanted, record=record, stall_seconds=300.0 if stall_seconds is None else stall_seconds
-        )
-    shared = "All models of a process share one: ask for the same, or for"
-    if wanted is not None and running.mode != wanted:
-        raise ValueError(
-            f"The comm parameter of DataParallel is {comm!r}, but this process has an engine in mode {running.mode!r} "
-            f"already. {shared} 'auto'."
-        )
-    if stall_seconds is not None and running.stall_seconds != stall_seconds:
-        raise ValueError(
-            f"The stall_seconds parameter of DataParallel is {stall_seconds:g}, but this process has an engine with "
-            f"{running.stall_seconds:g} already. {shared} None."
-        )
-    return running
 
 
 def _one_of(name: str, value: str, *allowed: str) -> None:

@@ -1,4 +1,4 @@
-"""Where a step's time went: compute, communication that hid behind it, and communication that was waited for."""
+"""Where a step's time went: computation, communication that hid behind it, and communication that was waited for."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from allgrad.comm import Times
 
 
@@ -16,7 +18,7 @@ class StepTimes:
     Attributes:
         step: its number.
         start, computed, end: when it began, when this rank's last backward had ended, when all sums were there.
-        buckets: each bucket's ready, posted, first-progress and done times, in order of posting.
+        buckets: the ready, posted, first-progress and done times of each bucket, in order of posting.
 
     >>> from allgrad.comm import Times
     >>> buckets = (Times("0", 7, 80, 1.0, 1.0, 1.1, 2.0), Times("1", 7, 80, 1.5, 1.5, 2.0, 3.5))
@@ -38,22 +40,57 @@ class StepTimes:
 
     @property
     def exposed(self) -> float:
-        """Waited for communication after that."""
+        """The wait for communication after that."""
         return self.end - self.computed
 
     @property
     def communication(self) -> float:
-        """How long some bucket was under way: from posted to done, overlaps counted once."""
-        return self._under_way(float("inf"))
+        """How long some bucket was under way, from posted to done; overlaps count once."""
+        return union((bucket.posted, bucket.done) for bucket in self.buckets)
 
     @property
     def hidden(self) -> float:
         """The part of `communication` during which this rank computed."""
-        return self._under_way(self.computed)
+        return union((bucket.posted, min(bucket.done, self.computed)) for bucket in self.buckets)
 
-    def _under_way(self, until: float) -> float:
-        total, reached = 0.0, float("-inf")
-        for bucket in sorted(self.buckets, key=lambda times: times.posted):
-            total += max(0.0, min(bucket.done, until) - max(bucket.posted, reached))
-            reached = max(reached, bucket.done)
-        return total
+
+class Overlap:
+    """Sums, over the steps of a run, the time in which buckets were under way, and the part of it that was waited for.
+
+    Only as much of a step's wait is counted as its communication lasted: waking up after the last bucket is no communication.
+
+    >>> from allgrad.comm import Times
+    >>> overlap = Overlap()
+    >>> overlap.hidden_fraction is None
+    True
+    >>> buckets = (Times("0", 7, 80, 0.0, 0.0, 0.0, 2.0), Times("1", 7, 80, 1.0, 1.0, 1.0, 4.0))
+    >>> overlap.add(StepTimes(7, -1.0, 3.0, 4.0, buckets))
+    >>> overlap.hidden_fraction
+    0.75
+    """
+
+    def __init__(self) -> None:
+        self.under_way = self.exposed = 0.0
+
+    def add(self, times: StepTimes) -> None:
+        """Add one step."""
+        self.under_way += times.communication
+        self.exposed += min(times.exposed, times.communication)
+
+    @property
+    def hidden_fraction(self) -> float | None:
+        """Between 0 (all of it was waited for) and 1; None if nothing was communicated."""
+        return 1 - self.exposed / self.under_way if self.under_way else None
+
+
+def union(intervals: Iterable[tuple[float, float]]) -> float:
+    """The length of a union of intervals; an interval that ends before it starts is empty.
+
+    >>> union([(3.0, 4.0), (0.0, 2.0), (1.0, 2.5), (9.0, 8.0)])
+    3.5
+    """
+    total, end = 0.0, float("-inf")
+    for start, stop in sorted(intervals):
+        total += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return total

@@ -21,7 +21,7 @@ import numpy as np
 from allgrad import detect_anomaly, optim
 from allgrad.data import Loader, Sampler
 from allgrad.data import random as data_random
-from allgrad.parallel import DataParallel
+from allgrad.parallel import DataParallel, Overlap
 from allgrad.train.callbacks import Callback, EarlyStopping, Report, improves
 from allgrad.train.checkpoint import state
 from allgrad.train.checkpoint.format import weights_sha256
@@ -32,7 +32,6 @@ from allgrad.train.config import plan, registry
 from allgrad.train.config.validation import check_kinds, check_monitor
 from allgrad.train.evaluation import evaluate
 from allgrad.train.loggers.summary import write_summary
-from allgrad.train.overlap import Overlap
 from allgrad.train.run.agreement import SharedError, on_every_rank
 from allgrad.train.signals import StopRequest
 
@@ -238,9 +237,9 @@ class Trainer:
             optim.clip_value(self.optimizer.flat, settings.clip_value)
 
     def _note_communication(self, result: StepResult) -> None:
-        if self.replica.engine is not None:
-            self.bucket_times = [t for t in self.replica.engine.take_times() if t.step >= 0]  # others are no buckets
-            self.overlap.add([(t.posted, t.done) for t in self.bucket_times], result.exposed_seconds)
+        if result.times is not None:
+            self.bucket_times = list(result.times.buckets)
+            self.overlap.add(result.times)
 
     def _agree(self) -> tuple[bool, bool]:
         """Whether any rank was asked to stop, and whether rank 0's clock says that a checkpoint is due."""
@@ -289,7 +288,8 @@ class Trainer:
             self._evaluate()
         self._save()
         if self.writer is not None:
-            self.writer.wait()
+            with self.world.long_task("waiting for the checkpoint to be written"):
+                self.writer.wait()
         summary = self.summary() | {"interrupted": interrupted}
         if interrupted:
             self._emit("on_interrupt")
@@ -312,7 +312,7 @@ class Trainer:
             "seconds": self.seconds,
             "samples_per_second": self.samples / self.seconds if self.seconds else None,
             "comm_hidden_fraction": self.overlap.hidden_fraction,
-            "same_bits_at_any_rank_count": self.config.parallel.reduction == "exact",
+            "same_bits_at_any_rank_count": self.replica.exchange.same_bits,
             "parameters": self.model.parameter_count(),
             "stopped": self.stopping,
         }
@@ -324,7 +324,8 @@ class Trainer:
         self.saved = self.step
         if self.writer is not None:
             metric = self.metrics[self.config.train.monitor.metric] if self.evaluated == self.step else None
-            self.writer.save(self.step, metric=metric, **state.capture(self))
+            with self.world.long_task("writing a checkpoint"):
+                self.writer.save(self.step, metric=metric, **state.capture(self))
         self._emit("on_checkpoint")
 
     def _checkpoint_writer(self) -> CheckpointWriter:

@@ -9,7 +9,7 @@ def across():
     from allgrad import comm
 
     world = comm.init()
-    engine = comm.Engine(world)
+    engine = world.start_engine()
     hashes = []
     for total in (4, 8, 11):
         plan = comm.plan_block(comm.block(world.rank, world.size, total), total)
@@ -20,7 +20,7 @@ def across():
             for left, right in plan.merges[i]:
                 slots[left] += slots[right]
         nodes = [(*node, slots[slot]) for node, slot in zip(plan.nodes, plan.slots, strict=True)]
-        engine.post(nodes, slots[0], virtual_workers=total, label="b", step=total).wait()
+        comm.tree_all_reduce(engine, nodes, slots[0], virtual_workers=total, label="b", step=total).wait()
         hashes.append(hashlib.sha256(slots[0].tobytes()).hexdigest())
     return {"place": [world.rank, world.node, world.nodes, world.local_rank, world.host], "hashes": hashes}
 
@@ -62,11 +62,11 @@ def dying():
     from allgrad import comm
 
     world = comm.init()
-    engine = comm.Engine(world)
+    engine = world.start_engine()
     a = np.ones(1_000_000, np.float32)
     if world.rank == 3:
         raise ValueError("on the other host")
-    engine.post([(0, world.rank, a)], a, virtual_workers=4, label="b", step=0).wait()
+    comm.tree_all_reduce(engine, [(0, world.rank, a)], a, virtual_workers=4, label="b", step=0).wait()
 
 
 def test_a_failure_on_one_host_ends_the_other(mpirun_two_hosts):

@@ -38,7 +38,7 @@ def capture(trainer: Trainer) -> dict[str, Any]:
     state = {name: getattr(trainer, name) for name in _KEPT}
     state |= {
         "loader": trainer.loader.state_dict(),
-        "reducer": trainer.replica.reducer.state(),
+        "reducer": _split(trainer.replica.reducer.state_dict(), "reducer", arrays),
         "optimizer": _split(trainer.optimizer.state_dict(), "optimizer", arrays),
         "ema": None if trainer.ema is None else _split(trainer.ema.state_dict(), "ema", arrays),
         "callbacks": {name: kept for name, callback in _named(trainer.callbacks) if (kept := callback.state())},
@@ -53,7 +53,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     if trainer.ema is not None:
         trainer.ema.load_state_dict(_join(state["ema"], checkpoint.optimizer))
     trainer.loader.load_state_dict(state["loader"])
-    trainer.replica.reducer.load_state(state["reducer"])
+    trainer.replica.reducer.load_state_dict(_join(state["reducer"], checkpoint.optimizer))
     for name in _KEPT:
         setattr(trainer, name, state[name])
     for name, callback in _named(trainer.callbacks):

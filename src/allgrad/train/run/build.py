@@ -153,6 +153,8 @@ def _verify(config: RunConfig, world: comm.World, options: Options) -> None:
             f"Start at most {workers} ranks, or set batch.virtual_workers={world.size}."
         )
     kernels.set_up_blas(config.parallel.blas_threads)
+    if world.engine is not None:
+        world.engine.configure(stall_seconds=config.parallel.stall_seconds)
     if world.size > 1:
         world.verify(run_facts(config, options.plugins), tolerate=MILD)
 

@@ -1,8 +1,8 @@
-"""Is the model still the one that was planned for?
+"""Does the model still have the parameters that data parallelism was set up for?
 
-A parameter that is replaced, added or bound to other memory after `DataParallel` was made would be trained by nobody, or by
-this rank alone. Looking through all modules before every step would cost more than a small model's step, so what is compared
-is where each parameter was found; only where something else has changed as well are all modules walked again.
+A parameter that is replaced, added or bound to other memory after `DataParallel` was made would not be trained, or would be
+trained by this rank alone. Walking through all modules before every step would take longer than a small model's step. So
+the guard compares the places where the parameters were found, and walks through all modules only if something changed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from allgrad.memory import FlatParameters
 
 
-class Intact:
-    """The parameters of a model as they were; `check` compares."""
+class ParameterGuard:
+    """Remembers the parameters of a model; `check` compares."""
 
     def __init__(self, model: nn.Module, flat: FlatParameters) -> None:
         self.model, self.flat = model, flat
@@ -34,7 +34,7 @@ class Intact:
         ]
 
     def check(self) -> None:
-        """Raise ValueError, naming the parameters that are not what they were."""
+        """Raise ValueError, naming the parameters that have changed."""
         for space, attribute, parameter, value in self._places:
             if space.get(attribute) is not parameter or parameter.value is not value:
                 break
@@ -52,6 +52,6 @@ class Intact:
         if wrong:
             raise ValueError(
                 "The parameters of the model have changed since DataParallel was made: "
-                f"{'; '.join(wrong[:5])}. Write new numbers with .assign(array), or make a new DataParallel and optimizer."
+                f"{'; '.join(wrong[:5])}. Write new values with .assign(array), or make a new DataParallel and optimizer."
             )
         self._remember()

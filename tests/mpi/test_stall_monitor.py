@@ -1,6 +1,7 @@
 """Stalls, desyncs and early ends in real jobs: what is said, and that nothing hangs."""
 
 import json
+import re
 
 import pytest
 
@@ -19,12 +20,12 @@ def stalling(how, mode):
     from allgrad import comm
 
     world = comm.init()
-    engine = comm.Engine(world, mode=mode, on_stall="report" if how == "late" else "abort")
-    watch, here = engine._watch, Path(sys.argv[1])
+    engine = world.start_engine(mode=mode, on_stall="report" if how == "late" else "abort")
+    monitor, here = engine.monitor, Path(sys.argv[1])
     away = 0 if how == "first" else 2
     a = np.ones(100_000)
     nodes = [(0, world.rank, a)]
-    engine.post(nodes, a, virtual_workers=3, label="first", step=6).wait()
+    comm.tree_all_reduce(engine, nodes, a, virtual_workers=3, label="first", step=6).wait()
 
     def until(condition):
         while not condition():
@@ -32,7 +33,7 @@ def stalling(how, mode):
             time.sleep(0.01)
 
     def forgets_the_others():
-        watch.limit, watch._next_beat = 3.0, 0.0
+        monitor.limit, monitor._next_beat = 3.0, 0.0
         while mode == "thread" and away and not (here / "heard").exists():
             time.sleep(0.01)
         if how == "stopped":
@@ -43,21 +44,21 @@ def stalling(how, mode):
             return until((here / "reported").exists)
         return time.sleep(3600)  # the line that is to be named
 
-    def reports(now, report=watch._report):
-        report(now)
+    def reports(report=monitor._report):
+        report()
         (here / "reported").touch()
 
     if world.rank == away:
         forgets_the_others()
-    handle = engine.post(nodes, a, virtual_workers=3, label="encoder.3", step=7)
+    handle = comm.tree_all_reduce(engine, nodes, a, virtual_workers=3, label="encoder.3", step=7)
     if world.rank == 0:
-        watch._report = reports
+        monitor._report = reports
         if mode == "thread":
-            until(lambda: "forgets_the_others" in watch._heard.get(2, (0, {"line": ""}))[1]["line"])
+            until(lambda: "forgets_the_others" in monitor._heard.get(2, (0, {"line": ""}))[1]["line"])
             (here / "heard").touch()
     (here / f"posted{world.rank}").touch()
     until(lambda: all((here / f"posted{rank}").exists() for rank in range(3) if rank != away))
-    watch.limit = 3.0
+    monitor.limit = 3.0
     handle.wait()
     return float(a[0])
 
@@ -83,8 +84,7 @@ def test_c_code_that_holds_the_gil_is_shown_by_faulthandler(mpirun):
     job = mpirun(stalling, 3, "gil", "thread", check=False)
     assert job.code != 0
     assert "Missing: rank 2 does not answer" in job.stderr
-    assert "Timeout (0:00:03)!" in job.stderr
-    assert job.stderr.count("forgets_the_others") >= 1
+    assert re.search(r"most recent call first\):\n(  File .*\n)*  File .* in forgets_the_others", job.stderr)
 
 
 def test_polling_ranks_report_too(mpirun):
@@ -114,9 +114,9 @@ def training():
     sizes = {"virtual_workers": 4, "bucket_mb": 1e-4, "first_bucket_mb": 1e-4}
     replica = parallel.DataParallel(model, world, **sizes, stall_seconds=1000.0)
     replica.step(cross_entropy(model), replica.split(data()), 6)
-    watch = replica.engine._watch
-    assert watch.limit == 1000.0
-    watch.limit = 3.0  # now that everything is compiled
+    monitor = world.engine.monitor
+    assert monitor.limit == 1000.0
+    monitor.limit = 3.0  # now that everything is compiled
 
     def loss(part):
         if world.rank == 1:
@@ -148,7 +148,7 @@ def differing(how, mode):
     from allgrad import comm
 
     world = comm.init()
-    engine = comm.Engine(world, mode=mode)
+    engine = world.start_engine(mode=mode)
     odd = world.rank == 2
     size = 70_000 if odd and how == "size" else 60_000
     a = np.full(size, 1.5)
@@ -159,7 +159,9 @@ def differing(how, mode):
         if odd and how == "kind":
             world.barrier()
         else:
-            engine.post([(0, world.rank, a)], a, virtual_workers=3, label=label, step=step, layout=layout).wait()
+            comm.tree_all_reduce(
+                engine, [(0, world.rank, a)], a, virtual_workers=3, label=label, step=step, layout=layout
+            ).wait()
     except comm.DesyncError as error:
         text = str(error)
     untouched = bool((a == 1.5).all())
@@ -169,7 +171,7 @@ def differing(how, mode):
     while not all(file.exists() for file in said):
         time.sleep(0.01)  # the first rank to fail ends the others
     if text:
-        engine.post([(0, world.rank, np.ones(5))], np.ones(5), virtual_workers=3)
+        comm.tree_all_reduce(engine, [(0, world.rank, np.ones(5))], np.ones(5), virtual_workers=3)
 
 
 @pytest.mark.parametrize(
@@ -198,10 +200,10 @@ def caught():
     from allgrad import comm
 
     world = comm.init()
-    engine = comm.Engine(world)
+    engine = world.start_engine()
     first, second = np.ones(60_000), np.ones(60_000)
     handles = [
-        engine.post([(0, world.rank, a)], a, virtual_workers=2, label=f"{label} of {world.rank}")
+        comm.tree_all_reduce(engine, [(0, world.rank, a)], a, virtual_workers=2, label=f"{label} of {world.rank}")
         for label, a in (("first", first), ("second", second))
     ]
     said = []
@@ -228,12 +230,12 @@ def leaving(mode, code):
     from allgrad import comm
 
     world = comm.init()
-    engine = comm.Engine(world, mode=mode)
+    engine = world.start_engine(mode=mode)
     a = np.ones(100_000)
-    engine.post([(0, world.rank, a)], a, virtual_workers=3, label="b0", step=1).wait()
+    comm.tree_all_reduce(engine, [(0, world.rank, a)], a, virtual_workers=3, label="b0", step=1).wait()
     if world.rank == 1:
         sys.exit(code)
-    engine.post([(0, world.rank, a)], a, virtual_workers=3, label="b1", step=2).wait()
+    comm.tree_all_reduce(engine, [(0, world.rank, a)], a, virtual_workers=3, label="b1", step=2).wait()
 
 
 @pytest.mark.parametrize(("mode", "code"), [("thread", 0), ("poll", 3)])
@@ -253,14 +255,14 @@ def breaking(how, mode):
     from allgrad import comm
 
     world = comm.init()
-    engine = comm.Engine(world, mode=mode)
+    engine = world.start_engine(mode=mode)
     a = np.ones(1_000_000)
     if world.rank == 2:
         if how == "thread":
             threading.Thread(target=lambda: 1 / 0).start()
             time.sleep(3600)
         1 / 0  # noqa: B018
-    engine.post([(0, world.rank, a)], a, virtual_workers=3, label="b0", step=1).wait()
+    comm.tree_all_reduce(engine, [(0, world.rank, a)], a, virtual_workers=3, label="b0", step=1).wait()
 
 
 @pytest.mark.parametrize(("how", "mode"), [("main", "thread"), ("main", "poll"), ("thread", "thread")])
@@ -286,5 +288,5 @@ def sharing():
 
 
 def test_models_of_a_process_share_one_limit(mpirun):
-    words = "is 50, but this process has an engine with 40 already"
+    words = "stall_seconds is to be 50, but this process has an engine with stall_seconds=40 already"
     assert all(words in text for text in mpirun(sharing, 2).values)

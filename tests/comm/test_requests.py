@@ -1,4 +1,4 @@
-"""Parts are resumed when all that they wait for is complete, whatever the order in which it completes."""
+"""Transfers are resumed when all that they wait for is complete, whatever the order in which it completes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allgrad.comm.flight import Flight
+from allgrad.comm.requests import RequestPool
 
 
 class Request:
@@ -39,10 +39,10 @@ class Request:
 def _fresh(monkeypatch):
     monkeypatch.setattr(Request, "looks", 0)
     monkeypatch.setattr(Request, "seconds", ())
-    monkeypatch.setattr("allgrad.comm.flight.time", SimpleNamespace(perf_counter=lambda: Request.now))
+    monkeypatch.setattr("allgrad.comm.requests.time", SimpleNamespace(perf_counter=lambda: Request.now))
 
 
-def part(rounds, log):
+def transfer(rounds, log):
     """Waits for each list of requests in turn, and notes when it may go on."""
     for number, requests in enumerate(rounds):
         yield requests
@@ -51,65 +51,65 @@ def part(rounds, log):
 
 
 @given(st.lists(st.lists(st.integers(0, 3), max_size=4), max_size=5), st.randoms(use_true_random=False))
-def test_every_part_ends_in_any_order_of_completion(shapes, random):
-    flight = Flight()
+def test_every_transfer_ends_in_any_order_of_completion(shapes, random):
+    pool = RequestPool()
     rounds = [[[Request() for _ in range(count)] for count in shape] for shape in shapes]
     logs = [[] for _ in rounds]
-    running = [flight.start(part(mine, log)) for mine, log in zip(rounds, logs, strict=True)]
+    running = [pool.start(transfer(mine, log)) for mine, log in zip(rounds, logs, strict=True)]
     waiting = [request for mine in rounds for requests in mine for request in requests]
     random.shuffle(waiting)
     while waiting:
         waiting.pop().complete = True
-        flight.test()
+        pool.test()
         for one in running:
-            flight.resume(one)
+            pool.resume(one)
     for _ in range(5):  # what had completed before it was waited for
-        flight.test()
+        pool.test()
         for one in running:
-            flight.resume(one)
+            pool.resume(one)
     assert all(one.ended for one in running)
     assert logs == [list(range(len(mine))) for mine in rounds]
 
 
-def test_a_part_whose_requests_are_not_all_complete_is_not_resumed():
-    flight, log = Flight(), []
+def test_a_transfer_whose_requests_are_not_all_complete_is_not_resumed():
+    pool, log = RequestPool(), []
     first, second = Request(), Request()
-    running = flight.start(part([[first, second]], log))
+    running = pool.start(transfer([[first, second]], log))
     first.complete = True
-    flight.test()
-    assert not flight.resume(running)
+    pool.test()
+    assert not pool.resume(running)
     assert log == []
     second.complete = True
-    flight.test()
-    assert flight.resume(running)
+    pool.test()
+    assert pool.resume(running)
     assert running.ended
 
 
 @pytest.mark.parametrize(("seconds", "looks"), [((), 1), ((1e-3, 1e-3), 3), ((1e-3,) * 100, 16)])
 def test_it_looks_again_while_a_look_was_busy_but_not_for_ever(monkeypatch, seconds, looks):
-    flight = Flight()
-    flight.start(part([[Request()]], []))
+    pool = RequestPool()
+    pool.start(transfer([[Request()]], []))
     monkeypatch.setattr(Request, "seconds", seconds)
-    flight.test()
+    pool.test()
     assert Request.looks == looks
 
 
 def test_with_nothing_under_way_mpi_is_not_asked():
-    Flight().test()
+    RequestPool().test()
     assert Request.looks == 0
 
 
-def test_what_a_part_raises_comes_out_of_resume():
+def test_what_a_transfer_raises_comes_out_of_resume():
     def failing():
         yield [request]
         raise ValueError("the ranks differ")
 
-    flight, request = Flight(), Request()
-    running = flight.start(failing())
+    pool, request = RequestPool(), Request()
+    running = pool.start(failing())
     request.complete = True
-    flight.test()
+    pool.test()
     with pytest.raises(ValueError, match="the ranks differ"):
-        flight.resume(running)
+        pool.resume(running)
 
 
 def test_sums_that_overflow_do_not_warn():
@@ -117,4 +117,4 @@ def test_sums_that_overflow_do_not_warn():
         np.add(np.float32([3e38]), np.float32([3e38]))
         yield []
 
-    assert Flight().start(adding()).ended
+    assert RequestPool().start(adding()).ended

@@ -1,28 +1,25 @@
-"""What counts as a stall, on a clock that the test moves; real ones are in tests/mpi/test_watch.py."""
+"""What counts as a stall, on a clock that the test moves; real ones are in tests/mpi/test_stall_monitor.py."""
 
 from types import SimpleNamespace
 
 import pytest
 
-from allgrad.comm import failure, watch
+from allgrad.comm import failure, stall_monitor
 
 LIMIT = 100.0
 
 
-class Engine:
-    """As far as a watch looks at it: a job is under way, or none."""
+class Progress:
+    """What a monitor looks at: a collective is under way, or none."""
 
-    mode, moves = "poll", 0
-
-    def __init__(self, rank):
-        self.world = SimpleNamespace(rank=rank, size=2, host="here")
-        self.job, self.posted, self.finished = None, 0, 0
+    def __init__(self):
+        self.pending, self.posted, self.finished, self.moves = None, 0, 0, 0
 
     def unfinished(self):
-        return self.job
+        return self.pending
 
     def start(self, number):
-        self.job = SimpleNamespace(number=number, describe=lambda: f"collective {number}")
+        self.pending = SimpleNamespace(number=number, describe=lambda: f"collective {number}")
         self.finished, self.posted = number, number + 1
 
 
@@ -31,16 +28,19 @@ class Ranks:
 
     def __init__(self, network, monkeypatch):
         self.now, self.said, self.network = 0.0, [], network
-        monkeypatch.setattr(watch.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(failure, "end", lambda world, text: self.said.append((world.rank, text)))
-        self.engines = [Engine(rank) for rank in range(2)]
-        self.watches = [
-            watch.Watch(engine, comm, LIMIT, "abort") for engine, comm in zip(self.engines, network.comms, strict=True)
+        monkeypatch.setattr(stall_monitor.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(failure, "end", lambda topology, text: self.said.append((topology.rank, text)))
+        self.progress = [Progress() for _ in range(2)]
+        self.monitors = [
+            stall_monitor.StallMonitor(
+                progress, SimpleNamespace(rank=rank, size=2, host="here"), network.comms[rank], limit=LIMIT
+            )
+            for rank, progress in enumerate(self.progress)
         ]
 
     def look(self, *ranks):
         for rank in ranks:
-            self.watches[rank].tick()
+            self.monitors[rank].tick()
         while self.network.deliver(lambda able: able[0]):
             pass
 
@@ -58,7 +58,7 @@ def ranks(make_network, monkeypatch):
 
 
 def test_a_job_that_one_rank_does_not_post_is_a_stall(ranks):
-    ranks.engines[0].start(3)
+    ranks.progress[0].start(3)
     ranks.wait(LIMIT)
     assert ranks.said == []
     ranks.wait(10)
@@ -69,21 +69,21 @@ def test_a_job_that_one_rank_does_not_post_is_a_stall(ranks):
 
 
 def test_one_that_rank_0_does_not_post_is_told_to_it(ranks):
-    ranks.engines[1].start(0)
+    ranks.progress[1].start(0)
     ranks.wait(LIMIT + 15)
     assert "Missing: rank 0" in ranks.said[0][1]
 
 
 def test_time_in_which_nobody_looked_does_not_count(ranks):
     """A job that was suspended for an hour goes on."""
-    for engine in ranks.engines:
-        engine.start(0)
+    for progress in ranks.progress:
+        progress.start(0)
     ranks.wait(20)
     ranks.now += 3600
     ranks.look(0, 1)
     assert ranks.said == []
     ranks.wait(50)
-    ranks.engines[0].moves = ranks.engines[1].moves = 1
+    ranks.progress[0].moves = ranks.progress[1].moves = 1
     ranks.wait(LIMIT)
     assert ranks.said == []
     ranks.wait(10)
@@ -91,12 +91,12 @@ def test_time_in_which_nobody_looked_does_not_count(ranks):
 
 
 def test_what_has_finished_by_the_time_that_the_ranks_answer_is_no_stall(ranks):
-    for engine in ranks.engines:
-        engine.start(5)
+    for progress in ranks.progress:
+        progress.start(5)
     ranks.wait(LIMIT + 3, 0)  # rank 1 does not look meanwhile; it has been asked
-    assert ranks.watches[0]._asked is not None
-    for engine in ranks.engines:
-        engine.start(6)
+    assert ranks.monitors[0]._asked is not None
+    for progress in ranks.progress:
+        progress.start(6)
     ranks.wait(10)
     assert ranks.said == []
     ranks.wait(LIMIT + 15)
@@ -104,14 +104,14 @@ def test_what_has_finished_by_the_time_that_the_ranks_answer_is_no_stall(ranks):
 
 
 def test_a_rank_that_does_not_answer_is_missing(ranks):
-    for engine in ranks.engines:
-        engine.start(5)
+    for progress in ranks.progress:
+        progress.start(5)
     ranks.wait(LIMIT + 15, 0)
     assert "rank 1 does not answer" in ranks.said[0][1]
 
 
 def test_a_silent_rank_0_is_told_by_the_others(ranks):
-    ranks.engines[1].start(0)
+    ranks.progress[1].start(0)
     ranks.wait(2 * LIMIT, 1)
     assert ranks.said == []
     ranks.wait(10, 1)

@@ -1,0 +1,182 @@
+"""The exact all-reduce: the sum over all virtual workers, added in the order of the fixed tree on any number of ranks."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import collectives
+from .desync import room
+from .transport import Collective
+from .tree import Node, block, cover, maximal_nodes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from .transport import Handle, Lane, Transfer, Transport
+    from .tree import Array
+
+CHUNK_BYTES = 1 << 20
+"""An array is cut into chunks of this size. They are pipelined, and bound the memory for incoming data. Changes no bit."""
+
+SMALL_BYTES = 1 << 16
+"""If a rank would receive no more than this, the all-reduce is one all-gather."""
+
+_SMALLEST_SLICE = (
+    1 << 14
+)  # bytes: with many ranks a chunk grows so that the slices sent do not become smaller than this
+
+
+def tree_all_reduce(
+    transport: Transport,
+    nodes: Sequence[tuple[int, int, Array]],
+    out: Array,
+    *,
+    virtual_workers: int,
+    label: str = "",
+    step: int = 0,
+    layout: str = "",
+    ready: float | None = None,
+    guard: Sequence[Array] = (),
+    chunk_bytes: int = CHUNK_BYTES,
+    small_bytes: int = SMALL_BYTES,
+) -> Handle:
+    """Start the sum over all virtual workers; `out` holds it after `Handle.wait`.
+
+    Args:
+        nodes: this rank's maximal nodes, as (level, place, array) in the order of `tree.maximal_nodes`.
+        out: (n,) float32 or float64; may be one of the arrays of `nodes`. All arrays are flat and contiguous, have the dtype
+            and length of `out`, and are overwritten.
+        virtual_workers: the number of virtual workers of all ranks.
+        label, step: name the bucket and the training step.
+        layout: a digest of what else must agree between ranks.
+        ready: when the data became final (`transport.clock()`); default: now.
+        guard: other arrays that are read-only until `wait`.
+        chunk_bytes, small_bytes: see above; the same on all ranks.
+
+    Raises:
+        ValueError, TypeError: for other arrays.
+    """
+    topology = transport.topology
+    pieces, target = _prepare(nodes, out, rank=topology.rank, ranks=topology.size, virtual_workers=virtual_workers)
+    payload, arrived = _payload(pieces, target, size=topology.size, virtual_workers=virtual_workers)
+    what = {
+        "collective": "all-reduce (exact)",
+        "bucket": label,
+        "step": str(step),
+        "elements": f"{out.size} {out.dtype.str}",
+        "layout": layout,
+        "virtual workers": str(virtual_workers),
+        "chunks": f"{chunk_bytes} {small_bytes}",
+    }
+    transfers = _transfers(
+        topology.rank, topology.size, pieces, target,
+        virtual_workers=virtual_workers, chunk_bytes=chunk_bytes, small_bytes=small_bytes,
+    )  # fmt: skip
+    return transport.submit(
+        Collective(
+            what,
+            transfers,
+            out.nbytes,
+            label=label,
+            step=step,
+            ready=ready,
+            payload=payload,
+            arrived=arrived,
+            guard=[*(array for *_, array in nodes), out, *guard],
+        )
+    )
+
+
+def _prepare(
+    nodes: Sequence[tuple[int, int, Array]], out: Array, *, rank: int, ranks: int, virtual_workers: int
+) -> tuple[list[tuple[Node, Array]], Array]:
+    """Check the caller's arrays, and make views of them that stay writable while the caller's are guarded."""
+    expected = maximal_nodes(block(rank, ranks, virtual_workers), virtual_workers)
+    got = tuple(Node(level, place) for level, place, _ in nodes)
+    if got != expected and [cover(n, virtual_workers) for n in got] != [cover(n, virtual_workers) for n in expected]:
+        raise ValueError(
+            f"The nodes parameter of tree_all_reduce must be this rank's maximal nodes {[tuple(n) for n in expected]} "
+            f"(rank {rank} of {ranks}, {virtual_workers} virtual workers). Got {[tuple(n) for n in got]} instead."
+        )
+    arrays = [array for *_, array in nodes]
+    for name, array in (*zip(got, arrays, strict=True), ("out", out)):
+        _check(name, array, out)
+    overlap = any(np.may_share_memory(a, b) for i, a in enumerate(arrays) for b in arrays[i + 1 :])
+    if overlap or any(a.ctypes.data != out.ctypes.data and np.may_share_memory(a, out) for a in arrays):
+        raise ValueError(
+            "The arrays of tree_all_reduce must not overlap (out may be exactly one of the nodes' arrays)."
+        )
+    return [(node, array.view()) for node, array in zip(expected, arrays, strict=True)], out.view()
+
+
+def _check(name: object, array: Array, out: Array) -> None:
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(
+            f"The arrays of tree_all_reduce must be float32 or float64. Got {array.dtype} for {name} instead."
+        )
+    if array.ndim != 1 or not array.flags.c_contiguous or array.dtype != out.dtype or array.size != out.size:
+        raise ValueError(
+            f"The arrays of tree_all_reduce must be flat, contiguous and like out ({out.size} of {out.dtype}). "
+            f"Got {array.dtype} of shape {array.shape} and strides {array.strides} for {name} instead."
+        )
+    if not array.flags.writeable:
+        raise ValueError(
+            f"The arrays of tree_all_reduce must be writable, but {name} is read-only. A bucket in flight is read-only until "
+            "its handle's wait() returns: post it again only after that."
+        )
+
+
+def _transfers(
+    rank: int,
+    size: int,
+    nodes: list[tuple[Node, Array]],
+    out: Array,
+    *,
+    virtual_workers: int,
+    chunk_bytes: int,
+    small_bytes: int,
+) -> Iterator[Callable[[Lane], Transfer]]:
+    """One transfer per chunk."""
+    small = out.nbytes * size * collectives.most_nodes(size, virtual_workers) <= small_bytes
+    aligned = collectives.power_of_two(size) and collectives.power_of_two(virtual_workers)
+    length = max(chunk_bytes, size * _SMALLEST_SLICE) // out.itemsize
+    if size == 1 or small:
+        length = max(out.size, 1)
+
+    def transfer(start: int, lane: Lane) -> Transfer:
+        span = slice(start, start + length)
+        pieces, target = [(node, array[span]) for node, array in nodes], out[span]
+        comm, tag, scratch = lane
+        if size == 1:
+            return collectives.local(pieces, target, virtual_workers=virtual_workers)
+        if small:
+            return collectives.gather(comm, size, pieces, target, virtual_workers=virtual_workers, scratch=scratch)
+        if aligned:
+            return collectives.halving(comm, rank, size, pieces[0][1], target, tag=tag, scratch=scratch)
+        return collectives.owners(
+            comm, rank, size, pieces, target, virtual_workers=virtual_workers, tag=tag, scratch=scratch
+        )
+
+    return (partial(transfer, start) for start in range(0, max(out.size, 1), length))
+
+
+def _payload(
+    nodes: list[tuple[Node, Array]], out: Array, *, size: int, virtual_workers: int
+) -> tuple[Array | None, Callable[[Array], None] | None]:
+    """The data and what to do with all ranks' data, if they may travel with the desync check: `gather` without messages."""
+    rows = collectives.most_nodes(size, virtual_workers)
+    if size == 1 or rows * out.nbytes > room(size):
+        return None, None
+    mine = np.zeros((rows, out.size), out.dtype)
+    for row, (_, array) in zip(mine, nodes, strict=False):
+        row[:] = array
+
+    def arrived(gathered: Array) -> None:
+        everyone = np.ascontiguousarray(gathered).view(out.dtype).reshape(size, *mine.shape)
+        with np.errstate(all="ignore"):
+            collectives.assemble(everyone, out, virtual_workers=virtual_workers)
+
+    return mine.view(np.uint8).reshape(-1), arrived

@@ -1,0 +1,72 @@
+"""Who and where: the rank of this process, the number of ranks, and how they are spread over nodes."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import launcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Topology:
+    """The place of this process in the job. Without MPI it is rank 0 of 1.
+
+    Ranks are numbered in (node, local rank) order, whatever order the launcher used. So neighbouring ranks, and with them
+    neighbouring virtual workers, share a node.
+
+    Attributes:
+        rank, size: the number of this rank, and the number of ranks in the job.
+        node, nodes: the number of this rank's node, and the number of nodes.
+        local_rank, local_size: the same inside the node.
+        host: the name of the node.
+        is_mpi: whether MPI was started.
+        comm: the mpi4py communicator with this numbering; None without MPI.
+        oversubscribed: whether this node has fewer cores than ranks times BLAS threads.
+        on_failure: called with the text of a failure before the job ends; may be set by the program.
+    """
+
+    def __init__(self) -> None:
+        self.rank, self.size, self.node, self.nodes, self.local_rank, self.local_size = 0, 1, 0, 1, 0, 1
+        self.host = platform.node()
+        self.is_mpi = False
+        self.comm: Any = None
+        self.oversubscribed = False
+        self.on_failure: Callable[[str], None] | None = None
+
+    def join(self, launch: launcher.Launch) -> None:
+        """Start MPI and find the place of this process in the job.
+
+        Raises:
+            LaunchError: the ranks cannot see each other.
+        """
+        from mpi4py import MPI
+
+        comm = MPI.COMM_WORLD
+        launcher.check_size(launch, comm.Get_size(), MPI.Get_library_version().splitlines()[0])
+        shared = comm.Split_type(MPI.COMM_TYPE_SHARED, comm.Get_rank())
+        self.local_rank, self.local_size = shared.Get_rank(), shared.Get_size()
+        leader = np.array([comm.Get_rank()])
+        shared.Bcast(leader)
+        shared.Free()
+        # A node is identified by its lowest rank. Sorting by (node, local rank) keeps rank 0 where it was.
+        places = np.empty((comm.Get_size(), 2), leader.dtype)
+        comm.Allgather(np.array([leader[0], self.local_rank]), places)
+        leaders = sorted(set(places[:, 0].tolist()))
+        self.node, self.nodes = leaders.index(int(leader[0])), len(leaders)
+        self.comm = comm.Split(0, self.node * comm.Get_size() + self.local_rank)
+        self.rank, self.size, self.is_mpi = self.comm.Get_rank(), self.comm.Get_size(), True
+
+    def abort(self, code: int = 1) -> None:
+        """End all ranks with this exit code, at once and without clean-up."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if self.is_mpi:
+            self.comm.Abort(code)
+        os._exit(code)

@@ -1,0 +1,127 @@
+"""The terms of a loss: how they are counted, weighed and summed over all virtual workers.
+
+The objective is the sum over terms of (sum over all workers) / (count over all workers). The counts are summed before
+the first backward, because they scale each term's gradient.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from allgrad.autodiff import Tensor
+from allgrad.comm import tree_sum_later
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from allgrad.comm import World
+
+
+class TermNames:
+    """The names of a loss's terms, agreed on by all ranks at its first step: a rank may have only empty workers."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._known: tuple[Any, list[str]] | None = None
+
+    def of(self, loss: Callable[[Any], Any], counts: Mapping[int, Mapping[str, float]]) -> list[str]:
+        """The names, given what this rank's workers count. Another loss than before is asked for anew, on all ranks."""
+        if self._known is None or self._known[0] is not loss:
+            mine = sorted({name for one in counts.values() for name in one})
+            self._known = (loss, sorted({name for each in self.world.all_gather_json(mine) for name in each}))
+        return self._known[1]
+
+
+class Terms:
+    """The terms of one step on this rank.
+
+    Args:
+        loss: as `DataParallel.step` takes it.
+        parts: worker -> its part of the batch.
+        lengths: worker -> the number of its samples.
+        names: of this replica.
+        virtual_workers: the number of virtual workers of all ranks.
+        step: the number of the step, for messages.
+
+    Attributes:
+        names: of the terms.
+        sums: worker -> the sum of each term, as far as workers have run.
+    """
+
+    def __init__(
+        self,
+        loss: Callable[[Any], Any],
+        parts: Mapping[int, Any],
+        lengths: Mapping[int, int],
+        *,
+        names: TermNames,
+        virtual_workers: int,
+        step: int,
+    ) -> None:
+        self.step = step
+        self.sums: dict[int, dict[str, float]] = {}
+        counts_of = getattr(loss, "counts", None)
+        if counts_of is None:
+            self.counts = {w: {"loss": float(n)} if n else {} for w, n in lengths.items()}
+            self.names = ["loss"]
+        else:
+            self.counts = {w: counts_of(parts[w]) if n else {} for w, n in lengths.items()}
+            self.names = names.of(loss, self.counts)
+        rows = [[float(counts.get(name, 0.0)) for name in self.names] for counts in self.counts.values()]
+        array = np.array(rows).reshape(len(rows), -1)
+        self._fetch = tree_sum_later(names.world, array, virtual_workers=virtual_workers)
+        self._denominators: dict[str, float] | None = None
+
+    @property
+    def denominators(self) -> dict[str, float]:
+        """Each term's count over all workers. The first backward asks for it: the sum hides behind a forward."""
+        if self._denominators is None:
+            self._denominators = dict(zip(self.names, self._fetch().tolist(), strict=True))
+            if not any(self._denominators.values()):
+                raise ValueError(f"step {self.step}: no worker has a sample; there is nothing to learn from.")
+        return self._denominators
+
+    def objective(self, worker: int, value: Any) -> tuple[Tensor | None, Any]:
+        """What to run a worker's backward on, and with which cotangent, given what its loss returned."""
+        return self._terms(worker, value) if isinstance(value, dict) else self._mean(worker, value)
+
+    def _mean(self, worker: int, mean: Any) -> tuple[Tensor, Any]:
+        if not isinstance(mean, Tensor) or mean.size != 1 or set(self.counts[worker]) != {"loss"}:
+            raise TypeError(
+                "The loss must return a Tensor with a single number, the mean over the part's samples, or a dict of sums "
+                f"together with a method counts(part). Got {type(mean).__name__} of shape {np.shape(mean)} instead."
+            )
+        count = self.counts[worker]["loss"]
+        self.sums[worker] = {"loss": float(mean.item()) * count}
+        return mean, np.full(mean.shape, count / self.denominators["loss"], mean.dtype)
+
+    def _terms(self, worker: int, terms: dict[str, Any]) -> tuple[Tensor | None, None]:
+        if sorted(terms) != sorted(self.counts[worker]):
+            raise TypeError(
+                f"The loss returned the terms {sorted(terms)}, but its counts(part) names {sorted(self.counts[worker])}."
+            )
+        wrong = [name for name, term in terms.items() if not isinstance(term, Tensor) or term.size != 1]
+        if wrong:
+            raise TypeError(
+                f"The terms of a loss must be Tensors with a single number each, sums over what the term counts. Got "
+                f"{type(terms[wrong[0]]).__name__} of shape {np.shape(terms[wrong[0]])} for {wrong[0]!r} instead."
+            )
+        self.sums[worker] = {name: float(term.item()) for name, term in terms.items()}
+        objective: Any = None
+        for name, term in terms.items():
+            if self.denominators[name]:
+                scaled = term * term.dtype.type(1.0 / self.denominators[name])
+                objective = scaled if objective is None else objective + scaled
+        return objective, None
+
+    def row(self, worker: int) -> list[float]:
+        """A worker's sums, in the order of `names`; zeros for an empty one."""
+        sums = self.sums.get(worker, {})
+        return [sums.get(name, 0.0) for name in self.names]
+
+    def means(self, summed: list[float]) -> dict[str, float]:
+        """Each term's mean, given the sums over all workers; a term of which nothing was counted is left out."""
+        counts = self.denominators
+        return {name: value / counts[name] for name, value in zip(self.names, summed, strict=True) if counts[name]}
