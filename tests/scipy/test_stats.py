@@ -42,7 +42,7 @@ def continuous(name, x, *shapes, **options):
 def discrete(name, *shapes):
     """All methods of a distribution at whole numbers, by its parameters. An interval of numbers, or a constant."""
     distribution = getattr(stats, name)
-    k = np.array([1.0, 0.0]) if name == "bernoulli" else np.array([1.0, 3.0, 2.0])
+    k = np.array([0.0]) if name == "bernoulli" else np.array([1.0, 3.0, 2.0])
 
     def sample(rng):
         return tuple(np.asarray(rng.uniform(*s)) if isinstance(s, tuple) else s for s in shapes), {}
@@ -115,6 +115,9 @@ def simplex(x):
 
 
 OTHERS = [
+    case(
+        "bernoulli", lambda rng: rng.uniform(0.2, 0.8), function=lambda p: stats.bernoulli.logpmf(1, p), label=" of 1"
+    ),
     case(
         "multivariate_normal",
         m(5, 3),

@@ -22,7 +22,7 @@ from typing import Any
 
 from allgrad.scipy.registry import TABLE, Row
 
-FAMILIES = ("fft", "integrate", "linalg", "ndimage", "signal", "special", "stats")
+FAMILIES = ("fft", "integrate", "linalg", "ndimage", "optimize", "signal", "special", "stats")
 """The submodules, each imported at its first use."""
 
 
