@@ -22,7 +22,19 @@ from typing import Any
 
 from allgrad.scipy.registry import TABLE, Row
 
-FAMILIES = ("fft", "integrate", "linalg", "ndimage", "optimize", "signal", "special", "stats")
+FAMILIES = (
+    "fft",
+    "integrate",
+    "interpolate",
+    "linalg",
+    "ndimage",
+    "optimize",
+    "signal",
+    "sparse",
+    "spatial",
+    "special",
+    "stats",
+)
 """The submodules, each imported at its first use."""
 
 
