@@ -36,10 +36,17 @@ def test_the_schema_is_json_and_knows_the_plugins(run, capsys) -> None:
     assert "cli_test_model" in out
 
 
-@pytest.mark.parametrize("argv", [["config"], ["config", "--schema", "x.yaml"]])
-def test_a_file_or_the_schema(argv, capsys) -> None:
+@pytest.mark.parametrize(
+    "argv", [["config"], ["config", "--schema", "x.yaml"], ["config", "--schema", "--reference"]]
+)
+def test_a_file_or_the_schema_or_the_reference(argv, capsys) -> None:
     assert main(argv) == 2
-    assert "either CONFIG or --schema" in capsys.readouterr().err
+    assert "exactly one of CONFIG, --schema and --reference" in capsys.readouterr().err
+
+
+def test_the_reference_knows_the_plugins(run, capsys) -> None:
+    assert main(["config", "--reference", *run[1:]]) == 0
+    assert "### `model: {name: cli_test_model}`" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["config", "ranks"])

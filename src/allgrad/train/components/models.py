@@ -33,7 +33,13 @@ def mlp(
     activation: Curve = "relu",
     dropout: Probability = 0.0,
 ) -> Any:
-    """A multilayer perceptron on flattened inputs."""
+    """A multilayer perceptron on flattened inputs.
+
+    Args:
+        hidden: units of each hidden layer.
+        activation: function after each hidden layer.
+        dropout: probability of dropping a unit after each hidden layer, in training.
+    """
     return models.MLP(
         [math.prod(info.input_shape), *hidden, info.outputs], activation=activation, dropout=dropout, rng=rng
     )
@@ -55,7 +61,20 @@ def gpt(
     tied_head: bool = True,
     recompute: bool = False,
 ) -> Any:
-    """A decoder-only transformer over tokens."""
+    """A decoder-only transformer over tokens.
+
+    Args:
+        context: longest sequence, in tokens; at least `data.context`.
+        layers: number of transformer blocks.
+        width: features of a token; a multiple of `heads`.
+        heads: attention heads of each block.
+        activation: function inside each feed-forward layer.
+        positions: how positions are encoded: `learned` vectors, or `rotary` embeddings of queries and keys.
+        norm: normalisation before each sublayer: `layer` norm, or `rms` norm.
+        dropout: probability of dropping an entry on the embedding and inside each block, in training.
+        tied_head: whether the output layer shares the weights of the token embedding.
+        recompute: whether each block's activations are computed again in the backward pass, which saves memory for time.
+    """
     if context < info.input_shape[0]:
         text = f"must be at least data.context ({info.input_shape[0]}), not {context}."
         raise ConfigError([Mistake("model.context", text)])
@@ -67,7 +86,11 @@ def gpt(
 
 @register_model("cnn", kinds=("classes", "values"))
 def cnn(info: DataInfo, rng: np.random.Generator, *, dropout: Probability = 0.0) -> Any:
-    """A small convolutional network for small images."""
+    """A small convolutional network for small images.
+
+    Args:
+        dropout: probability of dropping a unit before each linear layer, in training.
+    """
     return models.CNN(_image(info), info.outputs, dropout=dropout, rng=rng)
 
 
@@ -79,7 +102,12 @@ def resnet18(
     widths: tuple[Count, Count, Count, Count] = (64, 128, 256, 512),
     sync_batch_norm: bool = False,
 ) -> Any:
-    """ResNet-18 in its form for images of about 32 x 32; batch statistics are a worker's, or those of all workers."""
+    """ResNet-18 in its form for images of about 32 x 32.
+
+    Args:
+        widths: channels of each of the four stages.
+        sync_batch_norm: whether batch statistics are those of the global batch rather than of one virtual worker.
+    """
     return models.ResNet18(info.outputs, channels=_image(info)[2], widths=widths, sync=sync_batch_norm, rng=rng)
 
 
@@ -93,7 +121,14 @@ def lstm(
     dropout: Probability = 0.0,
     tied_head: bool = False,
 ) -> Any:
-    """A recurrent language model."""
+    """An LSTM language model.
+
+    Args:
+        width: features of a token, and units of each layer.
+        layers: number of LSTM layers.
+        dropout: probability of dropping an entry on the embedding, between layers and before the output, in training.
+        tied_head: whether the output layer shares the weights of the token embedding.
+    """
     return models.LSTMLanguageModel(info.outputs, width=width, layers=layers, dropout=dropout, tied=tied_head, rng=rng)
 
 
@@ -105,7 +140,12 @@ def pinn(
     hidden: tuple[Count, ...] = (32, 32, 32),
     activation: Literal["tanh", "silu", "softplus"] = "tanh",
 ) -> Any:
-    """A network for physics-informed losses, smooth enough to be differentiated in its input."""
+    """A network for physics-informed losses, smooth enough to be differentiated in its input.
+
+    Args:
+        hidden: units of each hidden layer.
+        activation: function after each hidden layer.
+    """
     return models.PINN([math.prod(info.input_shape), *hidden, info.outputs], activation=activation, rng=rng)
 
 
@@ -113,7 +153,7 @@ def _image(info: DataInfo) -> tuple[int, int, int]:
     """(H, W, C) of the data's images.
 
     Raises:
-        DataError: they are none.
+        DataError: the samples are not images.
     """
     shape = info.input_shape
     if len(shape) not in (2, 3):

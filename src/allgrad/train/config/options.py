@@ -93,7 +93,7 @@ def _component_type(
 ) -> type[Component]:
     factory = kind[name].factory
     about = descriptions(inspect.getdoc(factory) or "")
-    fields: dict[str, Any] = {"name": (Literal[name], ...)}
+    fields: dict[str, Any] = {"name": (Literal[name], Field(description=f"Selects this {kind.kind}."))}
     for option, (annotation, default) in _options(kind, name).items():
         if option not in base.model_fields:
             fields[option] = (annotation, Field(default, description=about.get(option)))
