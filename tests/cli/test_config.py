@@ -36,9 +36,7 @@ def test_the_schema_is_json_and_knows_the_plugins(run, capsys) -> None:
     assert "cli_test_model" in out
 
 
-@pytest.mark.parametrize(
-    "argv", [["config"], ["config", "--schema", "x.yaml"], ["config", "--schema", "--reference"]]
-)
+@pytest.mark.parametrize("argv", [["config"], ["config", "--schema", "x.yaml"], ["config", "--schema", "--reference"]])
 def test_a_file_or_the_schema_or_the_reference(argv, capsys) -> None:
     assert main(argv) == 2
     assert "exactly one of CONFIG, --schema and --reference" in capsys.readouterr().err

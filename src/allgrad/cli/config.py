@@ -22,7 +22,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG", nargs="?", help="a YAML file")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="changes to it")
     parser.add_argument(
-        "--plugin", action="append", default=[], metavar="PLUGIN", help="a Python file or module that registers components"
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="PLUGIN",
+        help="a Python file or module that registers components",
     )
     parser.add_argument("--schema", action="store_true", help="print the JSON schema; takes no CONFIG")
     parser.add_argument("--reference", action="store_true", help="print the reference of all keys; takes no CONFIG")

@@ -187,7 +187,11 @@ def cross_entropy(
     *,
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0,
 ) -> CrossEntropy:
-    """Softmax and negative log-likelihood of class numbers or next tokens."""
+    """Softmax and negative log-likelihood of class numbers or next tokens.
+
+    Args:
+        label_smoothing: probability that is spread over all classes rather than given to the target, in training.
+    """
     return CrossEntropy(label_smoothing)
 
 
@@ -205,7 +209,11 @@ def l1(info: DataInfo) -> Regression:  # noqa: ARG001
 
 @register_loss("huber", kinds=("values",))
 def huber(info: DataInfo, *, delta: Annotated[float, Field(gt=0)] = 1.0) -> Regression:  # noqa: ARG001
-    """Squared for small errors, linear for large ones."""
+    """Squared for small errors, linear for large ones.
+
+    Args:
+        delta: size of the error, in the unit of the scaled targets, at which it becomes linear.
+    """
     return Regression(nn.HuberLoss(delta))
 
 
@@ -216,5 +224,10 @@ def heat_equation(
     boundary_weight: Annotated[float, Field(gt=0)] = 1.0,
     initial_weight: Annotated[float, Field(gt=0)] = 1.0,
 ) -> HeatEquation:
-    """The residual of the heat equation, with its boundary and initial values."""
+    """The residual of the heat equation, with its boundary and initial values.
+
+    Args:
+        boundary_weight: factor of the boundary's mean square error in the loss.
+        initial_weight: factor of the initial values' mean square error in the loss.
+    """
     return HeatEquation(info.extra["alpha"], boundary_weight, initial_weight)

@@ -118,13 +118,14 @@ def descriptions(docstring: str) -> dict[str, str]:
         ... Raises:
         ...     ValueError: never.
         ... ''')
-        {'width': 'units of each layer.', 'depth': 'number of layers.'}
+        {'width': 'Units of each layer.', 'depth': 'Number of layers.'}
     """
     section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", inspect.cleandoc(docstring), re.MULTILINE)
     found: dict[str, str] = {}
     for match in re.finditer(r"^ {4}(\w+(?:, \w+)*): (.*(?:\n {5,}.*)*)", section[1] if section else "", re.MULTILINE):
         for name in match[1].split(", "):
-            found[name] = " ".join(match[2].split())
+            text = " ".join(match[2].split())
+            found[name] = text[:1].upper() + text[1:] if text.split(maxsplit=1)[0].isalpha() else text
     return found
 
 

@@ -32,10 +32,10 @@ A run is described by one YAML file. This page lists every key that it can have.
 
 - **Files.** `extends: base.yaml` (or a list of files) starts from other files, relative to this one; later ones win, and lists
   are replaced as a whole. `package:NAME.yaml` is a configuration that comes with allgrad.
-- **Overrides.** `allgrad train FILE optimizer.lr=1e-3 model.name=gpt` changes single keys. Another `name` drops the options of the
-  old component.
-- **References.** `${data.context}` is the value of another key, and `$${` a literal `${`. `${env:NAME}` is an environment variable,
-  accepted only in paths.
+- **Overrides.** `allgrad train FILE optimizer.lr=1e-3 model.name=gpt` changes single keys. Another `name` drops the options of
+  the old component.
+- **References.** `${data.context}` is the value of another key, and `$${` a literal `${`. `${env:NAME}` is an environment
+  variable, accepted only in paths.
 - **Paths** are relative to the file that says them, or to the working directory on the command line; `~` is the home directory. A
   run stores absolute paths.
 - **Values.** `1e-3` and `100_000` are numbers. `on`, `010`, `0x1F` and `1:30` are texts, which are refused where a number is
@@ -68,7 +68,14 @@ def reference(*, plugins: Sequence[str | Path] = ()) -> str:
     sections = {name: path for path, name in _sections(schema, types, "")}
     lines = [INTRODUCTION, "## Top level", "", *_table(schema, schema["properties"], types)]
     for name, path in sections.items():
-        lines += ["", f"## `{path}`", "", types[name]["description"], "", *_table(types[name], types[name]["properties"])]
+        lines += [
+            "",
+            f"## `{path}`",
+            "",
+            types[name]["description"],
+            "",
+            *_table(types[name], types[name]["properties"]),
+        ]
     for ending, path in COMPONENTS:
         found = {name: type_ for name, type_ in types.items() if name.endswith(ending) and name not in sections}
         if found:
@@ -78,20 +85,19 @@ def reference(*, plugins: Sequence[str | Path] = ()) -> str:
 
 def _kind(path: str, types: Sequence[Schema]) -> list[str]:
     """The components of one kind: the keys that all of them have once, then each with its own options."""
-    common = set.intersection(*(set(type_["properties"]) for type_ in types)) - {"name"}
-    shared = common if len(types) > 1 else set()
+    first, *others = (type_["properties"] for type_ in types)
+    shared = {key: part for key, part in first.items() if others and all(other.get(key) == part for other in others)}
     lines = ["", f"## `{path}`"]
     if shared:
-        properties = {key: part for key, part in types[0]["properties"].items() if key in shared}
-        lines += ["", "All of them have these keys:", "", *_table(types[0], properties)]
+        lines += ["", "All of them have these keys:", "", *_table(types[0], shared)]
     for type_ in types:
         lines += _component(path, type_, shared)
     return lines
 
 
-def _component(path: str, schema: Schema, shared: set[str]) -> list[str]:
+def _component(path: str, schema: Schema, shared: Mapping[str, Schema]) -> list[str]:
     name = schema["properties"]["name"]["const"]
-    own = {key: part for key, part in schema["properties"].items() if key not in shared | {"name"}}
+    own = {key: part for key, part in schema["properties"].items() if key not in shared and key != "name"}
     table = ["", *_table(schema, own)] if own else []
     return ["", f"### `{path}: {{name: {name}}}`", "", schema.get("description", ""), *table]
 
@@ -119,7 +125,7 @@ def _table(schema: Schema, properties: Mapping[str, Schema], types: Mapping[str,
 
 
 def _default(schema: Schema) -> str:
-    if "default" not in schema or isinstance(schema["default"], dict) and schema["default"]:
+    if "default" not in schema or (isinstance(schema["default"], dict) and schema["default"]):
         return ""  # a section: each of its keys has its own default
     return f"`{json.dumps(schema['default'])}`"
 
@@ -151,4 +157,4 @@ def _words(schema: Schema) -> str:
 def _bounds(schema: Schema) -> str:
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     shown = {key: sign for key, sign in signs.items() if key in schema and abs(schema[key]) < LARGE}
-    return "".join(f" {sign} {schema[key]:,.16g}" for key, sign in shown.items())
+    return f" {', '.join(f'{sign} {schema[key]:,.16g}' for key, sign in shown.items())}" if shown else ""
