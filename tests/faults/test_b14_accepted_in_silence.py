@@ -1,4 +1,4 @@
-"""What the user did not mean is not accepted in silence: `~`, unmatched patterns, YAML 1.1's numbers, a stretched schedule."""
+"""What the user did not mean is not accepted in silence: `~`, unmatched patterns, YAML 1.1's numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from small_run import write_config
 
 from allgrad.cli.main import main
 from allgrad.train.config import ConfigError, resolve
-from allgrad.train.config.changes import schedule_conflict
 
 
 def test_the_home_directory_is_expanded(tmp_path, monkeypatch) -> None:
@@ -50,25 +49,3 @@ def test_a_pattern_that_matches_no_parameter_is_an_error(tmp_path, capsys) -> No
     said = capsys.readouterr().err
     assert "optimizer.no_decay: '*.biass' matches no parameter" in said
     assert not run.exists()
-
-
-@pytest.mark.parametrize(
-    ("schedule", "overrides", "conflict"),
-    [
-        ({"name": "cosine"}, ["train.steps=200"], True),
-        ({"name": "linear"}, ["train.steps=50"], True),
-        ({"name": "one_cycle"}, ["train.epochs=3"], True),
-        ({"name": "constant", "warmup": 0.1}, ["train.steps=200"], True),
-        ({"name": "constant", "warmup": 5}, ["train.steps=200"], False),
-        ({"name": "step", "every": 10}, ["train.steps=200"], False),
-        (None, ["train.steps=200"], False),
-        ({"name": "cosine"}, ["train.log_every=5"], False),
-        ({"name": "cosine"}, ["train.steps=200", "optimizer.schedule.name=cosine"], False),
-    ],
-)
-def test_a_run_cannot_be_stretched_under_its_schedule_by_accident(tmp_path, schedule, overrides, conflict) -> None:
-    path = write_config(tmp_path, optimizer={"name": "adamw", "lr": 0.01, "schedule": schedule})
-    text = schedule_conflict(resolve(path), resolve(path, overrides), overrides)
-    assert (text is not None) == conflict
-    if text is not None:
-        assert "optimizer.schedule.name=" in text

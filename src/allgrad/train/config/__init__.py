@@ -1,7 +1,6 @@
 """A run's configuration: reading, checking and writing it."""
 
 from allgrad.train.config.changes import changed_keys as changed_keys
-from allgrad.train.config.changes import schedule_conflict as schedule_conflict
 from allgrad.train.config.errors import ConfigError as ConfigError
 from allgrad.train.config.errors import Mistake as Mistake
 from allgrad.train.config.json_schema import json_schema as json_schema

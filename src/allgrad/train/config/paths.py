@@ -37,11 +37,18 @@ def absolute_paths(section: S, directory: Callable[[Path_], Path | None], at: Pa
         elif isinstance(value, tuple) and any(isinstance(part, Section) for part in value):
             parts = (absolute_paths(part, directory, (*path, place)) for place, part in enumerate(value))
             changes[str(path[-1])] = tuple(parts)
-        elif is_location and isinstance(value, str) and not value.startswith("package:"):
-            base = directory(path)
-            if base is not None:
-                changes[str(path[-1])] = os.path.abspath(base / os.path.expanduser(value))
+        elif is_location and (base := directory(path)) is not None:
+            changes[str(path[-1])] = _absolute(value, base)
     return section.model_copy(update=changes)
+
+
+def _absolute(value: Any, base: Path) -> Any:
+    """A path, or each of several, made absolute."""
+    if isinstance(value, tuple):
+        return tuple(_absolute(part, base) for part in value)
+    if isinstance(value, str) and not value.startswith("package:"):
+        return os.path.abspath(base / os.path.expanduser(value))
+    return value
 
 
 def check_environment(

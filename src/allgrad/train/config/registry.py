@@ -88,7 +88,7 @@ class ComponentError(UsageError, RuntimeError):
 
 @dataclass(frozen=True)
 class Location:
-    """Marks an option as a path: `path: Annotated[str, Location()]`.
+    """Marks an option as a path, or a list of them: `path: Annotated[str, Location()]`.
 
     A relative path is relative to the file that says it, `~` is the home directory, a run stores the absolute path, and a
     resumed run may be given another one.
