@@ -43,7 +43,7 @@ class Interleave(Callback):
         self.mark = clocks()
 
     def on_step(self, trainer: Any, result: Any) -> None:
-        if trainer.step % BLOCK:
+        if trainer.progress.step % BLOCK:
             return
         if trainer.writer is not None:
             trainer.writer.wait()  # usually long done; otherwise the rest counts as the trainer's

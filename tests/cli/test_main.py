@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from allgrad.cli import main as cli
-from allgrad.cli.errors import CommandError, UsageError
+from allgrad.errors import AllgradError, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -56,7 +56,7 @@ def test_options_and_overrides_may_be_mixed(command) -> None:
     ("error", "code", "words"),
     [
         (UsageError("seed must be a number"), 2, "seed must be a number"),
-        (CommandError("no checkpoint is left"), 1, "no checkpoint is left"),
+        (AllgradError("no checkpoint is left"), 1, "no checkpoint is left"),
         (FileNotFoundError(2, "No such file or directory", "x.yaml"), 1, "No such file or directory: x.yaml"),
         (OSError(28, "No space left on device"), 1, "No space left on device"),
         (KeyboardInterrupt(), 130, "interrupted"),
@@ -72,13 +72,13 @@ def test_a_users_mistake_is_one_message_and_an_exit_code(command, capsys, error,
     assert "Traceback" not in err
 
 
-def test_an_error_with_an_exit_code_needs_no_base_class_of_ours(command, capsys) -> None:
-    class ElsewhereError(Exception):
-        exit_code = 2
+def test_the_exit_code_is_the_error_s(command, capsys) -> None:
+    class FullDiskError(AllgradError):
+        exit_code = 7
 
-    command(raising(ElsewhereError("unknown key 'lrr'")))
-    assert cli.main(["probe_for_test", "a.yaml"]) == 2
-    assert "unknown key 'lrr'" in capsys.readouterr().err
+    command(raising(FullDiskError("the disk is full")))
+    assert cli.main(["probe_for_test", "a.yaml"]) == 7
+    assert "the disk is full" in capsys.readouterr().err
 
 
 def test_a_bug_keeps_its_traceback(command) -> None:

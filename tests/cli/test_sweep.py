@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from allgrad.cli.errors import UsageError
 from allgrad.cli.main import main
 from allgrad.cli.sweep import name_of, points
+from allgrad.errors import UsageError
 from allgrad.train.config import dump_yaml, resolve
 
 if TYPE_CHECKING:

@@ -97,9 +97,7 @@ def test_local(clone, typed, tmp_path, monkeypatch) -> None:
     assert ended_like_one_process("local", clone.root / "runs" / "local", tmp_path, monkeypatch)
     again = typed("local", command("local"))
     assert again.returncode == 2
-    assert (
-        "holds this run already.\nIt is not overwritten. Go on with it by `allgrad resume runs/local`" in again.stderr
-    )
+    assert "already holds this run.\nContinue it with `allgrad resume runs/local`" in again.stderr
 
 
 def test_hostfile(clone, typed, tmp_path, monkeypatch) -> None:

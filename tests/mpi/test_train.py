@@ -110,7 +110,7 @@ def stopped(config, run, how, overrides):
 
     class Signal(Callback):
         def on_step(self, trainer, result):
-            if trainer.step != 37 or trainer.world.rank != trainer.world.size - 1:
+            if trainer.progress.step != 37 or trainer.world.rank != trainer.world.size - 1:
                 return
             number = getattr(signal, how["signal"])
             target = os.getpid() if how["to"] == "rank" else launcher()
@@ -158,7 +158,7 @@ def test_a_killed_rank_costs_the_steps_since_the_last_checkpoint(mpirun, whole, 
     assert killed.values == [None, None]
     trainer, folder, said = resume_run(run, options=Options(single=True))
     assert said == []
-    assert trainer.step == 30
+    assert trainer.progress.step == 30
     trainer.run(folder)
     assert_like_the_whole(run, reference)
 
@@ -172,7 +172,7 @@ def absent(config, run):
 
     class Absent(Callback):
         def on_step(self, trainer, result):
-            if trainer.step == 5:
+            if trainer.progress.step == 5:
                 watch = trainer.world.engine.monitor
                 assert watch.limit == 1000.0
                 watch.limit = 3.0  # now that everything is compiled

@@ -26,4 +26,4 @@ def arrays(step: int) -> dict[str, np.ndarray]:
 def save(folder: Path, *steps: int, **options: object) -> None:
     with CheckpointWriter(folder, **options) as writer:
         for step in steps:
-            writer.save(step, model=arrays(step), optimizer={"m": np.full(4, step)}, state={**STATE, "step": step})
+            writer.save(step, model=arrays(step), training={"m": np.full(4, step)}, state={**STATE, "step": step})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import sys
 import types
 from importlib.machinery import ModuleSpec
@@ -15,13 +17,14 @@ from small_run import STEPS, metrics, summary, write_config
 
 from allgrad.cli.main import main
 from allgrad.comm import World
+from allgrad.errors import AllgradError
 from allgrad.train.callbacks import Callback, EarlyStopping, improves
+from allgrad.train.checkpoint import writer
 from allgrad.train.checkpoint.format import list_checkpoints, load_best, read_checkpoint, weights_sha256
 from allgrad.train.components.optimizers import parameter_groups
 from allgrad.train.config import ConfigError, resolve
 from allgrad.train.loggers.summary import SUMMARY_KEYS
-from allgrad.train.run.agreement import SharedError
-from allgrad.train.run.build import Options, load_model, new_run, resume_run
+from allgrad.train.run.build import Options, load_trainer, new_run, resume_run
 from allgrad.train.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ class StopAt(Callback):
         self.step = step
 
     def on_step(self, trainer, result) -> None:
-        if trainer.step == self.step:
+        if trainer.progress.step == self.step:
             trainer.stop_request.asked = True
 
 
@@ -102,7 +105,7 @@ def test_stopped_anywhere_and_resumed_is_never_stopped(whole, tmp_path, step) ->
 def test_an_exception_loses_what_came_after_the_last_checkpoint_only(whole, tmp_path) -> None:
     class FailAt(Callback):
         def on_step(self, trainer, result) -> None:
-            if trainer.step == 57:
+            if trainer.progress.step == 57:
                 raise ZeroDivisionError("a bug")
 
     config, reference = whole
@@ -116,7 +119,7 @@ def test_an_exception_loses_what_came_after_the_last_checkpoint_only(whole, tmp_
 def test_a_run_killed_before_its_first_checkpoint_begins_again(whole, tmp_path) -> None:
     class Fail(Callback):
         def on_step(self, trainer, result) -> None:
-            if trainer.step == 9:
+            if trainer.progress.step == 9:
                 raise ZeroDivisionError("a bug")
 
     config, reference = whole
@@ -157,7 +160,7 @@ def test_early_stopping_says_so_and_can_be_lifted(tmp_path, capsys) -> None:
     config = write_config(tmp_path, train={"eval_every": 5, "early_stopping": {"patience": 1, "min_delta": 9.0}})
     assert train(config, tmp_path / "run")["steps"] < STEPS
     assert f"ended after 10 of {STEPS} steps: loss has not improved for 1 evaluation" in capsys.readouterr().out
-    with pytest.raises(SharedError, match="nothing to go on with"):
+    with pytest.raises(AllgradError, match="is complete"):
         resume(tmp_path / "run")
     assert resume(tmp_path / "run", "train.early_stopping=null")["steps"] == STEPS
 
@@ -165,14 +168,13 @@ def test_early_stopping_says_so_and_can_be_lifted(tmp_path, capsys) -> None:
 def test_nan_is_never_an_improvement() -> None:
     stopping = EarlyStopping("loss", "min", patience=2)
 
-    class Run:
-        stopping = None
-
+    reasons: list[str] = []
+    run = types.SimpleNamespace(stop=reasons.append)
     for value in (math.nan, 1.0, math.nan):
-        stopping.on_evaluation(Run, {"loss": value})
-        assert Run.stopping is None
-    stopping.on_evaluation(Run, {"loss": 1.0})
-    assert "2 evaluations" in Run.stopping
+        stopping.on_evaluation(run, {"loss": value})
+        assert reasons == []
+    stopping.on_evaluation(run, {"loss": 1.0})
+    assert "2 evaluations" in reasons[0]
     assert not improves(math.nan, 1.0, "max")
 
 
@@ -190,11 +192,11 @@ def test_the_best_checkpoint_is_kept_and_has_the_best_metric(tmp_path) -> None:
     assert best.metric == min(evaluations.values())
     assert evaluations[best.step] == best.metric
     assert len(list_checkpoints(tmp_path / "run" / "checkpoints")) == 2 - (best.step == STEPS)
-    assert load_model(tmp_path / "run", best=True).evaluate()["loss"] == best.metric
+    assert load_trainer(tmp_path / "run", best=True).evaluate()["loss"] == best.metric
 
 
 def test_evaluations_use_the_average_and_training_does_not(whole) -> None:
-    loaded = load_model(whole[1])
+    loaded = load_trainer(whole[1])
     assert loaded.evaluate() == summary(whole[1])["eval"]
     assert weights_sha256(loaded.model.state_dict()) == summary(whole[1])["weights_sha256"]
     loaded.ema = None
@@ -206,7 +208,7 @@ def test_minutes_between_checkpoints(tmp_path, monkeypatch) -> None:
 
     class Hours(Callback):
         def on_step(self, trainer, result) -> None:
-            if trainer.step in (4, 11):
+            if trainer.progress.step in (4, 11):
                 trainer.saved_at -= 61
 
     train(config, tmp_path / "run", callbacks=[Hours()])
@@ -223,31 +225,31 @@ class Recorder(Callback):
         self.seen = 0
 
     def on_start(self, trainer) -> None:
-        self.events.append(f"start at {trainer.step} in {trainer.folder.name}")
+        self.events.append(f"start at {trainer.progress.step} in {trainer.directory.name}")
 
     def on_step(self, trainer, result) -> None:
         self.seen += 1
-        self.events.append(f"step {trainer.step}")
+        self.events.append(f"step {trainer.progress.step}")
 
     def on_evaluation(self, trainer, found) -> None:
-        self.events.append(f"evaluation {trainer.step}")
+        self.events.append(f"evaluation {trainer.progress.step}")
 
     def on_checkpoint(self, trainer) -> None:
-        self.events.append(f"checkpoint {trainer.step}")
+        self.events.append(f"checkpoint {trainer.progress.step}")
 
     def on_end(self, trainer, found) -> None:
         self.events.append(f"end {found['steps']}")
 
     def on_interrupt(self, trainer) -> None:
-        self.events.append(f"interrupt {trainer.step}")
+        self.events.append(f"interrupt {trainer.progress.step}")
 
     def close(self) -> None:
         self.events.append("close")
 
-    def state(self) -> dict:
+    def state_dict(self) -> dict:
         return {"seen": self.seen}
 
-    def load_state(self, state) -> None:
+    def load_state_dict(self, state) -> None:
         self.seen = state["seen"]
 
 
@@ -275,7 +277,7 @@ def test_callbacks_keep_their_state_and_may_stop_the_run(tmp_path) -> None:
     class Enough(Callback):
         def on_step(self, trainer, result) -> None:
             if after.seen == 20:
-                trainer.stopping = "twenty were enough"
+                trainer.stop("twenty were enough")
 
     other.seen = -1
     found = resume(tmp_path / "run", callbacks=[after, other, Enough()])
@@ -301,12 +303,12 @@ def test_callbacks_are_closed_after_an_exception(tmp_path) -> None:
 def test_a_longer_run_goes_on_and_remembers_that_it_is_longer(tmp_path) -> None:
     config = write_config(tmp_path, train={"steps": 20, "early_stopping": None})
     train(config, tmp_path / "run")
-    with pytest.raises(SharedError, match=r"has done 20 of 20 steps; there is nothing"):
+    with pytest.raises(AllgradError, match=r"is complete: 20 of 20 steps are done"):
         resume(tmp_path / "run")
     assert resume(tmp_path / "run", "train.steps=30", callbacks=[StopAt(25)])["interrupted"]
     assert not (tmp_path / "run" / "summary.json").exists()
     assert resume(tmp_path / "run")["steps"] == 30
-    with pytest.raises(SharedError, match="has done 30 of 25 steps"):
+    with pytest.raises(AllgradError, match="is complete: 30 of 25 steps"):
         resume(tmp_path / "run", "train.steps=25")
 
 
@@ -316,7 +318,7 @@ def test_a_longer_run_goes_on_and_remembers_that_it_is_longer(tmp_path) -> None:
 def test_what_would_be_another_run_is_refused(whole, tmp_path, override) -> None:
     train(whole[0], tmp_path / "run", callbacks=[StopAt(3)])
     before = (tmp_path / "run" / "config.yaml").read_bytes()
-    with pytest.raises(SharedError, match=f"goes on with what it began with:\n  {override.partition('=')[0]}"):
+    with pytest.raises(AllgradError, match=f"Cannot resume .*\n  {override.partition('=')[0]}"):
         resume(tmp_path / "run", override)
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
     assert resume(tmp_path / "run", "train.steps=4", "train.log_every=1")["steps"] == 4
@@ -327,7 +329,7 @@ def test_what_would_be_another_run_is_refused(whole, tmp_path, override) -> None
 
 def test_a_monitored_metric_that_nobody_reports_is_found_before_the_first_step(tmp_path) -> None:
     config = write_config(tmp_path, train={"monitor": {"metric": "accuracy", "mode": "max"}})
-    with pytest.raises(ConfigError, match="accuracy is not reported by this loss, which reports loss, rmse, r2"):
+    with pytest.raises(ConfigError, match="Evaluations report loss, rmse, r2"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -340,26 +342,26 @@ TOKENS = ["data.name=tokens", "data.path=ids.npy", "data.vocabulary_size=9", "da
     [
         (
             ["loss.name=cross_entropy"],
-            "loss.name: cross_entropy does not work on this data (values). These do: huber, l1, mse",
+            "loss.name: expected one for values, which the data are: huber, l1, mse. Got cross",
         ),
         (
             ["model.name=lstm"],
-            "model.name: lstm does not work on this data (values). These do: cnn, mlp, pinn, resnet18",
+            "model.name: expected one for values, which the data are: cnn, mlp, pinn, resnet18. Got lstm",
         ),
-        (["logging.sample=10"], "logging.sample: must be 0, not 10: only a run on text can generate some at its end."),
+        (["logging.sample=10"], "logging.sample: expected 0: only a run on text can write some at its end. Got 10"),
         (
             [*TOKENS, "loss.name=cross_entropy"],
-            "model.name: mlp does not work on this data (tokens). These do: gpt, lstm",
+            "model.name: expected one for tokens, which the data are: gpt, lstm. Got mlp",
         ),
         (
             [*TOKENS, "loss.name=cross_entropy", "model.name=gpt", "model.context=3"],
-            "model.context: must be at least data.context (4), not 3.",
+            "model.context: expected at least data.context = 4. Got 3 instead.",
         ),
         (
             [*TOKENS, "loss.name=cross_entropy", "model.name=gpt", "model.context=4", "model.heads=3"],
             "model 'gpt': MultiheadAttention: heads must divide the features",
         ),
-        ([*TOKENS, "loss.name=cross_entropy", "model.name=lstm", "logging.sample=5"], "logging.sample: must be 0"),
+        ([*TOKENS, "loss.name=cross_entropy", "model.name=lstm", "logging.sample=5"], "logging.sample: expected 0"),
     ],
 )
 def test_parts_that_do_not_go_together_are_found_before_the_first_step(
@@ -375,23 +377,29 @@ def test_parts_that_do_not_go_together_are_found_before_the_first_step(
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path) -> None:
     config = write_config(tmp_path, optimizer={"lr": 1e30, "clip_norm": None, "name": "sgd", "schedule": None})
-    with pytest.raises(SharedError, match="the loss is not a number"), np.errstate(all="ignore"):
+    with (
+        pytest.raises(AllgradError, match=r"Step 1: the loss is inf\. The weights are those of the step before"),
+        np.errstate(all="ignore"),
+    ):
         train(config, tmp_path / "run")
 
 
-def test_a_failure_in_writing_a_checkpoint_ends_the_run_soon(tmp_path) -> None:
+def test_a_failure_in_writing_a_checkpoint_ends_the_run_soon(tmp_path, monkeypatch) -> None:
     """Not only when the next one is due."""
     config = write_config(tmp_path, train={"early_stopping": None, "eval_every": None}, checkpoint={"every": 10})
 
+    def full_disk(path, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     class Obstruct(Callback):
         def on_step(self, trainer, result) -> None:
-            if trainer.step == 10:
-                (trainer.folder / "checkpoints" / ".step-000010.partial").mkdir()
-            if trainer.step > 10:
+            if trainer.progress.step == 10:
+                monkeypatch.setattr(writer, "write_synced", full_disk)
+            if trainer.progress.step > 10:
                 trainer.writer._pending.exception(timeout=300)  # let the thread fail
 
     recorder = Recorder()
-    with pytest.raises(Exception, match="step-000010: cannot be written"):
+    with pytest.raises(Exception, match=r"Cannot write the checkpoint .*step-000010.*No space left"):
         train(config, tmp_path / "run", callbacks=[Obstruct(), recorder])
     assert recorder.seen in (10, 11)
 
@@ -413,15 +421,15 @@ def test_groups_without_weight_decay() -> None:
 
 def test_tensorboard_is_asked_for_before_anything_is_made(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("allgrad.train.config.validation.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"logging.tensorboard: needs the package tensorboardX"):
-        train(write_config(tmp_path, logging={"tensorboard": True}), tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"logging.loggers: tensorboard needs the package tensorboardX"):
+        train(write_config(tmp_path, logging={"loggers": ["jsonl", "tensorboard"]}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_state_is_json(whole) -> None:
     checkpoint = read_checkpoint(list_checkpoints(whole[1] / "checkpoints")[0])
     assert json.loads(json.dumps(checkpoint.state)) == checkpoint.state
-    assert "EarlyStopping" in checkpoint.state["callbacks"]
+    assert "callback EarlyStopping" in checkpoint.state
 
 
 def test_tensorboard_gets_what_metrics_get(tmp_path, monkeypatch) -> None:
@@ -440,7 +448,7 @@ def test_tensorboard_gets_what_metrics_get(tmp_path, monkeypatch) -> None:
     package.SummaryWriter = SummaryWriter
     package.__spec__ = ModuleSpec("tensorboardX", None)
     monkeypatch.setitem(sys.modules, "tensorboardX", package)
-    config = write_config(tmp_path, logging={"tensorboard": True}, train={"steps": 14, "eval_every": 7})
+    config = write_config(tmp_path, logging={"loggers": ["jsonl", "tensorboard"]}, train={"steps": 14, "eval_every": 7})
     train(config, tmp_path / "run", callbacks=[StopAt(8)])
     resume(tmp_path / "run")
     assert {(7, "loss"), (7, "eval/r2"), (7, "lr"), (14, "gradient_norm"), (14, "eval/loss")} <= set(written)

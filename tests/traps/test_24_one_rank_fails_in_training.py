@@ -53,9 +53,9 @@ def train_and_fail(config, plugin, run, overrides, where):
 
     class Fail(Callback):
         def on_step(self, trainer, result):
-            if trainer.step == 3 and trainer.world.rank == 0 and where == "checkpoint":
-                Path(trainer.folder, "checkpoints", ".step-000003.partial").mkdir()
-            if trainer.step == 3 and trainer.world.rank == 1 and where == "thread":
+            if trainer.progress.step == 3 and trainer.world.rank == 0 and where == "checkpoint":
+                Path(trainer.directory, "checkpoints", ".step-000003.partial").mkdir()
+            if trainer.progress.step == 3 and trainer.world.rank == 1 and where == "thread":
                 threading.Thread(target=lambda: 1 // 0, name="of the user").start()
 
     options = Options(plugins=[plugin], trainer={"callbacks": [Fail()]})

@@ -9,7 +9,7 @@ from small_run import write_config
 
 from allgrad.comm import World
 from allgrad.train.config import ConfigError, resolve
-from allgrad.train.run.directory import new_folder
+from allgrad.train.run.directory import create_run_directory
 
 
 def test_1e_3_is_a_number(tmp_path) -> None:
@@ -47,5 +47,5 @@ def test_runs_that_start_in_the_same_second_have_folders_of_their_own(tmp_path, 
     config = resolve(write_config(tmp_path))
     monkeypatch.chdir(tmp_path)
     with ThreadPoolExecutor(8) as pool:
-        folders = list(pool.map(lambda _: new_folder(config, World(), "small"), range(8)))
+        folders = list(pool.map(lambda _: create_run_directory(config, World(), "small"), range(8)))
     assert len(set(folders)) == 8

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_run import metrics, summary, write_config
 
+from allgrad.errors import AllgradError
 from allgrad.train.checkpoint.format import load_latest
-from allgrad.train.run.agreement import SharedError
 from allgrad.train.run.build import Options, new_run, resume_run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FILES = ("model.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
+FILES = ("model.safetensors", "training.safetensors", "state.json", "manifest.json")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_the_run_then_ends_as_it_would_have(reference, tmp_path) -> None:
     (tmp_path / "run" / "summary.json").unlink()
     (tmp_path / "run" / "checkpoints" / "step-000030" / "state.json").write_text("{}")
     trainer, run, said = resume_run(tmp_path / "run", options=Options(single=True))
-    assert trainer.step < 30
+    assert trainer.progress.step < 30
     assert "step-000030: damaged: state.json has 2 bytes" in said[0]
     trainer.run(run)
     assert summary(run)["weights_sha256"] == summary(reference)["weights_sha256"]
@@ -66,7 +66,7 @@ def test_none_left_is_an_error_and_changes_nothing(reference, tmp_path) -> None:
     for path in (tmp_path / "run" / "checkpoints").iterdir():
         (path / "model.safetensors").write_bytes(b"")
     before = sorted(path.name for path in (tmp_path / "run").rglob("*"))
-    with pytest.raises(SharedError, match="no whole checkpoint is left") as caught:
+    with pytest.raises(AllgradError, match="no whole checkpoint is left") as caught:
         resume_run(tmp_path / "run", options=Options(single=True))
     assert caught.value.exit_code == 1
     assert sorted(path.name for path in (tmp_path / "run").rglob("*")) == before

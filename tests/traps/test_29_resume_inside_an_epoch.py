@@ -21,7 +21,7 @@ def trained_on(trainer, run, stop=None):
 
     class Stop(Callback):
         def on_step(self, trainer, result):
-            if trainer.step == stop:
+            if trainer.progress.step == stop:
                 trainer.stop_request.asked = True
 
     trainer.loss.counts = note

@@ -27,7 +27,7 @@ def train_until_told(config, run):
     found = trainer.run(folder)
     there = (folder / "checkpoints" / "step-000018").exists()
     left_as_found = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    return [trainer.step, found["interrupted"], found["weights_sha256"], left_as_found, there]
+    return [trainer.progress.step, found["interrupted"], found["weights_sha256"], left_as_found, there]
 
 
 def test_all_ranks_end_together_at_the_next_step(mpirun, tmp_path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from allgrad.cli.errors import UsageError
 from allgrad.comm import launcher
+from allgrad.errors import UsageError
 
 __all__ = ["refuse_ranks"]
 

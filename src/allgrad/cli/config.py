@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from allgrad.cli.errors import UsageError
+from allgrad.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from allgrad.cli.errors import CommandError
+from allgrad.errors import AllgradError
 
 if TYPE_CHECKING:
     import argparse
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         found = load_newest(folder / "checkpoints")
         if found is None:
-            raise CommandError(f"{folder}: has no checkpoint.")
+            raise AllgradError(f"{folder}: has no checkpoint.")
         checkpoint = found
     print(f"weights sha256 {weights_sha256(checkpoint.model)}")
     return 0

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from allgrad.cli.alone import refuse_ranks
+from allgrad.errors import NonFiniteError
+
 if TYPE_CHECKING:
     import argparse
 
@@ -24,8 +27,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """`allgrad eval`: metrics as JSON on standard output."""
     from allgrad.train.atomic import json_safe
-    from allgrad.train.run.build import load_model
+    from allgrad.train.evaluation import non_finite
+    from allgrad.train.run.build import load_trainer
 
-    trainer = load_model(arguments.folder, arguments.overrides, best=arguments.best, plugins=arguments.plugin)
-    print(json.dumps(json_safe({"step": trainer.step, **trainer.evaluate()})))
+    refuse_ranks("eval")
+    trainer = load_trainer(arguments.folder, arguments.overrides, best=arguments.best, plugins=arguments.plugin)
+    found = trainer.evaluate()
+    print(json.dumps(json_safe({"step": trainer.progress.step, **found})), flush=True)
+    if wrong := non_finite(found):
+        raise NonFiniteError(f"{', '.join(wrong)}: not a finite number on this data. Look for NaN or infinity in it.")
     return 0

@@ -24,7 +24,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from allgrad.cli.errors import UsageError
+from allgrad.errors import AllgradError, CollectiveError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,9 +92,8 @@ def _run(command: str, arguments: Sequence[str]) -> int:
 
 def _exit_code(error: Exception) -> int | None:
     """The exit code of an error that is a message to the user; None for one that is not."""
-    code = getattr(error, "exit_code", None)
-    if isinstance(code, int):
-        return code
+    if isinstance(error, AllgradError):
+        return error.exit_code
     return 1 if isinstance(error, OSError) else None
 
 
@@ -171,8 +170,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _exit_code(error)
         if code is None or show_traceback:
             raise
-        from allgrad.errors import CollectiveError
-
         everywhere = isinstance(error, UsageError | CollectiveError)
         _report(_explain(error), code, everywhere=everywhere, together=command in TOGETHER)
         return code

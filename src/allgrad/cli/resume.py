@@ -6,8 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from allgrad.cli.alone import refuse_ranks
-from allgrad.cli.errors import CommandError, UsageError
 from allgrad.cli.train import add_options, options_of, post_mortem, run_to_the_end
+from allgrad.errors import AllgradError, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -31,8 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
     from allgrad.train.run.build import resume_run
 
     def resume() -> int:
-        trainer, folder, said = resume_run(arguments.folder, arguments.overrides, options)
-        for message in said:
+        trainer, folder, notes = resume_run(arguments.folder, arguments.overrides, options)
+        for message in notes:
             print(f"allgrad: {message}", file=sys.stderr, flush=True)
         return run_to_the_end(trainer, folder)
 
@@ -51,7 +51,7 @@ def _under_mpirun(arguments: argparse.Namespace) -> int:
     beside = Path(sys.executable).parent / "mpirun"
     mpirun = str(beside) if beside.exists() else shutil.which("mpirun")
     if mpirun is None:
-        raise CommandError("resume -n: there is no mpirun. Install allgrad[mpich], or start the ranks yourself.")
+        raise AllgradError("resume -n: there is no mpirun. Install allgrad[mpich], or start the ranks yourself.")
     command = [mpirun, "-n", str(arguments.ranks), sys.executable, "-m", "allgrad", "resume", arguments.folder]
     command += [*arguments.overrides, *(part for plugin in arguments.plugin for part in ("--plugin", plugin))]
     command += ["--anomaly"] if arguments.anomaly else []

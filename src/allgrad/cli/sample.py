@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from allgrad.cli.errors import UsageError
+from allgrad.cli.alone import refuse_ranks
+from allgrad.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -15,8 +16,7 @@ __all__ = ["configure", "run"]
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `allgrad sample`."""
     parser.add_argument("folder", metavar="RUN", help="the run's folder")
-    parser.add_argument("overrides", metavar="key=value", nargs="*", help="what is changed, such as data.path=...")
-    parser.add_argument("--prompt", default="\n", help="what to continue")
+    parser.add_argument("--prompt", help="the text to continue (default: a new line)")
     parser.add_argument("--length", type=int, default=400, help="tokens to add (default 400)")
     parser.add_argument("--temperature", type=float, default=0.8, help="0: always the likeliest (default 0.8)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, another text")
@@ -29,18 +29,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """`allgrad sample`."""
     from allgrad.train.generate import sample_text
-    from allgrad.train.run.build import load_model
+    from allgrad.train.run.model import load_model
 
-    if not arguments.prompt or arguments.length < 1 or arguments.temperature < 0:
+    if arguments.prompt == "" or arguments.length < 1 or arguments.temperature < 0:
         raise UsageError("--prompt must not be empty, --length at least 1, --temperature at least 0")
-    trainer = load_model(arguments.folder, arguments.overrides, best=arguments.best, plugins=arguments.plugin)
-    info = trainer.source.info
-    if info.kind != "tokens":
-        raise UsageError(f"{arguments.folder}: its data are {info.kind}, not tokens; it cannot write.")
-    with trainer.evaluated_weights():
-        text = sample_text(
-            trainer.model, info.extra, context=info.input_shape[0], length=arguments.length, prompt=arguments.prompt,
-            temperature=arguments.temperature, seed=arguments.seed,
-        )  # fmt: skip
+    refuse_ranks("sample")
+    loaded = load_model(arguments.folder, best=arguments.best, plugins=arguments.plugin)
+    if loaded.info.kind != "tokens":
+        raise UsageError(f"{arguments.folder} was trained on {loaded.info.kind}, not on tokens; it cannot write.")
+    text = sample_text(
+        loaded.model, loaded.info.extra, context=loaded.info.input_shape[0], length=arguments.length,
+        prompt=arguments.prompt, temperature=arguments.temperature, seed=arguments.seed,
+    )  # fmt: skip
     print(text)
     return 0

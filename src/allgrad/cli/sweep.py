@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from allgrad.cli.alone import refuse_ranks
-from allgrad.cli.errors import CommandError, UsageError
 from allgrad.cli.ranks import here
+from allgrad.errors import AllgradError, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -98,7 +98,7 @@ def _runs(arguments: argparse.Namespace) -> Iterator[Run]:
         UsageError: a folder holds a run of another configuration: its results would stand for this one's.
     """
     from allgrad.train.config import resolve
-    from allgrad.train.run.directory import differences
+    from allgrad.train.run.directory import config_differences
 
     common = arguments.to or Path("runs") / f"sweep-{Path(arguments.config).stem}"
     plugins = [part for plugin in arguments.plugin for part in ("--plugin", plugin)]
@@ -108,7 +108,7 @@ def _runs(arguments: argparse.Namespace) -> Iterator[Run]:
         varying = [part for part in point if part.partition("=")[0] in keys]
         folder = common / name_of(varying)
         config = resolve(arguments.config, [*point, f"run.dir={folder}"], plugins=arguments.plugin)
-        if (folder / "config.yaml").is_file() and (lines := differences(folder, config, arguments.plugin)):
+        if (folder / "config.yaml").is_file() and (lines := config_differences(folder, config, arguments.plugin)):
             raise UsageError(
                 f"{folder}: holds a run of another configuration:\n"
                 + "\n".join(lines)
@@ -159,7 +159,7 @@ def _train(one: Run, number: str) -> None:
     """One training to its end, unless it has come there.
 
     Raises:
-        CommandError: it failed, or stopped before its end.
+        AllgradError: it failed, or stopped before its end.
     """
     if one.finished:
         print(f"{number}: {one.folder} is finished already", flush=True)
@@ -169,11 +169,11 @@ def _train(one: Run, number: str) -> None:
     try:
         code = subprocess.run(command, check=False).returncode
     except FileNotFoundError:
-        raise CommandError(
+        raise AllgradError(
             "there is no mpirun on PATH: put the environment's bin folder there, or use --print"
         ) from None
     if code or not one.finished:
-        raise CommandError(
+        raise AllgradError(
             f"the run in {one.folder} did not come to its end (exit code {code}): {shlex.join(command)}\n"
             "The same sweep goes on with it, and with those behind it, when it is called again."
         )

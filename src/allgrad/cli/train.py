@@ -11,7 +11,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from allgrad.cli.alone import refuse_ranks
-from allgrad.cli.errors import UsageError
+from allgrad.errors import EXIT_STOPPED, AllgradError, CollectiveError, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -78,9 +78,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
 
 
 def run_to_the_end(trainer: Trainer, folder: Path) -> int:
-    """Train, and say on rank 0 where the run lies, a sample of its prose, and last the digest of the weights."""
-    from allgrad.train.run.agreement import SharedError
-
+    """Train, and print on rank 0 where the run is, a sample of its prose, and last the digest of the weights."""
     root = trainer.world.rank == 0
     if root:
         ranks = f"{trainer.world.size} rank{'s' if trainer.world.size > 1 else ''}"
@@ -93,16 +91,16 @@ def run_to_the_end(trainer: Trainer, folder: Path) -> int:
         summary = trainer.run(folder)
     except Exception as error:
         # Of a rank that fails alone among others, comm/failure.py takes care.
-        together = trainer.world.size == 1 or isinstance(error, SharedError)
-        if root and together and trainer.world.on_failure is not None:
+        everywhere = trainer.world.size == 1 or isinstance(error, CollectiveError)
+        if root and everywhere and trainer.world.on_failure is not None:
             trainer.world.on_failure("".join(traceback.format_exception(error)))
         raise
     if root:
         if not summary["interrupted"]:
             _print_sample(trainer)
-        print(f"the run lies in {folder}")
+        print(f"the run is in {folder}")
         print(f"weights sha256 {summary['weights_sha256']}", flush=True)
-    return 0
+    return EXIT_STOPPED if summary["interrupted"] else 0
 
 
 def _print_sample(trainer: Trainer) -> None:
@@ -135,7 +133,7 @@ def post_mortem(function: Callable[[], int]) -> int:
         return function()
     except Exception as error:
         terminal = sys.stdin is not None and sys.stdin.isatty()
-        if isinstance(getattr(error, "exit_code", None), int) or not terminal:
+        if isinstance(error, AllgradError) or not terminal:
             raise
         import pdb
 

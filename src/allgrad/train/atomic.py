@@ -1,4 +1,4 @@
-"""Writing so that a crash, at any moment, leaves the old content or the new, whole."""
+"""Writing files so that a crash at any moment leaves either the old content or the new content, whole."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["sync_folder", "write_atomic", "write_json_atomic", "write_synced"]
+__all__ = ["sync_directory", "write_atomic", "write_json_atomic", "write_synced"]
 
 
 def write_synced(path: Path, content: bytes) -> None:
     """Write a new file and wait until it is on the disk.
 
     Raises:
-        OSError: when the disk is full, or there is no right to write.
+        OSError: the disk is full, or writing is not permitted.
     """
     try:
         with path.open("wb") as file:
@@ -25,13 +25,13 @@ def write_synced(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        error.filename = str(path)  # the system names none for an open file
+        error.filename = str(path)  # the system does not name an open file
         raise
 
 
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder (files made, renamed, removed) are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def sync_directory(directory: Path) -> None:
+    """Wait until the names in a directory (files created, renamed, removed) are on the disk."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
@@ -47,9 +47,9 @@ def write_atomic(path: Path, content: bytes) -> None:
     Example:
         >>> import tempfile
         >>> from pathlib import Path
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_atomic(Path(folder) / "a", b"new")
-        ...     (Path(folder) / "a").read_bytes()
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     write_atomic(Path(directory) / "a", b"new")
+        ...     (Path(directory) / "a").read_bytes()
         b'new'
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -60,16 +60,16 @@ def write_atomic(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             beside.unlink()
         raise
-    sync_folder(path.parent)
+    sync_directory(path.parent)
 
 
 def write_json_atomic(path: Path, value: Any) -> None:
-    """Replace a file by JSON, indented; NaN and infinities as texts (`json_safe`), because JSON has none."""
+    """Replace a file by indented JSON; NaN and infinities become strings (`json_safe`), because JSON has none."""
     write_atomic(path, (json.dumps(json_safe(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
 def json_safe(value: Any) -> Any:
-    """The same with NaN and infinities as the texts "NaN", "Infinity", "-Infinity", which `float` reads.
+    """The same value with NaN and infinities as the strings "NaN", "Infinity", "-Infinity", which `float` reads.
 
     Example:
         >>> json_safe({"loss": float("nan"), "lr": [0.5]})

@@ -1,73 +1,111 @@
-"""What happens beside the optimisation: reports, early stopping, and whatever a user adds.
+"""What happens beside the optimisation: early stopping, and whatever a user adds.
 
-A callback is called on every rank at these events; the trainer's own come first, then the user's in the order given:
+A callback is called on every rank at these events, in the order in which the callbacks were given:
 
-| event                             | when                                                                       |
-|-----------------------------------|----------------------------------------------------------------------------|
-| `on_start(trainer)`               | before the first step, state restored; `trainer.folder` is the run's       |
-| `on_step(trainer, result)`        | after an optimizer step; `trainer.step` steps are done                     |
-| `on_evaluation(trainer, metrics)` | after an evaluation                                                        |
-| `on_checkpoint(trainer)`          | after the state was handed to the checkpoint writer                        |
-| `on_end(trainer, summary)`        | after the last step and evaluation                                         |
-| `on_interrupt(trainer)`           | in place of `on_end`: a signal asked the run to stop; its state is saved   |
-| `close()`                         | last, however the run ended, also after an exception                       |
+| event                         | when                                                                          |
+|-------------------------------|-------------------------------------------------------------------------------|
+| `on_start(run)`               | before the first step, with the state restored                                |
+| `on_step(run, result)`        | after an optimizer step                                                       |
+| `on_evaluation(run, metrics)` | after an evaluation                                                           |
+| `on_checkpoint(run)`          | after the state was handed to the checkpoint writer                           |
+| `on_rollback(run)`            | after the run returned to an earlier checkpoint (`train.nonfinite: rollback`) |
+| `on_end(run, summary)`        | after the last step and evaluation                                            |
+| `on_interrupt(run)`           | instead of `on_end`, when a signal stopped the run; its state is saved        |
+| `close()`                     | last, however the run ended, also after an exception                          |
 
-`trainer.step`, `.epoch`, `.model`, `.optimizer`, `.world`, `.folder`, `.metrics` (of the last evaluation) and `.bucket_times`
-(when each bucket of the last step travelled) may be read. A callback may set `trainer.stopping = "why"`, which ends the run
-after this step. All ranks must decide alike, so it looks at what is the same on every rank (`result.loss`, `metrics`,
-`trainer.step`), not at clocks. What it remembers from step to step, and a resumed run must know, it returns from `state`.
+`run` is the trainer, seen as a `RunContext`: what a callback may read, and `run.stop("why")`, which ends the run after this
+step. All ranks must decide alike, so base decisions on what is the same on every rank (`result.loss`, `metrics`,
+`run.progress`), never on a clock. What a callback must remember across a restart, it returns from `state_dict`.
 
     class Print(Callback):
-        def on_step(self, trainer, result):
-            if trainer.world.rank == 0:
-                print(trainer.step, result.loss)
+        def on_step(self, run, result):
+            if run.world.rank == 0:
+                print(run.progress.step, result.loss)
 
     trainer = Trainer(resolve("configs/diamonds.yaml"), comm.init(), callbacks=[Print()])
     trainer.run(Path("runs/mine"))
+
+A plugin that registers a callback (`register_callback`) makes it available in YAML, under `train.callbacks`.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from typing import TYPE_CHECKING, Any
-
-from allgrad.train.loggers.jsonl import MetricsWriter
-from allgrad.train.loggers.progress import ProgressLine
-from allgrad.train.loggers.tensorboard import TensorBoardWriter
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
+    from allgrad import nn, optim
+    from allgrad.comm import Times, World
+    from allgrad.data import DataInfo
     from allgrad.parallel import StepResult
-    from allgrad.train.trainer import Trainer
+    from allgrad.train.config.schema import RunConfig
+    from allgrad.train.config.validation import RunPlan
+    from allgrad.train.run.progress import Progress
 
-__all__ = ["Callback", "EarlyStopping", "Report", "improves"]
+__all__ = ["Callback", "EarlyStopping", "RunContext", "improves", "named_callbacks"]
+
+
+class RunContext(Protocol):
+    """What callbacks and loggers see of a run.
+
+    Attributes:
+        config: the resolved configuration.
+        world: the ranks.
+        model, optimizer: those being trained.
+        info: what the data are.
+        plan: the planned number of steps.
+        progress: steps done, latest results.
+        directory: the run's directory; only rank 0 writes there.
+        resumed: whether the run continues from a checkpoint.
+        gradient_norm: of the last step, before clipping; None if it is not computed.
+        bucket_times: when each gradient bucket of the last step was posted and done.
+    """
+
+    config: RunConfig
+    world: World
+    model: nn.Module
+    optimizer: optim.Optimizer
+    info: DataInfo
+    plan: RunPlan
+    progress: Progress
+    directory: Path
+    resumed: bool
+    gradient_norm: float | None
+    bucket_times: list[Times]
+
+    def stop(self, reason: str) -> None:
+        """End the run after this step; every rank must call it at the same step."""
+        ...
 
 
 class Callback:
     """Does nothing at every event; subclasses override what they need."""
 
-    def on_start(self, trainer: Trainer) -> None: ...
+    def on_start(self, run: RunContext) -> None: ...
 
-    def on_step(self, trainer: Trainer, result: StepResult) -> None: ...
+    def on_step(self, run: RunContext, result: StepResult) -> None: ...
 
-    def on_evaluation(self, trainer: Trainer, metrics: dict[str, float]) -> None: ...
+    def on_evaluation(self, run: RunContext, metrics: dict[str, float]) -> None: ...
 
-    def on_checkpoint(self, trainer: Trainer) -> None: ...
+    def on_checkpoint(self, run: RunContext) -> None: ...
 
-    def on_end(self, trainer: Trainer, summary: dict[str, Any]) -> None: ...
+    def on_rollback(self, run: RunContext) -> None: ...
 
-    def on_interrupt(self, trainer: Trainer) -> None: ...
+    def on_end(self, run: RunContext, summary: dict[str, Any]) -> None: ...
+
+    def on_interrupt(self, run: RunContext) -> None: ...
 
     def close(self) -> None: ...
 
-    def state(self) -> dict[str, Any]:
-        """What belongs into a checkpoint, as JSON; called on rank 0."""
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know: arrays and JSON values. Called on rank 0."""
         return {}
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state()`; called on every rank."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore a `state_dict()`; called on every rank."""
 
 
 def improves(value: float, best: float | None, mode: str, min_delta: float = 0.0) -> bool:
@@ -88,73 +126,31 @@ class EarlyStopping(Callback):
         self.best: float | None = None
         self.waited = 0
 
-    def on_evaluation(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+    def on_evaluation(self, run: RunContext, metrics: dict[str, float]) -> None:
         if improves(metrics[self.metric], self.best, self.mode, self.min_delta):
             self.best, self.waited = metrics[self.metric], 0
             return
         self.waited += 1
         if self.waited >= self.patience:
-            trainer.stopping = f"{self.metric} has not improved for {self.waited} evaluations"
+            run.stop(f"{self.metric} has not improved for {self.waited} evaluations")
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "waited": self.waited}
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.best, self.waited = state["best"], state["waited"]
 
 
-class Report(Callback):
-    """metrics.jsonl, the progress line, TensorBoard: rank 0's word on the run."""
+def named_callbacks(callbacks: Sequence[Callback]) -> dict[str, Callback]:
+    """Each callback under the name of its class; further ones of the same class are numbered: "Print", "Print 2".
 
-    def __init__(self, trainer: Trainer) -> None:
-        config, info = trainer.config, trainer.source.info
-        resumed = trainer.step if trainer.resumed else None
-        tokens = info.kind == "tokens"
-        self.every = config.train.log_every
-        self.writer = MetricsWriter(trainer.folder / "metrics.jsonl", resumed=resumed)
-        self.board = None
-        if config.logging.tensorboard:
-            self.board = TensorBoardWriter(trainer.folder / "tensorboard", resumed=resumed)
-        unit, style = "tokens" if tokens else "samples", config.logging.progress
-        self.line = ProgressLine(trainer.plan.steps, start=trainer.step, unit=unit, style=style)
-        self.per_sample = info.input_shape[0] if tokens else 1
-        self.since, self.samples = time.perf_counter(), trainer.samples
-
-    def on_step(self, trainer: Trainer, result: StepResult) -> None:
-        if trainer.step % self.every and trainer.step != trainer.plan.steps:
-            return
-        now = time.perf_counter()
-        rate = (trainer.samples - self.samples) * self.per_sample / max(now - self.since, 1e-9)
-        self.since, self.samples = now, trainer.samples
-        values: dict[str, Any] = {"loss": result.loss, "lr": trainer.optimizer.groups[0].lr}
-        if len(result.terms) > 1:
-            values["terms"] = result.terms
-        if trainer.gradient_norm is not None:
-            values["gradient_norm"] = trainer.gradient_norm
-        self._write(trainer.step, {**values, "epoch": trainer.epoch, "rate": rate})
-        self.line.update(trainer.step, {"loss": result.loss}, rate=rate)
-
-    def on_evaluation(self, trainer: Trainer, metrics: dict[str, float]) -> None:
-        self._write(trainer.step, {"eval": metrics})
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        self.line.message(f"evaluation after {trainer.step} steps: {shown}")
-
-    def on_end(self, trainer: Trainer, summary: dict[str, Any]) -> None:  # noqa: ARG002
-        if trainer.stopping is not None:
-            self.line.message(f"ended after {trainer.step} of {trainer.plan.steps} steps: {trainer.stopping}")
-
-    def on_interrupt(self, trainer: Trainer) -> None:
-        self.line.message(
-            f"stopped after {trainer.step} of {trainer.plan.steps} steps; `allgrad resume {trainer.folder}` goes on."
-        )
-
-    def _write(self, step: int, values: dict[str, Any]) -> None:
-        self.writer.write(step, values)
-        if self.board is not None:
-            self.board.write(step, values)
-
-    def close(self) -> None:
-        self.writer.close()
-        self.line.close()
-        if self.board is not None:
-            self.board.close()
+    >>> list(named_callbacks([Callback(), Callback()]))
+    ['Callback', 'Callback 2']
+    """
+    seen: dict[str, int] = {}
+    found = {}
+    for callback in callbacks:
+        kind = type(callback).__name__
+        seen[kind] = seen.get(kind, 0) + 1
+        found[kind if seen[kind] == 1 else f"{kind} {seen[kind]}"] = callback
+    return found

@@ -1,4 +1,4 @@
-"""Text from a model of tokens, one token after another."""
+"""Text from a language model, one token after another."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sample_text(
     *,
     context: int,
     length: int,
-    prompt: str = "\n",
+    prompt: str | None = None,
     temperature: float = 0.8,
     seed: int = 0,
 ) -> str:
@@ -33,12 +33,16 @@ def sample_text(
         extra: the data's `info.extra`, with the vocabulary.
         context: how many of the last tokens the model sees.
         length: tokens to add.
+        prompt: None for a new line, or the vocabulary's first character where it has no new line.
         temperature: 0 always takes the likeliest token; 1 samples from the model's distribution.
 
     Raises:
         DataError: a character of the prompt is not in the vocabulary, or the tokens are not text.
     """
-    tokens = list(encode(prompt, extra["unit"], extra["vocabulary"]))
+    vocabulary = extra["vocabulary"]
+    if prompt is None:
+        prompt = "\n" if vocabulary is None or "\n" in vocabulary else vocabulary[0]
+    tokens = list(encode(prompt, extra["unit"], vocabulary))
     rng = np.random.Generator(np.random.Philox(seed))
     training = model.training
     model.eval()

@@ -1,4 +1,7 @@
-"""Asked to stop: SIGTERM and SIGUSR1 (what batch systems send before a time limit) set a flag, and nothing else."""
+"""Asked to stop: SIGTERM, SIGUSR1 (what batch systems send before a time limit) and Ctrl-C set a flag, and nothing else.
+
+The run then ends at the next step boundary, with its state saved. A second Ctrl-C ends it at once.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ __all__ = ["StopRequest"]
 
 
 class StopRequest:
-    """Inside `with`, `asked` says whether a signal came. Off the main thread signals are left to whoever handles them there.
+    """Inside `with`, `asked` says whether a signal came, and `signal` which one. Off the main thread, nothing is handled.
 
     Example:
         >>> import os
@@ -25,11 +28,12 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.asked = False
+        self.signal: int | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGUSR1):
+            for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
                 self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -40,4 +44,6 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: Any) -> None:  # noqa: ARG002
-        self.asked = True
+        if number == signal.SIGINT and self.signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked, self.signal = True, number

@@ -1,8 +1,8 @@
 """The trainer: from a configuration to a trained model, read from top to bottom.
 
-Data flows one way: the loader gives each virtual worker its part, the replica runs workers and reduces gradients, the optimizer
-steps. Everything that the next step depends on goes into a checkpoint (state.py), so that a run that was stopped anywhere and
-resumed on another number of ranks ends in the same bits.
+Data flows one way: the loader gives each virtual worker its micro-batch, the replica runs workers and reduces gradients, the
+optimizer steps. Everything that the next step depends on is one of the trainer's `parts`, which a checkpoint stores
+(checkpoint/state.py), so that a run that was stopped anywhere and resumed on another number of ranks ends in the same bits.
 
 Ranks decide together. A signal is a flag on the rank that got it, and minutes pass on rank 0's clock: before each step the
 ranks exchange both, and stop, or write a checkpoint, at the same step. Everything else that is decided (when to evaluate, which
@@ -11,7 +11,6 @@ weights are the best, when to stop early) follows from numbers that are the same
 
 from __future__ import annotations
 
-import math
 import time
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -20,56 +19,60 @@ import numpy as np
 
 from allgrad import detect_anomaly, optim
 from allgrad.data import Loader, Sampler
-from allgrad.data import random as data_random
+from allgrad.errors import NonFiniteError
 from allgrad.parallel import DataParallel, Overlap
-from allgrad.train.callbacks import Callback, EarlyStopping, Report, improves
-from allgrad.train.checkpoint import state
-from allgrad.train.checkpoint.format import weights_sha256
+from allgrad.train.callbacks import Callback, EarlyStopping, improves, named_callbacks
+from allgrad.train.checkpoint.format import load_latest, weights_sha256
+from allgrad.train.checkpoint.state import broadcast_checkpoint, capture, restore
 from allgrad.train.checkpoint.writer import CheckpointWriter
-from allgrad.train.components.losses import Objective
 from allgrad.train.components.optimizers import parameter_groups, schedule_of
-from allgrad.train.config import plan, registry
-from allgrad.train.config.validation import check_kinds, check_monitor
-from allgrad.train.evaluation import evaluate
+from allgrad.train.config import registry
+from allgrad.train.evaluation import non_finite
+from allgrad.train.loggers.progress import ProgressLine
+from allgrad.train.loggers.reporter import Reporter
 from allgrad.train.loggers.summary import write_summary
-from allgrad.train.run.agreement import SharedError, on_every_rank
+from allgrad.train.nonfinite import ROLLBACKS, SKIPS, all_finite, describe_non_finite
+from allgrad.train.run.agreement import on_every_rank, on_rank_0
+from allgrad.train.run.directory import unlock_run
+from allgrad.train.run.progress import Progress
+from allgrad.train.run.workload import build_workload
 from allgrad.train.signals import StopRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from allgrad import nn
     from allgrad.comm import Times, World
-    from allgrad.data import DataSource
     from allgrad.parallel import StepResult
+    from allgrad.stateful import Stateful
     from allgrad.train.checkpoint.format import Checkpoint
-    from allgrad.train.components.losses import TrainLoss
     from allgrad.train.config.schema import RunConfig
 
 __all__ = ["Trainer"]
 
+_CALLBACK = "callback "
+
 
 class Trainer:
-    """One run. Making it reads the data and builds the model, and leaves the disk alone; `run` trains.
+    """One run. Creating it reads the data and builds the model, and leaves the disk untouched; `run` trains.
 
     Args:
         config: the resolved configuration.
         world: the ranks.
-        checkpoint: where to go on from; the same on every rank.
-        callbacks: the user's (callbacks.py), called after the trainer's own.
+        checkpoint: where to continue from; the same on every rank.
+        callbacks: the user's (callbacks.py), called after those of the configuration.
         before_worker: called as before_worker(step, worker) before each worker's forward.
         anomaly: stop at the first NaN or infinity, naming the operation that made it.
+        same_data: whether the data must be those that the checkpoint was trained on.
 
     Attributes:
-        step: steps done.
-        epoch: the pass over the data that the last batch belonged to.
-        samples, seconds: trained on and taken so far, in earlier parts of a resumed run too.
-        metrics: of the last evaluation, which was after `evaluated` steps (-1: there was none).
-        best: the best value of the monitored metric.
-        stopping: why the run ends after this step; None while it goes on.
-        worker: the one of this rank's that began last in this step, unless `before_worker` was given.
+        progress: steps done, samples seen, latest results (run/progress.py).
+        parts: everything that a checkpoint stores, by name.
+        worker: the worker of this rank that started last in this step, unless `before_worker` was given.
         bucket_times: when each bucket of the last step was posted and done.
+
+    Raises:
+        AllgradError: on every rank, for what is wrong with the configuration, the data, or the checkpoint.
 
     Example:
         >>> from allgrad.train.config import resolve
@@ -78,7 +81,7 @@ class Trainer:
         0.9321
     """
 
-    folder: Path
+    directory: Path
     writer: CheckpointWriter | None
 
     def __init__(
@@ -90,12 +93,16 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         before_worker: Callable[[int, int], None] | None = None,
         anomaly: bool = False,
+        same_data: bool = True,
     ) -> None:
         self.config, self.world, self.anomaly = config, world, anomaly
-        on_every_rank(world, self._build)
-        if checkpoint is not None:
-            self.model.load_state_dict(checkpoint.model)
-        groups, numbers = parameter_groups(self.model, config.optimizer.no_decay)
+        self.resumed = checkpoint is not None
+        work = on_every_rank(world, lambda: build_workload(config, checkpoint, same_data=same_data))
+        self.source, self.data_record, self.plan = work.source, work.data_record, work.plan
+        self.model, self.objective, self.evaluator = work.model, work.objective, work.evaluator
+        self.info = self.source.info
+        world.verify({"training data": self.data_record.digest})
+        groups, numbers = on_every_rank(world, lambda: parameter_groups(self.model, config.optimizer.no_decay))
         self.replica = DataParallel(
             self.model,
             world,
@@ -113,101 +120,116 @@ class Trainer:
         schedule = schedule_of(config.optimizer, self.plan.steps, self.plan.warmup)
         self.scheduler = optim.Scheduler(self.optimizer, schedule)
         self.ema = optim.EMA(self.optimizer.flat, config.optimizer.ema) if config.optimizer.ema else None
-        self.objective = Objective(self.loss, self.model)
         sampler = Sampler(len(self.source.train), config.batch.size, seed=config.seed)
         self.loader = Loader(
-            self.source.train, sampler, workers=self.replica.workers, virtual_workers=self.replica.virtual_workers
+            self.source.train,
+            sampler,
+            workers=self.replica.workers,
+            virtual_workers=self.replica.virtual_workers,
         )
-        self.callbacks = [*self._early_stopping(), *callbacks]
+        configured = [registry.callbacks.build(section) for section in config.train.callbacks]
+        self.callbacks: list[Callback] = [*self._early_stopping(), *configured, *callbacks]
+        self.progress = Progress()
+        self.parts = self._parts()
         self.worker: int | None = None
-        self.step = self.epoch = self.samples = 0
-        self.seconds = 0.0
-        self.train_loss: float | None = None
         self.gradient_norm: float | None = None
-        self.metrics: dict[str, float] = {}
-        self.evaluated = self.saved = -1
-        self.best: float | None = None
-        self.stopping: str | None = None
+        self.saved = -1  # the step of the newest checkpoint
         self.overlap = Overlap()
         self.bucket_times: list[Times] = []
-        self.resumed = checkpoint is not None
         if checkpoint is not None:
-            state.restore(self, checkpoint)
-            self.saved = self.step
+            on_every_rank(world, lambda: restore(self._parts_to_restore(checkpoint), checkpoint))
+            self.saved = self.progress.step
 
-    def _build(self) -> None:
-        """Everything in which a mistake of the configuration shows: data, model, loss."""
-        config = self.config
-        self.source: DataSource = registry.datasets.build(config.data, config.seed)
-        check_kinds(config, self.source.info)
-        self.plan = plan(config, len(self.source.train))
-        self.loss: TrainLoss = registry.losses.build(config.loss, self.source.info)
-        check_monitor(config.train.monitor.metric, self.loss)
-        rng = data_random.stream(config.seed, path="model", use="initial weights")
-        self.model: nn.Module = registry.models.build(config.model, self.source.info, rng)
+    def _parts(self) -> dict[str, Stateful]:
+        parts: dict[str, Stateful] = {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "loader": self.loader,
+            "exchange": self.replica.reducer,
+            "progress": self.progress,
+            "data": self.data_record,
+        }
+        if self.ema is not None:
+            parts["ema"] = self.ema
+        return parts | {f"{_CALLBACK}{name}": each for name, each in named_callbacks(self.callbacks).items()}
+
+    def _parts_to_restore(self, checkpoint: Checkpoint) -> dict[str, Stateful]:
+        """Not the model, whose weights are loaded before the replica is made; nor the data, nor callbacks that are new."""
+        new = {name for name in self.parts if name.startswith(_CALLBACK) and name not in checkpoint.state}
+        return {name: part for name, part in self.parts.items() if name not in {"model", "data"} | new}
+
+    def stop(self, reason: str) -> None:
+        """End the run after this step; every rank must call it at the same step."""
+        self.progress.stopping = reason
 
     # The run.
 
-    def run(self, folder: Path) -> dict[str, Any]:
+    def run(self, directory: Path) -> dict[str, Any]:
         """Train to the end, or until stopped; once. Returns the summary.
 
         Args:
-            folder: of the run; it exists, and only rank 0 touches it.
+            directory: the run's; it exists, and only rank 0 touches it.
         """
-        self.folder = folder
+        self.directory = directory
         with ExitStack() as stack:
             self.stop_request = stack.enter_context(StopRequest())
-            self.writer = stack.enter_context(self._checkpoint_writer()) if self.world.rank == 0 else None
+            root = self.world.rank == 0
+            if root:
+                stack.callback(unlock_run, directory)
+            self.writer = stack.enter_context(self._checkpoint_writer()) if root else None
             stack.enter_context(self.loader)
-            if self.world.rank == 0:
-                self.callbacks.insert(0, Report(self))
+            if root:
+                self.callbacks.insert(0, self._reporter())
             for callback in self.callbacks:
                 stack.callback(callback.close)
             self._emit("on_start")
+            if self.config.train.nonfinite == "rollback":
+                self._save()  # so that there is always something to return to
             interrupted = self._train()
             summary = self._finish(interrupted)
-            # Together: a signal would end a rank that no longer notes it, and with it the job in which rank 0 still writes.
+            # A signal would kill a rank that no longer handles it, and with it the job in which rank 0 still writes.
             self.world.barrier()
             return summary
 
     def _train(self) -> bool:
-        """Step, evaluate, save, until there is a reason to end; True where that is a signal."""
-        began = time.perf_counter() - self.seconds
+        """Step, evaluate, save, until there is a reason to end; True if that is a signal."""
+        began = time.perf_counter() - self.progress.seconds
         self.saved_at = time.monotonic()
         every = self.config.checkpoint.every
-        while self.step < self.plan.steps and self.stopping is None:
+        while self.progress.step < self.plan.steps and self.progress.stopping is None:
             asked_to_stop, minutes_are_over = self._agree()
             if asked_to_stop:
                 return True
             if minutes_are_over:
                 self._save()
             self._train_step()
-            self.seconds = time.perf_counter() - began
-            if self.plan.eval_every and self.step % self.plan.eval_every == 0:
+            self.progress.seconds = time.perf_counter() - began
+            if self.plan.eval_every and self.progress.step % self.plan.eval_every == 0:
                 self._evaluate()
-            if every and self.step % every == 0:
+            if every and self.progress.step % every == 0:
                 self._save()
         return False
 
     def _train_step(self) -> None:
         batch = next(self.loader)
-        self.scheduler.set(self.step)
-        parts = dict(zip(self.replica.workers, batch.workers, strict=True))
+        self.scheduler.set(self.progress.step)
+        micro_batches = dict(zip(self.replica.workers, batch.workers, strict=True))
         with detect_anomaly() if self.anomaly else nullcontext():
-            result = self._run_workers(parts)
-        if math.isnan(result.loss):
-            raise SharedError(
-                f"step {self.step}: the loss is not a number, and no step leads back from there. With --debug --anomaly the "
-                "operation is named that made the first one; a lower optimizer.lr or optimizer.clip_norm may avoid it.",
-                exit_code=1,
-            )
-        self._clip()
-        self.optimizer.step()
-        if self.ema is not None:
-            self.ema.update()
-        self.step += 1
-        self.samples += batch.samples
-        self.epoch, self.train_loss = batch.epoch, result.loss
+            result = self._run_workers(micro_batches)
+        wrong = self._non_finite(result)
+        if wrong and self.config.train.nonfinite == "rollback":
+            self._roll_back(wrong)
+            return
+        if wrong:
+            self._skip_or_stop(wrong)
+        else:
+            self._clip()
+            self.optimizer.step()
+            if self.ema is not None:
+                self.ema.update()
+        self.progress.step += 1
+        self.progress.samples += batch.samples
+        self.progress.epoch, self.progress.train_loss = batch.epoch, result.loss
         self._note_communication(result)
         if self.writer is not None:
             self.writer.check()
@@ -216,16 +238,17 @@ class Trainer:
     def _note_worker(self, step: int, worker: int) -> None:  # noqa: ARG002
         self.worker = worker
 
-    def _run_workers(self, parts: dict[int, Any]) -> StepResult:
-        """The step's gradients; an exception is told in which worker it arose."""
+    def _run_workers(self, micro_batches: dict[int, Any]) -> StepResult:
+        """The step's gradients; an exception says in which worker it arose."""
         self.worker = None
         try:
-            return self.replica.step(self.objective, parts, self.step)
+            return self.replica.step(self.objective, micro_batches, self.progress.step)
         except Exception as error:
             if self.worker is not None:
-                where = f"--debug --step {self.step} --worker {self.worker}"
+                step = self.progress.step
+                where = f"--debug --step {step} --worker {self.worker}"
                 error.add_note(
-                    f"In step {self.step}, worker {self.worker}: `{where}` stops right before it, in one process."
+                    f"In step {step}, worker {self.worker}: `{where}` stops right before it, in one process."
                 )
             raise
 
@@ -248,31 +271,78 @@ class Trainer:
         everyone = self.world.all_gather(np.array([self.stop_request.asked, due]))
         return bool(everyone[:, 0].any()), bool(everyone[0, 1])
 
+    # NaN and infinity (nonfinite.py).
+
+    def _non_finite(self, result: StepResult) -> str:
+        """What is NaN or infinite in this step, in words; "" if nothing is. The same on every rank."""
+        flat = self.replica.flat
+        used = [name for name in flat.leaves if name not in result.unused]
+        wrong = describe_non_finite(result.loss, result.terms, flat.grads, used)
+        if not self.replica.exchange.same_bits and self.world.size > 1:
+            wrong = next((text for text in self.world.all_gather_json(wrong) if text), "")
+        return wrong
+
+    def _skip_or_stop(self, wrong: str) -> None:
+        step, skipped = self.progress.step, self.progress.skipped
+        if self.config.train.nonfinite == "skip":
+            skipped.append(step)
+            if skipped[-SKIPS:] != list(range(step - SKIPS + 1, step + 1)):
+                return
+            wrong += f", for the {SKIPS}th step in a row"
+        raise NonFiniteError(
+            f"Step {step}: {wrong}. The weights are those of the step before. A lower optimizer.lr or optimizer.clip_norm "
+            "may avoid it; --debug --anomaly names the operation that made the first NaN; train.nonfinite=skip or rollback "
+            "continues without such a step."
+        )
+
+    def _roll_back(self, wrong: str) -> None:
+        """Return to the newest checkpoint, but not in the data: the next batch is the one after the offending one."""
+        at, history = self.progress.step, self.progress.rollbacks
+        skipped = self.loader.state_dict()
+        if self.writer is not None:
+            self.writer.wait()
+        checkpoints = self.directory / "checkpoints"
+        checkpoint = load_latest(checkpoints)[0] if self.world.rank == 0 else None
+        found = broadcast_checkpoint(self.world, checkpoint, checkpoints)
+        if sum(to == found.step for _, to in history) >= ROLLBACKS:
+            raise NonFiniteError(
+                f"Step {at}: {wrong}. The run has returned to the checkpoint of step {found.step} {ROLLBACKS} times already, "
+                "so it stops here. Lower optimizer.lr or optimizer.clip_norm, or look at the data."
+            )
+        self.model.load_state_dict(found.model)
+        restore(self._parts_to_restore(found), found)
+        self.loader.load_state_dict(skipped)
+        self.progress.rollbacks = [*history, [at, found.step]]
+        self.saved = -1  # the position in the data differs from the checkpoint's
+        self._emit("on_rollback")
+
     # Evaluation.
 
     def _evaluate(self) -> None:
-        self.metrics, self.evaluated = self.evaluate(), self.step
-        self.saved = -1  # a checkpoint of this step would not know what was found
-        self._emit("on_evaluation", self.metrics)
-        monitor = self.config.train.monitor
-        value = self.metrics[monitor.metric]
-        if improves(value, self.best, monitor.mode):
-            self.best = value
+        progress, monitor = self.progress, self.config.train.monitor
+        progress.metrics, progress.evaluated = self.evaluate(), progress.step
+        self.saved = -1  # a checkpoint of this step would not know these results
+        self._emit("on_evaluation", progress.metrics)
+        if monitor.metric in non_finite(progress.metrics):
+            raise NonFiniteError(
+                f"After {progress.step} steps the monitored metric {monitor.metric} is {progress.metrics[monitor.metric]} on "
+                "the held-out data. Look for NaN or infinity in them, or monitor another metric (train.monitor.metric)."
+            )
+        value = progress.metrics[monitor.metric]
+        if improves(value, progress.best, monitor.mode):
+            progress.best = value
             self._save()
 
     def evaluate(self) -> dict[str, float]:
-        """The loss's metrics over the held-out data, with the averaged weights where there is an average."""
-        size = self.config.batch.eval_size or self.config.batch.size
-        workers, virtual_workers = self.replica.workers, self.replica.virtual_workers
+        """The loss and the metrics over the held-out data, with the averaged weights if there is an average."""
         with self.evaluated_weights():
-            return evaluate(
+            return self.evaluator.run(
                 self.model,
-                self.loss,
                 self.source.valid,
                 self.world,
-                workers=workers,
-                virtual_workers=virtual_workers,
-                size=size,
+                workers=self.replica.workers,
+                virtual_workers=self.replica.virtual_workers,
+                size=self.config.batch.eval_size or self.config.batch.size,
             )
 
     @contextmanager
@@ -284,9 +354,10 @@ class Trainer:
     # The end, and what is kept.
 
     def _finish(self, interrupted: bool) -> dict[str, Any]:
-        if not interrupted and self.evaluated != self.step:
+        self._save()  # before the last evaluation, which may fail
+        if not interrupted and self.progress.evaluated != self.progress.step:
             self._evaluate()
-        self._save()
+            self._save()
         if self.writer is not None:
             with self.world.long_task("waiting for the checkpoint to be written"):
                 self.writer.wait()
@@ -294,51 +365,67 @@ class Trainer:
         if interrupted:
             self._emit("on_interrupt")
             return summary
-        if self.world.rank == 0:
-            write_summary(self.folder / "summary.json", summary)
+        on_rank_0(self.world, lambda: write_summary(self.directory / "summary.json", summary))
         self._emit("on_end", summary)
         return summary
 
     def summary(self) -> dict[str, Any]:
-        """What `summary.json` holds; the weights are those that training goes on with, not their average."""
+        """What `summary.json` holds; the weights are those that training continues with, not their average."""
+        progress = self.progress
         return {
-            "steps": self.step,
-            "epochs": self.samples / len(self.source.train),
-            "train_loss": self.train_loss,
-            "eval": self.metrics,
+            "steps": progress.step,
+            "epochs": progress.samples / len(self.source.train),
+            "train_loss": progress.train_loss,
+            "eval": progress.metrics,
             "weights_sha256": weights_sha256(self.model.state_dict()),
+            "data_sha256": self.data_record.digest,
             "ranks": self.world.size,
             "virtual_workers": self.replica.virtual_workers,
-            "seconds": self.seconds,
-            "samples_per_second": self.samples / self.seconds if self.seconds else None,
+            "seconds": progress.seconds,
+            "samples_per_second": progress.samples / progress.seconds if progress.seconds else None,
             "comm_hidden_fraction": self.overlap.hidden_fraction,
             "same_bits_at_any_rank_count": self.replica.exchange.same_bits,
             "parameters": self.model.parameter_count(),
-            "stopped": self.stopping,
+            "stopped": progress.stopping,
+            "skipped_steps": progress.skipped,
+            "rollbacks": progress.rollbacks,
         }
 
     def _save(self) -> None:
+        """Write a checkpoint, unless this step's is written already; never one whose weights are not finite."""
         self.saved_at = time.monotonic()
-        if self.saved == self.step:
+        step = self.progress.step
+        if self.saved == step:
             return
-        self.saved = self.step
+        if not all_finite(self.replica.flat.params.flat.values()):
+            raise NonFiniteError(
+                f"After {step} steps some weights are NaN or infinite. They are not saved; the newest checkpoint is from "
+                "before. Lower optimizer.lr or optimizer.clip_norm, and resume from it."
+            )
+        self.saved = step
         if self.writer is not None:
-            metric = self.metrics[self.config.train.monitor.metric] if self.evaluated == self.step else None
+            evaluated = self.progress.evaluated == step
+            metric = self.progress.metrics[self.config.train.monitor.metric] if evaluated else None
             with self.world.long_task("writing a checkpoint"):
-                self.writer.save(self.step, metric=metric, **state.capture(self))
+                self.writer.save(step, metric=metric, **capture(self.parts))
         self._emit("on_checkpoint")
 
     def _checkpoint_writer(self) -> CheckpointWriter:
         settings, mode = self.config.checkpoint, self.config.train.monitor.mode
-        folder = self.folder / "checkpoints"
-        return CheckpointWriter(folder, keep=settings.keep, mode=mode, asynchronous=settings.asynchronous)
+        directory = self.directory / "checkpoints"
+        return CheckpointWriter(directory, keep=settings.keep, mode=mode, asynchronous=settings.asynchronous)
 
-    # Callbacks.
+    # Callbacks and loggers.
 
     def _early_stopping(self) -> Iterator[Callback]:
         settings, monitor = self.config.train.early_stopping, self.config.train.monitor
         if settings is not None:
             yield EarlyStopping(monitor.metric, monitor.mode, settings.patience, settings.min_delta)
+
+    def _reporter(self) -> Reporter:
+        settings, unit = self.config.logging, "tokens" if self.info.kind == "tokens" else "samples"
+        line = ProgressLine(self.plan.steps, start=self.progress.step, unit=unit, style=settings.progress)
+        return Reporter(self, [*(registry.loggers.build(section, self) for section in settings.loggers), line])
 
     def _emit(self, event: str, *arguments: Any) -> None:
         for callback in self.callbacks:

@@ -53,15 +53,15 @@ def test_what_was_saved_is_read(tmp_path: Path, asynchronous: bool) -> None:
     assert sorted(path.name for path in found.path.iterdir()) == [
         "manifest.json",
         "model.safetensors",
-        "optimizer.safetensors",
         "state.json",
+        "training.safetensors",
     ]
 
 
 def test_strided_and_big_endian_arrays_are_laid_out(tmp_path: Path) -> None:
     grid = np.arange(6.0).reshape(2, 3)
     with CheckpointWriter(tmp_path) as writer:
-        writer.save(1, model={"t": grid.T, "s": grid[:, ::-1], "b": grid.astype(">f8")}, optimizer={}, state={})
+        writer.save(1, model={"t": grid.T, "s": grid[:, ::-1], "b": grid.astype(">f8")}, training={}, state={})
     found = read_checkpoint(tmp_path / "step-000001").model
     np.testing.assert_array_equal(found["t"], grid.T)
     np.testing.assert_array_equal(found["s"], grid[:, ::-1])
@@ -70,20 +70,20 @@ def test_strided_and_big_endian_arrays_are_laid_out(tmp_path: Path) -> None:
 
 def test_no_array_of_objects(tmp_path: Path) -> None:
     with CheckpointWriter(tmp_path) as writer, pytest.raises(TypeError, match="must hold numbers"):
-        writer.save(1, model={"w": np.array([None])}, optimizer={}, state={})
+        writer.save(1, model={"w": np.array([None])}, training={}, state={})
     assert list_checkpoints(tmp_path) == []
 
 
 # Damage
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "training.safetensors", "state.json", "manifest.json"])
 def test_cut_at_any_byte_is_refused(damaged: Path, name: str) -> None:
     file = damaged / "step-000002" / name
     content = file.read_bytes()
     for length in range(len(content)):
         file.write_bytes(content[:length])
-        with pytest.raises(DamagedCheckpointError, match=r"step-000002: damaged: .*" + name):
+        with pytest.raises(DamagedCheckpointError, match=r"step-000002 is damaged: .*" + name):
             read_checkpoint(file.parent)
     found, refused = load_latest(damaged)
     assert found is not None
@@ -103,13 +103,13 @@ def test_one_flipped_bit_is_refused(pair: Path, data: st.DataObject) -> None:
     flipped[bit // 8] ^= 1 << bit % 8
     try:
         file.write_bytes(flipped)
-        with pytest.raises(DamagedCheckpointError, match="step-000002: damaged"):
+        with pytest.raises(DamagedCheckpointError, match="step-000002 is damaged"):
             read_checkpoint(folder)
     finally:
         file.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "training.safetensors", "state.json", "manifest.json"])
 def test_a_missing_file_is_refused(damaged: Path, name: str) -> None:
     (damaged / "step-000002" / name).unlink()
     found, refused = load_latest(damaged)
@@ -121,13 +121,13 @@ def test_a_missing_file_is_refused(damaged: Path, name: str) -> None:
 def test_another_steps_folder_is_refused(damaged: Path) -> None:
     shutil.rmtree(damaged / "step-000002")
     (damaged / "step-000001").rename(damaged / "step-000002")
-    with pytest.raises(DamagedCheckpointError, match="its manifest is that of step 1"):
+    with pytest.raises(DamagedCheckpointError, match="its manifest belongs to step 1"):
         read_checkpoint(damaged / "step-000002")
 
 
 def test_a_later_format_is_not_called_damaged(damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "FORMAT", 2)
-    with pytest.raises(CheckpointError, match="format 1; this allgrad reads format 2"):
+    monkeypatch.setattr(checkpoint, "FORMAT", 3)
+    with pytest.raises(CheckpointError, match="has format 2; this version of allgrad reads format 3"):
         read_checkpoint(damaged / "step-000002")
 
 
@@ -143,7 +143,7 @@ def test_all_damaged_is_an_error_that_names_each(damaged: Path) -> None:
 def test_none_is_none(tmp_path: Path) -> None:
     assert load_latest(tmp_path / "checkpoints") == (None, [])
     assert load_best(tmp_path, "min") is None
-    with pytest.raises(CheckpointError, match="no such checkpoint"):
+    with pytest.raises(CheckpointError, match="There is no checkpoint"):
         read_checkpoint(tmp_path / "step-000001")
 
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from allgrad.errors import UsageError
 from allgrad.train.atomic import write_atomic
-from allgrad.train.loggers.jsonl import MetricsWriter
+from allgrad.train.loggers.jsonl import JsonLines, MetricsError
 from allgrad.train.loggers.progress import ProgressLine, duration
 from allgrad.train.loggers.summary import SUMMARY_KEYS, write_summary
-from allgrad.train.loggers.tensorboard import TensorBoardWriter
+from allgrad.train.loggers.tensorboard import TensorBoard
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,15 +27,15 @@ def read(path: Path) -> list[dict[str, object]]:
 
 def test_lines_are_on_disk_at_once(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    with MetricsWriter(path) as writer:
-        writer.write(1, {"loss": 2.5, "nested": {"accuracy": 0.5}})
+    with JsonLines(path) as writer:
+        writer.log(1, {"loss": 2.5, "nested": {"accuracy": 0.5}})
         assert read(path) == [{"step": 1, "loss": 2.5, "nested": {"accuracy": 0.5}}]
 
 
 def test_what_is_no_number_is_a_text_that_float_reads(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    with MetricsWriter(path) as writer:
-        writer.write(1, {"loss": float("nan"), "norm": [float("inf"), -float("inf")]})
+    with JsonLines(path) as writer:
+        writer.log(1, {"loss": float("nan"), "norm": [float("inf"), -float("inf")]})
     text = path.read_text()
     line = json.loads(text, parse_constant=pytest.fail)
     assert line == {"step": 1, "loss": "NaN", "norm": ["Infinity", "-Infinity"]}
@@ -44,49 +45,70 @@ def test_what_is_no_number_is_a_text_that_float_reads(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tail", ["", '{"step": 40, "lo', "\0\0"])
 def test_resume_cuts_later_lines_and_a_torn_one(tmp_path: Path, tail: str) -> None:
     path = tmp_path / "metrics.jsonl"
-    with MetricsWriter(path) as writer:
+    with JsonLines(path) as writer:
         for step in (10, 20, 20, 30):
-            writer.write(step, {})
+            writer.log(step, {})
     with path.open("a") as file:
         file.write(tail)
-    with MetricsWriter(path, resumed=20) as writer:
-        writer.write(30, {"again": True})
+    with JsonLines(path, resumed=20) as writer:
+        writer.log(30, {"again": True})
     assert read(path) == [{"step": 10}, {"step": 20}, {"step": 20}, {"step": 30, "again": True}]
 
 
 def test_resume_at_a_torn_line_of_the_past(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 10}\n{"step": 20}\n{"st')
-    MetricsWriter(path, resumed=100).close()
+    JsonLines(path, resumed=100).close()
     assert read(path) == [{"step": 10}, {"step": 20}]
 
 
 def test_resume_without_a_file_begins_one(tmp_path: Path) -> None:
-    MetricsWriter(tmp_path / "metrics.jsonl", resumed=5).close()
+    JsonLines(tmp_path / "metrics.jsonl", resumed=5).close()
     assert (tmp_path / "metrics.jsonl").read_text() == ""
 
 
 def test_a_new_run_overwrites_nothing(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text("old\n")
-    with pytest.raises(FileExistsError):
-        MetricsWriter(path)
+    with pytest.raises(MetricsError, match="File exists"):
+        JsonLines(path)
     assert path.read_text() == "old\n"
 
 
 def test_a_line_that_is_none_is_named(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"loss": 2}\n{"step": 3}\n')
-    with pytest.raises(ValueError, match=r"metrics.jsonl, line 2: expected JSON with a step"):
-        MetricsWriter(path, resumed=3)
+    with pytest.raises(MetricsError, match=r"metrics.jsonl, line 2: expected a JSON object with a step"):
+        JsonLines(path, resumed=3)
+
+
+def test_not_through_a_link_and_not_into_a_deleted_file(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text('{"step": 9}\n')
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(MetricsError, match="it is a symbolic link"):
+        JsonLines(tmp_path / "link", resumed=1)
+    assert (tmp_path / "elsewhere").read_text() == '{"step": 9}\n'
+    with JsonLines(tmp_path / "metrics.jsonl") as writer:
+        (tmp_path / "metrics.jsonl").unlink()
+        with pytest.raises(MetricsError, match="it was deleted while the run was writing to it"):
+            writer.log(1, {})
+
+
+def test_rewinding_forgets_later_steps(tmp_path: Path) -> None:
+    with JsonLines(tmp_path / "metrics.jsonl") as writer:
+        for step in (10, 20, 30):
+            writer.log(step, {})
+        writer.rewind(15)
+        writer.log(20, {"again": True})
+    assert read(tmp_path / "metrics.jsonl") == [{"step": 10}, {"step": 20, "again": True}]
 
 
 def test_a_closed_writer_says_so(tmp_path: Path) -> None:
-    writer = MetricsWriter(tmp_path / "metrics.jsonl")
+    writer = JsonLines(tmp_path / "metrics.jsonl")
     writer.close()
     writer.close()
     with pytest.raises(ValueError, match="closed"):
-        writer.write(1, {})
+        writer.log(1, {})
 
 
 # Progress
@@ -99,19 +121,20 @@ class Terminal(io.StringIO):
 
 def test_plain_lines_where_there_is_no_terminal() -> None:
     stream = io.StringIO()
-    with ProgressLine(100, unit="tokens", stream=stream) as line:
-        line.update(10, {"loss": 1.25}, rate=9999.6, seconds_left=3600)
-        line.message("saved")
+    line = ProgressLine(100, unit="tokens", stream=stream)
+    line.log(10, {"loss": 1.25, "rate": 9999.6, "seconds_left": 3600})
+    line.message("saved")
     assert stream.getvalue() == "step 10/100  loss 1.2500  10,000 tokens/s  1:00:00 left\nsaved\n"
 
 
 def test_a_live_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     stream = Terminal()
-    with ProgressLine(100, stream=stream) as line:
-        line.update(10, {"loss": 1.25}, rate=10.0, seconds_left=5)
-        shown = stream.getvalue()
-        line.message("[saved]")
+    line = ProgressLine(100, stream=stream)
+    line.log(10, {"loss": 1.25, "rate": 10.0, "seconds_left": 5})
+    shown = stream.getvalue()
+    line.message("[saved]")
+    line.close()
     assert "10/100" in shown
     assert "1.2500" in shown
     assert "[saved]" in stream.getvalue()
@@ -119,20 +142,20 @@ def test_a_live_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_plain_on_a_terminal_and_none() -> None:
     stream = Terminal()
-    with ProgressLine(100, style="plain", stream=stream) as line:
-        line.update(10, {}, rate=1.0, seconds_left=1)
+    ProgressLine(100, style="plain", stream=stream).log(10, {"loss": 0.0, "rate": 1.0, "seconds_left": 1})
     assert stream.getvalue().startswith("step 10/100")
-    with ProgressLine(100, style="none", stream=(quiet := io.StringIO())) as line:
-        line.update(10, {}, rate=1.0)
-        line.message("weights")
-    assert quiet.getvalue() == "weights\n"
+    line = ProgressLine(100, style="none", stream=(quiet := io.StringIO()))
+    line.log(10, {"loss": 0.0, "rate": 1.0})
+    line.log(10, {"eval": {"loss": 0.5}})
+    line.message("weights")
+    assert quiet.getvalue() == "evaluation after 10 steps: loss 0.5000\nweights\n"
 
 
 def test_time_left_counts_from_the_resumed_step(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 120.0])
     monkeypatch.setattr("allgrad.train.loggers.progress.time.monotonic", lambda: next(clock))
     stream = io.StringIO()
-    ProgressLine(100, start=80, stream=stream).update(90, {}, rate=1.0)
+    ProgressLine(100, start=80, stream=stream).log(90, {"loss": 0.0, "rate": 1.0})
     assert "0:20 left" in stream.getvalue()
 
 
@@ -150,7 +173,7 @@ def test_summary_has_the_promised_keys(tmp_path: Path) -> None:
     path = tmp_path / "summary.json"
     write_summary(path, SUMMARY)
     assert json.loads(path.read_text()) == SUMMARY | {"eval": {"loss": "NaN"}}
-    with pytest.raises(ValueError, match="weights_sha256 missing"):
+    with pytest.raises(ValueError, match="lacks weights_sha256"):
         write_summary(path, {key: value for key, value in SUMMARY.items() if key != "weights_sha256"})
 
 
@@ -187,13 +210,13 @@ def test_tensorboard_gets_the_numbers(tmp_path: Path, monkeypatch: pytest.Monkey
     package = types.ModuleType("tensorboardX")
     package.SummaryWriter = SummaryWriter
     monkeypatch.setitem(sys.modules, "tensorboardX", package)
-    writer = TensorBoardWriter(tmp_path, resumed=2)
-    writer.write(3, {"loss": 1, "name": "x", "eval": {"accuracy": 0.5, "ok": True}})
+    writer = TensorBoard(tmp_path, resumed=2)
+    writer.log(3, {"loss": 1, "name": "x", "eval": {"accuracy": 0.5, "ok": True}})
     writer.close()
     assert got == [(str(tmp_path), 3), ("loss", 1.0, 3), ("eval/accuracy", 0.5, 3), "closed"]
 
 
 def test_tensorboard_that_is_missing_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(ImportError, match=r"allgrad\[tensorboard\]"):
-        TensorBoardWriter(tmp_path)
+    with pytest.raises(UsageError, match=r"allgrad\[tensorboard\]"):
+        TensorBoard(tmp_path)

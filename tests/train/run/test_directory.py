@@ -1,43 +1,99 @@
-"""A run's folder: made once, never over anything, and made ready for a run that goes on."""
+"""A run's directory: created once, never over anything, owned by one job, and made ready for a run that continues."""
 
 from __future__ import annotations
+
+import json
+import subprocess
+import sys
 
 import pytest
 from small_run import write_config
 
 from allgrad.comm import World
+from allgrad.errors import AllgradError
 from allgrad.train.config import resolve
-from allgrad.train.run.agreement import SharedError
-from allgrad.train.run.directory import begin_again, new_folder, open_folder, write_failure
+from allgrad.train.run.directory import (
+    create_run_directory,
+    failure_writer,
+    lock_run,
+    open_run_directory,
+    prepare_resume,
+    recorded_plugins,
+    unlock_run,
+)
 
 
-def test_a_folder_in_which_a_launcher_has_begun_its_logs_is_free(tmp_path) -> None:
+def test_a_directory_in_which_a_launcher_has_begun_its_logs_is_free(tmp_path) -> None:
     (tmp_path / "run" / "logs").mkdir(parents=True)
     config = resolve(write_config(tmp_path), [f"run.dir={tmp_path / 'run'}"])
-    folder = new_folder(config, World(), "small")
-    assert resolve(folder / "config.yaml").model_dump() == config.model_dump()
-    with pytest.raises(SharedError, match="holds this run already"):
-        new_folder(config, World(), "small")
+    directory = create_run_directory(config, World(), "small")
+    assert resolve(directory / "config.yaml").model_dump() == config.model_dump()
+    with pytest.raises(AllgradError, match=r"already holds this run.\nContinue it with `allgrad resume"):
+        create_run_directory(config, World(), "small")
 
 
 def test_names(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     config = write_config(tmp_path)
-    assert new_folder(resolve(config), World(), "small").name.startswith("small-")
-    assert new_folder(resolve(config, ["run.name=mine"]), World(), "small").name.startswith("mine-")
-    assert new_folder(resolve(config, ["run.dir=a/b/c"]), World(), "small") == tmp_path / "a/b/c"
+    assert create_run_directory(resolve(config), World(), "small").name.startswith("small-")
+    assert create_run_directory(resolve(config, ["run.name=mine"]), World(), "small").name.startswith("mine-")
+    where = f"run.dir={tmp_path}/a/b/c"
+    assert create_run_directory(resolve(config, [where]), World(), "small") == tmp_path / "a" / "b" / "c"
 
 
-def test_a_run_that_goes_on_keeps_what_it_reported(tmp_path) -> None:
+@pytest.mark.parametrize("name", ["../..", "a/b", ".", ".."])
+def test_a_name_does_not_lead_out_of_runs(tmp_path, monkeypatch, name) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AllgradError, match=r"run\.name must be usable as the name of a directory"):
+        create_run_directory(resolve(write_config(tmp_path), [f"run.name={name}"]), World(), "small")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_resumed_run_keeps_what_it_reported(tmp_path) -> None:
     config = resolve(write_config(tmp_path), [f"run.dir={tmp_path / 'run'}"])
-    folder = new_folder(config, World(), "small")
-    write_failure(folder)("the first cause")
+    directory = create_run_directory(config, World(), "small")
+    failure_writer(directory)("the first cause")
     for name in ("summary.json", "metrics.jsonl"):
-        (folder / name).write_text("{}")
-    assert (folder / "failure.txt").read_text() == "the first cause"
-    begin_again(open_folder(folder), config, from_the_start=False)
-    assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "metrics.jsonl"]
-    begin_again(folder, config, from_the_start=True)
-    assert [path.name for path in folder.iterdir()] == ["config.yaml"]
-    with pytest.raises(SharedError, match="is not the folder of a run"):
-        open_folder(tmp_path)
+        (directory / name).write_text("{}")
+    assert (directory / "failure.txt").read_text() == "the first cause"
+    prepare_resume(open_run_directory(directory), config, from_the_start=False)
+    assert sorted(path.name for path in directory.iterdir()) == [".lock", "config.yaml", "metrics.jsonl"]
+    prepare_resume(directory, config, from_the_start=True)
+    assert sorted(path.name for path in directory.iterdir()) == [".lock", "config.yaml"]
+    with pytest.raises(AllgradError, match="is not a run's directory"):
+        open_run_directory(tmp_path)
+    with pytest.raises(AllgradError, match="There is no directory"):
+        open_run_directory(tmp_path / "nowhere")
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from allgrad.train.run.directory import lock_run
+lock_run(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_one_owner_whose_death_frees_it(tmp_path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(AllgradError, match=rf"is in use by process {process.pid} on "):
+        lock_run(tmp_path)
+    process.kill()
+    process.wait()
+    lock_run(tmp_path)
+    lock_run(tmp_path)  # it is ours already
+    unlock_run(tmp_path)
+    unlock_run(tmp_path)
+
+
+def test_what_plugins_a_run_was_made_with(tmp_path) -> None:
+    assert recorded_plugins(tmp_path) == {}
+    (tmp_path / "provenance.json").write_text(json.dumps({"plugins": {"mine.py": "ab12"}}))
+    assert recorded_plugins(tmp_path) == {"mine.py": "ab12"}
+    (tmp_path / "provenance.json").write_text("[]")
+    assert recorded_plugins(tmp_path) == {}

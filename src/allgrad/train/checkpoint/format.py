@@ -2,12 +2,12 @@
 
 Contract.
 
-- A checkpoint is a folder `checkpoints/step-000120/` with `model.safetensors` (the weights and buffers, under
-  PyTorch's names), `optimizer.safetensors` (moments, averages), `state.json` (step, position in the data, bucket
-  order, ...) and `manifest.json`, which has the length and SHA-256 of each and of itself. Nothing in it depends on the
-  number of ranks. How one comes onto the disk stands in checkpoint_writer.py.
-- It is read as bytes, the bytes are compared with the manifest, and those very bytes are parsed. One that was cut at
-  any byte, or has one bit flipped, or lacks a file, is refused by name; `load_latest` then takes the one before it.
+- A checkpoint is a directory `checkpoints/step-000120/` with `model.safetensors` (weights and buffers, under PyTorch's
+  names), `training.safetensors` (every other array: moments, averages), `state.json` (everything that is JSON) and
+  `manifest.json`, which has the length and SHA-256 of each and of itself. Nothing in it depends on the number of ranks.
+  What these hold is described in state.py; how one gets onto the disk, in writer.py.
+- It is read as bytes, the bytes are compared with the manifest, and those very bytes are parsed. A checkpoint that was cut at
+  any byte, has one bit flipped, or lacks a file, is refused by name; `load_latest` then takes the one before it.
 - One process writes; any number may read meanwhile, and see whole checkpoints only.
 """
 
@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+from allgrad.errors import AllgradError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,19 +48,18 @@ __all__ = [
     "weights_sha256",
 ]
 
-FORMAT = 1
+FORMAT = 2
 _NAME = re.compile(r"step-(\d{6,})")
-MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
+_LOOKS = 100  # at a directory whose only checkpoint is being replaced: a rename apart
+MODEL, TRAINING, STATE, MANIFEST = "model.safetensors", "training.safetensors", "state.json", "manifest.json"
 
 
-class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be written or read; the message names it and says what is left."""
-
-    exit_code = 1  # what the command line ends with
+class CheckpointError(AllgradError, RuntimeError):
+    """A checkpoint cannot be written or read; the message names it and says what is left."""
 
 
 class DamagedCheckpointError(CheckpointError):
-    """A checkpoint whose content is not what was written."""
+    """A checkpoint's content is not what was written."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +67,18 @@ class Checkpoint:
     """What was read; arrays may be read-only.
 
     Attributes:
-        step: after how many steps it was written.
-        path: its folder.
-        model, optimizer: arrays by name.
-        state: JSON.
+        step: the number of steps done when it was written.
+        path: its directory.
+        model: weights and buffers by PyTorch's names.
+        training: the other arrays, by the names that `state` refers to.
+        state: JSON (state.py).
         metric: the monitored metric, or None.
     """
 
     step: int
     path: Path
     model: dict[str, NDArray[Any]]
-    optimizer: dict[str, NDArray[Any]]
+    training: dict[str, NDArray[Any]]
     state: dict[str, Any]
     metric: float | None
 
@@ -84,7 +86,7 @@ class Checkpoint:
 def weights_sha256(weights: Mapping[str, NDArray[Any]]) -> str:
     """The digest of a set of named arrays: equal if and only if names, dtypes, shapes and bits are.
 
-    SHA-256 over the arrays in the order of their names (by code point); of each, first the line `["name", "dtype",
+    SHA-256 over the arrays in the order of their names (by code point): for each, first the line `["name", "dtype",
     [shape]]` as compact JSON in ASCII with a newline, then its entries in C order, little-endian.
 
     Example:
@@ -103,11 +105,11 @@ def weights_sha256(weights: Mapping[str, NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
-    """The folders in `checkpoints/` that are called like one, newest first; whether they are whole is not looked at."""
-    if not folder.is_dir():
+def list_checkpoints(directory: Path) -> list[Path]:
+    """The directories in `checkpoints/` that are named like a checkpoint, newest first; they are not opened."""
+    if not directory.is_dir():
         return []
-    found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+    found = [path for path in directory.iterdir() if _NAME.fullmatch(path.name)]
     return sorted(found, key=step_of, reverse=True)
 
 
@@ -115,8 +117,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read and verify one checkpoint.
 
     Raises:
-        DamagedCheckpointError: when anything in it is not what was written.
-        CheckpointError: when there is none, or it cannot be read for want of rights.
+        DamagedCheckpointError: anything in it is not what was written.
+        CheckpointError: there is none, or it cannot be read for lack of permission.
     """
     from safetensors.numpy import load
 
@@ -126,53 +128,67 @@ def read_checkpoint(path: Path) -> Checkpoint:
         step=manifest["step"],
         path=path,
         model=load(content[MODEL]),
-        optimizer=load(content[OPTIMIZER]),
+        training=load(content[TRAINING]),
         state=json.loads(content[STATE]),
         metric=manifest["metric"],
     )
 
 
-def load_latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+def load_latest(directory: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest whole checkpoint in `checkpoints/`, and why newer ones were refused.
 
     Returns:
-        The checkpoint, or None when there is not a single one; and a message for each that was refused.
+        The checkpoint, or None if there is none at all; and a message for each one that was refused.
 
     Raises:
-        CheckpointError: when there are checkpoints, but none is whole; it names each.
+        CheckpointError: there are checkpoints, but none is whole; it names each.
     """
-    refused: list[str] = []
-    for path in list_checkpoints(folder):
-        try:
-            return read_checkpoint(path), refused
-        except CheckpointError as error:
-            if not path.exists():  # removed by its writer between listing and reading
-                continue
-            refused.append(str(error))
-    if refused:
-        raise CheckpointError(f"{folder}: no whole checkpoint is left:\n" + "\n".join(refused))
+    for _ in range(_LOOKS):
+        refused: list[str] = []
+        for path in list_checkpoints(directory):
+            before = _identity(path)
+            try:
+                return read_checkpoint(path), refused
+            except CheckpointError as error:
+                if _identity(path) != before or before is None:
+                    break  # its writer replaced or removed it meanwhile: look again
+                refused.append(str(error))
+        else:
+            if refused:
+                raise CheckpointError(f"{directory}: no whole checkpoint is left:\n" + "\n".join(refused))
+            if not any(directory.glob(".step-*")):  # otherwise one is being replaced right now
+                break
     return None, []
 
 
-def load_newest(folder: Path) -> Checkpoint | None:
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which directory a path leads to now; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def load_newest(directory: Path) -> Checkpoint | None:
     """As `load_latest`, for whoever only looks at it.
 
     Warns:
-        RuntimeWarning: for each that was refused.
+        RuntimeWarning: for each checkpoint that was refused.
     """
-    checkpoint, refused = load_latest(folder)
+    checkpoint, refused = load_latest(directory)
     for message in refused:
-        warnings.warn(f"{message} The one before it is used.", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"{message} Using the one before it.", RuntimeWarning, stacklevel=2)
     return checkpoint
 
 
-def load_best(folder: Path, mode: Literal["min", "max"]) -> Checkpoint | None:
-    """The checkpoint with the best metric; None when none has one.
+def load_best(directory: Path, mode: Literal["min", "max"]) -> Checkpoint | None:
+    """The checkpoint with the best metric; None if none has a metric.
 
     Raises:
-        DamagedCheckpointError: when that checkpoint is damaged.
+        DamagedCheckpointError: that checkpoint is damaged.
     """
-    path = best_of(list_checkpoints(folder), mode)
+    path = best_of(list_checkpoints(directory), mode)
     return None if path is None else read_checkpoint(path)
 
 
@@ -180,23 +196,23 @@ def serialise(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """Named arrays as the content of a safetensors file.
 
     Raises:
-        TypeError: when an array does not hold numbers.
+        TypeError: an array does not hold numbers.
     """
     from safetensors.numpy import save
 
-    # safetensors reads an array's memory as it lies there: strided and big-endian ones must be laid out first.
+    # safetensors copies raw memory, so strided and big-endian arrays must be brought into order first.
     return save({name: _little_endian(array) for name, array in arrays.items()})
 
 
 def _little_endian(array: NDArray[Any]) -> NDArray[Any]:
     """The array in C order and little-endian: itself where it is, without adding an axis to a 0-d one."""
     if array.dtype.kind not in "biufc":
-        raise TypeError(f"checkpoint: arrays must hold numbers. Got {array.dtype} instead.")
+        raise TypeError(f"A checkpoint's arrays must hold numbers. Got {array.dtype} instead.")
     return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
 
 
 def manifest_of(step: int, files: Mapping[str, bytes], metric: float | None) -> bytes:
-    """The content of `manifest.json` for these files; a metric that is no finite number counts as none."""
+    """The content of `manifest.json` for these files; a metric that is not finite is left out."""
     entries = {
         name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in files.items()
     }
@@ -205,14 +221,14 @@ def manifest_of(step: int, files: Mapping[str, bytes], metric: float | None) -> 
 
 
 def _sealed(body: Mapping[str, Any]) -> bytes:
-    """The manifest's bytes: one way to write it, with its own digest, so that any change shows."""
+    """The manifest's bytes, with its own digest. There is one way to write it, so any change shows."""
     digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
     return json.dumps({"manifest": body, "sha256": digest}, indent=1, sort_keys=True).encode()
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_dir():
-        raise CheckpointError(f"{path}: no such checkpoint.")
+        raise CheckpointError(f"There is no checkpoint {path}.")
     raw = _read(path / MANIFEST)
     try:
         body: dict[str, Any] = json.loads(raw)["manifest"]
@@ -220,11 +236,13 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         whole = False
     if not whole:
-        raise DamagedCheckpointError(f"{path}: damaged: {MANIFEST} is not what was written.")
+        raise DamagedCheckpointError(f"{path} is damaged: {MANIFEST} is not what was written.")
     if body["format"] != FORMAT:
-        raise CheckpointError(f"{path}: format {body['format']}; this allgrad reads format {FORMAT}.")
-    if body["step"] != step_of(path) or set(body["files"]) != {MODEL, OPTIMIZER, STATE}:
-        raise DamagedCheckpointError(f"{path}: damaged: its manifest is that of step {body['step']}.")
+        raise CheckpointError(f"{path} has format {body['format']}; this version of allgrad reads format {FORMAT}.")
+    if body["step"] != step_of(path) or set(body["files"]) != {MODEL, TRAINING, STATE}:
+        raise DamagedCheckpointError(
+            f"{path} is damaged: its manifest belongs to step {body['step']} or to other files."
+        )
     return body
 
 
@@ -232,10 +250,12 @@ def _verified(path: Path, entry: Mapping[str, Any]) -> bytes:
     content = _read(path)
     if len(content) != entry["bytes"]:
         raise DamagedCheckpointError(
-            f"{path.parent}: damaged: {path.name} has {len(content)} bytes, {entry['bytes']} were written."
+            f"{path.parent} is damaged: {path.name} has {len(content)} bytes, but {entry['bytes']} were written."
         )
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise DamagedCheckpointError(f"{path.parent}: damaged: {path.name} has another SHA-256 than was written.")
+        raise DamagedCheckpointError(
+            f"{path.parent} is damaged: {path.name} is not what was written (its SHA-256 differs)."
+        )
     return content
 
 
@@ -243,13 +263,13 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise DamagedCheckpointError(f"{path.parent}: damaged: {path.name} is missing.") from error
+        raise DamagedCheckpointError(f"{path.parent} is damaged: {path.name} is missing.") from error
     except OSError as error:
-        raise CheckpointError(f"{path.parent}: {path.name} cannot be read: {error.strerror}.") from error
+        raise CheckpointError(f"Cannot read {path}: {error.strerror}.") from error
 
 
 def best_of(paths: list[Path], mode: Literal["min", "max"]) -> Path | None:
-    """Of the checkpoints with a metric the best one, of equals the earliest."""
+    """The checkpoint with the best metric; of equal ones the earliest."""
     scored: list[tuple[float, int, Path]] = []
     for path in paths:
         with contextlib.suppress(CheckpointError):
@@ -260,12 +280,12 @@ def best_of(paths: list[Path], mode: Literal["min", "max"]) -> Path | None:
 
 
 def step_of(path: Path) -> int:
-    """The step in the name of a checkpoint's folder.
+    """The step in the name of a checkpoint's directory.
 
     Raises:
-        CheckpointError: when it is not called like one.
+        CheckpointError: it is not named like a checkpoint.
     """
     match = _NAME.fullmatch(path.name)
     if match is None:
-        raise CheckpointError(f"{path}: a checkpoint's folder is called like step-000120.")
+        raise CheckpointError(f"{path} is not a checkpoint: its directory would be named like step-000120.")
     return int(match.group(1))

@@ -1,8 +1,11 @@
-"""What a checkpoint of a run holds, from the trainer and back, and from rank 0 to all ranks.
+"""What a checkpoint of a run holds: a mapping of names to `Stateful` objects, on the disk and back.
 
-Everything that the next step depends on is here: weights and buffers, the optimizer's moments, the average, the position in
-the data, the order in which buckets are posted, what evaluations have found, and what callbacks remember. Random numbers
+Everything that the next step depends on is one of these parts: the model, the optimizer, the averaged weights, the position in
+the data, the gradient exchange, the run's progress, what callbacks remember, and what was learned from the data. Random numbers
 need no state: they depend on seed, step and worker alone. Nothing depends on the number of ranks.
+
+The model's arrays go into their own file, under PyTorch's names. Of every other part the arrays go into a second file, and
+its JSON into a third, in which {"$array": NAME} marks the place of an array.
 """
 
 from __future__ import annotations
@@ -11,88 +14,123 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from allgrad.train.checkpoint.format import Checkpoint
+from allgrad.train.checkpoint.format import Checkpoint, CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from allgrad.comm import World
-    from allgrad.train.callbacks import Callback
-    from allgrad.train.trainer import Trainer
+    from allgrad.stateful import Stateful
 
-__all__ = ["capture", "restore", "share"]
+__all__ = ["broadcast_checkpoint", "capture", "check_weights", "part_of", "restore"]
 
-_KEPT = ("step", "epoch", "samples", "seconds", "train_loss", "metrics", "evaluated", "best", "stopping")
-"""The trainer's attributes that are JSON, and stored by name."""
-
+MODEL = "model"
 _ARRAY = "$array"
-"""In the JSON part of a state, `{"$array": key}` stands for the array that is stored under `key`."""
 
 
-def capture(trainer: Trainer) -> dict[str, Any]:
-    """The arguments `model`, `optimizer` and `state` of `CheckpointWriter.save`."""
+def capture(parts: Mapping[str, Stateful]) -> dict[str, Any]:
+    """The arguments `model`, `training` and `state` of `CheckpointWriter.save`.
+
+    Args:
+        parts: what to save, by name; one of them is "model".
+
+    Example:
+        >>> class Counter:
+        ...     def state_dict(self):
+        ...         return {"count": 3, "sums": [np.ones(2)]}
+        >>> found = capture({"model": Counter(), "counter": Counter()})
+        >>> found["state"], list(found["training"])
+        ({'counter': {'count': 3, 'sums': [{'$array': 'counter/sums/0'}]}}, ['counter/sums/0'])
+    """
     arrays: dict[str, NDArray[Any]] = {}
-    state = {name: getattr(trainer, name) for name in _KEPT}
-    state |= {
-        "loader": trainer.loader.state_dict(),
-        "reducer": _split(trainer.replica.reducer.state_dict(), "reducer", arrays),
-        "optimizer": _split(trainer.optimizer.state_dict(), "optimizer", arrays),
-        "ema": None if trainer.ema is None else _split(trainer.ema.state_dict(), "ema", arrays),
-        "callbacks": {name: kept for name, callback in _named(trainer.callbacks) if (kept := callback.state())},
-    }
-    return {"model": trainer.model.state_dict(), "optimizer": arrays, "state": state}
+    state = {name: _split(part.state_dict(), name, arrays) for name, part in parts.items() if name != MODEL}
+    return {"model": parts[MODEL].state_dict(), "training": arrays, "state": state}
 
 
-def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
-    """Put a trainer, whose model has the checkpoint's weights already, where `capture` was called."""
-    state = checkpoint.state
-    trainer.optimizer.load_state_dict(_join(state["optimizer"], checkpoint.optimizer))
-    if trainer.ema is not None:
-        trainer.ema.load_state_dict(_join(state["ema"], checkpoint.optimizer))
-    trainer.loader.load_state_dict(state["loader"])
-    trainer.replica.reducer.load_state_dict(_join(state["reducer"], checkpoint.optimizer))
-    for name in _KEPT:
-        setattr(trainer, name, state[name])
-    for name, callback in _named(trainer.callbacks):
-        if name in state["callbacks"]:
-            callback.load_state(state["callbacks"][name])
+def restore(parts: Mapping[str, Stateful], checkpoint: Checkpoint) -> None:
+    """Put every part where `capture` found it.
+
+    Raises:
+        CheckpointError: the checkpoint does not have a part, or a part cannot take its state.
+    """
+    for name, part in parts.items():
+        state = checkpoint.model if name == MODEL else part_of(checkpoint, name)
+        if state is None:
+            raise CheckpointError(f"{checkpoint.path} has no {name!r}, which this run needs.")
+        try:
+            part.load_state_dict(state)
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{checkpoint.path}: {name!r} does not fit this run: {error}") from error
 
 
-def _split(value: Any, key: str, arrays: dict[str, NDArray[Any]]) -> Any:
-    """The JSON part of a state; its arrays are put into `arrays`."""
+def part_of(checkpoint: Checkpoint, name: str) -> dict[str, Any] | None:
+    """The state of one part other than the model; None if the checkpoint does not have it."""
+    if name not in checkpoint.state:
+        return None
+    found: dict[str, Any] = _join(checkpoint.state[name], checkpoint.training)
+    return found
+
+
+def check_weights(expected: Mapping[str, NDArray[Any]], checkpoint: Checkpoint) -> None:
+    """Refuse weights that do not fit a model, or are not finite.
+
+    Args:
+        expected: the model's own `state_dict()`.
+
+    Raises:
+        CheckpointError: naming the weights that are missing, unexpected, or of another shape or kind of number.
+    """
+    given = checkpoint.model
+    wrong = [f"{name} is missing" for name in expected if name not in given]
+    wrong += [f"{name} is unknown to the model" for name in given if name not in expected]
+    for name, array in expected.items():
+        if name not in given:
+            continue
+        if given[name].shape != array.shape:
+            wrong.append(f"{name} has shape {given[name].shape}, the model's has {array.shape}")
+        elif given[name].dtype != array.dtype:
+            wrong.append(f"{name} is {given[name].dtype}, the model's is {array.dtype}")
+        elif not np.isfinite(given[name]).all():
+            wrong.append(f"{name} holds NaN or infinity")
+    if wrong:
+        more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise CheckpointError(
+            f"The weights in {checkpoint.path} cannot be used: {'; '.join(wrong[:5])}{more}. "
+            "They must come from a run with this configuration."
+        )
+
+
+def _split(value: Any, path: str, arrays: dict[str, NDArray[Any]]) -> Any:
+    """The JSON of a state, whose arrays are moved into `arrays`."""
     if isinstance(value, np.ndarray):
-        arrays[key] = value
-        return {_ARRAY: key}
+        arrays[path] = value
+        return {_ARRAY: path}
     if isinstance(value, dict):
-        return {name: _split(each, f"{key}/{name}", arrays) for name, each in value.items()}
+        return {key: _split(part, f"{path}/{key}", arrays) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_split(part, f"{path}/{number}", arrays) for number, part in enumerate(value)]
     return value
 
 
 def _join(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
-    """The way back from `_split`."""
     if isinstance(value, dict):
-        return arrays[value[_ARRAY]] if _ARRAY in value else {name: _join(each, arrays) for name, each in value.items()}
+        if set(value) == {_ARRAY}:
+            return arrays[value[_ARRAY]]
+        return {key: _join(part, arrays) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_join(part, arrays) for part in value]
     return value
 
 
-def _named(callbacks: list[Callback]) -> Iterator[tuple[str, Callback]]:
-    """Each callback under the name of its class; several of one class are numbered in their order."""
-    seen: dict[str, int] = {}
-    for callback in callbacks:
-        kind = type(callback).__name__
-        seen[kind] = seen.get(kind, 0) + 1
-        yield (kind if seen[kind] == 1 else f"{kind} {seen[kind]}"), callback
-
-
-def share(world: World, checkpoint: Checkpoint | None, folder: Path) -> Checkpoint:
+def broadcast_checkpoint(world: World, checkpoint: Checkpoint | None, directory: Path) -> Checkpoint:
     """Rank 0's checkpoint, on every rank: the others need not see its disk.
 
     Args:
         checkpoint: on rank 0; ignored on the others.
-        folder: that of the checkpoints, for their paths.
+        directory: that of the checkpoints, for their paths.
     """
     if world.size == 1:
         assert checkpoint is not None
@@ -101,16 +139,16 @@ def share(world: World, checkpoint: Checkpoint | None, folder: Path) -> Checkpoi
     mine = checkpoint if world.rank == 0 else None
     return Checkpoint(
         step=head["step"],
-        path=folder / head["name"],
+        path=directory / head["name"],
         model=_broadcast(world, head["model"], None if mine is None else mine.model),
-        optimizer=_broadcast(world, head["optimizer"], None if mine is None else mine.optimizer),
+        training=_broadcast(world, head["training"], None if mine is None else mine.training),
         state=head["state"],
         metric=head["metric"],
     )
 
 
 def _head(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What is JSON in a checkpoint, and of its arrays the names, dtypes and shapes."""
+    """A checkpoint's JSON, and the names, dtypes and shapes of its arrays."""
 
     def described(arrays: Mapping[str, NDArray[Any]]) -> list[Any]:
         return [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()]
@@ -121,7 +159,7 @@ def _head(checkpoint: Checkpoint) -> dict[str, Any]:
         "state": checkpoint.state,
         "metric": checkpoint.metric,
         "model": described(checkpoint.model),
-        "optimizer": described(checkpoint.optimizer),
+        "training": described(checkpoint.training),
     }
 
 

@@ -1,18 +1,16 @@
-"""What a run minimises and what it reports: sums and counts, which add up over virtual workers.
+"""What a run minimises: sums and counts, which add up over virtual workers.
 
 A training loss answers these questions about a micro-batch (a dict of arrays, see `data/datasets.py`):
 
-- `counts(part)`: for each named term, how much it counts there; known from the batch alone.
-- `sums(model, part)`: for each term the sum, a scalar Tensor. The objective is the sum over the terms of sum / count, both
+- `counts(batch)`: for each named term, how much it counts there; known from the batch without the model.
+- `sums(model, batch)`: for each term the sum, a scalar Tensor. The objective is the sum over the terms of sum / count, both
   taken over the global batch (`parallel/data_parallel.py`).
-- `evaluate(model, part)`: plain sums, from which
-- `metrics(sums)`, given their totals over the whole evaluation set, makes what is reported: the names in `reports`, "loss"
-  always among them.
+- `evaluate(outputs, batch)`: (sum, count) of the loss on held-out data, given the model's outputs there. The ratio of the
+  totals is reported as "loss"; everything else that is reported is a metric (metrics.py).
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -39,15 +37,11 @@ __all__ = ["CrossEntropy", "HeatEquation", "Objective", "Regression", "TrainLoss
 class TrainLoss(Protocol):
     """See the top of this file."""
 
-    reports: tuple[str, ...]
+    def counts(self, batch: Batch) -> dict[str, float]: ...
 
-    def counts(self, part: Batch) -> dict[str, float]: ...
+    def sums(self, model: Model, batch: Batch) -> dict[str, Any]: ...
 
-    def sums(self, model: Model, part: Batch) -> dict[str, Any]: ...
-
-    def evaluate(self, model: Model, part: Batch) -> dict[str, float]: ...
-
-    def metrics(self, sums: dict[str, float]) -> dict[str, float]: ...
+    def evaluate(self, outputs: Any, batch: Batch) -> tuple[float, float]: ...
 
 
 @dataclass(frozen=True)
@@ -57,76 +51,46 @@ class Objective:
     loss: TrainLoss
     model: Model
 
-    def counts(self, part: Batch) -> dict[str, float]:
-        return self.loss.counts(part)
+    def counts(self, batch: Batch) -> dict[str, float]:
+        return self.loss.counts(batch)
 
-    def __call__(self, part: Batch) -> dict[str, Any]:
-        return self.loss.sums(self.model, part)
+    def __call__(self, batch: Batch) -> dict[str, Any]:
+        return self.loss.sums(self.model, batch)
 
 
 class CrossEntropy:
-    """Classes and tokens: the mean over all targets but the ignored ones. Reports loss (nats) and accuracy."""
-
-    reports = ("loss", "accuracy")
+    """Classes and tokens: the mean negative log-likelihood in nats over all targets except ignored ones."""
 
     def __init__(self, label_smoothing: float) -> None:
         self._train = nn.CrossEntropyLoss(ignore_index=IGNORE, label_smoothing=label_smoothing)
         self._plain = nn.CrossEntropyLoss(ignore_index=IGNORE)
 
-    def counts(self, part: Batch) -> dict[str, float]:
-        return {"loss": float(np.count_nonzero(part["targets"] != IGNORE))}
+    def counts(self, batch: Batch) -> dict[str, float]:
+        return {"loss": float(np.count_nonzero(batch["targets"] != IGNORE))}
 
-    def sums(self, model: Model, part: Batch) -> dict[str, Any]:
-        return {"loss": self._train.terms(model(part["inputs"]), part["targets"])[0]}
+    def sums(self, model: Model, batch: Batch) -> dict[str, Any]:
+        return {"loss": self._train.terms(model(batch["inputs"]), batch["targets"])[0]}
 
-    def evaluate(self, model: Model, part: Batch) -> dict[str, float]:
-        targets = part["targets"]
-        logits = model(part["inputs"])
-        total, count = self._plain.terms(logits, targets)
-        right = (np.argmax(logits, axis=-1) == targets) & (targets != IGNORE)
-        return {"loss": float(total.item()), "right": float(np.count_nonzero(right)), "count": float(count)}
-
-    def metrics(self, sums: dict[str, float]) -> dict[str, float]:
-        return {"loss": sums["loss"] / sums["count"], "accuracy": sums["right"] / sums["count"]}
+    def evaluate(self, outputs: Any, batch: Batch) -> tuple[float, float]:
+        total, count = self._plain.terms(outputs, batch["targets"])
+        return float(total.item()), float(count)
 
 
 class Regression:
-    """Values: the mean over all entries of an entrywise loss. Reports it, the root mean square error, and R2.
-
-    Targets that the data set standardised are compared as they are; R2 does not mind.
-    """
-
-    reports = ("loss", "rmse", "r2")
+    """Values: the mean over all entries of an entrywise loss, on the targets as the data set scaled them."""
 
     def __init__(self, loss: nn.Loss) -> None:
         self._loss = loss
 
-    def counts(self, part: Batch) -> dict[str, float]:
-        return {"loss": float(part["targets"].size)}
+    def counts(self, batch: Batch) -> dict[str, float]:
+        return {"loss": float(batch["targets"].size)}
 
-    def sums(self, model: Model, part: Batch) -> dict[str, Any]:
-        return {"loss": self._loss.terms(model(part["inputs"]), part["targets"])[0]}
+    def sums(self, model: Model, batch: Batch) -> dict[str, Any]:
+        return {"loss": self._loss.terms(model(batch["inputs"]), batch["targets"])[0]}
 
-    def evaluate(self, model: Model, part: Batch) -> dict[str, float]:
-        prediction, targets = model(part["inputs"]), part["targets"].astype(np.float64)
-        total, _ = self._loss.terms(prediction, part["targets"])
-        error = prediction.numpy().astype(np.float64) - targets
-        return {
-            "loss": float(total.item()),
-            "squares": float(np.sum(error * error)),
-            "targets": float(np.sum(targets)),
-            "target_squares": float(np.sum(targets * targets)),
-            "count": float(targets.size),
-        }
-
-    def metrics(self, sums: dict[str, float]) -> dict[str, float]:
-        count = sums["count"]
-        spread = sums["target_squares"] - sums["targets"] ** 2 / count
-        return {
-            "loss": sums["loss"] / count,
-            "rmse": math.sqrt(sums["squares"] / count),
-            "r2": 1 - sums["squares"] / spread if spread > 0 else math.nan,
-        }
+    def evaluate(self, outputs: Any, batch: Batch) -> tuple[float, float]:
+        total, _ = self._loss.terms(outputs, batch["targets"])
+        return float(total.item()), float(batch["targets"].size)
 
 
 class HeatEquation:
@@ -134,23 +98,21 @@ class HeatEquation:
 
     `interior`: the residual u_t - alpha u_xx of the network at points inside, by forward-mode derivatives through the
     network, which the reverse pass then differentiates; `boundary` and `initial`: the network against its known values,
-    weighted. Raissi, Perdikaris & Karniadakis, "Physics-informed neural networks", 2019. Reports the relative
-    L2 error on the exact solution.
+    weighted. Raissi, Perdikaris & Karniadakis, "Physics-informed neural networks", 2019. On held-out data: the mean square
+    error against the exact solution.
     """
-
-    reports = ("loss", "relative_l2")
 
     def __init__(self, alpha: float, boundary_weight: float, initial_weight: float) -> None:
         self.alpha = alpha
         self.weights = {"boundary": boundary_weight, "initial": initial_weight}
 
-    def counts(self, part: Batch) -> dict[str, float]:
-        kind = part["kind"]
+    def counts(self, batch: Batch) -> dict[str, float]:
+        kind = batch["kind"]
         numbers = {"interior": INTERIOR, "boundary": BOUNDARY, "initial": INITIAL}
         return {name: float(np.count_nonzero(kind == number)) for name, number in numbers.items()}
 
-    def sums(self, model: Model, part: Batch) -> dict[str, Any]:
-        points, targets, kind = part["inputs"], part["targets"], part["kind"]
+    def sums(self, model: Model, batch: Batch) -> dict[str, Any]:
+        points, targets, kind = batch["inputs"], batch["targets"], batch["kind"]
         residual = self._residual(model, points[kind == INTERIOR])
         sums = {"interior": np.sum(residual * residual)}
         for name, number in (("boundary", BOUNDARY), ("initial", INITIAL)):
@@ -170,15 +132,10 @@ class HeatEquation:
         u_t = ag.jvp(model, (points,), (along_t,))[1]
         return u_t - u_xx * points.dtype.type(self.alpha)
 
-    def evaluate(self, model: Model, part: Batch) -> dict[str, float]:
-        assert np.all(part["kind"] == EXACT)
-        exact = part["targets"].astype(np.float64)
-        error = model(part["inputs"]).numpy().astype(np.float64) - exact
-        squares, exact_squares = float(np.sum(error * error)), float(np.sum(exact * exact))
-        return {"squares": squares, "exact": exact_squares, "count": float(exact.size)}
-
-    def metrics(self, sums: dict[str, float]) -> dict[str, float]:
-        return {"loss": sums["squares"] / sums["count"], "relative_l2": math.sqrt(sums["squares"] / sums["exact"])}
+    def evaluate(self, outputs: Any, batch: Batch) -> tuple[float, float]:
+        assert np.all(batch["kind"] == EXACT)
+        error = outputs.numpy().astype(np.float64) - batch["targets"].astype(np.float64)
+        return float(np.sum(error * error)), float(error.size)
 
 
 @register_loss("cross_entropy", kinds=("classes", "tokens"))

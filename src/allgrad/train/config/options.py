@@ -14,6 +14,7 @@ from allgrad.train.config import registry
 from allgrad.train.config.plugins import PluginError
 from allgrad.train.config.schema import (
     Component,
+    LoggingSection,
     OptimizerSection,
     RunConfig,
     ScheduleSection,
@@ -52,6 +53,7 @@ def _run_config_type(registered: tuple[registry.Entry, ...]) -> type[RunConfig]:
         loss=_choice(registry.losses, Component),
         optimizer=optimizer,
         train=train,
+        logging=_narrowed(LoggingSection, loggers=_several(registry.loggers)),
     )
 
 

@@ -76,8 +76,11 @@ F = TypeVar("F", bound="Callable[..., Any]")
 BUILTIN: tuple[str, ...] = (
     "allgrad.train.components.datasets",
     "allgrad.train.components.losses",
+    "allgrad.train.components.metrics",
     "allgrad.train.components.models",
     "allgrad.train.components.optimizers",
+    "allgrad.train.loggers.jsonl",
+    "allgrad.train.loggers.tensorboard",
 )
 """Modules that register allgrad's own components when they are imported."""
 
@@ -201,9 +204,7 @@ class Registry:
 
 models = Registry("model", "an allgrad.nn.Module", ("named_parameters", "state_dict"))
 datasets = Registry("data", "an allgrad.data.DataSource", ("train", "valid", "info"))
-losses = Registry(
-    "loss", "a TrainLoss (allgrad.train.components.losses)", ("reports", "counts", "sums", "evaluate", "metrics")
-)
+losses = Registry("loss", "a TrainLoss (allgrad.train.components.losses)", ("counts", "sums", "evaluate"))
 optimizers = Registry("optimizer")
 schedules = Registry("schedule")
 metrics = Registry("metric", "a metric (allgrad.train.components.metrics)", ("names", "sums", "results"))

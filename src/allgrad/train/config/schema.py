@@ -166,12 +166,13 @@ class TrainSection(Section):
     early_stopping: EarlyStoppingSection | None = None
     """When to end the run before its planned length. null: never."""
     metrics: tuple[Component, ...] | None = None
-    """What an evaluation reports besides the loss: a list of metrics. null: what suits the kind of data."""
+    """What an evaluation reports besides the loss: a list of names, or of sections with a `name`. null: accuracy for classes
+    and tokens, rmse and r2 for values, relative_l2 for points."""
     callbacks: tuple[Component, ...] = ()
-    """What else happens during the run: a list of registered callbacks."""
+    """Callbacks that plugins have registered: a list of names, or of sections with a `name`."""
     nonfinite: Literal["stop", "skip", "rollback"] = "stop"
-    """What a NaN or infinite loss or gradient does: `stop` the run, `skip` the step, or `rollback` to the newest checkpoint and
-    go on with the batches that follow."""
+    """What happens when a loss or a gradient is NaN or infinite. `stop`: the run ends, with the weights of the step before.
+    `skip`: the step changes nothing. `rollback`: the run returns to the newest checkpoint and continues with later batches."""
 
 
 def _minutes(given: dict[str, Any]) -> float | None:
@@ -211,8 +212,8 @@ class LoggingSection(Section):
 
     progress: Literal["auto", "plain", "none"] = "auto"
     """How progress is shown. `auto`: a live line on a terminal and plain lines elsewhere."""
-    tensorboard: bool = False
-    """Whether TensorBoard events are written into the run's directory; needs `allgrad[tensorboard]`."""
+    loggers: tuple[Component, ...] = Field(({"name": "jsonl"},), validate_default=True)  # type: ignore[assignment]
+    """Who receives the reports besides the screen: a list of names, or of sections with a `name`."""
     sample: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Tokens of text to generate at the end of a run on text. 0: none."""
 

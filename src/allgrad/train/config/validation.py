@@ -11,10 +11,9 @@ from allgrad.train.config.errors import ConfigError, Mistake
 from allgrad.train.config.schema import EXCLUSIVE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from allgrad.data import DataInfo
-    from allgrad.train.components.losses import TrainLoss
     from allgrad.train.config.schema import RunConfig
 
 __all__ = ["RunPlan", "check_keys", "check_kinds", "check_monitor", "plan_run"]
@@ -39,7 +38,7 @@ class RunPlan:
 
 def check_keys(config: RunConfig, locate: Callable[[tuple[str | int, ...]], str]) -> list[Mistake]:
     """Everything that is wrong between keys and that does not need the data to be seen."""
-    found = [*_exactly_one(config), *_batch(config), *_train(config), *_logging(config), *_not_yet(config)]
+    found = [*_exactly_one(config), *_batch(config), *_train(config), *_logging(config)]
     return [Mistake(each.key, each.text, locate(tuple(each.key.split(".")))) for each in found]
 
 
@@ -59,7 +58,9 @@ def check_kinds(config: RunConfig, info: DataInfo) -> None:
         ConfigError: names those that fit.
     """
     found = []
-    for key, kind, section in (("model", registry.models, config.model), ("loss", registry.losses, config.loss)):
+    named = [("model", registry.models, config.model), ("loss", registry.losses, config.loss)]
+    named += [("train.metrics", registry.metrics, section) for section in config.train.metrics or ()]
+    for key, kind, section in named:
         fitting = kind.names(info.kind)
         if section.name not in fitting:
             text = f"{section.name} does not work on this data ({info.kind}). These do: {', '.join(fitting)}."
@@ -71,14 +72,14 @@ def check_kinds(config: RunConfig, info: DataInfo) -> None:
         raise ConfigError(found)
 
 
-def check_monitor(metric: str, loss: TrainLoss) -> None:
-    """Refuse a monitored metric that is not reported.
+def check_monitor(metric: str, reported: Sequence[str]) -> None:
+    """Refuse a monitored metric that evaluations do not report.
 
     Raises:
-        ConfigError: names those that are.
+        ConfigError: names those that they do.
     """
-    if metric not in loss.reports:
-        text = f"{metric} is not reported by this loss, which reports {', '.join(loss.reports)}."
+    if metric not in reported:
+        text = f"{metric} is not reported. Evaluations report {', '.join(reported)}; train.metrics adds to them."
         raise ConfigError([Mistake("train.monitor.metric", text)])
 
 
@@ -115,22 +116,12 @@ def _train(config: RunConfig) -> Iterator[Mistake]:
 
 
 def _logging(config: RunConfig) -> Iterator[Mistake]:
-    if config.logging.tensorboard and find_spec("tensorboardX") is None:
+    wanted = any(section.name == "tensorboard" for section in config.logging.loggers)
+    if wanted and find_spec("tensorboardX") is None:
         yield Mistake(
-            "logging.tensorboard",
-            "needs the package tensorboardX, which is not installed. Install allgrad[tensorboard], or set it to false.",
+            "logging.loggers",
+            "tensorboard needs the package tensorboardX, which is not installed. Install allgrad[tensorboard], or leave it out.",
         )
-
-
-def _not_yet(config: RunConfig) -> Iterator[Mistake]:
-    """Keys that the trainer does not act on yet: refused, because a key that is accepted must not be ignored."""
-    train = config.train
-    given = {
-        "train.metrics": train.metrics is not None,
-        "train.callbacks": bool(train.callbacks),
-        "train.nonfinite": train.nonfinite != "stop",
-    }
-    yield from (Mistake(key, "is not available yet; leave it out.") for key, wanted in given.items() if wanted)
 
 
 def _warmup(config: RunConfig, steps: int) -> int:

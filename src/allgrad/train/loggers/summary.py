@@ -1,4 +1,4 @@
-"""`summary.json`: written once, when the run has ended, and then whole."""
+"""`summary.json`: written in one step when the run has finished. Where it exists, the run is complete."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ SUMMARY_KEYS = (
     "samples_per_second",
     "comm_hidden_fraction",
 )
-"""What every summary has at least; scripts rely on it."""
+"""What every summary has at least; scripts rely on these keys."""
 
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     """Write `summary.json` in one step.
 
     Raises:
-        ValueError: when one of `SUMMARY_KEYS` is missing.
-        OSError: when it cannot be written.
+        ValueError: one of `SUMMARY_KEYS` is missing.
+        OSError: it cannot be written.
     """
     missing = [key for key in SUMMARY_KEYS if key not in summary]
     if missing:
-        raise ValueError(f"summary: {', '.join(missing)} missing; every summary has {', '.join(SUMMARY_KEYS)}.")
+        raise ValueError(f"The summary lacks {', '.join(missing)}. Every summary has {', '.join(SUMMARY_KEYS)}.")
     write_json_atomic(path, dict(summary))

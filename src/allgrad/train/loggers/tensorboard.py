@@ -5,37 +5,51 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from allgrad.errors import UsageError
+from allgrad.train.config.registry import register_logger
+from allgrad.train.loggers.base import Logger
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["TensorBoardWriter"]
+    from allgrad.train.callbacks import RunContext
+
+__all__ = ["TensorBoard", "tensorboard"]
 
 
-class TensorBoardWriter:
-    """The same numbers as TensorBoard events, through the package tensorboardX (`allgrad[tensorboard]`).
+class TensorBoard(Logger):
+    """Writes TensorBoard events through the package tensorboardX (`allgrad[tensorboard]`).
 
     Args:
-        folder: where event files go.
-        resumed: the step from which the run goes on: TensorBoard then drops what came after it.
+        directory: where the event files go.
+        resumed: the step from which the run continues: TensorBoard then drops what came after it.
 
     Raises:
-        ImportError: when the package is missing, with how to install it.
+        UsageError: the package is missing.
     """
 
-    def __init__(self, folder: Path, *, resumed: int | None = None) -> None:
+    def __init__(self, directory: Path, *, resumed: int | None = None) -> None:
+        self._directory = directory
+        self._writer = self._open(resumed)
+
+    def _open(self, resumed: int | None) -> Any:
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
-            raise ImportError(
-                "logging.tensorboard: the package tensorboardX is missing. Install allgrad[tensorboard], "
-                "or set it to false."
+            raise UsageError(
+                "The tensorboard logger needs the package tensorboardX, which is not installed. "
+                "Install allgrad[tensorboard], or remove tensorboard from logging.loggers."
             ) from error
-        self._writer = SummaryWriter(str(folder), purge_step=None if resumed is None else resumed + 1)
+        return SummaryWriter(str(self._directory), purge_step=None if resumed is None else resumed + 1)
 
-    def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Numbers become scalars, those of a nested mapping under `outer/inner`; texts are left to the JSON file."""
+    def log(self, step: int, values: Mapping[str, Any]) -> None:
+        """Numbers become scalars, those of a nested mapping under `outer/inner`; strings are left out."""
         for name, value in _scalars("", values):
             self._writer.add_scalar(name, value, step)
+
+    def rewind(self, step: int) -> None:
+        self._writer.close()
+        self._writer = self._open(step)
 
     def close(self) -> None:
         self._writer.close()
@@ -49,3 +63,9 @@ def _scalars(prefix: str, values: Mapping[str, Any]) -> list[tuple[str, float]]:
         elif isinstance(value, int | float) and not isinstance(value, bool):
             found.append((prefix + name, float(value)))
     return found
+
+
+@register_logger("tensorboard")
+def tensorboard(run: RunContext) -> TensorBoard:
+    """TensorBoard events in the run's directory; needs the extra `allgrad[tensorboard]`."""
+    return TensorBoard(run.directory / "tensorboard", resumed=run.progress.step if run.resumed else None)

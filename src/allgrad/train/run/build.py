@@ -1,6 +1,6 @@
-"""From a command line to a trainer: the world, the kernels, the run's folder, the checkpoint to go on from.
+"""From a command line to a trainer: the ranks, the kernels, the run's directory, the checkpoint to continue from.
 
-Everything that can be wrong with a run is found before its folder is made or touched.
+Everything that can be wrong with a run is found before its directory is created or touched.
 """
 
 from __future__ import annotations
@@ -11,12 +11,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allgrad import comm, kernels
-from allgrad.train.checkpoint.format import Checkpoint, load_best, load_latest, load_newest
-from allgrad.train.checkpoint.state import share
-from allgrad.train.config import changed_keys, from_json, resolve
-from allgrad.train.run.agreement import SharedError, on_every_rank, on_rank_0
-from allgrad.train.run.directory import RunFolderError, begin_again, new_folder, open_folder, write_failure
-from allgrad.train.run.provenance import MILD, run_facts
+from allgrad.errors import AllgradError, CollectiveError, UsageError
+from allgrad.train.checkpoint.format import Checkpoint, load_latest
+from allgrad.train.checkpoint.state import broadcast_checkpoint
+from allgrad.train.components.optimizers import schedule_of
+from allgrad.train.config import changed_keys, from_json, plan, resolve
+from allgrad.train.config.plugins import plugin_digests
+from allgrad.train.run.agreement import on_every_rank, on_rank_0
+from allgrad.train.run.directory import (
+    RunDirectoryError,
+    create_run_directory,
+    failure_writer,
+    lock_run,
+    open_run_directory,
+    prepare_resume,
+    recorded_plugins,
+)
+from allgrad.train.run.model import find_checkpoint
+from allgrad.train.run.provenance import TOLERATED, environment, write_provenance
 from allgrad.train.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -24,7 +36,7 @@ if TYPE_CHECKING:
 
     from allgrad.train.config.schema import RunConfig
 
-__all__ = ["MAY_CHANGE", "Options", "load_model", "new_run", "resume_run"]
+__all__ = ["FIXED", "MAY_CHANGE", "Options", "load_trainer", "new_run", "resume_run"]
 
 MAY_CHANGE = (
     "train.*",
@@ -35,18 +47,21 @@ MAY_CHANGE = (
     "parallel.comm",
     "parallel.stall_seconds",
 )
-"""What a run that goes on may be told anew, beside where its data lie now: how long it is, what it tells."""
+"""What may be changed when a run is resumed, besides the location of its data: its length, and what it reports."""
+
+FIXED = ("train.monitor.*",)
+"""Exceptions from it: values of another metric cannot be compared with the best one so far."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to run, beside what the configuration says.
+    """How to run, besides what the configuration says.
 
     Attributes:
-        plugins: Python files that register parts.
+        plugins: Python files or modules that register components.
         single: all virtual workers in this process, without MPI, whatever launched it.
         trainer: keyword arguments of `Trainer`: callbacks, before_worker, anomaly.
-        stop_before: (step, worker) at which `before_worker` wants to stop, which must come.
+        stop_before: the (step, worker) at which `before_worker` stops; it must be reached.
     """
 
     plugins: Sequence[str | Path] = ()
@@ -56,178 +71,246 @@ class Options:
 
 
 def new_run(path: str | Path, overrides: Sequence[str] = (), options: Options | None = None) -> tuple[Trainer, Path]:
-    """The trainer of a new run, and its folder.
+    """The trainer of a new run, and the run's directory.
 
     Args:
         path: the configuration.
+        overrides: `key.sub=value` each.
+        options: see `Options`.
+
+    Raises:
+        AllgradError: anything in which the configuration, the data, or the ranks are wrong; on every rank alike.
     """
     options = options or Options()
     world = _join(options)
     config = on_every_rank(world, lambda: resolve(path, overrides, plugins=options.plugins))
-    _verify(config, world, options)
+    properties = _verify(config, world, options)
     trainer = Trainer(config, world, **options.trainer)
     _check_stop(trainer, options)
-    folder = new_folder(config, world, Path(path).stem, plugins=options.plugins)
-    world.on_failure = write_failure(folder)
-    return trainer, folder
+    directory = create_run_directory(config, world, Path(path).stem, plugins=options.plugins)
+    _record(trainer, directory, properties, options)
+    return trainer, directory
 
 
 def resume_run(
-    folder: str | Path, overrides: Sequence[str] = (), options: Options | None = None
+    directory: str | Path, overrides: Sequence[str] = (), options: Options | None = None
 ) -> tuple[Trainer, Path, list[str]]:
-    """The trainer of a run that goes on from its newest whole checkpoint, its folder, and what there is to say of that.
+    """The trainer of a run that continues from its newest whole checkpoint, its directory, and notes for the user.
 
     Raises:
-        SharedError: it is no run's folder, has ended, no checkpoint is whole, or what is overridden may not change.
+        CollectiveError: it is not a run's directory, is complete, no checkpoint is whole, or an override may not change.
     """
     options = options or Options()
     world = _join(options)
-    folder, said = Path(folder), []
-    config = _stored_config(world, folder, overrides, options)
-    _verify(config, world, options)
-    checkpoint, refused = _stored_checkpoint(world, folder)
-    said += [f"{message} The one before it is used." for message in refused]
+    directory, notes = Path(directory), []
+    stored, config = _stored_configs(world, directory, overrides, options)
+    on_rank_0(world, lambda: lock_run(directory))
+    properties = _verify(config, world, options)
+    checkpoint, refused = _stored_checkpoint(world, directory)
+    notes += [f"{message} Using the one before it." for message in refused]
     if checkpoint is None:
-        said.append(f"{folder}: has no checkpoint yet; the run begins again.")
+        notes.append(f"{directory} has no checkpoint yet; the run starts from the beginning.")
     trainer = Trainer(config, world, checkpoint=checkpoint, **options.trainer)
     _check_stop(trainer, options)
+    notes += _learning_rate_notes(stored, trainer)
     if overrides:
-        trainer.stopping = None
-    _refuse_ended(world, folder, trainer)
-    on_rank_0(world, lambda: begin_again(folder, config, from_the_start=checkpoint is None))
-    world.on_failure = write_failure(folder)
-    return trainer, folder, said
+        trainer.progress.stopping = None
+    _refuse_complete(world, directory, trainer)
+    on_rank_0(world, lambda: prepare_resume(directory, config, from_the_start=checkpoint is None))
+    _record(trainer, directory, properties, options)
+    return trainer, directory, notes
 
 
-def load_model(
-    folder: str | Path, overrides: Sequence[str] = (), *, best: bool = False, plugins: Sequence[str | Path] = ()
+def load_trainer(
+    directory: str | Path, overrides: Sequence[str] = (), *, best: bool = False, plugins: Sequence[str | Path] = ()
 ) -> Trainer:
-    """A trainer in this process that holds a run's model, for evaluation; its `step` says after how many.
+    """A trainer in this process that holds a run's model and its data, for evaluation.
 
     Args:
-        overrides: what a run that goes on may be told anew, such as where its data lie.
+        directory: the run's.
+        overrides: what a resumed run may change, such as the location of the data.
         best: the checkpoint with the best metric instead of the newest.
+        plugins: what registered the run's own components.
 
     Warns:
         RuntimeWarning: the newest checkpoint is damaged, and the one before it is used.
     """
-    folder = Path(folder)
-    config = _changed_config(folder, overrides, plugins)
+    directory = Path(directory)
+    _, config = _changed_config(directory, overrides, plugins)
     kernels.set_up_blas(config.parallel.blas_threads)
-    checkpoints = folder / "checkpoints"
-    checkpoint = load_best(checkpoints, config.train.monitor.mode) if best else load_newest(checkpoints)
-    if checkpoint is None:
-        what = "with a metric" if best else "yet"
-        raise RunFolderError(f"{folder}: has no checkpoint {what}.")
-    return Trainer(config, comm.World(), checkpoint=checkpoint)
+    checkpoint = find_checkpoint(directory, config, best=best)
+    return Trainer(config, comm.World(), checkpoint=checkpoint, same_data=False)
 
 
 def _join(options: Options) -> comm.World:
     """This process's world.
 
     Raises:
-        SharedError: there is no MPI library, or it does not start.
+        CollectiveError: there is no MPI library, or it does not start.
     """
     if options.single:
         return comm.World()
     try:
         return comm.init()
+    except AllgradError:
+        raise
     except (ImportError, RuntimeError) as error:
-        if hasattr(error, "exit_code"):
-            raise
         words = " ".join(str(error).split())
-        raise SharedError(f"MPI does not start: {words}. `allgrad doctor` says more.", exit_code=1) from error
+        raise CollectiveError(f"MPI does not start: {words}. `allgrad doctor` says more.") from error
 
 
-def _verify(config: RunConfig, world: comm.World, options: Options) -> None:
-    """Set up the kernels, and find the ranks to agree on everything that the result depends on.
+def _verify(config: RunConfig, world: comm.World, options: Options) -> dict[str, str]:
+    """Set up the kernels, and check that the ranks agree on everything that the result depends on.
+
+    Returns:
+        What they agree on.
 
     Raises:
-        SharedError: there are more ranks than virtual workers.
-        DisagreementError: they differ.
+        CollectiveError: there are more ranks than virtual workers.
+        DisagreementError: the ranks differ.
     """
     workers = config.batch.virtual_workers
     if world.size > workers:
-        raise SharedError(
+        raise CollectiveError(
             f"{world.size} ranks cannot share {workers} virtual workers: each rank needs at least one. "
-            f"Start at most {workers} ranks, or set batch.virtual_workers={world.size}."
+            f"Start at most {workers} ranks, or set batch.virtual_workers={world.size}.",
+            exit_code=UsageError.exit_code,
         )
     kernels.set_up_blas(config.parallel.blas_threads)
     if world.engine is not None:
         world.engine.configure(stall_seconds=config.parallel.stall_seconds)
+    properties = environment(config, options.plugins)
     if world.size > 1:
-        world.verify(run_facts(config, options.plugins), tolerate=MILD)
+        world.verify(properties, tolerate=TOLERATED)
+    return properties
+
+
+def _record(trainer: Trainer, directory: Path, properties: dict[str, str], options: Options) -> None:
+    """Write what the run depends on, and prepare for its failure."""
+    world = trainer.world
+
+    def write() -> None:
+        try:
+            write_provenance(
+                directory / "provenance.json", properties, options.plugins, data_sha256=trainer.data_record.digest
+            )
+        except OSError as error:
+            raise RunDirectoryError(f"Cannot write to {directory}: {error.strerror}.") from error
+
+    on_rank_0(world, write)
+    world.on_failure = failure_writer(directory)
 
 
 def _check_stop(trainer: Trainer, options: Options) -> None:
-    """Raise where the step and worker at which the debugger shall open never come."""
+    """Raise if the step and worker at which the debugger should open are never reached."""
     if options.stop_before is None:
         return
     step, worker = options.stop_before
-    if not (trainer.step <= step < trainer.plan.steps and 0 <= worker < trainer.replica.virtual_workers):
-        raise SharedError(
-            f"--step {step} --worker {worker} never comes: this run has the steps {trainer.step} to {trainer.plan.steps - 1} "
-            f"before it, and the workers 0 to {trainer.replica.virtual_workers - 1}."
+    first, last, workers = trainer.progress.step, trainer.plan.steps - 1, trainer.replica.virtual_workers
+    if not (first <= step <= last and 0 <= worker < workers):
+        raise UsageError(
+            f"--step {step} --worker {worker} is never reached: this run has steps {first}-{last} and "
+            f"workers 0-{workers - 1}."
         )
 
 
-def _stored_config(world: comm.World, folder: Path, overrides: Sequence[str], options: Options) -> RunConfig:
-    """The run's configuration with overrides, read on rank 0: the other ranks need not see its disk."""
+def _stored_configs(
+    world: comm.World, directory: Path, overrides: Sequence[str], options: Options
+) -> tuple[RunConfig, RunConfig]:
+    """The run's configuration as stored and with overrides, read on rank 0: the other ranks need not see its disk."""
 
-    def read() -> str:
-        text: str = _changed_config(folder, overrides, options.plugins).model_dump_json()
-        return text
+    def read() -> list[str]:
+        return [config.model_dump_json() for config in _changed_config(directory, overrides, options.plugins)]
 
-    text = on_rank_0(world, read)
-    return on_every_rank(world, lambda: from_json(text, plugins=options.plugins))
+    texts = on_rank_0(world, read)
+    stored, config = on_every_rank(world, lambda: [from_json(text, plugins=options.plugins) for text in texts])
+    return stored, config
 
 
-def _changed_config(folder: Path, overrides: Sequence[str], plugins: Sequence[str | Path]) -> RunConfig:
-    """A run's configuration with overrides.
+def _changed_config(
+    directory: Path, overrides: Sequence[str], plugins: Sequence[str | Path]
+) -> tuple[RunConfig, RunConfig]:
+    """A run's configuration as stored, and with overrides.
 
     Raises:
-        RunFolderError: it is no run's folder, or something is overridden that may not change.
+        RunDirectoryError: it is not a run's directory, lacks plugins, or an override changes what may not change.
     """
-    path = open_folder(folder) / "config.yaml"
+    path = open_run_directory(directory) / "config.yaml"
+    _check_plugins(directory, plugins)
     stored = resolve(path, plugins=plugins)
     config = resolve(path, overrides, plugins=plugins)
-    free = [*MAY_CHANGE, *(f"data.{key}" for key in stored.data.locations())]
-    fixed = {
+    allowed = [*MAY_CHANGE, *(f"data.{key}" for key in stored.data.locations())]
+    refused = {
         key: values
         for key, values in changed_keys(stored, config).items()
-        if not any(fnmatch.fnmatchcase(key, pattern) for pattern in free)
+        if not _matches(key, allowed) or _matches(key, FIXED)
     }
-    if fixed:
-        lines = [f"  {key}: {old}, not {new}" for key, (old, new) in fixed.items()]
-        raise RunFolderError(
-            f"{folder}: a run goes on with what it began with:\n"
+    if refused:
+        lines = [f"  {key} (saved: {old}, requested: {new})" for key, (old, new) in refused.items()]
+        raise RunDirectoryError(
+            f"Cannot resume {directory} with different values of\n"
             + "\n".join(lines)
-            + f"\nOnly {', '.join(free)} may change. Start another run by `allgrad train {path} ... run.dir=...`."
+            + f"\nOnly {', '.join(allowed)} may change (but not {', '.join(FIXED)}). For another experiment, start a new run "
+            f"with `allgrad train {path} ... run.dir=...`."
         )
-    return config
+    return stored, config
 
 
-def _stored_checkpoint(world: comm.World, folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest whole checkpoint, on every rank, and why newer ones were refused; None where there never was one."""
+def _matches(key: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns)
+
+
+def _check_plugins(directory: Path, plugins: Sequence[str | Path]) -> None:
+    """Refuse to continue a run without the plugins that it was made with; they are never run unasked."""
+    recorded = recorded_plugins(directory)
+    if recorded and not plugins:
+        options = " ".join(f"--plugin {name}" for name in recorded)
+        raise RunDirectoryError(f"{directory} was made with plugins, which are not loaded unasked. Pass {options}.")
+    missing = set(recorded.values()) - set(plugin_digests(plugins).values())
+    if missing and len(plugins) < len(recorded):
+        names = ", ".join(name for name, digest in recorded.items() if digest in missing)
+        raise RunDirectoryError(f"{directory} was made with more plugins than are given here. Missing: {names}.")
+
+
+def _learning_rate_notes(stored: RunConfig, trainer: Trainer) -> list[str]:
+    """A note if a run of another length continues with another learning rate than it would have had."""
+    step, samples = trainer.progress.step, len(trainer.source.train)
+    before = plan(stored, samples)
+    if not step or before.steps == trainer.plan.steps:
+        return []
+    config, lr = trainer.config.optimizer, trainer.config.optimizer.lr
+    old = lr * schedule_of(stored.optimizer, before.steps, before.warmup)(min(step, before.steps))
+    new = lr * schedule_of(config, trainer.plan.steps, trainer.plan.warmup)(step)
+    if abs(new - old) <= 1e-3 * lr:
+        return []
+    name = config.schedule.name if config.schedule else "constant"
+    return [
+        f"With {trainer.plan.steps} steps instead of {before.steps}, the schedule {name!r} continues with a learning rate of "
+        f"{new:.3g} instead of {old:.3g} at step {step}."
+    ]
+
+
+def _stored_checkpoint(world: comm.World, directory: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest whole checkpoint, on every rank, and why newer ones were refused; None if there never was one."""
     checkpoint: Checkpoint | None = None
     refused: list[str] = []
 
     def read() -> bool:
         nonlocal checkpoint, refused
-        checkpoint, refused = load_latest(folder / "checkpoints")
+        checkpoint, refused = load_latest(directory / "checkpoints")
         return checkpoint is not None
 
     found = on_rank_0(world, read)
-    return (share(world, checkpoint, folder / "checkpoints") if found else None), refused
+    return (broadcast_checkpoint(world, checkpoint, directory / "checkpoints") if found else None), refused
 
 
-def _refuse_ended(world: comm.World, folder: Path, trainer: Trainer) -> None:
-    """Raise where there is nothing left to do."""
-    done, planned = trainer.step, trainer.plan.steps
-    ended = on_rank_0(world, lambda: (folder / "summary.json").exists())
-    if done > planned or (ended and (done == planned or trainer.stopping is not None)):
-        why = f" ({trainer.stopping})" if trainer.stopping else ""
-        raise RunFolderError(
-            f"{folder}: has done {done} of {planned} steps{why}; there is nothing to go on with. "
-            "Give a larger train.steps or train.epochs, or other conditions to stop."
+def _refuse_complete(world: comm.World, directory: Path, trainer: Trainer) -> None:
+    """Raise if there is nothing left to do."""
+    done, planned, stopping = trainer.progress.step, trainer.plan.steps, trainer.progress.stopping
+    complete = on_rank_0(world, lambda: (directory / "summary.json").exists())
+    if done > planned or (complete and (done == planned or stopping is not None)):
+        why = f" ({stopping})" if stopping else ""
+        raise RunDirectoryError(
+            f"{directory} is complete: {done} of {planned} steps are done{why}. "
+            "To train longer, pass a larger train.steps or train.epochs, or other stopping conditions."
         )

@@ -1,24 +1,31 @@
-"""A run's folder: made by rank 0 alone, once, and never over another run.
+"""A run's directory: created by rank 0, once, owned by one job at a time, and never over another run.
 
-config.yaml     the resolved configuration
-metrics.jsonl   one line an entry (metrics.py)
-checkpoints/    checkpoint.py
-summary.json    when the run has ended
-failure.txt     the first cause, when it has failed
-logs/           of launchers, which may be there before the run
+config.yaml      the resolved configuration
+provenance.json  versions, machine, plugins and digest of the data (provenance.py)
+metrics.jsonl    one line per report (loggers/jsonl.py)
+checkpoints/     see checkpoint/format.py
+summary.json     once the run is complete
+failure.txt      the first cause, if it failed
+logs/            of launchers, which may be there before the run
+.lock            held by the process that writes here, with a lock of the kernel's that a dead process does not keep
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import json
+import os
+import platform
+import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
+from allgrad.errors import UsageError
 from allgrad.train.atomic import write_atomic
-from allgrad.train.config import changed_keys, dump_yaml, resolve
-from allgrad.train.config.errors import ConfigError
-from allgrad.train.run.agreement import SharedError, on_rank_0
+from allgrad.train.config import ConfigError, changed_keys, dump_yaml, resolve
+from allgrad.train.run.agreement import on_rank_0
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,118 +33,190 @@ if TYPE_CHECKING:
     from allgrad.comm import World
     from allgrad.train.config.schema import RunConfig
 
-__all__ = ["RunFolderError", "begin_again", "differences", "new_folder", "open_folder", "write_failure"]
+__all__ = [
+    "RunDirectoryError",
+    "config_differences",
+    "create_run_directory",
+    "failure_writer",
+    "lock_run",
+    "open_run_directory",
+    "prepare_resume",
+    "recorded_plugins",
+    "unlock_run",
+]
+
+_LOCK = ".lock"
+_held: dict[Path, IO[str]] = {}  # the run directories that this process owns
 
 
-class RunFolderError(SharedError):
-    """A run's folder that cannot be made or used."""
+class RunDirectoryError(UsageError):
+    """A run's directory cannot be created or used."""
 
 
-def new_folder(config: RunConfig, world: World, name: str, *, plugins: Sequence[str | Path] = ()) -> Path:
-    """Make the folder of a new run and write `config.yaml` into it; all ranks get its path.
+def create_run_directory(config: RunConfig, world: World, name: str, *, plugins: Sequence[str | Path] = ()) -> Path:
+    """Create the directory of a new run and write `config.yaml` into it; every rank gets its path.
 
     Args:
-        name: for the folder, where the configuration names neither folder nor run.
-        plugins: what is needed to read the configuration of a run that is there already.
+        config: its `run` section says where.
+        world: the ranks; rank 0 does the work.
+        name: for the directory, if the configuration names neither directory nor run.
+        plugins: what is needed to read the configuration of a run that is already there.
 
     Raises:
-        SharedError: on every rank, when it holds something already or cannot be made; nothing is overwritten.
+        CollectiveError: on every rank, if the directory holds something already, is in use by another job, or cannot be
+            created. Nothing is overwritten.
     """
 
-    def make() -> str:
+    def create() -> str:
         label = config.run.name or name
+        if not re.fullmatch(r"[^/\0]+", label) or label in (".", ".."):
+            raise RunDirectoryError(
+                f"run.name must be usable as the name of a directory, without slashes. Got {label!r}. "
+                "Use run.dir to choose the place."
+            )
         path = Path(config.run.dir or f"runs/{label}-{time.strftime('%Y%m%d-%H%M%S')}")
         try:
             if config.run.dir is None:
-                path = _make_free(path)
-            elif _taken(path):
-                raise RunFolderError(_whose(path, config, plugins))
+                path = _create_unused(path)
+            elif _occupied(path):
+                raise RunDirectoryError(_describe_occupant(path, config, plugins))
             else:
                 path.mkdir(parents=True, exist_ok=True)
+            lock_run(path)
             write_atomic(path / "config.yaml", dump_yaml(config).encode())
         except OSError as error:
-            raise RunFolderError(f"{path}: cannot be written to: {error.strerror}. Give another run.dir.") from error
+            raise RunDirectoryError(f"Cannot write to {path}: {error.strerror}. Use another run.dir.") from error
         return str(path)
 
-    return Path(on_rank_0(world, make))
+    return Path(on_rank_0(world, create))
 
 
-def open_folder(path: str | Path) -> Path:
-    """The folder of a run that exists.
+def open_run_directory(path: str | Path) -> Path:
+    """The directory of an existing run.
 
     Raises:
-        RunFolderError: when it is none.
+        RunDirectoryError: it is not one.
     """
-    folder = Path(path)
-    if not (folder / "config.yaml").is_file():
-        raise RunFolderError(f"{folder}: is not the folder of a run: it has no config.yaml.")
-    return folder
+    directory = Path(path)
+    if not directory.is_dir():
+        raise RunDirectoryError(f"There is no directory {directory}.")
+    if not (directory / "config.yaml").is_file():
+        raise RunDirectoryError(f"{directory} is not a run's directory: it has no config.yaml.")
+    return directory
 
 
-def begin_again(folder: Path, config: RunConfig, *, from_the_start: bool) -> None:
-    """Make a folder ready for a run that goes on: its configuration is written anew, what told of an end is removed.
+def prepare_resume(directory: Path, config: RunConfig, *, from_the_start: bool) -> None:
+    """Take ownership of a run's directory, store the configuration, and remove what reported an earlier end.
 
     Args:
-        from_the_start: it goes on from no checkpoint, so that nothing it reported is kept.
+        directory: the run's.
+        config: what the run continues with.
+        from_the_start: there is no checkpoint, so nothing that was reported is kept.
 
     Raises:
-        RunFolderError: when it cannot be written to.
+        RunDirectoryError: another job owns it, or it cannot be written to.
     """
     outdated = ["summary.json", "failure.txt", *(["metrics.jsonl"] if from_the_start else [])]
+    lock_run(directory)
     try:
-        write_atomic(folder / "config.yaml", dump_yaml(config).encode())
+        write_atomic(directory / "config.yaml", dump_yaml(config).encode())
         for name in outdated:
-            (folder / name).unlink(missing_ok=True)
+            (directory / name).unlink(missing_ok=True)
     except OSError as error:
-        raise RunFolderError(f"{folder}: cannot be written to: {error.strerror}.") from error
+        raise RunDirectoryError(f"Cannot write to {directory}: {error.strerror}.") from error
 
 
-def write_failure(folder: Path) -> Callable[[str], None]:
-    """What writes the first cause of a failure into the folder; for `World.on_failure`."""
+def lock_run(directory: Path) -> None:
+    """Make this process the only one that writes to a run's directory, until `unlock_run` or its end.
+
+    Raises:
+        RunDirectoryError: another process owns it.
+    """
+    key = directory.resolve()
+    if key in _held:
+        return
+    # The file is held open on purpose: the kernel frees the lock when this process ends, however it ends.
+    file = (directory / _LOCK).open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        owner = file.read().strip() or "another process"
+        file.close()
+        raise RunDirectoryError(
+            f"{directory} is in use by {owner}. Wait until that job has ended, stop it, or use another run.dir."
+        ) from error
+    except OSError:
+        file.close()  # a file system without locks; nothing better is available there
+        return
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {platform.node()}\n")
+    file.flush()
+    _held[key] = file
+
+
+def unlock_run(directory: Path) -> None:
+    """Give up the ownership of a run's directory, if this process has it."""
+    file = _held.pop(directory.resolve(), None)
+    if file is not None:
+        file.close()
+
+
+def failure_writer(directory: Path) -> Callable[[str], None]:
+    """A function that writes the first cause of a failure into the directory; for `World.on_failure`."""
 
     def write(text: str) -> None:
-        # A full disk may be that cause, which is told on the screen in any case.
+        # A full disk may be the very cause, which the screen shows in any case.
         with contextlib.suppress(OSError):
-            (folder / "failure.txt").write_text(text, encoding="utf-8")
+            (directory / "failure.txt").write_text(text, encoding="utf-8")
 
     return write
 
 
-def differences(folder: Path, config: RunConfig, plugins: Sequence[str | Path] = ()) -> list[str]:
-    """Where the run in a folder was configured otherwise, in words, beside the folder's own name.
+def config_differences(directory: Path, config: RunConfig, plugins: Sequence[str | Path] = ()) -> list[str]:
+    """A line for each key that the run in a directory has configured otherwise; its directory's own name is left out.
 
     Raises:
-        ConfigError: what it was configured by cannot be read.
+        ConfigError: its stored configuration cannot be read.
     """
-    changed = changed_keys(resolve(folder / "config.yaml", plugins=plugins), config)
+    changed = changed_keys(resolve(directory / "config.yaml", plugins=plugins), config)
     return [f"  {key}: {old} there, {new} here" for key, (old, new) in changed.items() if key != "run.dir"]
 
 
-def _taken(path: Path) -> bool:
-    return path.exists() and (not path.is_dir() or any(entry.name != "logs" for entry in path.iterdir()))
-
-
-def _whose(path: Path, config: RunConfig, plugins: Sequence[str | Path]) -> str:
-    """Why a folder is not written to: which run it belongs to, if it is one's."""
-    if not (path / "config.yaml").is_file():
-        return f"{path}: is there already, is not a run's folder, and is not overwritten. Give another run.dir."
+def recorded_plugins(directory: Path) -> dict[str, str]:
+    """The plugins that a run was made with: name -> digest. Empty if none are on record."""
     try:
-        changed = differences(path, config, plugins)
+        found = json.loads((directory / "provenance.json").read_text())["plugins"]
+        return {str(name): str(digest) for name, digest in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _occupied(path: Path) -> bool:
+    return path.exists() and (not path.is_dir() or any(entry.name not in ("logs", _LOCK) for entry in path.iterdir()))
+
+
+def _describe_occupant(path: Path, config: RunConfig, plugins: Sequence[str | Path]) -> str:
+    """Why a directory is not written to: what it holds, and what to do."""
+    if not (path / "config.yaml").is_file():
+        return f"{path} already exists and is not a run's directory. Use another run.dir."
+    try:
+        changed = config_differences(path, config, plugins)
     except ConfigError:
         changed = []
-    whose = "holds a run of another configuration:\n" + "\n".join(changed) if changed else "holds this run already."
-    return f"{path}: {whose}\nIt is not overwritten. Go on with it by `allgrad resume {path}`, or give another run.dir."
+    what = "a run with another configuration:\n" + "\n".join(changed) if changed else "this run."
+    return f"{path} already holds {what}\nContinue it with `allgrad resume {path}`, or use another run.dir."
 
 
-def _make_free(path: Path) -> Path:
-    """Make a folder that is not there: runs that start in the same second, on any machine, get a number."""
+def _create_unused(path: Path) -> Path:
+    """Create a directory that does not exist: runs that start in the same second, on any machine, get a number."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    number, free = 1, path
+    number, unused = 1, path
     while True:
         try:
-            free.mkdir()
+            unused.mkdir()
         except FileExistsError:
             number += 1
-            free = path.with_name(f"{path.name}-{number}")
+            unused = path.with_name(f"{path.name}-{number}")
         else:
-            return free
+            return unused

@@ -1,4 +1,4 @@
-"""What a run's bits depend on beside its configuration: compared between the ranks at the start, and recorded."""
+"""What a run's results depend on besides its configuration: compared between the ranks at the start, and recorded."""
 
 from __future__ import annotations
 
@@ -6,32 +6,34 @@ import hashlib
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import allgrad
 from allgrad import kernels
+from allgrad.train.atomic import write_json_atomic
 from allgrad.train.config import dump_yaml
+from allgrad.train.config.plugins import plugin_digests
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from allgrad.train.config.schema import RunConfig
 
-__all__ = ["MILD", "run_facts"]
+__all__ = ["TOLERATED", "environment", "write_provenance"]
 
-MILD = ("CPU", "BLAS kernel")
-"""Differences that a mixed cluster has, said aloud instead of ending the run: bits are then those of this set of machines."""
+TOLERATED = ("CPU", "BLAS kernel")
+"""Differences that a mixed cluster has. They are a warning, not an error: the bits are then those of this set of machines."""
 
 
-def run_facts(config: RunConfig, plugins: Sequence[str | Path] = ()) -> dict[str, str]:
-    """Name -> value; equal on all ranks of a sound job."""
+def environment(config: RunConfig, plugins: Sequence[str | Path] = ()) -> dict[str, str]:
+    """Name -> value of everything that must be equal on all ranks of a sound job."""
     blas = kernels.describe_blas()
     return {
         "configuration": _digest(dump_yaml(config).encode()),
         "allgrad's code": _code(Path(allgrad.__file__).parent),
-        "plugins": " ".join(_digest(Path(p).read_bytes()) for p in plugins),
+        "plugins": " ".join(plugin_digests(plugins).values()),
         "Python": platform.python_version(),
         "NumPy": np.__version__,
         "mpi4py": version("mpi4py"),
@@ -43,15 +45,24 @@ def run_facts(config: RunConfig, plugins: Sequence[str | Path] = ()) -> dict[str
     }
 
 
+def write_provenance(path: Path, values: Mapping[str, str], plugins: Sequence[str | Path], **more: Any) -> None:
+    """Write `provenance.json`: the environment, the plugins with their digests, and `more`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_json_atomic(path, {"environment": dict(values), "plugins": plugin_digests(plugins), **more})
+
+
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:12]
 
 
 def _code(package: Path) -> str:
-    total = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
-        total.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
-    return total.hexdigest()[:12]
+        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _cpu() -> str:

@@ -7,8 +7,9 @@ def mistakes():
     import pytest
 
     from allgrad import comm
+    from allgrad.errors import CollectiveError
     from allgrad.train.config.errors import ConfigError, Mistake
-    from allgrad.train.run.agreement import SharedError, on_every_rank, on_rank_0
+    from allgrad.train.run.agreement import on_every_rank, on_rank_0
 
     world = comm.init()
 
@@ -25,10 +26,10 @@ def mistakes():
     assert on_rank_0(world, lambda: [world.rank]) == [0]
     said = []
     for function in (wrong(1, 2), wrong(0, 1, 2)):
-        with pytest.raises(SharedError) as caught:
+        with pytest.raises(CollectiveError) as caught:
             on_every_rank(world, function)
         said.append([str(caught.value), caught.value.exit_code])
-    with pytest.raises(SharedError, match="file of 0"):
+    with pytest.raises(CollectiveError, match="file of 0"):
         on_rank_0(world, wrong(0, 1))
     assert on_rank_0(world, wrong(1)) == 0
     return said

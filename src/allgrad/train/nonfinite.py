@@ -1,0 +1,63 @@
+"""NaN and infinity: found before they reach the weights, and never written over a good checkpoint.
+
+After the gradients are reduced, every rank looks at the loss and at the gradients. Exchanges that give every rank the same bits
+make them find the same; with any other exchange they agree on it. What happens then is `train.nonfinite`:
+
+- `stop`: the run ends with a `NonFiniteError`; weights and checkpoints are those of the step before.
+- `skip`: this step changes nothing; at most `SKIPS` such steps in a row.
+- `rollback`: back to the newest checkpoint, and on from there with the batches that follow the offending one; at most
+  `ROLLBACKS` times to the same checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from allgrad.memory import Arena
+
+__all__ = ["ROLLBACKS", "SKIPS", "all_finite", "describe_non_finite"]
+
+SKIPS = 10
+"""Steps in a row that may be skipped."""
+
+ROLLBACKS = 3
+"""Times that a run may return to the same checkpoint."""
+
+
+def all_finite(arrays: Iterable[np.ndarray[Any, Any]]) -> bool:
+    """Whether no element is NaN or infinite, at the cost of reading each array once.
+
+    A finite sum of squares proves it. One that overflowed does not disprove it, so only then each element is looked at.
+
+    >>> all_finite([np.array([1.0, 1e200])]), all_finite([np.array([1.0, np.nan])])
+    (True, False)
+    """
+    with np.errstate(all="ignore"):
+        return all(math.isfinite(float(np.dot(a, a))) or bool(np.isfinite(a).all()) for a in arrays)
+
+
+def describe_non_finite(loss: float, terms: Mapping[str, float], gradients: Arena, names: Iterable[str]) -> str:
+    """In words, what is NaN or infinite in a step: the loss, or else the gradients of which parameters; "" for nothing.
+
+    Args:
+        loss: the objective.
+        terms: the loss's terms.
+        gradients: the gradient arena.
+        names: the parameters that have a gradient.
+    """
+    if not math.isfinite(loss):
+        wrong = [f"{name} is {value}" for name, value in terms.items() if not math.isfinite(value)]
+        return f"the loss is {loss}" + (f" ({', '.join(wrong)})" if len(terms) > 1 and wrong else "")
+    if all_finite(gradients.flat.values()):
+        return ""
+    bad = [name for name in names if not np.isfinite(gradients[name]).all()]
+    if not bad:
+        return ""  # in memory that belongs to no parameter with a gradient
+    more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+    return f"the gradient of {bad[0]}{more} is not finite, though the loss is {loss:.6g}"
