@@ -46,7 +46,7 @@ def test_the_one_before_is_used(reference, name, place, bit) -> None:
     finally:
         file.write_bytes(whole)
     assert found.step < 30
-    assert "step-000030: damaged" in refused[0]
+    assert "step-000030 is damaged" in refused[0]
 
 
 def test_the_run_then_ends_as_it_would_have(reference, tmp_path) -> None:
@@ -55,7 +55,7 @@ def test_the_run_then_ends_as_it_would_have(reference, tmp_path) -> None:
     (tmp_path / "run" / "checkpoints" / "step-000030" / "state.json").write_text("{}")
     trainer, run, said = resume_run(tmp_path / "run", options=Options(single=True))
     assert trainer.progress.step < 30
-    assert "step-000030: damaged: state.json has 2 bytes" in said[0]
+    assert "step-000030 is damaged: state.json has 2 bytes" in said[0]
     trainer.run(run)
     assert summary(run)["weights_sha256"] == summary(reference)["weights_sha256"]
     assert metrics(run) == metrics(reference)

@@ -94,5 +94,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ComponentError, match="it is defined for 2 classes, and the data have 3"):
         registry.metrics.build(section, DataInfo("classes", (2,), 3, {}))
     check_monitor("loss", ("loss", "f1"))
-    with pytest.raises(ConfigError, match=r"train\.monitor\.metric: expected one that evaluations report: loss, f1"):
+    with pytest.raises(
+        ConfigError, match=r"train\.monitor\.metric: accuracy is not reported\. Evaluations report loss, f1"
+    ):
         check_monitor("accuracy", ("loss", "f1"))

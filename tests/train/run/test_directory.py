@@ -41,14 +41,6 @@ def test_names(tmp_path, monkeypatch) -> None:
     assert create_run_directory(resolve(config, [where]), World(), "small") == tmp_path / "a" / "b" / "c"
 
 
-@pytest.mark.parametrize("name", ["../..", "a/b", ".", ".."])
-def test_a_name_does_not_lead_out_of_runs(tmp_path, monkeypatch, name) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(AllgradError, match=r"run\.name must be usable as the name of a directory"):
-        create_run_directory(resolve(write_config(tmp_path), [f"run.name={name}"]), World(), "small")
-    assert not (tmp_path / "runs").exists()
-
-
 def test_a_resumed_run_keeps_what_it_reported(tmp_path) -> None:
     config = resolve(write_config(tmp_path), [f"run.dir={tmp_path / 'run'}"])
     directory = create_run_directory(config, World(), "small")
@@ -77,14 +69,12 @@ sys.stdin.read()
 
 
 def test_one_owner_whose_death_frees_it(tmp_path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "held\n"
-    with pytest.raises(AllgradError, match=rf"is in use by process {process.pid} on "):
-        lock_run(tmp_path)
-    process.kill()
-    process.wait()
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(AllgradError, match=rf"is in use by process {process.pid} on "):
+            lock_run(tmp_path)
+        process.kill()
     lock_run(tmp_path)
     lock_run(tmp_path)  # it is ours already
     unlock_run(tmp_path)

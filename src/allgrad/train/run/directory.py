@@ -17,7 +17,6 @@ import fcntl
 import json
 import os
 import platform
-import re
 import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -69,11 +68,6 @@ def create_run_directory(config: RunConfig, world: World, name: str, *, plugins:
 
     def create() -> str:
         label = config.run.name or name
-        if not re.fullmatch(r"[^/\0]+", label) or label in (".", ".."):
-            raise RunDirectoryError(
-                f"run.name must be usable as the name of a directory, without slashes. Got {label!r}. "
-                "Use run.dir to choose the place."
-            )
         path = Path(config.run.dir or f"runs/{label}-{time.strftime('%Y%m%d-%H%M%S')}")
         try:
             if config.run.dir is None:
