@@ -26,6 +26,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from .clock import offset_to_rank_0
@@ -36,7 +37,7 @@ from .stall_monitor import STALL_SECONDS, StallMonitor
 from .transport import Handle, Times
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from .topology import Topology
     from .transport import Collective
@@ -189,11 +190,20 @@ class Engine:
         with self._mpi:
             self._progress()
 
-    def announce(self) -> None:
-        """Tell the other ranks at once that `monitor.busy` has changed."""
-        if self._thread is None:
-            self.drive()
-        self._wake.set()
+    @contextmanager
+    def long_task(self, what: str) -> Iterator[None]:
+        """Inside, other ranks may wait for this one as long as they need to: that is not a stall."""
+        if self.monitor is None:
+            yield
+            return
+        before = self.monitor.busy
+        with self._mpi:
+            self.monitor.announce(what)
+        try:
+            yield
+        finally:
+            with self._mpi:
+                self.monitor.announce(before)
 
     def clock(self) -> float:
         """Seconds on rank 0's clock, as recorded in `Times`."""

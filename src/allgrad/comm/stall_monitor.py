@@ -68,7 +68,7 @@ class Progress(Protocol):
 
 
 class StallMonitor:
-    """One rank's monitor. Everything but `leave` and `busy` belongs to the thread that owns MPI.
+    """One rank's monitor. Everything but `leave` belongs to the thread that owns MPI.
 
     Args:
         progress: what is watched.
@@ -110,7 +110,6 @@ class StallMonitor:
         self._answers: dict[int, dict[str, Any]] = {}
         self._asked: float | None = None
         self._stalled = self._reported = -1  # numbers of collectives
-        self._announced: str | None = None
         self._busy: dict[int, str] = {}  # rank 0: of all ranks; elsewhere: of rank 0
         self._counts = (-1, -1)
         self._ticked, self._now = time.monotonic(), 0.0  # seconds that were seen passing
@@ -144,15 +143,21 @@ class StallMonitor:
         if self._now >= self._next_beat:
             self._next_beat = self._now + self._beat_seconds
             self._beat()
-        self._announce()
         self._look_for_stalls()
         if self._leaving:
             self._look_for_silence()
             self._say_farewell()
 
+    def announce(self, busy: str | None) -> None:
+        """Tell the others that this rank begins a long task, or has ended it (None)."""
+        self.busy = busy
+        self._send_all({"kind": "busy", "text": busy})
+        if self.topology.rank == 0:
+            self._note_busy(0, busy)
+
     def leave(self) -> None:
         """The program of this rank is over; `left` is set when those of all ranks are. Called by the main thread."""
-        self._leaving, self.busy = True, None
+        self._leaving = True
 
     def close(self) -> None:
         """Free what MPI holds."""
@@ -201,7 +206,7 @@ class StallMonitor:
         elif kind == "wait":
             self._restart()
         elif kind == "busy":
-            self._busy = {**self._busy, rank: message["text"]} if message["text"] else _without(self._busy, rank)
+            self._note_busy(rank, message["text"])
         elif kind == "dump" and self.dumps is not None:
             self.dumps.dump(message["target"])
 
@@ -233,13 +238,11 @@ class StallMonitor:
         for rank in self._gone:  # they wait for this rank, and want to know that it is alive
             self._send(rank, self._status("beat"))
 
-    def _announce(self) -> None:
-        """Tell the others when this rank begins or ends a long task."""
-        if self.busy != self._announced:
-            self._announced = self.busy
-            self._send_all({"kind": "busy", "text": self.busy})
-            if self.topology.rank == 0:
-                self._busy = {**self._busy, 0: self.busy} if self.busy else _without(self._busy, 0)
+    def _note_busy(self, rank: int, text: str | None) -> None:
+        if text is None:
+            self._busy.pop(rank, None)
+        else:
+            self._busy[rank] = text
 
     # ---- stalls ----
 
@@ -353,7 +356,3 @@ class StallMonitor:
             self._farewell, self._parted = self.comm.Ibarrier(), self._now
         elif self._farewell is not None and self._farewell.Test():
             self.left.set()
-
-
-def _without(ranks: dict[int, str], rank: int) -> dict[int, str]:
-    return {key: value for key, value in ranks.items() if key != rank}

@@ -12,7 +12,7 @@ import json
 import os
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import nullcontext
 from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,8 @@ from .topology import Topology
 from .transport import Collective
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Mapping
+    from contextlib import AbstractContextManager
 
     from .transport import Handle, Lane, Transfer, Transport
     from .tree import Array
@@ -74,23 +75,12 @@ class World(Topology):
         """Seconds on rank 0's clock (`time.perf_counter()` of rank 0)."""
         return time.perf_counter() if self.engine is None else self.engine.clock()
 
-    @contextmanager
-    def long_task(self, what: str) -> Iterator[None]:
+    def long_task(self, what: str) -> AbstractContextManager[None]:
         """Inside, other ranks may wait for this one as long as they need to: that is not a stall.
 
         For what only some ranks do while the others wait, such as writing a checkpoint.
         """
-        monitor = None if self.engine is None else self.engine.monitor
-        if self.engine is None or monitor is None:
-            yield
-            return
-        before, monitor.busy = monitor.busy, what
-        self.engine.announce()
-        try:
-            yield
-        finally:
-            monitor.busy = before
-            self.engine.announce()
+        return nullcontext() if self.engine is None else self.engine.long_task(what)
 
     # ---- collectives ----
 
