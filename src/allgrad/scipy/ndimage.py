@@ -37,7 +37,8 @@ def _padded(x: Any, before: int, after: int, axis: int, mode: str, cval: float) 
     width = [(0, 0)] * x.ndim
     width[axis] = (before, after)
     options: Any = {"constant_values": cval} if PADDING[mode] == "constant" else {}
-    return np.pad(x, width, PADDING[mode], **options)
+    kind: Any = PADDING[mode]
+    return np.pad(x, width, kind, **options)
 
 
 def _filtered(x: Any, weights: Any, mode: Any, cval: float, origin: Any, axes: Sequence[int]) -> Any:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.optimize as _scipy_optimize
 
+from allgrad.autodiff.derivatives import jacobian
 from allgrad.autodiff.errors import ImplicitError, NotDifferentiableError
 from allgrad.autodiff.implicit import custom_root
 from allgrad.autodiff.modes import no_grad
 from allgrad.autodiff.tensor import Tensor
-from allgrad.autodiff.transforms import grad, jacobian
+from allgrad.autodiff.transforms import grad
 from allgrad.scipy.registry import TABLE, Row, differentiates, operand, tracked, value, values
 
 if TYPE_CHECKING:
@@ -337,7 +338,7 @@ def curve_fit(
     _refuse("curve_fit", bounds=keywords.pop("bounds", None), full_output=keywords.pop("full_output", None))
     if sigma is not None and np.ndim(value(sigma)) != 1:
         raise NotDifferentiableError("curve_fit is differentiated with sigma=None or a vector of standard deviations.")
-    plain = [None if v is None else value(operand(v)) for v in (xdata, ydata, p0, sigma)]
+    plain: list[Any] = [None if v is None else value(operand(v)) for v in (xdata, ydata, p0, sigma)]
     with no_grad():
         found = _scipy_optimize.curve_fit(lambda x, *p: value(f(x, *p)), *plain, absolute_sigma, **keywords)[0]
 

@@ -21,8 +21,10 @@ from scipy.special import _ufuncs
 
 from allgrad.autodiff.containers import flatten
 from allgrad.autodiff.primitive import Primitive
-from allgrad.autodiff.tensor import RULES, Tensor
-from allgrad.numpy.dispatch import on_values, ufunc_keywords
+from allgrad.autodiff.tensor import Tensor
+from allgrad.numpy.arguments import operand as any_operand
+from allgrad.numpy.arguments import value as value
+from allgrad.numpy.dispatch import implements, on_values, ufunc_keywords
 from allgrad.numpy.singular import Factor, product
 
 if TYPE_CHECKING:
@@ -99,7 +101,8 @@ def ufunc(name: str, arguments: str, **partials: Callable[..., Any] | Partial) -
     An argument without a partial (an integer order) raises a `TypeError` by name when it is tracked.
     """
     function = getattr(_ufuncs, name)
-    primitive = RULES[function] = elementwise(function, arguments, name, **partials)
+    primitive = elementwise(function, arguments, name, **partials)
+    implements(function)(primitive)
     TABLE.add(Row(name.lstrip("_"), "special", "differentiated"))
     return primitive
 
@@ -107,7 +110,7 @@ def ufunc(name: str, arguments: str, **partials: Callable[..., Any] | Partial) -
 def ufunc_of_many(name: str, arguments: str, **partials: Callable[..., Any]) -> Primitive:
     """Declare a ufunc with several results. A partial returns one factor per result."""
     function = getattr(_ufuncs, name)
-    primitive = RULES[function] = Primitive(
+    primitive = Primitive(
         function,
         name=name,
         arguments=tuple(arguments.split()),
@@ -115,6 +118,7 @@ def ufunc_of_many(name: str, arguments: str, **partials: Callable[..., Any]) -> 
         jvp={argument: Partials(partial, forward=True) for argument, partial in partials.items()},
         outputs=True,
     )
+    implements(function)(primitive)
     TABLE.add(Row(name, "special", "differentiated"))
     return primitive
 
@@ -123,16 +127,16 @@ def constant_ufunc(*names: str) -> None:
     """Declare ufuncs whose derivative is zero wherever it exists."""
     for name in names:
         function = getattr(_ufuncs, name)
-        RULES[function] = on_values(function)
+        implements(function)(on_values(function))
         TABLE.add(Row(name, "special", "constant"))
 
 
 def tracked(tree: Any) -> bool:
     """Whether a Tensor is anywhere in nested lists, tuples and dicts."""
-    if isinstance(tree, (list, tuple)):
-        return any(map(tracked, tree))
     if isinstance(tree, dict):
         return any(map(tracked, tree.values()))
+    if isinstance(tree, (list, tuple)):
+        return any(map(tracked, tree))
     return isinstance(tree, Tensor)
 
 
@@ -174,21 +178,10 @@ def differentiates(
 
 def operand(x: Any, dtype: Any = None) -> Any:
     """An argument as an array or a Tensor of floating numbers; integers become float64."""
-    if not isinstance(x, Tensor):
-        x = from_nested(x) if tracked(x) else np.asarray(x)
+    x = any_operand(x)
     if dtype is None and x.dtype.kind not in "fc":
         dtype = float
     return x if dtype is None or x.dtype == dtype else x.astype(dtype)
-
-
-def from_nested(x: Any) -> Any:
-    """Nested lists of numbers and Tensors as one Tensor."""
-    return np.stack([operand(entry) for entry in x])
-
-
-def value(x: Any) -> Any:
-    """The numbers in a Tensor or an array."""
-    return x.value if isinstance(x, Tensor) else np.asarray(x)
 
 
 def values(tree: Any) -> Any:

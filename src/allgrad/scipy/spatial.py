@@ -42,8 +42,8 @@ def _cosine(u: Any, v: Any, w: Any = None) -> Any:
 
 def _correlation(u: Any, v: Any, w: Any = None) -> Any:
     total = u.shape[-1] if w is None else np.sum(w)
-    centred = [x - np.expand_dims(_weighted_sum(x, w) / total, -1) for x in (u, v)]
-    return _cosine(*centred, w)
+    u, v = (x - np.expand_dims(_weighted_sum(x, w) / total, -1) for x in (u, v))
+    return _cosine(u, v, w)
 
 
 def _canberra(u: Any, v: Any, w: Any = None) -> Any:

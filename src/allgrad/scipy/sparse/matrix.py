@@ -27,7 +27,7 @@ class Pattern:
     """Where the entries of a sparse matrix are: entry k is in row rows[k] and column columns[k]."""
 
     def __init__(self, rows: Any, columns: Any, shape: tuple[int, int]) -> None:
-        self.rows, self.columns, self.shape = np.asarray(rows), np.asarray(columns), tuple(shape)
+        self.rows, self.columns, self.shape = np.asarray(rows), np.asarray(columns), shape
 
     @property
     def transposed(self) -> Pattern:
@@ -69,7 +69,8 @@ def entries(A: Any) -> tuple[Any, Pattern]:
     if isinstance(A, SparseTensor):
         return A.data, A.pattern
     coo = _scipy_sparse.coo_array(A)
-    return coo.data, Pattern(*coo.coords, coo.shape)
+    rows, columns = coo.coords
+    return coo.data, Pattern(rows, columns, coo.shape)
 
 
 class SparseTensor:
@@ -119,7 +120,7 @@ class SparseTensor:
     __radd__ = __add__
 
     def __sub__(self, other: Any) -> SparseTensor:
-        return self + (-other)
+        return self.__add__(-other)
 
     def toarray(self) -> Any:
         """The dense matrix, on the tape."""
