@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 
     from allgrad.nn.module import Module
 
-_ACTIVATIONS = tuple(
+_ACTIVATIONS: tuple[type[Module], ...] = tuple(
     each for each in vars(activations).values() if isinstance(each, type) and issubclass(each, Activation)
 )
 _LAYERS: tuple[type[Module], ...] = (Linear, FlatLinear, Conv1d, Conv2d, BatchNorm1d, BatchNorm2d, SyncBatchNorm)
-_FORWARD: dict[type[Module], Any] = {each: each.forward for each in (*_ACTIVATIONS, *_LAYERS, MaxPool2d)}
+_KINDS: tuple[type[Module], ...] = (*_ACTIVATIONS, *_LAYERS, MaxPool2d)
+_FORWARD = {each: each.forward for each in _KINDS}
 
 
 def fused_calls(modules: Iterable[Module]) -> Iterator[Callable[[Any], Any]]:
@@ -60,7 +61,7 @@ def fused_calls(modules: Iterable[Module]) -> Iterator[Callable[[Any], Any]]:
         yield partial(layer.with_activation, activation=activation, **options) if changed else layer
 
 
-def _is_plain(module: Module, kinds: tuple[type, ...]) -> bool:
+def _is_plain(module: Module, kinds: tuple[type[Module], ...]) -> bool:
     kind = type(module)
-    own = kind in kinds and kind.forward is _FORWARD.get(kind)
+    own = kind in kinds and kind.forward is _FORWARD[kind]
     return own and "forward" not in vars(module) and "with_activation" not in vars(module)

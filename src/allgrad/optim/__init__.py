@@ -9,6 +9,7 @@ from allgrad.optim.clip import clip_norm as clip_norm
 from allgrad.optim.clip import clip_value as clip_value
 from allgrad.optim.lamb import LAMB as LAMB
 from allgrad.optim.lars import LARS as LARS
+from allgrad.optim.lbfgs import LBFGS as LBFGS
 from allgrad.optim.lion import Lion as Lion
 from allgrad.optim.muon import Muon as Muon
 from allgrad.optim.optimizer import Optimizer as Optimizer
