@@ -17,6 +17,7 @@ from allgrad import kernels
 from allgrad.autodiff import Fused, Primitive
 from allgrad.autodiff.modes import CURRENT
 from allgrad.kernels.erf import erfc_positive
+from allgrad.nn.errors import LayerOptionError
 from allgrad.nn.module import Module
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ def activation_function(activation: str | ActivationFunction | None) -> Activati
     if activation is None or isinstance(activation, ActivationFunction):
         return activation
     if activation not in ACTIVATIONS:
-        raise ValueError(
+        raise LayerOptionError(
             f"activation {activation!r} is unknown. Choose one of {', '.join(sorted(ACTIVATIONS))}, or None."
         )
     return ACTIVATIONS[activation]
@@ -308,7 +309,7 @@ class GELU(Activation):
 
     def __init__(self, approximate: str = "none") -> None:
         if approximate not in ("none", "tanh"):
-            raise ValueError(f"GELU: approximate must be 'none' or 'tanh'. Got {approximate!r} instead.")
+            raise LayerOptionError(f"GELU: approximate must be 'none' or 'tanh'. Got {approximate!r} instead.")
         super().__init__(GELU_EXACT if approximate == "none" else GELU_TANH)
         self.approximate = approximate
 

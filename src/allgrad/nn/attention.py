@@ -72,24 +72,26 @@ def _rooms(blocks: list[_Block], heads: Heads, dtype: np.dtype[Any], *batch: int
     return [np.empty((*batch, heads.keys, group, b.stop - b.start, b.keys), dtype) for b in blocks]
 
 
-def _probabilities(q: Array, k: Array, hidden: Array | None, causal: bool, out: Array) -> None:
-    """softmax(q k^T) into `out`; `hidden` marks keys that nobody sees."""
+def _probabilities(q: Array, k: Array, padding_mask: Array | None, causal: bool, out: Array) -> None:
+    """softmax(q k^T) into `out`; `padding_mask` marks keys that nobody sees."""
     kernels.active().matmul(q, k.swapaxes(-1, -2), out=out)
-    if hidden is None:
+    if padding_mask is None:
         if causal:
             kernels.active().causal_softmax_forward(out, out=out)
         else:
             kernels.active().softmax_forward(out, out=out)
         return
     queries, keys = out.shape[-2:]
-    unseen = hidden | np.triu(np.ones((queries, keys), bool), keys - queries + 1) if causal else hidden
+    unseen = padding_mask | np.triu(np.ones((queries, keys), bool), keys - queries + 1) if causal else padding_mask
     # The smallest number, not -inf: a query that sees nothing must not give NaN; its row is emptied below.
     np.copyto(out, np.finfo(out.dtype).min, where=unseen)
     kernels.active().softmax_forward(out, out=out)
     np.copyto(out, 0, where=unseen)
 
 
-def _forward(packed: Array, *, heads: Heads, causal: bool, hidden: Array | None, scale: float) -> tuple[Array, Any]:
+def _forward(
+    packed: Array, *, heads: Heads, causal: bool, padding_mask: Array | None, scale: float
+) -> tuple[Array, Any]:
     batch, length, _, features = packed.shape
     packed = np.ascontiguousarray(packed)
     answer = np.empty((batch, length, heads.queries, features), packed.dtype)
@@ -102,7 +104,7 @@ def _forward(packed: Array, *, heads: Heads, causal: bool, hidden: Array | None,
         a = _by_head(answer[b], heads)
         for (start, stop, keys), room in zip(blocks, kept, strict=True):
             p = room[b if keep else 0]
-            unseen = None if hidden is None else hidden[b, :keys]
+            unseen = None if padding_mask is None else padding_mask[b, :keys]
             _probabilities(q[:, :, start:stop], k[:, :, :keys], unseen, causal, p)
             kernels.active().matmul(p, v[:, :, :keys], out=a[:, :, start:stop])
     return answer, (packed, kept if keep else None)
@@ -115,7 +117,7 @@ def _backward(
     needs: Any,  # noqa: ARG001
     heads: Heads,
     causal: bool,
-    hidden: Array | None,
+    padding_mask: Array | None,
     scale: float,
 ) -> tuple[Array]:
     packed, kept = residuals
@@ -139,7 +141,7 @@ def _backward(
                 p = kept[i][b]
             else:
                 p = again[i]
-                _probabilities(q_, k_, None if hidden is None else hidden[b, :keys], causal, p)
+                _probabilities(q_, k_, None if padding_mask is None else padding_mask[b, :keys], causal, p)
             add = i < len(blocks) - 1
             _grouped_product(p.swapaxes(-1, -2), d_, dv[:, :, :keys], add)
             ds = kernels.active().matmul(d_, v_.swapaxes(-1, -2), out=scores[i])
@@ -171,12 +173,12 @@ def _grouped_product(a: Array, b: Array, out: Array, add: bool) -> None:
         out[...] = product
 
 
-def _reference(packed: Any, *, heads: Heads, causal: bool, hidden: Array | None, scale: float) -> Any:
-    return attention_reference(packed, heads=heads, causal=causal, hidden=hidden, scale=scale, dropout=None)
+def _reference(packed: Any, *, heads: Heads, causal: bool, padding_mask: Array | None, scale: float) -> Any:
+    return attention_reference(packed, heads=heads, causal=causal, padding_mask=padding_mask, scale=scale, dropout=None)
 
 
 def attention_reference(
-    packed: Any, *, heads: Heads, causal: bool, hidden: Array | None, scale: float, dropout: Array | None
+    packed: Any, *, heads: Heads, causal: bool, padding_mask: Array | None, scale: float, dropout: Array | None
 ) -> Any:
     """The operation in NumPy calls; `dropout` multiplies the probabilities (batch, query heads, queries, keys)."""
     batch, length, _, features = packed.shape
@@ -189,8 +191,8 @@ def attention_reference(
     seen = np.ones((length, length), bool)
     if causal:
         seen = np.tril(seen)
-    if hidden is not None:
-        seen = seen & ~hidden[:, None, None, None, :]
+    if padding_mask is not None:
+        seen = seen & ~padding_mask[:, None, None, None, :]
     low = np.where(seen, scores, np.full((), np.finfo(scores.dtype).min, scores.dtype))
     e = np.where(seen, np.exp(low - row_shift(low)), np.zeros((), scores.dtype))
     total = np.sum(e, axis=-1, keepdims=True)

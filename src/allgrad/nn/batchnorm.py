@@ -32,7 +32,8 @@ from allgrad.autodiff.modes import CURRENT
 from allgrad.kernels import active
 from allgrad.kernels.blocks import as_rows, rows_a_block, spans
 from allgrad.nn.activations import ActivationFunction, activate, activation_function
-from allgrad.nn.conv import refuse_image
+from allgrad.nn.checks import refuse_image
+from allgrad.nn.errors import InputError, LayerOptionError
 from allgrad.nn.gradients import write_gradient
 from allgrad.nn.module import Module
 from allgrad.nn.parameter import Array, Parameter
@@ -101,7 +102,7 @@ def statistics(x: Array, reduce: Callable[[Array], Array] | None = None) -> tupl
     if reduce is not None:
         total = reduce(total)
     if not total[-1]:
-        raise ValueError(f"batch norm needs at least one row. Got shape {x.shape}.")
+        raise InputError(f"Batch norm needs at least one sample. Got an input of shape {x.shape}.")
     # This mean is rounded to x's dtype; the second pass measures its error too, and takes it off.
     centre, sums = (total[:-1] / total[-1]).astype(x.dtype), np.zeros((2, rows.shape[1]))
     for block in _blocks(rows):
@@ -249,7 +250,7 @@ class _BatchNorm(Module):
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         if features < 1:
-            raise ValueError(f"{type(self).__name__}: features must be 1 or more. Got {features} instead.")
+            raise LayerOptionError(f"{type(self).__name__}: features must be 1 or more. Got {features} instead.")
         self.features, self.eps, self.momentum = features, eps, momentum
         self.dtype = np.dtype(dtype)
         self.weight = Parameter(np.ones(features, dtype)) if affine else None
@@ -269,7 +270,7 @@ class _BatchNorm(Module):
         """This layer with another activation in place of its own."""
         self._check(x)
         if residual is not None and (residual.shape != x.shape or residual.dtype != x.dtype):
-            raise ValueError(
+            raise InputError(
                 f"{self.where()}: expects {x.dtype} of shape {x.shape} on the skip connection, as the input is. "
                 f"Got {residual.dtype} of shape {residual.shape} instead."
             )
@@ -278,8 +279,10 @@ class _BatchNorm(Module):
         reduce = self._reduce() if self.training else None
         mean, variance, count = statistics(x.value if isinstance(x, Tensor) else x, reduce)
         if count < 2 and self.training:
-            raise ValueError(
-                f"{self.where()}: training needs more than one value a channel. Got an input of shape {x.shape}."
+            raise InputError(
+                f"{self.where()}: training needs more than one value per channel, but the input has shape {x.shape}. "
+                "Give each virtual worker two samples or more (also of the last batch), use images that are larger here, or use "
+                "nn.SyncBatchNorm, which takes its statistics over all virtual workers."
             )
         if self.training and self.tracks and not _recomputing.get():
             self._learn(mean, variance * (count / (count - 1)))

@@ -7,16 +7,18 @@ speak PyTorch's layout.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from allgrad.nn import init
 from allgrad.nn.activations import ActivationFunction, activation_function
+from allgrad.nn.checks import refuse_image
 from allgrad.nn.convolution.epilogue import MONOTONIC, Epilogue
 from allgrad.nn.convolution.geometry import Geometry, Pair
 from allgrad.nn.convolution.operation import convolve, convolve_transposed
+from allgrad.nn.errors import InputError, LayerOptionError
 from allgrad.nn.module import Module
 from allgrad.nn.parameter import Parameter, TorchLayout
 
@@ -37,7 +39,7 @@ def pair(value: int | Pair, what: str, least: int) -> Pair:
     """
     both = (value, value) if isinstance(value, int) else tuple(value)
     if len(both) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or v < least for v in both):
-        raise ValueError(f"{what} must be one or two integers of at least {least}. Got {value!r} instead.")
+        raise LayerOptionError(f"{what} must be one or two integers of at least {least}. Got {value!r} instead.")
     return both
 
 
@@ -92,31 +94,9 @@ class _Convolution(Module):
         return ", ".join(parts + ([] if self.bias is not None else ["bias=False"]))
 
 
-def refuse_image(
-    layer: Module,
-    x: Any,
-    kinds: tuple[tuple[str, ...], ...],
-    channels: int | None = None,
-    dtype: np.dtype[Any] | None = None,
-) -> NoReturn:
-    """Raise for an input that is not (batch, *axes, channels), axes being one of `kinds`, of the layer's dtype."""
-    if not hasattr(x, "dtype"):
-        raise TypeError(f"{layer.where()}: expects an array or a Tensor. Got {type(x).__name__} instead.")
-    shape = x.shape
-    fitting = len(shape) in [2 + len(axes) for axes in kinds]
-    if not fitting or channels not in (None, shape[-1]):
-        last = "channels" if channels is None else str(channels)
-        expected = " or ".join(f"({', '.join(('batch', *axes, last))})" for axes in kinds)
-        hint = ""
-        if fitting and shape[1] == channels:
-            hint = " It looks like PyTorch's order: write np.moveaxis(x, 1, -1)."
-        raise ValueError(f"{layer.where()}: expects shape {expected}, channels last. Got shape {shape} instead.{hint}")
-    raise TypeError(f"{layer.where()}: expects {dtype or 'floating'} input. Got {x.dtype}, of shape {shape}, instead.")
-
-
 def _checked_sizes(layer: str, in_channels: int, out_channels: int, groups: int) -> None:
     if min(in_channels, out_channels, groups) < 1 or in_channels % groups or out_channels % groups:
-        raise ValueError(
+        raise LayerOptionError(
             f"{layer}: channels and groups must be 1 or more, and groups must divide both channels. "
             f"Got {in_channels} in, {out_channels} out, {groups} groups."
         )
@@ -126,12 +106,12 @@ def _sides(layer: str, padding: Padding, geometry: Geometry) -> tuple[Pair, Pair
     """Padding as ((top, bottom), (left, right))."""
     if padding == "same":
         if geometry.stride != (1, 1):
-            raise ValueError(f"{layer}: padding='same' needs stride 1. Got {geometry.stride} instead.")
+            raise LayerOptionError(f"{layer}: padding='same' needs stride 1. Got {geometry.stride} instead.")
         rows, columns = ((r - 1) // 2 for r in geometry.reach)
         return (rows, geometry.reach[0] - 1 - rows), (columns, geometry.reach[1] - 1 - columns)
     if isinstance(padding, str):
         if padding != "valid":
-            raise ValueError(f"{layer}: padding must be 'same', 'valid', or integers. Got {padding!r} instead.")
+            raise LayerOptionError(f"{layer}: padding must be 'same', 'valid', or integers. Got {padding!r} instead.")
         return (0, 0), (0, 0)
     rows, columns = pair(padding, f"{layer}: padding", 0)
     return (rows, rows), (columns, columns)
@@ -195,7 +175,7 @@ class Conv2d(_Convolution):
         )
         refusal = _refusal(self.epilogue)
         if refusal is not None:
-            raise ValueError(refusal)
+            raise LayerOptionError(refusal)
 
     def forward(self, x: Any) -> Any:
         return self.with_activation(x, self.epilogue.activation)
@@ -209,7 +189,7 @@ class Conv2d(_Convolution):
         self._check(x)
         epilogue = Epilogue(activation, self.epilogue.pool if pool is None else pool)
         if min(epilogue.output(self.geometry.output(x.shape[1:3]))) < 1:
-            raise ValueError(
+            raise InputError(
                 f"{self.where()}: a kernel that reaches over {self.geometry.reach} pixels"
                 f"{'' if epilogue.pool is None else f' and pooling by {epilogue.pool}'} does not fit an input of shape "
                 f"{x.shape} with padding {self.geometry.padding}."
@@ -287,7 +267,7 @@ class Conv1d(_Convolution):
         self._check(x)
         n, length, channels = x.shape
         if self.geometry.output((1, length))[1] < 1:
-            raise ValueError(
+            raise InputError(
                 f"{self.where()}: a kernel that reaches over {self.geometry.reach[1]} steps does not fit an input of shape "
                 f"{x.shape} with padding {self.geometry.padding[1]}."
             )
@@ -338,7 +318,7 @@ class ConvTranspose2d(_Convolution):
         geometry = geometry._replace(padding=_sides("ConvTranspose2d", padding, geometry))
         self.output_padding = pair(output_padding, "ConvTranspose2d: output_padding", 0)
         if any(o >= s for o, s in zip(self.output_padding, geometry.stride, strict=True)):
-            raise ValueError(
+            raise LayerOptionError(
                 f"ConvTranspose2d: output_padding must be smaller than the stride {geometry.stride}. "
                 f"Got {self.output_padding} instead."
             )
@@ -349,7 +329,7 @@ class ConvTranspose2d(_Convolution):
         self._check(x)
         image = self._image(x.shape[1:3])
         if min(image) < 1:
-            raise ValueError(
+            raise InputError(
                 f"{self.where()}: padding {self.geometry.padding} leaves nothing of an input of {x.shape}."
             )
         return convolve_transposed(x, self.weight, self.bias, geometry=self.geometry, image=image)

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from allgrad import kernels
-from allgrad.autodiff import Fused, Tensor
+from allgrad.autodiff import Fused
+from allgrad.nn.checks import check_range, private_copy
+from allgrad.nn.errors import InputError, InputTypeError, LayerOptionError
 from allgrad.nn.losses import Count, Loss, same_shapes
 from allgrad.nn.softmax import log_softmax_reference
 
@@ -100,7 +102,9 @@ class CrossEntropyLoss(Loss):
 
     def __init__(self, *, ignore_index: int = -100, label_smoothing: float = 0.0) -> None:
         if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"CrossEntropyLoss: label_smoothing must be in [0, 1]. Got {label_smoothing!r} instead.")
+            raise LayerOptionError(
+                f"CrossEntropyLoss: label_smoothing must be in [0, 1]. Got {label_smoothing!r} instead."
+            )
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
     def forward(self, prediction: Any, target: Any) -> Any:
@@ -120,18 +124,24 @@ class CrossEntropyLoss(Loss):
         return _with_soft_labels(rows, _rows(target, classes)), rows.shape[0]
 
     def _labelled(self, prediction: Any, target: Any, scale: float | None) -> tuple[Any, Count]:
-        labels = target.value if isinstance(target, Tensor) else np.asarray(target)
+        labels = private_copy(target)
+        if labels.dtype.kind not in "iu":
+            raise InputTypeError(
+                f"{self.where()}: labels must be integers, or probabilities of the logits' dtype. Got {labels.dtype}."
+            )
         if labels.shape != prediction.shape[:-1]:
-            raise ValueError(
+            raise InputError(
                 f"{self.where()}: expects logits (..., classes) and labels (...), or probabilities of the logits' shape. "
                 f"Got logits {prediction.shape} and labels {labels.dtype} {labels.shape} instead."
             )
         labels = labels.reshape(-1)
+        counted = labels[labels != self.ignore_index]
+        check_range(self, counted, prediction.shape[-1], "label", "classes")
         total = _with_labels(
             _rows(prediction, prediction.shape[-1]), labels=labels, ignore_index=self.ignore_index,
             label_smoothing=self.label_smoothing, scale=scale,
         )  # fmt: skip
-        return total, 0 if scale is None else int(np.count_nonzero(labels != self.ignore_index))
+        return total, int(counted.size)
 
     def extra_repr(self) -> str:
         return f"ignore_index={self.ignore_index}, label_smoothing={self.label_smoothing}"

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from allgrad.nn.errors import LayerOptionError
 from allgrad.nn.module import Module
 from allgrad.nn.random import current_stream
 
@@ -42,7 +43,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5) -> None:
         if not 0 <= p < 1:
-            raise ValueError(f"Dropout: p must be in [0, 1). Got {p!r} instead.")
+            raise LayerOptionError(f"Dropout: p must be in [0, 1). Got {p!r} instead.")
         self.p = p
 
     def forward(self, x: Any) -> Any:

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from allgrad import kernels
 from allgrad.autodiff import Fused, Tensor
 from allgrad.nn import init
-from allgrad.nn.checks import refuse_input
+from allgrad.nn.checks import check_range, private_copy, refuse_input
+from allgrad.nn.errors import InputError, InputTypeError, LayerOptionError
 from allgrad.nn.module import Module
 from allgrad.nn.parameter import Parameter
 
@@ -22,7 +23,7 @@ Array = np.ndarray[Any, Any]
 
 
 def _take_forward(weight: Array, *, indices: Array, padding_index: int | None) -> tuple[Array, Any]:  # noqa: ARG001
-    # mode="clip" skips a pass of checks; the layer has checked.
+    # mode="clip" skips NumPy's own check; the layer has checked already.
     return np.take(weight, indices, axis=0, mode="clip"), weight.shape
 
 
@@ -65,8 +66,8 @@ class Embedding(Module):
         std: of the normal distribution that the table starts from.
 
     Raises:
-        TypeError: indices that are not integers.
-        ValueError: an index outside the table; the message gives its place.
+        InputTypeError: if indices are not integers.
+        IndexRangeError: if an index is outside of the table; the message gives its position.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -85,7 +86,7 @@ class Embedding(Module):
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         if padding_index is not None and not -count <= padding_index < count:
-            raise ValueError(
+            raise LayerOptionError(
                 f"Embedding: padding_index must lie in a table of {count} rows. Got {padding_index} instead."
             )
         self.count, self.features = count, features
@@ -93,20 +94,15 @@ class Embedding(Module):
         table = init.normal((count, features), rng, std=std, dtype=dtype)
         if padding_index is not None:
             table[padding_index] = 0
-        self.weight = Parameter(table)
+        self.weight = Parameter(table, embedding=True)
 
     def forward(self, indices: Any) -> Any:
-        indices = indices.value if isinstance(indices, Tensor) else np.asarray(indices)
+        indices = private_copy(indices)
         if indices.dtype.kind not in "iu":
-            raise TypeError(
+            raise InputTypeError(
                 f"{self.where()}: indices must be integers. Got {indices.dtype}, shape {indices.shape}, instead."
             )
-        if indices.size and (int(indices.min()) < 0 or int(indices.max()) >= self.count):
-            where = tuple(int(i) for i in np.argwhere((indices < 0) | (indices >= self.count))[0])
-            raise ValueError(
-                f"{self.where()}: index {int(indices[where])} at {where} is outside a table of {self.count} rows "
-                f"(indices of shape {indices.shape})."
-            )
+        check_range(self, indices, self.count, "index", "rows")
         return _take(self.weight, indices=indices, padding_index=self.padding_index)
 
     def extra_repr(self) -> str:
@@ -147,13 +143,13 @@ class LearnedPositions(Module):
         self, length: int, features: int, *, std: float = 1.0, rng: init.Rng, dtype: npt.DTypeLike = np.float32
     ) -> None:
         self.length, self.features = length, features
-        self.weight = Parameter(init.normal((length, features), rng, std=std, dtype=dtype))
+        self.weight = Parameter(init.normal((length, features), rng, std=std, dtype=dtype), embedding=True)
 
     def forward(self, x: Any) -> Any:
         if x.dtype != self.weight.dtype or x.shape[-1] != self.features:
             refuse_input(self, x, self.features, self.weight.dtype)
         if x.ndim < 2 or x.shape[-2] > self.length:
-            raise ValueError(
+            raise InputError(
                 f"{self.where()}: knows {self.length} positions; expects (..., length, {self.features}). Got shape {x.shape}."
             )
         return _add_positions(x, self.weight)
@@ -217,14 +213,14 @@ class RotaryPositions(Module):
         self, head_features: int, length: int, *, base: float = 10000.0, dtype: npt.DTypeLike = np.float32
     ) -> None:
         if head_features % 2:
-            raise ValueError(f"RotaryPositions: head_features must be even. Got {head_features} instead.")
+            raise LayerOptionError(f"RotaryPositions: head_features must be even. Got {head_features} instead.")
         self.head_features, self.length, self.base = head_features, length, base
         self.cos, self.sin = rotary_tables(length, head_features, base, dtype)
 
     def forward(self, x: Any, heads: int | None = None) -> Any:
         """x is (..., length, heads, head_features); with `heads`, only so many of the first heads are turned."""
         if x.ndim < 3 or x.shape[-1] != self.head_features or x.shape[-3] > self.length or x.dtype != self.cos.dtype:
-            raise ValueError(
+            raise InputError(
                 f"{self.where()}: expects {self.cos.dtype} of shape (..., length up to {self.length}, heads, "
                 f"{self.head_features}). Got {x.dtype}, shape {x.shape}, instead."
             )

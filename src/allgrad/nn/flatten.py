@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from allgrad.nn.errors import InputError
 from allgrad.nn.linear import Linear
 from allgrad.nn.parameter import Array, TorchLayout
 
@@ -48,7 +49,7 @@ class FlatLinear(Linear):
 
     def with_activation(self, x: Any, activation: ActivationFunction | None) -> Any:
         if getattr(x, "dtype", None) != self.weight.dtype or x.shape[1:] != self.image:
-            raise ValueError(
+            raise InputError(
                 f"{self.where()}: expects {self.weight.dtype} images of shape (batch, {', '.join(map(str, self.image))}). "
                 f"Got {getattr(x, 'dtype', type(x).__name__)} of shape {np.shape(x)} instead."
             )

@@ -18,6 +18,7 @@ from allgrad.autodiff.modes import CURRENT
 from allgrad.nn import init
 from allgrad.nn.activations import ActivationFunction, activation_function
 from allgrad.nn.checks import refuse_input
+from allgrad.nn.errors import LayerOptionError
 from allgrad.nn.module import Module
 from allgrad.nn.parameter import TRANSPOSED, Parameter
 
@@ -143,9 +144,11 @@ class Linear(Module):
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         if in_features < 1 or out_features < 1:
-            raise ValueError(f"Linear: sizes must be 1 or more. Got {in_features} in and {out_features} out instead.")
+            raise LayerOptionError(
+                f"Linear: sizes must be 1 or more. Got {in_features} in and {out_features} out instead."
+            )
         if tied is not None and tied.shape != (out_features, in_features):
-            raise ValueError(
+            raise LayerOptionError(
                 f"Linear: a tied weight must have the shape {(out_features, in_features)} (out, in). Got {tied.shape} instead."
             )
         rng = init.generator(rng)

@@ -15,6 +15,8 @@ import numpy as np
 
 from allgrad.autodiff import Tensor
 from allgrad.nn.activations import softplus_reference
+from allgrad.nn.checks import check_range
+from allgrad.nn.errors import InputError, InputTypeError, LayerOptionError
 from allgrad.nn.module import Module
 
 Array = np.ndarray[Any, Any]
@@ -36,14 +38,16 @@ class Loss(Module):
 def same_shapes(loss: Module, prediction: Any, target: Any) -> None:
     """Raise unless both are floating arrays of one shape: broadcasting here is nearly always a mistake."""
     if np.shape(prediction) != np.shape(target):
-        raise ValueError(
+        raise InputError(
             f"{loss.where()}: prediction and target must have one shape. "
             f"Got {np.shape(prediction)} and {np.shape(target)} instead."
         )
     for what, x in (("prediction", prediction), ("target", target)):
         dtype = getattr(x, "dtype", np.asarray(x).dtype if not isinstance(x, Tensor) else None)
         if dtype is None or dtype.kind != "f":
-            raise TypeError(f"{loss.where()}: the {what} must be floating. Got {dtype}, shape {np.shape(x)}, instead.")
+            raise InputTypeError(
+                f"{loss.where()}: the {what} must be floating. Got {dtype}, shape {np.shape(x)}, instead."
+            )
 
 
 class MSELoss(Loss):
@@ -75,7 +79,7 @@ class HuberLoss(Loss):
 
     def __init__(self, delta: float = 1.0) -> None:
         if delta <= 0:
-            raise ValueError(f"HuberLoss: delta must be above 0. Got {delta!r} instead.")
+            raise LayerOptionError(f"HuberLoss: delta must be above 0. Got {delta!r} instead.")
         self.delta = delta
 
     def terms(self, prediction: Any, target: Any) -> tuple[Any, Count]:
@@ -120,7 +124,7 @@ class NLLLoss(Loss):
     def terms(self, prediction: Any, target: Any) -> tuple[Any, Count]:
         labels = target.value if isinstance(target, Tensor) else np.asarray(target)
         if labels.dtype.kind not in "iu" or labels.shape != prediction.shape[:-1]:
-            raise ValueError(
+            raise InputError(
                 f"{self.where()}: expects log-probabilities (..., classes) and integer labels (...). "
                 f"Got {prediction.shape} and labels {labels.dtype} {labels.shape} instead."
             )
@@ -128,8 +132,7 @@ class NLLLoss(Loss):
         labels = labels.reshape(-1)
         counted = np.flatnonzero(labels != self.ignore_index)
         chosen = labels[counted]
-        if chosen.size and (chosen.min() < 0 or chosen.max() >= classes):
-            raise ValueError(f"{self.where()}: a label is not one of {classes} classes, nor {self.ignore_index}.")
+        check_range(self, chosen, classes, "label", "classes")
         rows = np.reshape(_tensor(prediction), (-1, classes))
         return -np.sum(rows[counted, chosen]), int(counted.size)
 

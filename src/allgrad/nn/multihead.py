@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 from allgrad.nn import init
 from allgrad.nn.attention import Heads, attention_reference, packed_attention
-from allgrad.nn.checks import refuse_input
+from allgrad.nn.checks import private_copy, refuse_input
 from allgrad.nn.dropout import Dropout, dropout_mask
 from allgrad.nn.embedding import RotaryPositions
+from allgrad.nn.errors import InputError, LayerOptionError
 from allgrad.nn.linear import Linear, linear
 from allgrad.nn.module import Module
 from allgrad.nn.norm import LayerNorm, RMSNorm
@@ -59,12 +60,12 @@ class MultiheadAttention(Module):
     ) -> None:
         key_heads = heads if key_heads is None else key_heads
         if heads < 1 or key_heads < 1 or features % heads or heads % key_heads:
-            raise ValueError(
+            raise LayerOptionError(
                 "MultiheadAttention: heads must divide the features, and key_heads the heads. "
                 f"Got {features} features, {heads} heads, {key_heads} key heads."
             )
         if not 0 <= dropout < 1:
-            raise ValueError(f"MultiheadAttention: dropout must be in [0, 1). Got {dropout!r} instead.")
+            raise LayerOptionError(f"MultiheadAttention: dropout must be in [0, 1). Got {dropout!r} instead.")
         rng = init.generator(rng)
         self.features, self.heads, self.causal, self.dropout = features, Heads(heads, key_heads), causal, dropout
         self.head_features = features // heads
@@ -81,34 +82,38 @@ class MultiheadAttention(Module):
         if x.dtype != self.in_proj_weight.value.dtype or x.shape[-1] != self.features:
             refuse_input(self, x, self.features, self.in_proj_weight.dtype)
         if x.ndim != 3:
-            raise ValueError(f"{self.where()}: expects (batch, length, {self.features}). Got shape {x.shape} instead.")
+            raise InputError(f"{self.where()}: expects (batch, length, {self.features}). Got shape {x.shape} instead.")
         batch, length, _ = x.shape
-        hidden = None if key_padding_mask is None else self._hidden(key_padding_mask, (batch, length))
+        padding_mask = self._checked_mask(key_padding_mask, (batch, length))
         packed = linear(x, self.in_proj_weight, self.in_proj_bias)
         packed = np.reshape(packed, (batch, length, self.heads.packed, self.head_features))
         if self.positions is not None:
             packed = self.positions(packed, self.heads.queries + self.heads.keys)
-        answer = self._attend(packed, hidden)
+        answer = self._attend(packed, padding_mask)
         return self.out_proj(np.reshape(answer, (batch, length, self.features)))
 
-    def _attend(self, packed: Any, hidden: Array | None) -> Any:
+    def _attend(self, packed: Any, padding_mask: Array | None) -> Any:
         scale = self.head_features**-0.5
         if not (self.training and self.dropout):
-            return packed_attention(packed, heads=self.heads, causal=self.causal, hidden=hidden, scale=scale)
+            return packed_attention(
+                packed, heads=self.heads, causal=self.causal, padding_mask=padding_mask, scale=scale
+            )
         batch, length = packed.shape[:2]
         mask = dropout_mask(self.path or "", (batch, self.heads.queries, length, length), self.dropout, packed.dtype)
         return attention_reference(
-            packed, heads=self.heads, causal=self.causal, hidden=hidden, scale=scale, dropout=mask
+            packed, heads=self.heads, causal=self.causal, padding_mask=padding_mask, scale=scale, dropout=mask
         )
 
-    def _hidden(self, mask: Any, shape: tuple[int, int]) -> Array:
-        given: Array = np.asarray(mask)
-        if given.shape != shape or given.dtype != bool:
-            raise ValueError(
+    def _checked_mask(self, mask: Any, shape: tuple[int, int]) -> Array | None:
+        if mask is None:
+            return None
+        copy: Array = private_copy(mask)
+        if copy.shape != shape or copy.dtype != bool:
+            raise InputError(
                 f"{self.where()}: key_padding_mask must be bool of shape {shape}, True where a position is padding. "
-                f"Got {given.dtype}, shape {given.shape}, instead."
+                f"Got {copy.dtype} of shape {copy.shape} instead."
             )
-        return given
+        return copy
 
     def extra_repr(self) -> str:
         keys = "" if self.heads.keys == self.heads.queries else f", key_heads={self.heads.keys}"
@@ -183,4 +188,4 @@ def make_norm(name: str, features: int, *, bias: bool, eps: float, dtype: npt.DT
         return LayerNorm(features, eps=eps, bias=bias, dtype=dtype)
     if name == "rms":
         return RMSNorm(features, eps=eps, dtype=dtype)
-    raise ValueError(f"norm must be 'layer' or 'rms'. Got {name!r} instead.")
+    raise LayerOptionError(f"norm must be 'layer' or 'rms'. Got {name!r} instead.")

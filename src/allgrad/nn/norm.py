@@ -10,6 +10,7 @@ import numpy.typing as npt
 from allgrad import kernels
 from allgrad.autodiff import Fused
 from allgrad.nn.checks import refuse_input
+from allgrad.nn.errors import InputError, LayerOptionError
 from allgrad.nn.module import Module
 from allgrad.nn.parameter import Parameter
 
@@ -123,7 +124,7 @@ class _Norm(Module):
 
     def __init__(self, features: int, *, eps: float, affine: bool, bias: bool, dtype: npt.DTypeLike) -> None:
         if features < 1:
-            raise ValueError(f"{type(self).__name__}: features must be 1 or more. Got {features} instead.")
+            raise LayerOptionError(f"{type(self).__name__}: features must be 1 or more. Got {features} instead.")
         self.features, self.eps = features, eps
         self.weight = Parameter(np.ones(features, dtype)) if affine else None
         self.bias = Parameter(np.zeros(features, dtype)) if affine and bias else None
@@ -199,14 +200,16 @@ class GroupNorm(_Norm):
         self, groups: int, channels: int, *, eps: float = 1e-5, affine: bool = True, dtype: npt.DTypeLike = np.float32
     ) -> None:
         if groups < 1 or channels % groups:
-            raise ValueError(f"GroupNorm: groups must divide the channels. Got {groups} groups, {channels} channels.")
+            raise LayerOptionError(
+                f"GroupNorm: groups must divide the channels. Got {groups} groups, {channels} channels."
+            )
         super().__init__(channels, eps=eps, affine=affine, bias=True, dtype=dtype)
         self.groups = groups
 
     def forward(self, x: Any) -> Any:
         self.check(x)
         if x.ndim < 2:
-            raise ValueError(f"{self.where()}: expects (batch, ..., {self.features}). Got shape {x.shape} instead.")
+            raise InputError(f"{self.where()}: expects (batch, ..., {self.features}). Got shape {x.shape} instead.")
         return group_norm(x, self.weight, self.bias, groups=self.groups, eps=self.eps)
 
     def extra_repr(self) -> str:

@@ -1,8 +1,8 @@
 """`Parameter`: a leaf of the tape that belongs to a model.
 
-A parameter's array has the layout in which it computes fastest (a linear layer's weight is (in, out)). On disk it speaks
-PyTorch's: `layout` holds the two functions that lead there and back. Tied weights are one Parameter object held by two
-modules; it has one gradient, one slot in the arena, and on disk both of PyTorch's names.
+A parameter's array has the layout that computes fastest (a linear layer's weight is (in, out)). Files contain PyTorch's layout;
+`layout` holds the functions that convert to it and back. Tied weights are one Parameter object in two modules. It has one
+gradient and one place in the arena, and is saved under both of PyTorch's names.
 """
 
 from __future__ import annotations
@@ -22,29 +22,30 @@ Array = np.ndarray[Any, Any]
 
 
 class TorchLayout(NamedTuple):
-    """How an array of ours becomes PyTorch's, and back; each may return a view."""
+    """Functions from our layout of an array to PyTorch's, and back. Each may return a view."""
 
     to_torch: Callable[[Array], Array]
     from_torch: Callable[[Array], Array]
 
 
 SAME = TorchLayout(lambda a: a, lambda a: a)
-"""PyTorch lays this array out as we do: biases, norms, embeddings."""
+"""PyTorch's layout is ours: biases, norms, embeddings."""
 
 TRANSPOSED = TorchLayout(lambda a: a.T, lambda a: a.T)
-"""All axes reversed: a linear layer's (in, out) is PyTorch's (out, in)."""
+"""All axes are reversed: a linear layer's (in, out) is PyTorch's (out, in)."""
 
 
 class Parameter(Tensor):
     """A Tensor that training changes.
 
     Args:
-        value: the initial numbers, copied, of float32 or float64 (or complex).
+        value: the initial numbers, float32, float64, or complex; they are copied.
         dtype: as in `np.array`.
-        layout: how PyTorch lays it out; see `TorchLayout`.
+        layout: PyTorch's layout; see `TorchLayout`.
+        embedding: whether this is a table whose rows are looked up by index. Some optimizers treat those differently.
 
     Attributes:
-        name: its path in the model ("blocks.0.mlp.weight"), None until the model has been asked or called once.
+        name: the path in the model that last listed its parameters ("blocks.0.linear1.weight"); None before that.
 
     Raises:
         NotDifferentiableError: for integers and booleans.
@@ -57,23 +58,24 @@ class Parameter(Tensor):
     [[2.0, 2.0, 2.0], [2.0, 2.0, 2.0]]
     """
 
-    __slots__ = ("layout", "name")
+    __slots__ = ("embedding", "layout", "name")
 
-    def __init__(self, value: Any, *, dtype: Any = None, layout: TorchLayout = SAME) -> None:
+    def __init__(self, value: Any, *, dtype: Any = None, layout: TorchLayout = SAME, embedding: bool = False) -> None:
         array = np.array(value.value if isinstance(value, Tensor) else value, dtype=dtype, order="C")
         if array.dtype.kind not in "fc":
             raise NotDifferentiableError(
-                f"Parameter needs a floating or complex dtype, got {array.dtype} of shape {array.shape}; "
-                "pass dtype=np.float32, or register_buffer() for what is not trained."
+                f"Parameter: expected a floating or complex dtype. Got {array.dtype} of shape {array.shape} instead. "
+                "Pass dtype=np.float32, or use register_buffer() for an array that is not trained."
             )
         leaf = Leaf(array.shape, array.dtype)
         super().__init__(array, leaf)
         self._storage = leaf.storage
         self.name: str | None = None
         self.layout = layout
+        self.embedding = embedding
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
-        made = Parameter(self.value, layout=self.layout)
+        made = Parameter(self.value, layout=self.layout, embedding=self.embedding)
         made.name = self.name
         return made
 

@@ -15,7 +15,9 @@ import numpy as np
 
 from allgrad.autodiff import Fused
 from allgrad.kernels import active
-from allgrad.nn.conv import pair, refuse_image
+from allgrad.nn.checks import check_image
+from allgrad.nn.conv import pair
+from allgrad.nn.errors import InputError, LayerOptionError
 from allgrad.nn.module import Module
 
 if TYPE_CHECKING:
@@ -94,7 +96,9 @@ class _Pool2d(Module):
         self.padding = pair(padding, f"{name}: padding", 0)
         self.ceil_mode = ceil_mode
         if any(2 * p > w for p, w in zip(self.padding, self.window, strict=True)):
-            raise ValueError(f"{name}: padding must be at most half of the window {self.window}. Got {self.padding}.")
+            raise LayerOptionError(
+                f"{name}: padding must be at most half of the window {self.window}. Got {self.padding}."
+            )
 
     def _counts(self, x: Any, axes: tuple[str, ...] = ("height", "width"), dilation: Pair = (1, 1)) -> Pair:
         """Windows along both axes of an image that has been checked."""
@@ -105,7 +109,7 @@ class _Pool2d(Module):
             for i in (0, 1)
         )
         if rows < 1 or columns < 1:
-            raise ValueError(
+            raise InputError(
                 f"{self.where()}: a window of {self.window} with padding {self.padding} and dilation {dilation} does not "
                 f"fit an input of shape {x.shape}."
             )
@@ -116,12 +120,6 @@ class _Pool2d(Module):
         if self.padding != (0, 0):
             parts.append(f"padding={self.padding}")
         return ", ".join(parts + (["ceil_mode=True"] if self.ceil_mode else []))
-
-
-def check_image(layer: Module, x: Any, axes: tuple[str, ...] = ("height", "width")) -> None:
-    """Raise if x is not a floating (batch, *axes, channels)."""
-    if getattr(getattr(x, "dtype", None), "kind", "") != "f" or x.ndim != 2 + len(axes):
-        refuse_image(layer, x, (axes,))
 
 
 class MaxPool2d(_Pool2d):
@@ -292,7 +290,7 @@ class AdaptiveAvgPool2d(Module):
     def __init__(self, output_size: int | tuple[int | None, int | None]) -> None:
         both = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
         if len(both) != 2 or any(side is not None and side < 1 for side in both):
-            raise ValueError(f"AdaptiveAvgPool2d: output_size must be 1 or more. Got {output_size!r} instead.")
+            raise LayerOptionError(f"AdaptiveAvgPool2d: output_size must be 1 or more. Got {output_size!r} instead.")
         self.output_size = both
 
     def forward(self, x: Any) -> Any:

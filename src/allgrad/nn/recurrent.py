@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from allgrad.nn import init
-from allgrad.nn.conv import refuse_image
+from allgrad.nn.checks import refuse_image
 from allgrad.nn.dropout import Dropout
+from allgrad.nn.errors import InputError, LayerOptionError
 from allgrad.nn.module import Module
 from allgrad.nn.parameter import TRANSPOSED, Parameter
 from allgrad.nn.recurrence import gru, lstm, rnn
@@ -37,7 +38,7 @@ class _Recurrent(Module):
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         if min(input_size, hidden_size, num_layers) < 1:
-            raise ValueError(
+            raise LayerOptionError(
                 f"{type(self).__name__}: sizes and num_layers must be 1 or more. "
                 f"Got {input_size} in, {hidden_size} hidden, {num_layers} layers."
             )
@@ -93,11 +94,11 @@ class _Recurrent(Module):
         if getattr(x, "dtype", None) != self.dtype or x.ndim != 3 or x.shape[2] != self.input_size:
             refuse_image(self, x, (("length",),), self.input_size, self.dtype)
         if not x.shape[1]:
-            raise ValueError(f"{self.where()}: expects sequences of at least one step. Got shape {x.shape} instead.")
+            raise InputError(f"{self.where()}: expects sequences of at least one step. Got shape {x.shape} instead.")
         expected = (self.num_layers * len(self.directions), x.shape[0], self.hidden_size)
         for state in states:
             if state is not None and (state.shape != expected or state.dtype != self.dtype):
-                raise ValueError(
+                raise InputError(
                     f"{self.where()}: for an input of shape {x.shape} expects {self.dtype} states (layers directions, batch, "
                     f"hidden) = {expected}. Got {state.dtype} of shape {state.shape} instead."
                 )
@@ -139,7 +140,7 @@ class RNN(_Recurrent):
         self, input_size: int, hidden_size: int, *, nonlinearity: str = "tanh", rng: init.Rng, **options: Any
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"RNN: nonlinearity must be 'tanh' or 'relu'. Got {nonlinearity!r} instead.")
+            raise LayerOptionError(f"RNN: nonlinearity must be 'tanh' or 'relu'. Got {nonlinearity!r} instead.")
         super().__init__(input_size, hidden_size, rng=rng, **options)
         self.nonlinearity = nonlinearity
 

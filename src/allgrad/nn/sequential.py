@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
+from allgrad.nn.errors import InputTypeError
 from allgrad.nn.fusion import fused_calls
 from allgrad.nn.module import Module
 
@@ -26,7 +27,7 @@ class ModuleList(Module):
 
     def append(self, module: Module) -> None:
         if not isinstance(module, Module):
-            raise TypeError(f"{self.where()}: holds modules. Got {type(module).__name__} instead.")
+            raise InputTypeError(f"{self.where()}: holds modules. Got {type(module).__name__} instead.")
         setattr(self, str(len(self)), module)
 
     def __len__(self) -> int:

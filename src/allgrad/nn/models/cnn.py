@@ -10,6 +10,7 @@ import numpy.typing as npt
 from allgrad.nn import init
 from allgrad.nn.conv import Conv2d
 from allgrad.nn.dropout import Dropout
+from allgrad.nn.errors import InputError, LayerOptionError
 from allgrad.nn.flatten import FlatLinear
 from allgrad.nn.linear import Linear
 from allgrad.nn.module import Module
@@ -55,7 +56,9 @@ class CNN(Module):
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         if len(channels) != len(pool) or not channels:
-            raise ValueError(f"CNN: channels and pool need one entry a convolution. Got {channels} and {pool} instead.")
+            raise LayerOptionError(
+                f"CNN: channels and pool need one entry a convolution. Got {channels} and {pool} instead."
+            )
         rng = init.generator(rng)
         height, width, inner = image
         self.image = tuple(image)
@@ -82,7 +85,7 @@ class CNN(Module):
         if self.image[2] == 1 and x.ndim == 3:
             x = np.reshape(x, (*x.shape, 1))
         if x.shape[1:] != self.image:
-            raise ValueError(f"{self.where()}: expects images (batch, *{self.image}). Got shape {x.shape} instead.")
+            raise InputError(f"{self.where()}: expects images (batch, *{self.image}). Got shape {x.shape} instead.")
         for conv in self.convs:
             x = conv(x)
         return self.head(self.dropout(self.hidden(self.dropout(x))))

@@ -11,6 +11,7 @@ from allgrad.autodiff import checkpoint
 from allgrad.nn import init
 from allgrad.nn.dropout import Dropout
 from allgrad.nn.embedding import Embedding, LearnedPositions
+from allgrad.nn.errors import InputError, LayerOptionError
 from allgrad.nn.linear import Linear
 from allgrad.nn.module import Module
 from allgrad.nn.multihead import TransformerBlock, make_norm
@@ -63,7 +64,7 @@ class GPT(Module):
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         if positions not in ("learned", "rotary"):
-            raise ValueError(f"GPT: positions must be 'learned' or 'rotary'. Got {positions!r} instead.")
+            raise LayerOptionError(f"GPT: positions must be 'learned' or 'rotary'. Got {positions!r} instead.")
         rng = init.generator(rng)
         learned = positions == "learned"
         self.context, self.recompute = context, recompute
@@ -100,7 +101,7 @@ class GPT(Module):
 
     def forward(self, tokens: Any) -> Any:
         if tokens.ndim != 2 or tokens.shape[1] > self.context:
-            raise ValueError(
+            raise InputError(
                 f"{self.where()}: expects tokens (batch, length up to {self.context}). Got shape {tokens.shape} instead."
             )
         x = self.tokens(tokens)

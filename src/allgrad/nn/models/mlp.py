@@ -11,6 +11,7 @@ import numpy.typing as npt
 from allgrad.nn import init
 from allgrad.nn.activations import Activation
 from allgrad.nn.dropout import Dropout
+from allgrad.nn.errors import LayerOptionError
 from allgrad.nn.linear import Linear
 from allgrad.nn.module import Module
 from allgrad.nn.sequential import Sequential
@@ -46,7 +47,7 @@ class MLP(Module):
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         if len(sizes) < 2:
-            raise ValueError(f"MLP: sizes are input, hidden widths, output. Got {list(sizes)} instead.")
+            raise LayerOptionError(f"MLP: sizes are input, hidden widths, output. Got {list(sizes)} instead.")
         rng = init.generator(rng)
         layers: list[Module] = []
         for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):

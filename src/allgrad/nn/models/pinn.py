@@ -20,6 +20,7 @@ import numpy.typing as npt
 from allgrad.autodiff import jvp
 from allgrad.nn import init
 from allgrad.nn.activations import activation_function
+from allgrad.nn.errors import InputError, LayerOptionError
 from allgrad.nn.linear import Linear
 from allgrad.nn.module import Module
 from allgrad.nn.sequential import ModuleList
@@ -56,13 +57,15 @@ class PINN(Module):
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         if len(sizes) < 2:
-            raise ValueError(f"PINN: sizes are coordinates, hidden widths, outputs. Got {list(sizes)} instead.")
+            raise LayerOptionError(f"PINN: sizes are coordinates, hidden widths, outputs. Got {list(sizes)} instead.")
         if activation in ("relu", "leaky_relu", "elu"):
-            raise ValueError(
+            raise LayerOptionError(
                 f"PINN: derivatives of {activation!r} are not smooth. Choose 'tanh', 'silu' or 'softplus'."
             )
         if bounds is not None and (len(bounds) != sizes[0] or any(not low < high for low, high in bounds)):
-            raise ValueError(f"PINN: bounds are (low, high), low < high, of {sizes[0]} coordinates. Got {bounds!r}.")
+            raise LayerOptionError(
+                f"PINN: bounds are (low, high), low < high, of {sizes[0]} coordinates. Got {bounds!r}."
+            )
         rng = init.generator(rng)
         limits = np.array([(-1, 1)] * sizes[0] if bounds is None else bounds, dtype)
         self.centre = limits.mean(axis=1)
@@ -77,7 +80,7 @@ class PINN(Module):
 
     def forward(self, x: Any) -> Any:
         if x.ndim != 2 or x.shape[1] != len(self.centre):
-            raise ValueError(
+            raise InputError(
                 f"{self.where()}: expects points (n, {len(self.centre)}), a coordinate a column. Got shape {x.shape} instead."
             )
         x = (x - self.centre) * self.scale
@@ -106,7 +109,7 @@ def partial(f: Callable[[Any], Any], axis: int, order: int = 1) -> Callable[[Any
     array([[60.]])
     """
     if order < 1:
-        raise ValueError(f"partial: order must be 1 or more. Got {order!r} instead.")
+        raise LayerOptionError(f"partial: order must be 1 or more. Got {order!r} instead.")
 
     def derivative(x: Any) -> Any:
         direction = np.zeros(x.shape, x.dtype)
