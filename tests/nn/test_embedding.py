@@ -53,7 +53,9 @@ def test_bad_indices_are_named() -> None:
     model = nn.Sequential(nn.Embedding(5, 4, rng=0))
     with pytest.raises(TypeError, match=r"Embedding '0': indices must be integers. Got float64, shape \(2,\)"):
         model(np.zeros(2))
-    with pytest.raises(ValueError, match=r"Embedding '0': index 5 at \(1, 0\) is outside a table of 5 rows.*\(2, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"Embedding '0': index 5 at position \(1, 0\) is out of range for 5 rows.*\(2, 2\)"
+    ):
         model(np.array([[0, 1], [5, 2]]))
     with pytest.raises(ValueError, match="index -1"):
         model(np.array([-1]))

@@ -17,5 +17,5 @@ class InputTypeError(AllgradError, TypeError):
     """A layer's input is not an array, or has the wrong dtype."""
 
 
-class IndexRangeError(AllgradError, IndexError):
+class IndexRangeError(InputError, IndexError):
     """A token, class, or other index is outside of its table."""
