@@ -55,5 +55,5 @@ def test_a_bucket_in_flight_is_guarded(mpirun, ranks, mode):
     there, write, clear, backward = values[0]["said"]
     assert there
     assert "read-only" in write
-    assert "zero_grad() while the gradient is being reduced" in clear
+    assert "zero_grad() was called while the gradient is being reduced" in clear
     assert "is being reduced over the ranks" in backward

@@ -40,8 +40,7 @@ def share(source: Any, view: Any, primitive: Any, keywords: dict[str, Any]) -> N
     above = source._storage
     if above is None:
         above = source._storage = Storage()
-    storage = view._storage = Storage(above.version, source)
-    storage.primitive, storage.keywords = primitive, keywords
+    view._storage = Storage(above.version, (source, primitive, keywords))
     if above.version is not None:
         return  # a leaf's memory is shared for good: its views need no updates
     views = above.views
@@ -55,11 +54,18 @@ def share(source: Any, view: Any, primitive: Any, keywords: dict[str, Any]) -> N
             above.views = alive
 
 
+def _path(t: Any) -> list[Any]:
+    """`t`, what it is a view of, what that is a view of, ..."""
+    path = [t]
+    while (storage := path[-1]._storage) is not None and storage.view_of is not None:
+        path.append(storage.view_of[0])
+    return path
+
+
 def leaf_behind(t: Any) -> Any:
     """The leaf that `t` is, or is a view of; None if there is none."""
-    while (storage := t._storage) is not None and storage.source is not None:
-        t = storage.source
-    return t if isinstance(t.node, Leaf) else None
+    root = _path(t)[-1]
+    return root if isinstance(root.node, Leaf) else None
 
 
 def write(target: Any, new: Any, name: str) -> None:
@@ -83,9 +89,7 @@ def write(target: Any, new: Any, name: str) -> None:
             f"{name}: a Tensor of {target.dtype} cannot take tracked values, because their gradient would be lost. Make it "
             f"floating first (y = y.astype({new.dtype})), or write the values with .detach()."
         )
-    path = [target]
-    while (storage := path[-1]._storage) is not None and storage.source is not None:
-        path.append(storage.source)
+    path = _path(target)
     _refuse_read_only(path, name)
     root = path[-1]
     if isinstance(root.node, Leaf):
@@ -120,7 +124,7 @@ def _refuse_read_only(path: list[Any], name: str) -> None:
     for view, source in pairwise(path):
         if source.value.flags.writeable and not view.value.flags.writeable:
             raise AssignmentError(
-                f"{name} on the result of {view._storage.primitive.name}, which is read-only in NumPy too: several of its "
+                f"{name} on the result of {view._storage.view_of[1].name}, which is read-only in NumPy too: several of its "
                 "entries may be one. Write `y = y.copy()` first."
             )
 
@@ -138,14 +142,15 @@ def _write_leaf(root: Any, path: list[Any], new: Any, tracked: bool, name: str) 
         )
     memory = root.value
     for view in reversed(path[:-1]):
-        memory = view._storage.primitive.function(memory, **view._storage.keywords)
+        _, primitive, keywords = view._storage.view_of
+        memory = primitive.function(memory, **keywords)
     np.copyto(memory, getattr(new, "value", new), casting="same_kind")
     root._storage.version[0] += 1
 
 
 def _put_back(source: Any, view: Any, new: Any) -> Any:
     """`source` with the part that `view` shows replaced by `new`."""
-    primitive, keywords = view._storage.primitive, view._storage.keywords
+    _, primitive, keywords = view._storage.view_of
     if "key" in keywords:
         return RULES["setitem"](source, keywords["key"], new)
     if source.dtype.kind == "c" and view.dtype.kind != "c":
@@ -178,9 +183,9 @@ def _replace(root: Any, made: Any) -> None:
         if storage is None:
             continue
         storage.version = None
-        alive = [view for r in storage.views or () if (view := r()) is not None and view._storage.source is t]
+        alive = [view for r in storage.views or () if (view := r()) is not None and view._storage.view_of[0] is t]
         # A view made under no_grad() of a Tensor with a history stays a constant.
         constants = [before is not None and view.node is None for view in alive]
-        made_again = [view._storage.primitive(t, **view._storage.keywords) for view in alive]
+        made_again = [primitive(t, **keywords) for _, primitive, keywords in (view._storage.view_of for view in alive)]
         storage.views = [ref(view) for view in alive]
         pending += zip(alive, made_again, constants, strict=True)

@@ -73,6 +73,7 @@ class Fused(Primitive):
         reference: Callable[..., Any] | None = None,
     ) -> None:
         super().__init__(forward, name=name)
+        self.keeps_statics = False  # `__call__` does, before the forward pass
         self.backward = backward
         self.reference = reference
         self.takes_into = "into" in inspect.signature(backward).parameters

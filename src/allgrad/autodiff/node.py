@@ -102,18 +102,17 @@ class Storage:
 
     Attributes:
         version: for a leaf and its views: a list of one number, which counts the writes to the leaf's memory.
-        source: the Tensor that this one is a view of, or None.
-        primitive, keywords: the operation that made the view from its source.
+        view_of: for a view: its source (a Tensor), the operation that made it from the source, and the operation's keywords.
         views: weak references to the Tensors that view this one.
     """
 
-    __slots__ = ("keywords", "primitive", "source", "version", "views")
+    __slots__ = ("version", "view_of", "views")
 
-    def __init__(self, version: list[int] | None = None, source: Any = None) -> None:
+    def __init__(
+        self, version: list[int] | None = None, view_of: tuple[Any, Any, dict[str, Any]] | None = None
+    ) -> None:
         self.version = version
-        self.source = source
-        self.primitive: Any = None
-        self.keywords: dict[str, Any] = {}
+        self.view_of = view_of
         self.views: list[Any] | None = None
 
 

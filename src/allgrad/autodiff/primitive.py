@@ -49,11 +49,15 @@ if TYPE_CHECKING:
 
 
 class Step(NamedTuple):
-    """One rule of a plan: for which parent, and where in `node.saved` the values it names are."""
+    """One rule of a plan: for which parent, and where in `node.saved` the values it names are.
+
+    `direct` is the rule's function if it needs nothing else, so that it can be called without a detour.
+    """
 
     parent: int
     rule: Rule
     picks: tuple[int, ...]
+    direct: Callable[..., Any] | None
 
 
 class ArgumentPlan(Backward):
@@ -129,7 +133,8 @@ class RulePlan(ArgumentPlan):
         for parent, rule in enumerate(rules):
             wanted = range(arity) if rule.names[:1] == ("operands",) else [position[name] for name in rule.names]
             picks = tuple(saved.setdefault(argument, len(saved)) for argument in wanted)
-            steps.append(Step(parent, rule, picks))
+            simple = type(rule) is Rule and not rule.keywords and not rule.into
+            steps.append(Step(parent, rule, picks, rule.function if simple else None))
         super().__init__(primitive.name, tracked, arity, tuple(saved))
         self.steps = tuple(steps)
         self.joint = primitive.joint is not None
@@ -145,9 +150,11 @@ class RulePlan(ArgumentPlan):
             return [cotangents[i] for i in self.tracked]
         parents = node.parents
         contributions: list[Any] = []
-        for parent, rule, picks in self.steps:
+        for parent, rule, picks, direct in self.steps:
             if walk.wanted is not None and parents[parent] not in walk.wanted:
                 contributions.append(None)
+            elif direct is not None:
+                contributions.append(direct(g, *[saved[k] for k in picks]))
             elif rule.into:
                 buffer = walk.offer(parents[parent], parents)
                 contributions.append(rule(g, [saved[k] for k in picks], keywords, into=buffer))
@@ -195,6 +202,7 @@ class Primitive(Rules):
         self.views = views
         self.outputs = outputs
         self.policy = policy
+        self.keeps_statics = not views  # those of views are numbers
         self.by_user = by_user
         self.plans: dict[tuple[int, int], ArgumentPlan] = {}
         self.joint = as_rule(joint) if joint else None
@@ -292,11 +300,10 @@ class Primitive(Rules):
             node.saved = tuple(saved)
         if keywords:
             node.keywords = keywords
-            for name, value in keywords.items():
-                if type(value) is np.ndarray:
-                    keywords[name] = keep(
-                        value
-                    )  # for a fused operation a second look finds its own copy, or copies a little
+            if self.keeps_statics:
+                for name, value in keywords.items():
+                    if type(value) is np.ndarray:
+                        keywords[name] = keep(value)
         if modes.anomaly:
             node.origin = caller()
         return node

@@ -61,6 +61,10 @@ class _Inputs:
             return x
         if CURRENT.get().recording and (self.linked or captured([x], self.nodes)):
             return x
+        return self.untracked(x)
+
+    def untracked(self, x: Tensor) -> Any:
+        """A result through which nothing outside is tracked, in reverse mode at least."""
         if x.tangents is not None or any(isinstance(o, Tensor) for o in self.outer):
             return Tensor(x.value, None, x.tangents)
         return x.value.copy()[()]
@@ -157,6 +161,8 @@ def _what(value: Any) -> str:
 
 def _one_number(y: Any) -> Tensor:
     """The result of a function that `grad` differentiates."""
+    if isinstance(y, Tensor) and y.dtype.kind == "f":
+        return y
     if isinstance(y, (dict, list, tuple)) or y is None:
         hint = " Use has_aux=True if it returns (loss, more)." if isinstance(y, (list, tuple)) else ""
         raise NotDifferentiableError(
@@ -237,8 +243,8 @@ def value_and_grad(
         value, aux = split(out, has_aux, "grad")
         y = _one_number(value)
         aux = map_tensors(inputs.outside, aux)
-        value = inputs.outside(y)  # before the walk frees the graph
-        parts, _ = pull([y], [first_cotangent(y, None)], inputs.nodes, linked=inputs.linked)
+        parts, tracked = pull([y], [first_cotangent(y, None)], inputs.nodes, linked=inputs.linked)
+        value = inputs.outside(y) if tracked else inputs.untracked(y)
         gradients = inputs.finish(parts)
         inputs.close()
         return (value, aux) if has_aux else value, inputs.chosen.assemble(gradients)
