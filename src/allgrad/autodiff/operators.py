@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from allgrad.autodiff.standard import Standard
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -13,7 +15,7 @@ RULES: dict[Any, Callable[..., Any]] = {}
 """NumPy function or ufunc -> what is called in its place when an argument is a Tensor."""
 
 
-class Operators:
+class Operators(Standard):
     """What `Tensor` inherits so that `x @ w + b`, `x.sum(0)` and `x.T` mean what they mean for arrays."""
 
     __slots__ = ()

@@ -57,6 +57,9 @@ from allgrad.numpy.functional import frompyfunc as frompyfunc
 from allgrad.numpy.functional import r_ as r_
 from allgrad.numpy.functional import vectorize as vectorize
 from allgrad.numpy.namespace import offer as _offer
+from allgrad.numpy.standard import argsort as argsort
+from allgrad.numpy.standard import clip as clip
+from allgrad.numpy.standard import sort as sort
 
 # Names that files of this package have too.
 broadcast = _numpy.broadcast

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from allgrad.autodiff.containers import flatten
-from allgrad.autodiff.tensor import Tensor
-from allgrad.numpy.arguments import operand, value
+from allgrad.autodiff.tensor import RULES, Tensor
+from allgrad.numpy.arguments import operand, refuse, value
 
 
 def _has_tensor(*values: Any) -> bool:
     return any(isinstance(leaf, Tensor) for leaf in flatten(list(values))[0])
 
 
-def array(object: Any, dtype: Any = None, *, copy: bool = True, ndmin: int = 0) -> Any:
+def array(object: Any, dtype: Any = None, *, copy: Any = True, ndmin: int = 0, **keywords: Any) -> Any:
     """`np.array`, of nested lists and tuples with Tensors in them too: a Tensor that depends on each of them.
 
     >>> import allgrad as ag
@@ -29,7 +29,8 @@ def array(object: Any, dtype: Any = None, *, copy: bool = True, ndmin: int = 0) 
     array(7.)
     """
     if not _has_tensor(object):
-        return np.array(object, dtype=dtype, copy=copy, ndmin=ndmin)
+        return np.array(object, dtype=dtype, copy=copy, ndmin=ndmin, **keywords)
+    refuse("np.array", **keywords)
     made = _stacked(object)
     if dtype is not None and made.dtype != np.dtype(dtype):
         made = made.astype(dtype)
@@ -44,29 +45,36 @@ def _stacked(x: Any) -> Any:
     return operand(x)
 
 
-def asarray(a: Any, dtype: Any = None) -> Any:
-    """`np.asarray`; a Tensor stays the Tensor that it is, unless its dtype has to change."""
-    return array(a, dtype, copy=False) if _has_tensor(a) else np.asarray(a, dtype=dtype)
+def asarray(a: Any, dtype: Any = None, order: Any = None, *, device: Any = None, copy: Any = None) -> Any:
+    """`np.asarray`; a Tensor stays the Tensor that it is, unless its dtype has to change or a copy is asked for."""
+    if not _has_tensor(a):
+        return np.asarray(a, dtype=dtype, order=order, device=device, copy=copy)
+    made = array(a, dtype, copy=copy)
+    if copy is False and made is not a:
+        raise ValueError(f"asarray(copy=False): a copy is needed to make an array of dtype {made.dtype}.")
+    return made
 
 
-def full(shape: Any, fill_value: Any, dtype: Any = None, order: Any = "C") -> Any:
+def full(shape: Any, fill_value: Any, dtype: Any = None, order: Any = "C", *, device: Any = None) -> Any:
     """`np.full`; the gradient of a Tensor as `fill_value` is the sum over all entries that it filled (with broadcasting)."""
     if not isinstance(fill_value, Tensor):
-        return np.full(shape, fill_value, dtype=dtype, order=order)
+        return np.full(shape, fill_value, dtype=dtype, order=order, device=device)
     if order != "C":
         raise ValueError(f"full() of a Tensor lays it out in C order; got order={order!r}.")
     return np.copy(np.broadcast_to(asarray(fill_value, dtype), shape))
 
 
-def full_like(a: Any, fill_value: Any, dtype: Any = None) -> Any:
-    """`np.full_like`: the shape and (unless given) the dtype of `a`, filled with `fill_value`, which may be a Tensor."""
-    return full(np.shape(a), fill_value, a.dtype if dtype is None else dtype)
+def full_like(x: Any, fill_value: Any, dtype: Any = None, *, device: Any = None, **keywords: Any) -> Any:
+    """`np.full_like`: the shape and (unless given) the dtype of `x`, filled with `fill_value`, which may be a Tensor."""
+    function = RULES[np.full_like] if isinstance(fill_value, Tensor) else np.full_like
+    return function(operand(x), fill_value, dtype, device=device, **keywords)
 
 
-def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> Any:
+def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None, *, device: Any = None) -> Any:
     """`np.arange`; with Tensors, start + step * (0, 1, 2, ...). Their number is a constant, and `stop` sets only that."""
     if not _has_tensor(start, stop, step):
-        return np.arange(start, stop, step, dtype=dtype) if stop is not None else np.arange(0, start, step, dtype=dtype)
+        start, stop = (0, start) if stop is None else (start, stop)
+        return np.arange(start, stop, step, dtype=dtype, device=device)
     start, stop = (0, start) if stop is None else (start, stop)
     plain: list[Any] = [value(x) for x in (start, stop, step)]
     number = len(np.arange(*plain))

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as _numpy
 
 from allgrad.numpy.namespace import offer as _offer
+from allgrad.numpy.standard import fftfreq as fftfreq
+from allgrad.numpy.standard import rfftfreq as rfftfreq
 
 
 def __getattr__(name: str) -> Any:
