@@ -37,6 +37,11 @@ INTEGERS = ag.tensor([[3, 1, 4], [1, 5, 9]])
         lambda x: np.quantile(x, 0.3, axis=1),
         lambda x: np.sort(x, axis=0),
         lambda x: np.average(x),
+        lambda x: np.sum(x, dtype=np.uint8),
+        lambda x: np.prod(x, dtype=np.int16, axis=0),
+        lambda x: np.cumsum(x, dtype=np.int8),
+        lambda x: np.add.reduce(x, dtype=np.uint8),
+        lambda x: np.trace(x, dtype=np.uint8),
     ],
 )
 def test_integers_give_what_numpy_gives(call: Any) -> None:

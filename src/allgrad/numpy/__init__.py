@@ -59,6 +59,8 @@ from allgrad.numpy.functional import vectorize as vectorize
 from allgrad.numpy.namespace import offer as _offer
 from allgrad.numpy.standard import argsort as argsort
 from allgrad.numpy.standard import clip as clip
+from allgrad.numpy.standard import finfo as finfo
+from allgrad.numpy.standard import iinfo as iinfo
 from allgrad.numpy.standard import sort as sort
 
 # Names that files of this package have too.

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from allgrad.autodiff.primitive import LINEAR, Primitive
-from allgrad.numpy.arguments import UNSET, as_tensor, given, kept, refuse, value
+from allgrad.numpy.arguments import UNSET, as_tensor, cast, given, kept, refuse, value
 from allgrad.numpy.dispatch import implements
 from allgrad.numpy.reductions import prepared, spread
 
@@ -74,7 +74,8 @@ def prod(
 ) -> Any:
     a = prepared("np.prod", a, dtype, out, where, 1)
     result = _prod(a, axis=axis, keepdims=kept(keepdims))
-    return result * initial if given(initial) else result
+    result = result * initial if given(initial) else result
+    return result if dtype is None else cast(result, dtype)
 
 
 # Running sums.
@@ -130,7 +131,8 @@ def _running(name: str, primitive: Primitive) -> Any:
             a, axis = np.ravel(a), 0
         elif a.ndim == 0:
             a = np.reshape(a, (1,))
-        return primitive(a, axis=int(axis))
+        result = primitive(a, axis=int(axis))
+        return result if dtype is None else cast(result, dtype)
 
     rule.__name__ = name
     return rule

@@ -18,7 +18,19 @@ import numpy as np
 
 from allgrad.autodiff.primitive import LINEAR, Primitive
 from allgrad.autodiff.tensor import Tensor
-from allgrad.numpy.arguments import UNSET, as_tensor, conjugate, given, is_complex, kept, mask, operand, refuse, value
+from allgrad.numpy.arguments import (
+    UNSET,
+    as_tensor,
+    cast,
+    conjugate,
+    given,
+    is_complex,
+    kept,
+    mask,
+    operand,
+    refuse,
+    value,
+)
 from allgrad.numpy.dispatch import implements
 from allgrad.numpy.roots import rooted
 from allgrad.numpy.singular import quotient
@@ -88,7 +100,8 @@ def sum(
     if dtype is not None or out is not None or where is not True or type(a) is not Tensor:
         a = prepared("np.sum", a, dtype, out, where, 0)
     total = _sum(a, axis=axis, keepdims=kept(keepdims), shape=a.value.shape)
-    return total + initial if given(initial) else total
+    total = total + initial if given(initial) else total
+    return total if dtype is None else cast(total, dtype)  # NumPy's sum of small integers is a large one otherwise
 
 
 def _mean_value(x: Any, *, axis: Any, keepdims: bool, shape: tuple[int, ...], n: int) -> Any:  # noqa: ARG001

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from allgrad.autodiff.tensor import Tensor
 from allgrad.numpy.arguments import UNSET, cast, operand
 
 
@@ -53,3 +54,17 @@ def rfftfreq(n: int, d: Any = 1.0, *, device: Any = None, dtype: Any = None) -> 
 
 def _in(x: Any, dtype: Any) -> Any:
     return x if dtype is None else cast(x, np.dtype(dtype))
+
+
+def finfo(type: Any, /) -> Any:
+    """`np.finfo` of a dtype, an array or a Tensor."""
+    return np.finfo(_dtype_of(type))
+
+
+def iinfo(type: Any, /) -> Any:
+    """`np.iinfo` of a dtype, an array or a Tensor."""
+    return np.iinfo(_dtype_of(type))
+
+
+def _dtype_of(x: Any) -> Any:
+    return x.dtype if isinstance(x, (Tensor, np.ndarray)) else x
