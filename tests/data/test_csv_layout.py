@@ -43,6 +43,7 @@ def test_the_encoding_is_given() -> None:
         ("a;b,c\n1;2,3\n", ","),  # both fit: the first in the list
         ("a;b;c,d\n1;2;3,4\n", ";"),  # both fit: more fields
         ('a,b\n"x;y",2\n', ","),
+        ("name, first;price\nx;1\n", ";"),  # the rows decide
         ("a\n1\n", ","),  # one column
         ("a;b\n1;2;3\n", ";"),  # a damaged row: the header decides
         ("", ","),

@@ -82,6 +82,12 @@ def test_an_empty_worker_has_arrays_of_the_right_kind() -> None:
     assert batch.workers[0]["wide"].dtype == np.float64
 
 
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_batches_are_read_only(prefetch: int) -> None:
+    with loader(prefetch=prefetch) as one:
+        assert not any(array.flags.writeable for worker in next(one).workers for array in worker.values())
+
+
 def test_the_position_counts_what_was_consumed() -> None:
     with loader(prefetch=4) as ahead, loader(prefetch=0) as behind:
         assert ahead.state_dict() == behind.state_dict()

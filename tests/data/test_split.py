@@ -20,6 +20,7 @@ def test_a_split_is_complete_and_shuffled() -> None:
     assert np.array_equal(np.sort(np.concatenate([train, valid])), np.arange(1000))
     assert 300 < valid.mean() < 700
     assert (np.diff(train) > 0).all()
+    assert (np.diff(valid) > 0).all()
 
 
 def test_every_group_is_split_by_itself() -> None:

@@ -144,6 +144,9 @@ def test_a_text_keeps_its_vocabulary(tmp_path: Path) -> None:
     assert (fewer.info.outputs, fewer.info.extra) == (first.info.outputs, first.info.extra)
     with pytest.raises(DataError, match=r"t\.gz, line 2, column 3: the character 'ü' is not in the model's vocabulary"):
         text(tmp_path, "the lazy dog\nthü lazy dog\n" * 5, fitted=stored(first))
+    for unknown in "!A~":  # before, between and after the known ones
+        with pytest.raises(DataError, match=f"line 1, column 4: the character '{unknown}'"):
+            text(tmp_path, f"the{unknown}" * 9, fitted=stored(first))
     with pytest.raises(DataError, match="trained with unit = 'characters', but the configuration says 'bytes'"):
         text(tmp_path, "the lazy dog\n" * 5, unit="bytes", fitted=stored(first))
     bytes_ = text(tmp_path, "the lazy dog\n" * 5, unit="bytes")

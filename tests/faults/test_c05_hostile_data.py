@@ -61,8 +61,9 @@ def test_a_gzip_bomb_is_refused(bomb: Path, read: Callable[[str], Any]) -> None:
 @pytest.mark.parametrize("packed", [False, True])
 def test_size_is_limited_whatever_the_ratio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool) -> None:
     monkeypatch.setattr(sources, "MAX_BYTES", 10_000)
-    content = np.random.default_rng(0).bytes(20_000)
-    (tmp_path / "a").write_bytes(gzip.compress(content) if packed else content)
+    content = np.random.default_rng(0).bytes(20_000).hex().encode() if packed else bytes(20_000)
+    (tmp_path / "a").write_bytes(gzip.compress(content[:15_000]) if packed else content)
+    assert (tmp_path / "a").stat().st_size < 10_000 or not packed
     with pytest.raises(DataError, match="At most 10,000 are read into memory"):
         read_bytes(tmp_path / "a")
 
@@ -87,6 +88,15 @@ def test_devices_and_pipes_are_not_read(tmp_path: Path, kind: str) -> None:
     for read in (*READERS, lambda path: open_arrays(tmp_path / "x.npz"), lambda path: open_array(tmp_path / "x.npz")):
         with pytest.raises(DataError, match="expected a regular file"):
             read(str(path))
+
+
+def test_a_member_that_would_end_behind_the_file(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", inputs=np.zeros(100))
+    raw = bytearray((tmp_path / "x.npz").read_bytes())
+    raw[28:30] = b"\xff\xff"  # the length of the local header's extra field
+    (tmp_path / "x.npz").write_bytes(raw)
+    with pytest.raises(DataError, match=r"x\.npz"):
+        open_arrays(tmp_path / "x.npz")
 
 
 def npy(header: str, data: bytes = b"", version: tuple[int, int] = (1, 0)) -> bytes:
