@@ -10,7 +10,7 @@ from typing import Any
 
 from numba.extending import register_jitable
 
-from allgrad.kernels.matmul.ir import ADD_BIAS, ADD_TO_RESULT, address, pack, tile
+from allgrad.kernels.matmul.ir import ADD_BIAS, ADD_TO_RESULT, address, pack, pack_panels, tile
 
 DEPTH = 256
 """Steps of k per block: a panel of B of this depth fills half of a first-level cache."""
@@ -18,18 +18,18 @@ BLOCK_ROWS = 192
 """Rows of A per block: with `DEPTH` columns they fill a part of the second-level cache."""
 BLOCK_COLUMNS = 2048
 """Columns of B that are packed at a time."""
+CACHE = 1 << 18
+"""Bytes of packed B that stay in the second-level cache."""
 UNPACKED_ROWS = 24
 """With at most this many rows a panel of B is used too few times to be worth a copy."""
 
-# Of the tile and the dtype; `PerDtype` replaces them (see `tiles.Tile.constants`).
+# What depends on the tile and the dtype is put in by `product.Product`, which compiles these functions for both.
 ITEM = LANES = ROWS = SUMS = WIDEST = 0
 
 
 def scratch_size(rows: int, inner: int, columns: int, lanes: int) -> int:
     """Elements of scratch that `multiply` needs."""
-    depth = min(inner, DEPTH)
-    wide = min(columns, BLOCK_COLUMNS) + 8 * lanes
-    return (min(rows, BLOCK_ROWS) + 16 + wide) * depth + lanes
+    return (min(rows, BLOCK_ROWS) + 16 + min(columns, BLOCK_COLUMNS) + 8 * lanes) * min(inner, DEPTH) + 2 * lanes
 
 
 @register_jitable
@@ -65,10 +65,12 @@ def fits(a: Any, b: Any, c: Any, bias: Any) -> bool:
 
 
 def multiply_batches(a: Any, b: Any, c: Any, bias: Any, room: Any) -> bool:
-    """`multiply` for each index of the first two axes."""
+    """`multiply` for each index of the first two axes, of which those of a and b may have length 1."""
     for i in range(c.shape[0]):
         for j in range(c.shape[1]):
-            if not multiply(a[i, j], b[i, j], c[i, j], bias, room):
+            a_ = a[i if a.shape[0] > 1 else 0, j if a.shape[1] > 1 else 0]
+            b_ = b[i if b.shape[0] > 1 else 0, j if b.shape[1] > 1 else 0]
+            if not multiply(a_, b_, c[i, j], bias, room):
                 return False
     return True
 
@@ -88,52 +90,64 @@ def multiply(a: Any, b: Any, c: Any, bias: Any, room: Any) -> bool:
     a_row, a_step = a.strides[0] // ITEM, a.strides[1] // ITEM
     b_step, b_column = b.strides[0] // ITEM, b.strides[1] // ITEM
     c_row = c.strides[0] // ITEM
-    tiles = -(-rows // ROWS)
-    height = -(-rows // tiles)
-    panel = min(SUMS // height, WIDEST) * LANES
-    parts = max(1, -(-inner // DEPTH))
-    depth = -(-inner // parts)
-    in_block = max(1, BLOCK_ROWS // ROWS)
+    tiles = -(-rows // ROWS)  # of nearly equal height
+    panel = min(SUMS // -(-rows // tiles), WIDEST, -(-columns // LANES)) * LANES
+    blocks = max(1, -(-inner // DEPTH))
+    depth = -(-inner // blocks)
+    block_columns = min(BLOCK_COLUMNS // panel * panel, -(-columns // panel) * panel)
+    # A row of tiles goes along all of packed B if that stays in the second-level cache; if not, many rows share each panel.
+    in_block = 1 if depth * block_columns * ITEM <= CACHE else max(1, BLOCK_ROWS // ROWS)
     packs_a = a_row == 1 and a_step != 1 and columns > panel
     packs_b = b_column != 1 or rows > UNPACKED_ROWS
     room_a = address(room)
     room_b = room_a + (min(in_block, tiles) * ROWS * depth + LANES) * ITEM
-    block_columns = BLOCK_COLUMNS // panel * panel
-    for j_block in range(0, columns, block_columns):
-        j_end = min(j_block + block_columns, columns)
-        for k in range(0, max(1, inner), max(1, depth)):
+    for left in range(0, columns, block_columns):
+        width = min(block_columns, columns - left)
+        # Columns from here on are packed. Without packing that is a last panel that does not end with a whole vector.
+        packed = 0 if packs_b else width if width % LANES == 0 else (width - 1) // panel * panel
+        for block in range(blocks):
+            k = block * depth
             steps = min(depth, inner - k)
-            flags = ADD_TO_RESULT if k > 0 else 0
-            if k + steps == inner and bias.size:
-                flags |= ADD_BIAS
-            for t_block in range(0, tiles, in_block):
-                t_end = min(t_block + in_block, tiles)
+            flags = (ADD_TO_RESULT if block > 0 else 0) | (ADD_BIAS if block == blocks - 1 and bias.size else 0)
+            here_b = address(b) + (k * b_step + left * b_column) * ITEM
+            pack_b(steps, packed, width, here_b, b_step, b_column, room_b, panel)
+            for first in range(0, tiles, in_block):
+                last = min(first + in_block, tiles)
                 if packs_a:
-                    for t in range(t_block, t_end):
-                        top = t * rows // tiles
-                        pack(
-                            steps, (t + 1) * rows // tiles - top, address(a) + (k * a_step + top * a_row) * ITEM, a_step, a_row,
-                            room_a + (t - t_block) * ROWS * steps * ITEM, ROWS, ITEM, LANES,
-                        )  # fmt: skip
-                for j in range(j_block, j_end, panel):
-                    width = min(panel, j_end - j)
-                    vectors = -(-width // LANES)
-                    lanes = width - (vectors - 1) * LANES
-                    from_b, step_b = address(b) + (k * b_step + j * b_column) * ITEM, b_step
-                    if packs_b or lanes < LANES:
-                        to, step = room_b + (j - j_block) * steps * ITEM, vectors * LANES
-                        if t_block == 0:
-                            pack(steps, width, from_b, b_step, b_column, to, step, ITEM, LANES)
-                        from_b, step_b = to, step
-                    for t in range(t_block, t_end):
+                    pack_a(steps, first, last, tiles, rows, address(a) + k * a_step * ITEM, a_step, room_a)
+                for j in range(0, width, panel):
+                    vectors = min(panel // LANES, -(-(width - j) // LANES))
+                    lanes = min(LANES, width - j - (vectors - 1) * LANES)
+                    from_b, step_b = here_b + j * ITEM, b_step
+                    if j >= packed:
+                        from_b, step_b = room_b + (j - packed) * steps * ITEM, panel
+                    for t in range(first, last):
                         top = t * rows // tiles
                         high = (t + 1) * rows // tiles - top
+                        from_a, row_a, step_a = address(a) + (top * a_row + k * a_step) * ITEM, a_row, a_step
                         if packs_a:
-                            from_a, row_a, step_a = room_a + (t - t_block) * ROWS * steps * ITEM, 1, ROWS
-                        else:
-                            from_a, row_a, step_a = address(a) + (top * a_row + k * a_step) * ITEM, a_row, a_step
+                            from_a, row_a, step_a = room_a + (t - first) * ROWS * steps * ITEM, 1, ROWS
                         tile(
-                            steps, from_a, row_a, step_a, from_b, step_b, address(c) + (top * c_row + j) * ITEM, c_row,
-                            lanes, flags, address(bias) + j * ITEM, high, vectors, ITEM, LANES, SUMS, ROWS, WIDEST,
+                            steps, from_a, row_a, step_a, from_b, step_b, address(c) + (top * c_row + left + j) * ITEM, c_row,
+                            lanes, flags, address(bias) + (left + j) * ITEM, high, vectors, ITEM, LANES, SUMS, ROWS, WIDEST,
                         )  # fmt: skip
     return True
+
+
+def pack_a(steps: Any, first: Any, last: Any, tiles: Any, rows: Any, source: Any, step: Any, room: Any) -> None:
+    """Rows of tiles `first` to `last` of A, whose columns are contiguous, each as (steps, ROWS)."""
+    for t in range(first, last):
+        top = t * rows // tiles
+        high = (t + 1) * rows // tiles - top
+        pack(steps, high, source + top * ITEM, step, 1, room + (t - first) * ROWS * steps * ITEM, ROWS, ITEM, LANES)
+
+
+def pack_b(steps: Any, start: Any, stop: Any, source: Any, step: Any, column: Any, room: Any, panel: Any) -> None:
+    """Columns `start` to `stop` of B in panels, each (steps, panel)."""
+    if column == 1:
+        pack_panels(steps, stop - start, source + start * ITEM, step, room, panel, ITEM, LANES)
+        return
+    for j in range(start, stop, panel):
+        width = min(panel, stop - j)
+        target = room + (j - start) * steps * ITEM
+        pack(steps, width, source + j * column * ITEM, step, column, target, panel, ITEM, LANES)

@@ -237,33 +237,62 @@ def pack(
         depth, width, source, step, column, target, target_step = arguments
         source, target = (builder.inttoptr(p, POINTER) for p in (source, target))
         with builder.if_else(builder.icmp_signed("==", column, INDEX(1))) as (contiguous, strided):
-            with contiguous:
-                _copy_rows(builder, floats, depth, width, source, step, target, target_step)
+            with contiguous, cgutils.for_range(builder, depth) as row:
+                start = floats.at(builder, source, builder.mul(row.index, step))
+                there = floats.at(builder, target, builder.mul(row.index, target_step))
+                _copy_row(builder, floats, width, start, there)
             with strided:
                 _copy_turned(builder, floats, depth, width, source, step, column, target, target_step)
 
     return _intrinsic(7, f"allgrad_pack_{floats.suffix}", write, (ITEM, LANES))
 
 
-def _copy_rows(
-    builder: Any, floats: _Floats, depth: Any, width: Any, source: Any, step: Any, target: Any, target_step: Any
-) -> None:
-    """Rows of contiguous numbers, in whole vectors whose last one is filled up with zeros."""
+@inlined
+def pack_panels(
+    typing_context: Any, depth: Any, width: Any, source: Any, step: Any, target: Any, panel: Any, ITEM: Any, LANES: Any
+) -> Any:
+    """Cuts `width` contiguous columns into panels of `panel` columns, one behind the other, each (depth, panel).
+
+    It reads row by row, which is what memory likes. The last vector of the last panel is filled up with zeros.
+    """
+    floats = _Floats(ITEM.literal_value, LANES.literal_value)
+
+    def write(builder: Any, arguments: Any) -> None:
+        depth, width, source, step, target, panel = arguments
+        source, target = (builder.inttoptr(p, POINTER) for p in (source, target))
+        panels = builder.sdiv(width, panel)
+        last = builder.mul(panels, panel)
+        with cgutils.for_range(builder, depth) as row:
+            start = floats.at(builder, source, builder.mul(row.index, step))
+            there = floats.at(builder, target, builder.mul(row.index, panel))
+            with cgutils.for_range(builder, panels) as each:
+                offset = builder.mul(each.index, panel)
+                _copy_row(
+                    builder, floats, panel,
+                    floats.at(builder, start, offset), floats.at(builder, there, builder.mul(offset, depth)),
+                )  # fmt: skip
+            _copy_row(
+                builder, floats, builder.sub(width, last),
+                floats.at(builder, start, last), floats.at(builder, there, builder.mul(last, depth)),
+            )  # fmt: skip
+
+    return _intrinsic(6, f"allgrad_pack_panels_{floats.suffix}", write, (ITEM, LANES))
+
+
+def _copy_row(builder: Any, floats: _Floats, width: Any, source: Any, target: Any) -> None:
+    """Contiguous numbers, in whole vectors whose last one is filled up with zeros."""
     length = INDEX(floats.lanes)
     vectors = builder.sdiv(width, length)
     whole = builder.mul(vectors, length)
     rest = builder.sub(width, whole)
-    mask, some_left = floats.first_lanes(builder, rest), builder.icmp_signed(">", rest, INDEX(0))
-    with cgutils.for_range(builder, depth) as row:
-        start = floats.at(builder, source, builder.mul(row.index, step))
-        there = floats.at(builder, target, builder.mul(row.index, target_step))
-        with cgutils.for_range(builder, vectors) as vector:
-            offset = builder.mul(vector.index, length)
-            value = floats.load(builder, floats.at(builder, start, offset))
-            floats.store(builder, value, floats.at(builder, there, offset))
-        with builder.if_then(some_left):
-            value = floats.load(builder, floats.at(builder, start, whole), mask)
-            floats.store(builder, value, floats.at(builder, there, whole))
+    with cgutils.for_range(builder, vectors) as vector:
+        offset = builder.mul(vector.index, length)
+        floats.store(
+            builder, floats.load(builder, floats.at(builder, source, offset)), floats.at(builder, target, offset)
+        )
+    with builder.if_then(builder.icmp_signed(">", rest, INDEX(0))):
+        value = floats.load(builder, floats.at(builder, source, whole), floats.first_lanes(builder, rest))
+        floats.store(builder, value, floats.at(builder, target, whole))
 
 
 def _copy_turned(

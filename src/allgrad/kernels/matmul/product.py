@@ -16,7 +16,7 @@ import numba
 import numpy as np
 
 from allgrad.kernels.blocks import constant, scratch
-from allgrad.kernels.jit import PerDtype
+from allgrad.kernels.jit import PerDtype, compiled, specialised
 from allgrad.kernels.matmul import blocking, tiles
 
 if TYPE_CHECKING:
@@ -77,14 +77,18 @@ class Product:
             return bool(self._one[a.dtype](a, b, c, bias, room))
         if np.may_share_memory(c, a) or np.may_share_memory(c, b):
             return False
-        batch = (1,) * (4 - len(shape)) + shape[:-2]  # two axes or more
-        a, b = (np.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (a, b))
-        whole = c[None] if len(shape) == 3 else c
         loops = self._many[a.dtype]
-        return all(loops(a[index], b[index], whole[index], bias, room) for index in np.ndindex(*batch[:-2]))
+        a, b, c = (x[(None,) * (4 - x.ndim)] if x.ndim < 4 else x for x in (a, b, c))
+        if c.ndim == 4:
+            return bool(loops(a, b, c, bias, room))
+        outer = shape[:-4]
+        a, b = (np.broadcast_to(x, (*outer, *x.shape[-4:])) for x in (a, b))
+        return all(loops(a[index], b[index], c[index], bias, room) for index in np.ndindex(*outer))
 
     def _variant(self, dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
-        return f"_{self.tile.name}", self.tile.constants(dtype)
+        constants = self.tile.constants(dtype)
+        helpers = {f.__name__: compiled(specialised(f, "", constants)) for f in (blocking.pack_a, blocking.pack_b)}
+        return f"_{self.tile.name}", {**constants, **helpers}
 
     def _batches(self, dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
         return f"_{self.tile.name}", {"multiply": self._one[dtype]}
