@@ -182,6 +182,15 @@ class Kernels(Protocol):
 
     # -- activations ---------------------------------------------------------------------------------------------
 
+    def tanh(self, x: Array, *, out: Array | None = None) -> Array:
+        """tanh(x). `out` may be `x`."""
+
+    def softplus(self, x: Array, *, out: Array | None = None) -> Array:
+        """log(1 + exp(x))."""
+
+    def elu(self, x: Array, alpha: float, *, out: Array | None = None, derivative: Array | None = None) -> Array:
+        """x where x > 0, else alpha (exp(x) - 1) (Clevert et al. 2016). `derivative` as in `gelu`."""
+
     def gelu(self, x: Array, *, out: Array | None = None, derivative: Array | None = None) -> Array:
         """x Phi(x), Phi the normal distribution function (Hendrycks & Gimpel 2016); exact, not the tanh form.
 
@@ -244,6 +253,9 @@ class Kernels(Protocol):
 
     def bias_gradient(self, g: Array, *, out: Array | None = None) -> Array:
         """Sum of g (..., n) over all axes but the last: shape (n,)."""
+
+    def dot(self, x: Array, y: Array) -> float:
+        """The inner product of two vectors."""
 
     def embedding_gradient(self, g: Array, indices: Array, *, out: Array) -> Array:
         """Sum of the rows of g (..., n) by index (0 <= index < len(out)), in their order; zeros where none.

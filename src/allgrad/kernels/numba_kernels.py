@@ -1,50 +1,46 @@
-"""The numba kernels: each makes one pass where NumPy makes several. Documented in `interface.Kernels`.
-
-What is one BLAS call or one vectorised pass in NumPy already (bias gradient, tanh GELU, soft labels) is NumPy's here too.
+"""The numba kernels: each makes one pass where NumPy makes several, with bits that are the same on every CPU with fused
+multiply-add. Documented in `interface.Kernels`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from allgrad.kernels import numba_loops as loops
-from allgrad.kernels.blocks import Array, as_rows, constant, output, rows_a_block, scratch, spans
+from allgrad.kernels.blocks import Array, as_rows, constant, output, scratch
 from allgrad.kernels.jit import PerDtype, contiguous
 from allgrad.kernels.matmul.product import matmul as matmul
-from allgrad.kernels.numpy_activations import gelu_tanh as gelu_tanh
 from allgrad.kernels.numpy_losses import checked_labels
-from allgrad.kernels.numpy_losses import soft_cross_entropy_backward as soft_cross_entropy_backward
-from allgrad.kernels.numpy_losses import soft_cross_entropy_forward as soft_cross_entropy_forward
 from allgrad.kernels.numpy_pooling import Pair, pooled_shape
-from allgrad.kernels.numpy_sums import bias_gradient as bias_gradient
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 name = "numba"
 
 _adam = PerDtype(loops.adam, "w1 r1 w1 w1 s s s s s s s s")
 _sgd = PerDtype(loops.sgd, "w1 r1 s s")
 _sgd_momentum = PerDtype(loops.sgd_momentum, "w1 r1 w1 s s s s s b")
-_centre = PerDtype(loops.centre, "r2 r1 w2 w2")
-_normalise = PerDtype(loops.normalise, "r2 r1 r1 s w2 w1")
-_times_normalised = PerDtype(loops.times_normalised, "r2 r2 r1 r1 w2")
-_norm_gradient = PerDtype(loops.norm_gradient, "r2 r2 r1 r1 r1 r1 r1 w2")
+_layer_norm_forward = PerDtype(loops.layer_norm_forward, "r2 r1 r1 s w2 w1 w1")
+_rms_norm_forward = PerDtype(loops.rms_norm_forward, "r2 r1 s w2 w1")
+_norm_backward = PerDtype(loops.norm_backward, "r2 r2 r1 r1 r1 b w2 w1 w1")
 _softmax_forward = PerDtype(loops.softmax_forward, "r2 w2")
 _causal_softmax_forward = PerDtype(loops.causal_softmax_forward, "r3 s w3")
 _softmax_backward = PerDtype(loops.softmax_backward, "r2 r2 s b w2")
 _cross_entropy_forward = PerDtype(loops.cross_entropy_forward, "r2 k n s s w1 w2")
 _cross_entropy_backward = PerDtype(loops.cross_entropy_backward, "r1 r2 k n s s w2")
+_soft_cross_entropy_forward = PerDtype(loops.soft_cross_entropy_forward, "r2 r2 w1 w2")
+_soft_cross_entropy_backward = PerDtype(loops.soft_cross_entropy_backward, "r1 r2 r2 w2")
+_tanh = PerDtype(loops.tanh, "r1 w1")
+_softplus = PerDtype(loops.softplus, "r1 w1")
+_elu = PerDtype(loops.elu, "r1 s w1 w1")
+_gelu_tanh = PerDtype(loops.gelu_tanh, "r1 w1 w1")
+_bias_gradient = PerDtype(loops.bias_gradient, "r2 w1")
+_dot = PerDtype(loops.dot, "r1 r1")
 _gelu = PerDtype(loops.gelu, "r1 w1")
 _gelu_with_derivative = PerDtype(loops.gelu_with_derivative, "r1 w1 w1")
 _relu_forward = PerDtype(loops.relu_forward, "r1 w1")
 _relu_backward = PerDtype(loops.relu_backward, "r1 r1 w1")
 _max_pool_forward = PerDtype(loops.max_pool_forward, "r4 n n n n n n n n w4")
 _max_pool_backward = PerDtype(loops.max_pool_backward, "r4 r4 r4 n n n n n n n n w4 w1")
-_lstm_cell = PerDtype(loops.lstm_cell, "r2 r1 w1")
-_lstm_output = PerDtype(loops.lstm_output, "r1 w1")
+_lstm_forward = PerDtype(loops.lstm_forward, "w1 r1 r1 w1 w1")
 _lstm_backward = PerDtype(loops.lstm_backward, "r3 r2 r2 r2 w2 w2")
 _embedding_gradient = PerDtype(loops.embedding_gradient, "r2 k w2")
 
@@ -95,15 +91,8 @@ def layer_norm_forward(
 ) -> tuple[Array, Array, Array]:
     """See `Kernels.layer_norm_forward`."""
     x2, y = as_rows(x), output(out, x)
-    y2, w, b = as_rows(y), _filled(weight, x, 1), _filled(bias, x, 0)
     mean, inverse = np.empty(len(x2), x.dtype), np.empty(len(x2), x.dtype)
-    average = _average(x)
-    for span in _row_spans(x2):
-        x_, y_, square = x2[span], y2[span], scratch(x.dtype, 0, x2[span].shape)
-        np.matmul(x_, average, out=mean[span])
-        _centre[x.dtype](x_, mean[span], y_, square)
-        np.matmul(square, average, out=inverse[span])
-        _normalise[x.dtype](y_, w, b, eps, y_, inverse[span])
+    _layer_norm_forward[x.dtype](x2, _filled(weight, x, 1), _filled(bias, x, 0), eps, as_rows(y), mean, inverse)
     return y, mean, inverse
 
 
@@ -119,19 +108,14 @@ def layer_norm_backward(
     dbias: Array | None = None,
 ) -> Array:
     """See `Kernels.layer_norm_backward`."""
-    return _norm_backward(g, x, mean, inverse, weight, out, dweight, dbias)
+    return _through_norm(g, x, mean, inverse, weight, out, dweight, dbias)
 
 
 def rms_norm_forward(x: Array, weight: Array | None, eps: float, *, out: Array | None = None) -> tuple[Array, Array]:
     """See `Kernels.rms_norm_forward`."""
     x2, y = as_rows(x), output(out, x)
-    y2, w, b = as_rows(y), _filled(weight, x, 1), _filled(None, x, 0)
     inverse = np.empty(len(x2), x.dtype)
-    average = _average(x)
-    for span in _row_spans(x2):
-        x_, square = x2[span], scratch(x.dtype, 0, x2[span].shape)
-        np.matmul(np.multiply(x_, x_, square), average, out=inverse[span])
-        _normalise[x.dtype](x_, w, b, eps, y2[span], inverse[span])
+    _rms_norm_forward[x.dtype](x2, _filled(weight, x, 1), eps, as_rows(y), inverse)
     return y, inverse
 
 
@@ -145,7 +129,7 @@ def rms_norm_backward(
     dweight: Array | None = None,
 ) -> Array:
     """See `Kernels.rms_norm_backward`."""
-    return _norm_backward(g, x, None, inverse, weight, out, dweight, None)
+    return _through_norm(g, x, None, inverse, weight, out, dweight, None)
 
 
 def softmax_forward(x: Array, *, out: Array | None = None) -> Array:
@@ -212,6 +196,51 @@ def cross_entropy_backward(
     return gradient
 
 
+def soft_cross_entropy_forward(logits: Array, targets: Array, *, out: Array | None = None) -> tuple[Array, Array]:
+    """See `Kernels.soft_cross_entropy_forward`."""
+    probabilities, losses = output(out, logits), np.zeros(len(logits), logits.dtype)
+    if logits.size:
+        _soft_cross_entropy_forward[logits.dtype](contiguous(logits), contiguous(targets), losses, probabilities)
+    return losses, probabilities
+
+
+def soft_cross_entropy_backward(
+    scale: Array | float, probabilities: Array, targets: Array, *, out: Array | None = None
+) -> Array:
+    """See `Kernels.soft_cross_entropy_backward`."""
+    gradient, scales = output(out, probabilities), np.full(len(probabilities), scale, probabilities.dtype)
+    _soft_cross_entropy_backward[probabilities.dtype](scales, contiguous(probabilities), contiguous(targets), gradient)
+    return gradient
+
+
+def tanh(x: Array, *, out: Array | None = None) -> Array:
+    """See `Kernels.tanh`."""
+    y = output(out, x)
+    _tanh[x.dtype](contiguous(x).reshape(-1), y.reshape(-1))
+    return y
+
+
+def softplus(x: Array, *, out: Array | None = None) -> Array:
+    """See `Kernels.softplus`."""
+    y = output(out, x)
+    _softplus[x.dtype](contiguous(x).reshape(-1), y.reshape(-1))
+    return y
+
+
+def elu(x: Array, alpha: float, *, out: Array | None = None, derivative: Array | None = None) -> Array:
+    """See `Kernels.elu`."""
+    y, slope = output(out, x), output(derivative, x)
+    _elu[x.dtype](contiguous(x).reshape(-1), alpha, y.reshape(-1), slope.reshape(-1))
+    return y
+
+
+def gelu_tanh(x: Array, *, out: Array | None = None, derivative: Array | None = None) -> Array:
+    """See `Kernels.gelu_tanh`."""
+    y, slope = output(out, x), output(derivative, x)
+    _gelu_tanh[x.dtype](contiguous(x).reshape(-1), y.reshape(-1), slope.reshape(-1))
+    return y
+
+
 def gelu(x: Array, *, out: Array | None = None, derivative: Array | None = None) -> Array:
     """See `Kernels.gelu`."""
     y, source = output(out, x), contiguous(x).reshape(-1)
@@ -266,19 +295,27 @@ def max_pool_backward(
 
 
 def lstm_forward(z: Array, product: Array, cell: Array, new: Array, h: Array) -> None:
-    """See `Kernels.lstm_forward`. NumPy's sum and tanh are as fast as these get."""
-    np.add(z, product, out=z)
-    np.tanh(z, out=z)
-    flat = z.reshape(4, -1)
-    _lstm_cell[z.dtype](flat, cell.reshape(-1), new.reshape(-1))
-    np.tanh(new, out=h)
-    _lstm_output[z.dtype](flat[3], h.reshape(-1))
+    """See `Kernels.lstm_forward`."""
+    _lstm_forward[z.dtype](z.reshape(-1), product.reshape(-1), cell.reshape(-1), new.reshape(-1), h.reshape(-1))
 
 
 def lstm_backward(z: Array, cell: Array, new: Array, dh: Array, dcell: Array, dz: Array) -> None:
     """See `Kernels.lstm_backward`."""
-    tanh = np.tanh(new, scratch(z.dtype, 0, new.shape))
-    _lstm_backward[z.dtype](z, cell, tanh, dh, dcell, dz)
+    squashed = tanh(new, out=scratch(z.dtype, 0, new.shape))
+    _lstm_backward[z.dtype](z, cell, squashed, dh, dcell, dz)
+
+
+def bias_gradient(g: Array, *, out: Array | None = None) -> Array:
+    """See `Kernels.bias_gradient`."""
+    rows = as_rows(g)
+    total = output(out, g, rows.shape[1:])
+    _bias_gradient[g.dtype](rows, total)
+    return total
+
+
+def dot(x: Array, y: Array) -> float:
+    """See `Kernels.dot`."""
+    return float(_dot[x.dtype](contiguous(x), contiguous(y)))
 
 
 def embedding_gradient(g: Array, indices: Array, *, out: Array) -> Array:
@@ -288,7 +325,7 @@ def embedding_gradient(g: Array, indices: Array, *, out: Array) -> Array:
     return out
 
 
-def _norm_backward(
+def _through_norm(
     g: Array,
     x: Array,
     mean: Array | None,
@@ -298,39 +335,13 @@ def _norm_backward(
     dweight: Array | None,
     dbias: Array | None,
 ) -> Array:
-    # With n = (x - mean) r:  dx = r (g w - avg(g w) - n avg(g w n)); RMS norm is the same without the means.
-    # Sums over rows and columns are BLAS's: GEMV with a constant vector beats a loop that may not be reordered.
-    g2, x2, dx = as_rows(g), as_rows(x), output(out, x)
-    dx2, w, zeros = as_rows(dx), _filled(weight, x, 1), np.zeros(len(x2) if mean is None else 0, x.dtype)
-    in_place = np.may_share_memory(dx, g) or np.may_share_memory(dx, x)
-    scaled = _average(x) if weight is None else weight * _average(x)
-    for gradient in (dweight, dbias):
-        if gradient is not None:
-            gradient[...] = 0
-    for span in _row_spans(x2):
-        g_, x_, r = g2[span], x2[span], inverse[span]
-        m, product = zeros[span] if mean is None else mean[span], scratch(x.dtype, 0, x_.shape)
-        _times_normalised[x.dtype](g_, x_, m, r, product)
-        ones = constant(x.dtype, 1, len(x_))
-        if dweight is not None:
-            dweight += ones @ product
-        if dbias is not None:
-            dbias += ones @ g_
-        level = m if mean is None else g_ @ scaled
-        along, target = product @ scaled, product if in_place else dx2[span]
-        _norm_gradient[x.dtype](g_, x_, m, r, w, along, level, target)
-        if in_place:
-            dx2[span] = product
+    dx, centred = output(out, x), mean is not None
+    sums = [np.zeros(x.shape[-1], x.dtype) if d is None else d for d in (dweight, dbias)]
+    for gradient in sums:
+        gradient[...] = 0
+    mean = np.zeros_like(inverse) if mean is None else mean
+    _norm_backward[x.dtype](as_rows(g), as_rows(x), mean, inverse, _filled(weight, x, 1), centred, as_rows(dx), *sums)
     return dx
-
-
-def _average(x: Array) -> Array:
-    return constant(x.dtype, 1 / max(x.shape[-1], 1), x.shape[-1])
-
-
-def _row_spans(x: Array) -> Iterable[slice]:
-    """Blocks of rows: large enough to hide the calls, small enough for the second-level cache."""
-    return spans(len(x), rows_a_block(x.shape[1]))
 
 
 def _filled(vector: Array | None, x: Array, value: float) -> Array:

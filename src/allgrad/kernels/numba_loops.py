@@ -10,8 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from allgrad.kernels.numba_math import decay, normal_tail, row_maximum, row_product, row_sum
-from allgrad.kernels.numpy_activations import INVERSE_ROOT_TWO_PI
+from allgrad.kernels.numba_math import (
+    decay,
+    decay_minus_one,
+    fma,
+    gauss,
+    hyperbolic_tangent,
+    log_one_plus,
+    logarithm,
+    normal_tail,
+)
+from allgrad.kernels.numba_sums import row_maximum, row_product, row_squares, row_sum
+from allgrad.kernels.numpy_activations import INVERSE_ROOT_TWO_PI, TANH_CUBE, TANH_SCALE
 
 
 def adam(
@@ -50,41 +60,49 @@ def sgd_momentum(p: Any, g: Any, u: Any, rate: Any, decay: Any, keep: Any, take:
         p[i] = p[i] - rate * (d + mu * moved if nesterov else moved)
 
 
-def centre(x: Any, mean: Any, y: Any, square: Any) -> None:
+def layer_norm_forward(x: Any, weight: Any, bias: Any, eps: Any, y: Any, mean: Any, inverse: Any) -> None:
+    one, n = x.dtype.type(1), x.dtype.type(x.shape[1])
     for row in range(x.shape[0]):
-        m = mean[row]
-        for j in range(x.shape[1]):
-            d = x[row, j] - m
-            y[row, j] = d
-            square[row, j] = d * d
+        x_, y_ = x[row], y[row]
+        m = row_sum(x_) / n
+        r = one / np.sqrt(row_squares(x_, m) / n + eps)
+        mean[row], inverse[row] = m, r
+        for j in range(x_.size):
+            y_[j] = fma((x_[j] - m) * r, weight[j], bias[j])
 
 
-def normalise(x: Any, weight: Any, bias: Any, eps: Any, y: Any, inverse: Any) -> None:
-    """`inverse` holds the mean squares and receives their inverse roots. y may be x."""
-    line = np.empty(x.shape[1], x.dtype)
+def rms_norm_forward(x: Any, weight: Any, eps: Any, y: Any, inverse: Any) -> None:
+    one, n = x.dtype.type(1), x.dtype.type(x.shape[1])
     for row in range(x.shape[0]):
-        r = x.dtype.type(1) / np.sqrt(inverse[row] + eps)
+        x_, y_ = x[row], y[row]
+        r = one / np.sqrt(row_product(x_, x_) / n + eps)
         inverse[row] = r
-        for j in range(x.shape[1]):
-            line[j] = x[row, j] * r * weight[j] + bias[j]
-        for j in range(x.shape[1]):
-            y[row, j] = line[j]
+        for j in range(x_.size):
+            y_[j] = x_[j] * r * weight[j]
 
 
-def times_normalised(g: Any, x: Any, mean: Any, inverse: Any, product: Any) -> None:
+def norm_backward(
+    g: Any, x: Any, mean: Any, inverse: Any, weight: Any, centred: Any, dx: Any, dweight: Any, dbias: Any
+) -> None:
+    """With n = (x - mean) r:  dx = r (g w - n avg(g w n) - avg(g w)), where RMS norm has neither mean nor the last term.
+
+    A row goes through scratch, so dx may be g or x. dweight and dbias are added to.
+    """
+    count = x.dtype.type(x.shape[1])
+    normal, scaled = np.empty(x.shape[1], x.dtype), np.empty(x.shape[1], x.dtype)
     for row in range(x.shape[0]):
-        m, r = mean[row], inverse[row]
-        for j in range(x.shape[1]):
-            product[row, j] = g[row, j] * ((x[row, j] - m) * r)
-
-
-def norm_gradient(g: Any, x: Any, mean: Any, inverse: Any, weight: Any, along: Any, level: Any, dx: Any) -> None:
-    """dx must not overlap the rest, or LLVM's check at the start of each row chooses the slow loop."""
-    for row in range(x.shape[0]):
-        m, r, a, b = mean[row], inverse[row], along[row], level[row]
-        g_, x_, d_ = g[row], x[row], dx[row]
+        g_, x_, d_, m, r = g[row], x[row], dx[row], mean[row], inverse[row]
         for j in range(g_.size):
-            d_[j] = (g_[j] * weight[j] - (x_[j] - m) * r * a - b) * r
+            normal[j] = (x_[j] - m) * r
+            scaled[j] = g_[j] * weight[j]
+        for j in range(g_.size):
+            dbias[j] += g_[j]
+        for j in range(g_.size):
+            dweight[j] = fma(g_[j], normal[j], dweight[j])
+        along = row_product(scaled, normal) / count
+        level = row_sum(scaled) / count if centred else x.dtype.type(0)
+        for j in range(g_.size):
+            d_[j] = (fma(-along, normal[j], scaled[j]) - level) * r
 
 
 def softmax_forward(x: Any, y: Any) -> None:
@@ -120,7 +138,7 @@ def softmax_backward(g: Any, y: Any, scale: Any, in_place: Any, dx: Any) -> None
     line = np.empty(g.shape[1], g.dtype)
     for row in range(g.shape[0]):
         g_, y_, d_ = g[row], y[row], dx[row]
-        along = row_product(g_, y_, line)
+        along = row_product(g_, y_)
         if in_place:
             for j in range(g_.size):
                 line[j] = (g_[j] - along) * y_[j] * scale
@@ -144,7 +162,7 @@ def cross_entropy_forward(x: Any, labels: Any, ignore: Any, keep: Any, spread: A
         for j in range(x_.size):
             p_[j] = decay(p_[j])
         total = row_sum(p_)
-        losses[row] = np.log(total) - picked if counted else x.dtype.type(0)
+        losses[row] = logarithm(total) - picked if counted else x.dtype.type(0)
         scale = x.dtype.type(1) / total
         for j in range(x_.size):
             p_[j] *= scale
@@ -160,12 +178,55 @@ def cross_entropy_backward(scales: Any, p: Any, labels: Any, ignore: Any, keep: 
             d_[label] -= keep * scale
 
 
+def soft_cross_entropy_forward(x: Any, targets: Any, losses: Any, p: Any) -> None:
+    for row in range(x.shape[0]):
+        x_, p_, t = x[row], p[row], targets[row]
+        largest = row_maximum(x_)
+        for j in range(x_.size):
+            p_[j] = x_[j] - largest
+        picked = row_product(p_, t)
+        for j in range(x_.size):
+            p_[j] = decay(p_[j])
+        total = row_sum(p_)
+        losses[row] = logarithm(total) * row_sum(t) - picked
+        scale = x.dtype.type(1) / total
+        for j in range(x_.size):
+            p_[j] *= scale
+
+
+def soft_cross_entropy_backward(scales: Any, p: Any, targets: Any, dx: Any) -> None:
+    for row in range(p.shape[0]):
+        p_, t, d_, scale = p[row], targets[row], dx[row], scales[row]
+        mass = row_sum(t)
+        for j in range(p_.size):
+            d_[j] = (p_[j] * mass - t[j]) * scale
+
+
+def tanh(x: Any, y: Any) -> None:
+    for i in range(x.size):
+        y[i] = hyperbolic_tangent(x[i])
+
+
+def softplus(x: Any, y: Any) -> None:
+    zero = x.dtype.type(0)
+    for i in range(x.size):
+        y[i] = (zero if x[i] <= zero else x[i]) + log_one_plus(decay(-abs(x[i])))
+
+
+def elu(x: Any, alpha: Any, y: Any, derivative: Any) -> None:
+    zero, one = x.dtype.type(0), x.dtype.type(1)
+    for i in range(x.size):
+        v = x[i]
+        below = decay_minus_one(zero if v > zero else v) * alpha
+        y[i] = v if v > zero else below
+        derivative[i] = one if v > zero else below + alpha
+
+
 def gelu(x: Any, y: Any) -> None:
     zero = x.dtype.type(0)
     for i in range(x.size):
         size = abs(x[i])
-        gauss = decay(x.dtype.type(-0.5) * x[i] * x[i])
-        y[i] = (x[i] if x[i] > zero else zero) - size * normal_tail(size, gauss)
+        y[i] = (x[i] if x[i] > zero else zero) - size * normal_tail(size, gauss(size))
 
 
 def gelu_with_derivative(x: Any, y: Any, derivative: Any) -> None:
@@ -173,11 +234,25 @@ def gelu_with_derivative(x: Any, y: Any, derivative: Any) -> None:
     for i in range(x.size):
         v = x[i]
         size = abs(v)
-        gauss = decay(x.dtype.type(-0.5) * v * v)
-        tail = normal_tail(size, gauss)
-        slope = tail - size * (gauss * root)
+        density = gauss(size)
+        tail = normal_tail(size, density)
+        slope = tail - size * (density * root)
         y[i] = (v if v > zero else zero) - size * tail
         derivative[i] = one - slope if v > zero else slope
+
+
+def gelu_tanh(x: Any, y: Any, derivative: Any) -> None:
+    """With p = (1 + tanh(x (a + b x^2))) / 2:  y = x p, and y' = p + x p (1 - p) 2 (a + 3 b x^2)."""
+    half, one = x.dtype.type(0.5), x.dtype.type(1)
+    a, b = x.dtype.type(TANH_SCALE), x.dtype.type(TANH_SCALE * TANH_CUBE)
+    a2, b6 = x.dtype.type(2 * TANH_SCALE), x.dtype.type(6 * TANH_SCALE * TANH_CUBE)
+    for i in range(x.size):
+        v = x[i]
+        square = v * v
+        p = fma(hyperbolic_tangent(v * fma(square, b, a)), half, half)
+        value = v * p
+        y[i] = value
+        derivative[i] = fma(value * (one - p), fma(square, b6, a2), p)
 
 
 def relu_forward(x: Any, y: Any) -> None:
@@ -231,19 +306,18 @@ def max_pool_backward(
                                 left[k] = zero if pixel[k] == best[k] else left[k]
 
 
-def lstm_cell(t: Any, cell: Any, new: Any) -> None:
-    """t (4, numbers) are tanhs; see numpy_recurrence.py."""
-    half, one = t.dtype.type(0.5), t.dtype.type(1)
-    i, f, g = t[0], t[1], t[2]
-    for j in range(new.size):
-        new[j] = ((f[j] + one) * cell[j] + (i[j] + one) * g[j]) * half
-
-
-def lstm_output(o: Any, h: Any) -> None:
-    """`h` holds the cell's tanh."""
-    half, one = o.dtype.type(0.5), o.dtype.type(1)
-    for j in range(h.size):
-        h[j] *= (o[j] + one) * half
+def lstm_forward(z: Any, product: Any, cell: Any, new: Any, h: Any) -> None:
+    """All flat, z and product four times as long as the rest. z becomes tanhs; see numpy_recurrence.py."""
+    half, one, n = z.dtype.type(0.5), z.dtype.type(1), cell.size
+    for j in range(z.size):
+        z[j] = hyperbolic_tangent(z[j] + product[j])
+    i, f, g, o = z[:n], z[n : 2 * n], z[2 * n : 3 * n], z[3 * n :]
+    for j in range(n):
+        h[j] = (i[j] + one) * g[j]
+    for j in range(n):
+        new[j] = fma(f[j] + one, cell[j], h[j]) * half
+    for j in range(n):
+        h[j] = hyperbolic_tangent(new[j]) * (o[j] + one) * half
 
 
 def lstm_backward(t: Any, cell: Any, tanh: Any, dh: Any, dcell: Any, dz: Any) -> None:
@@ -264,6 +338,18 @@ def lstm_backward(t: Any, cell: Any, tanh: Any, dh: Any, dcell: Any, dz: Any) ->
             df[j] = dc[j] * before[j] * (one - f[j] * f[j]) * quarter
         for j in range(n):
             dc[j] *= (f[j] + one) * half
+
+
+def bias_gradient(g: Any, out: Any) -> None:
+    out[:] = 0
+    for row in range(g.shape[0]):
+        source = g[row]
+        for j in range(source.size):
+            out[j] += source[j]
+
+
+def dot(x: Any, y: Any) -> Any:
+    return row_product(x, y)
 
 
 def embedding_gradient(g: Any, indices: Any, out: Any) -> None:

@@ -1,33 +1,28 @@
 """Sums, inner products and maxima of rows, for the compiled loops, in an order that no CPU changes.
 
-A row goes through 32 lanes in float32 and 16 in float64: entry i is added to lane i modulo their number, and at the end the upper
-half of the lanes is added to the lower half until one is left. Four or more vector registers take part on every CPU, which is what
-it takes to keep its adders busy.
+A row goes through 32 lanes in float32 and 16 in float64: entry i is added to lane i modulo their number, and at the end the
+upper half of the lanes is added to the lower half until one is left. So several vector registers take part on every CPU, which is
+what keeps its adders busy.
 """
 # ruff: noqa: ARG001  # an intrinsic's parameters are its signature; their code comes as `values`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
-from numba.core import cgutils
+from numba.core import cgutils as untyped_cgutils
 
 from allgrad.kernels.numba_math import inlined
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
+cgutils: Any = untyped_cgutils  # numba has no types for it
 INDEX, WORD = ir.IntType(64), ir.IntType(32)
 BYTES = 128
 """Of all lanes together."""
 
-Step = "Callable[[Any, Any, list[Any]], Any]"
-
 
 def _lanes(element: Any) -> int:
-    return BYTES // (element.bitwidth // 8)
+    return int(BYTES // (element.bitwidth // 8))
 
 
 def _reduce(
@@ -66,7 +61,9 @@ def _reduce(
     while lanes > 1:
         lanes //= 2
         halves = [
-            builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(WORD, lanes), list(range(first, first + lanes))))
+            builder.shuffle_vector(
+                value, value, ir.Constant(ir.VectorType(WORD, lanes), list(range(first, first + lanes)))
+            )
             for first in (0, lanes)
         ]
         value = merge(builder, *halves)
@@ -106,7 +103,13 @@ def row_product(typing_context: Any, x: Any, y: Any) -> Any:
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return _reduce(
-            context, builder, list(values), [x, y], 0.0, lambda builder, total, new: _fma(builder, *new, total), _add
+            context,
+            builder,
+            list(values),
+            [x, y],
+            0.0,
+            lambda builder, total, new: _fma(builder, new[0], new[1], total),
+            _add,
         )
 
     return x.dtype(x, y), code
@@ -135,7 +138,13 @@ def row_maximum(typing_context: Any, x: Any) -> Any:
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return _reduce(
-            context, builder, list(values), [x], float("-inf"), lambda builder, total, new: _larger(builder, total, new[0]), _larger
+            context,
+            builder,
+            list(values),
+            [x],
+            float("-inf"),
+            lambda builder, total, new: _larger(builder, total, new[0]),
+            _larger,
         )
 
     return x.dtype(x), code

@@ -42,6 +42,28 @@ INVERSE_ROOT_TWO_PI = 1 / math.sqrt(2 * math.pi)
 TANH_SCALE, TANH_CUBE = math.sqrt(2 / math.pi), 0.044715
 
 
+def tanh(x: Array, *, out: Array | None = None) -> Array:
+    """See `Kernels.tanh`."""
+    return np.asarray(np.tanh(x, out=output(out, x)))
+
+
+def softplus(x: Array, *, out: Array | None = None) -> Array:
+    """See `Kernels.softplus`."""
+    return np.asarray(np.logaddexp(x, x.dtype.type(0), out=output(out, x)))
+
+
+def elu(x: Array, alpha: float, *, out: Array | None = None, derivative: Array | None = None) -> Array:
+    """See `Kernels.elu`."""
+    y, scalar = output(out, x), x.dtype.type
+    positive = x > 0
+    below = np.expm1(np.minimum(x, scalar(0))) * scalar(alpha)
+    np.maximum(x, scalar(0), out=y)
+    np.add(y, below, out=y)
+    if derivative is not None:
+        np.copyto(output(derivative, x), np.where(positive, scalar(1), below + scalar(alpha)))
+    return y
+
+
 def gelu(x: Array, *, out: Array | None = None, derivative: Array | None = None) -> Array:
     """See `Kernels.gelu`."""
     y, source, target, slope = _flat(x, out, derivative)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from allgrad.kernels.numpy_activations import elu as elu
 from allgrad.kernels.numpy_activations import gelu as gelu
 from allgrad.kernels.numpy_activations import gelu_tanh as gelu_tanh
 from allgrad.kernels.numpy_activations import relu_backward as relu_backward
 from allgrad.kernels.numpy_activations import relu_forward as relu_forward
+from allgrad.kernels.numpy_activations import softplus as softplus
+from allgrad.kernels.numpy_activations import tanh as tanh
 from allgrad.kernels.numpy_losses import cross_entropy_backward as cross_entropy_backward
 from allgrad.kernels.numpy_losses import cross_entropy_forward as cross_entropy_forward
 from allgrad.kernels.numpy_losses import soft_cross_entropy_backward as soft_cross_entropy_backward
@@ -23,6 +26,7 @@ from allgrad.kernels.numpy_softmax import causal_softmax_forward as causal_softm
 from allgrad.kernels.numpy_softmax import softmax_backward as softmax_backward
 from allgrad.kernels.numpy_softmax import softmax_forward as softmax_forward
 from allgrad.kernels.numpy_sums import bias_gradient as bias_gradient
+from allgrad.kernels.numpy_sums import dot as dot
 from allgrad.kernels.numpy_sums import embedding_gradient as embedding_gradient
 from allgrad.kernels.numpy_updates import adam as adam
 from allgrad.kernels.numpy_updates import sgd as sgd

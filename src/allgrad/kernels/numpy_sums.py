@@ -18,6 +18,11 @@ def bias_gradient(g: Array, *, out: Array | None = None) -> Array:
     return total
 
 
+def dot(x: Array, y: Array) -> float:
+    """See `Kernels.dot`."""
+    return float(np.dot(x, y))
+
+
 def embedding_gradient(g: Array, indices: Array, *, out: Array) -> Array:
     """See `Kernels.embedding_gradient`."""
     g2, flat = as_rows(g), indices.reshape(-1)

@@ -107,12 +107,7 @@ def elu(alpha: float) -> ActivationFunction:
     """x where x > 0, else alpha (exp(x) - 1). Clevert et al. 2016."""
 
     def forward(x: Array, y: Array, derivative: Array | None) -> None:
-        scalar = x.dtype.type
-        negative = np.expm1(np.minimum(x, scalar(0))) * scalar(alpha)
-        np.maximum(x, scalar(0), out=y)
-        np.add(y, negative, out=y)
-        if derivative is not None:
-            np.copyto(derivative, np.where(x > 0, scalar(1), negative + scalar(alpha)))
+        kernels.active().elu(x, alpha, out=y, derivative=derivative)
 
     def reference(x: Any) -> Any:
         below = np.where(x > 0, _zero(x), x)  # exp would overflow where it is not taken
@@ -127,7 +122,7 @@ def elu(alpha: float) -> ActivationFunction:
 def _sigmoid(x: Array, y: Array, derivative: Array | None = None) -> None:  # noqa: ARG001
     half = x.dtype.type(0.5)  # (1 + tanh(x / 2)) / 2 neither overflows nor branches
     np.multiply(x, half, out=y)
-    np.tanh(y, out=y)
+    kernels.active().tanh(y, out=y)
     np.multiply(y, half, out=y)
     np.add(y, half, out=y)
 
@@ -140,7 +135,7 @@ SIGMOID = ActivationFunction("sigmoid", _sigmoid, lambda g, y: g * (y - y * y), 
 
 
 def _tanh(x: Array, y: Array, derivative: Array | None) -> None:  # noqa: ARG001
-    np.tanh(x, out=y)
+    kernels.active().tanh(x, out=y)
 
 
 def _tanh_backward(g: Array, y: Array) -> Array:
@@ -167,7 +162,7 @@ SILU = _with_slope("silu", _silu, lambda x: x * sigmoid_reference(x))
 
 
 def _softplus(x: Array, y: Array, derivative: Array | None) -> None:
-    np.logaddexp(x, x.dtype.type(0), out=y)
+    kernels.active().softplus(x, out=y)
     if derivative is not None:
         _sigmoid(x, derivative)
 

@@ -53,7 +53,7 @@ def _gates(kinds: str, hidden: int, dtype: np.dtype[Any]) -> _Gates:
 
 def _squash(z: Array, gates: _Gates) -> None:
     np.multiply(z, gates.scale, out=z)
-    np.tanh(z, out=z)
+    z[...] = active().tanh(z)
     np.multiply(z, gates.scale, out=z)
     np.add(z, gates.shift, out=z)
 
@@ -158,7 +158,7 @@ def _rnn_forward(
         if relu:
             np.maximum(y, 0, out=y)
         else:
-            np.tanh(y, out=y)
+            active().tanh(y, out=y)
     return states[1:], _Inputs(x.shape, rows, states, w, u)
 
 
@@ -284,7 +284,7 @@ def _gru_forward(
         np.copyto(candidate, product[:, 2 * n :])
         y = np.multiply(rz[:, :n], candidate, out=states[t + 1])
         np.add(new, y, out=new)
-        np.tanh(new, out=new)
+        new[...] = active().tanh(new)
         np.subtract(states[t], new, out=y)  # h' = n + z (h - n)
         np.multiply(y, rz[:, n:], out=y)
         np.add(y, new, out=y)
