@@ -119,7 +119,7 @@ def test_special_values(dtype):
     assert at(numba_math.decay_minus_one, 0, -np.inf, np.nan) == [0, -1, nan]
     assert at(numba_math.logarithm, 1, np.inf, np.nan) == [0, np.inf, nan]
     assert at(numba_math.hyperbolic_tangent, 0, np.inf, -np.inf, 1e30, np.nan) == [0, 1, -1, 1, nan]
-    assert at(tail_of, 0, np.inf, 1e30, np.nan) == [pytest.approx(0.5, rel=4 * np.finfo(dtype).eps), 0, 0, nan]
+    assert at(tail_of, 0, np.inf, 1e30, np.nan) == [pytest.approx(0.5, rel=float(4 * np.finfo(dtype).eps)), 0, 0, nan]
 
 
 def lanes(x, step, merge, start):
