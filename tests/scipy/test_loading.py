@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -10,8 +11,11 @@ import pytest
 pytest.importorskip("scipy", reason="the extra 'scipy' is not installed")
 
 
-def run(program: str) -> str:
-    return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+def run(program: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, env=os.environ | environment
+    )
+    return done.stdout
 
 
 def test_importing_allgrad_does_not_import_scipy():
@@ -39,3 +43,12 @@ def test_an_integer_order_is_refused_by_name():
 
     with pytest.raises(TypeError, match=r"eval_legendre has no vjp rule for its argument 'n'"):
         sc.eval_legendre(ag.tensor(2.0, requires_grad=True), 0.5)
+
+
+def test_with_scipys_array_api_the_functions_here_stay_the_same():
+    program = """
+import numpy as np, allgrad as ag
+from allgrad.scipy import special, stats
+print(round(float(ag.grad(special.gammaln)(1.0)), 6), round(float(ag.grad(lambda x: stats.norm.logpdf(x))(2.0)), 6))
+"""
+    assert run(program, SCIPY_ARRAY_API="1") == "-0.577216 -2.0\n"

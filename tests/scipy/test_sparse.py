@@ -42,8 +42,7 @@ def tridiagonal(main, side):
 
 
 def solve_tridiagonal(d, b):
-    matrix = tridiagonal(d, d[1:])
-    return sparse.linalg.spsolve(matrix if isinstance(matrix, sparse.SparseTensor) else matrix.tocsc(), b)
+    return sparse.linalg.spsolve(tridiagonal(d, d[1:]).tocsc(), b)
 
 
 def dense(matrix):

@@ -126,6 +126,12 @@ class SparseTensor:
         """The dense matrix, on the tape."""
         return self @ np.eye(self.shape[1], dtype=self.data.dtype)
 
+    def tocsc(self) -> SparseTensor:
+        """The matrix itself: it has no storage format, and code for SciPy's matrices may ask for one."""
+        return self
+
+    tocsr = tocoo = tocsc
+
     def __repr__(self) -> str:
         return f"SparseTensor(shape={self.shape}, entries={self.data.shape[0]})"
 

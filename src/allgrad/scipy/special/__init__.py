@@ -8,7 +8,9 @@ Importing this package fills the registry: each family of functions is a file. W
 
 from typing import Any as _Any
 
+import numpy as _numpy
 import scipy.special as _scipy_special
+from scipy.special import _ufuncs
 
 from allgrad.scipy.special import bessel as _bessel
 from allgrad.scipy.special import elementary as _elementary
@@ -38,7 +40,9 @@ from allgrad.scipy.special.functions import spherical_yn as spherical_yn
 
 
 def __getattr__(name: str) -> _Any:
-    return getattr(_scipy_special, name)
+    # With SCIPY_ARRAY_API=1 SciPy wraps its ufuncs in functions that look for an array namespace: here is the ufunc itself.
+    ufunc = getattr(_ufuncs, name, None)
+    return ufunc if isinstance(ufunc, _numpy.ufunc) else getattr(_scipy_special, name)
 
 
 def __dir__() -> list[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.special import _ufuncs as sc
 
 from allgrad.autodiff.errors import NotDifferentiableError
 from allgrad.scipy.registry import differentiates, operand, value
-from scipy import special, stats
+from scipy import stats
 
 
 def _plain_nan(name: str, nan_policy: str) -> None:
@@ -166,10 +167,10 @@ def entropy(
     pk = operand(pk)
     pk = pk / np.sum(pk, axis=axis, keepdims=True)
     if qk is None:
-        terms = special.entr(pk)
+        terms = sc.entr(pk)
     else:
         qk = operand(qk)
-        terms = special.rel_entr(pk, qk / np.sum(qk, axis=axis, keepdims=True))
+        terms = sc.rel_entr(pk, qk / np.sum(qk, axis=axis, keepdims=True))
     result = np.sum(terms, axis=axis, keepdims=keepdims)
     return result if base is None else result / np.log(base)
 
@@ -180,7 +181,7 @@ def boxcox_llf(lmb: Any, data: Any, *, axis: int = 0, keepdims: bool = False, na
     _plain_nan("boxcox_llf", nan_policy)
     data = operand(data)
     n = data.shape[axis]
-    variance = np.var(special.boxcox(data, lmb), axis=axis, keepdims=keepdims)
+    variance = np.var(sc.boxcox(data, lmb), axis=axis, keepdims=keepdims)
     return (operand(lmb) - 1) * np.sum(np.log(data), axis=axis, keepdims=keepdims) - n / 2 * np.log(variance)
 
 
