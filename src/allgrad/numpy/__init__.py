@@ -2,8 +2,10 @@
 
 Plain `numpy` works on Tensors as well, through NumPy's protocols: `np.sin(t)`, `np.einsum("ij,j", a, t)`. This namespace has
 the same functions, which also take lists of Tensors (`mean([x, y])`), plus those that NumPy does not call a Tensor for:
-`array([x, y])`, `asarray`, `full`, `full_like`, `arange`, `r_`, `c_`, `vectorize`. Every other name is NumPy's own (`float32`,
-`pi`, `random`). It is also the array API namespace of Tensors. `coverage()` lists what is differentiated, `summary()` counts it.
+`array([x, y])`, `asarray`, `full_like`, `arange`, `r_`, `c_`, `vectorize`. Its `zeros`, `ones`, `empty` and `full` can be filled
+with Tensors (`out[i] = t`). Every other name is NumPy's own (`float32`, `pi`, `random`).
+
+It is also the array API namespace of Tensors. `coverage()` lists what is differentiated, `summary()` counts it.
 
 Importing this package fills the table of rules: each family of rules is a file.
 """
@@ -49,8 +51,11 @@ from allgrad.numpy.coverage import summary as summary
 from allgrad.numpy.creation import arange as arange
 from allgrad.numpy.creation import array as array
 from allgrad.numpy.creation import asarray as asarray
+from allgrad.numpy.creation import empty as empty
 from allgrad.numpy.creation import full as full
 from allgrad.numpy.creation import full_like as full_like
+from allgrad.numpy.creation import ones as ones
+from allgrad.numpy.creation import zeros as zeros
 from allgrad.numpy.functional import apply_along_axis as apply_along_axis
 from allgrad.numpy.functional import c_ as c_
 from allgrad.numpy.functional import frompyfunc as frompyfunc

@@ -1,7 +1,8 @@
 """Arrays from Tensors: what NumPy's protocols cannot catch, since it is not called on a Tensor itself.
 
 `np.array([x, y])` of Tensors would lose their gradients (so it raises); `allgrad.numpy.array([x, y])` keeps them. Without a
-Tensor among their arguments, these are NumPy's own functions.
+Tensor among their arguments, these are NumPy's own functions, with one exception: `zeros`, `ones`, `empty` and `full` of floating
+or complex numbers are Tensors, because such arrays are made to be written to, and `out[i] = t` works on a Tensor only.
 """
 
 from __future__ import annotations
@@ -55,10 +56,38 @@ def asarray(a: Any, dtype: Any = None, order: Any = None, *, device: Any = None,
     return made
 
 
+def _writable(x: Any) -> Any:
+    return Tensor(x) if x.dtype.kind in "fc" else x
+
+
+def zeros(shape: Any, dtype: Any = None, order: Any = "C", *, device: Any = None) -> Any:
+    """`np.zeros`, as a Tensor that tracked values may be written to.
+
+    >>> import allgrad as ag
+    >>> def f(x):
+    ...     out = ag.numpy.zeros(3)
+    ...     out[0] = x * x
+    ...     return out.sum()
+    >>> ag.grad(f)(3.0)
+    np.float64(6.0)
+    """
+    return _writable(np.zeros(shape, np.float64 if dtype is None else dtype, order, device=device))
+
+
+def ones(shape: Any, dtype: Any = None, order: Any = "C", *, device: Any = None) -> Any:
+    """`np.ones`, as a Tensor that tracked values may be written to."""
+    return _writable(np.ones(shape, np.float64 if dtype is None else dtype, order, device=device))
+
+
+def empty(shape: Any, dtype: Any = None, order: Any = "C", *, device: Any = None) -> Any:
+    """`np.empty`, as a Tensor that tracked values may be written to."""
+    return _writable(np.empty(shape, np.float64 if dtype is None else dtype, order, device=device))
+
+
 def full(shape: Any, fill_value: Any, dtype: Any = None, order: Any = "C", *, device: Any = None) -> Any:
     """`np.full`; the gradient of a Tensor as `fill_value` is the sum over all entries that it filled (with broadcasting)."""
     if not isinstance(fill_value, Tensor):
-        return np.full(shape, fill_value, dtype=dtype, order=order, device=device)
+        return _writable(np.full(shape, fill_value, dtype=dtype, order=order, device=device))
     if order != "C":
         raise ValueError(f"full() of a Tensor lays it out in C order; got order={order!r}.")
     return np.copy(np.broadcast_to(asarray(fill_value, dtype), shape))
