@@ -6,7 +6,6 @@ from allgrad.parallel.buckets import plan_buckets as plan_buckets
 from allgrad.parallel.data_parallel import DataParallel as DataParallel
 from allgrad.parallel.exchanges import BucketGradients as BucketGradients
 from allgrad.parallel.exchanges import Exchange as Exchange
-from allgrad.parallel.exchanges import exchange_factories as exchange_factories
 from allgrad.parallel.exchanges import make_exchange as make_exchange
 from allgrad.parallel.exchanges import register_exchange as register_exchange
 from allgrad.parallel.reducer import Reducer as Reducer

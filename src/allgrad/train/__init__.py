@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from allgrad.train.config.registry import register_callback as register_callback
 from allgrad.train.config.registry import register_dataset as register_dataset
+from allgrad.train.config.registry import register_exchange as register_exchange
 from allgrad.train.config.registry import register_logger as register_logger
 from allgrad.train.config.registry import register_loss as register_loss
 from allgrad.train.config.registry import register_metric as register_metric
@@ -46,6 +47,7 @@ __all__ = [
     "load_model",
     "register_callback",
     "register_dataset",
+    "register_exchange",
     "register_logger",
     "register_loss",
     "register_metric",

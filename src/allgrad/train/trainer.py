@@ -108,7 +108,7 @@ class Trainer:
             world,
             virtual_workers=config.batch.virtual_workers,
             bucket_mb=config.parallel.bucket_mb,
-            reduction=config.parallel.reduction,
+            reduction=registry.exchanges.build(config.parallel.reduction),
             comm=config.parallel.comm,
             stall_seconds=config.parallel.stall_seconds,
             seed=config.seed,

@@ -65,7 +65,7 @@ def test_values_options_and_defaults(base: Path) -> None:
     assert config.optimizer.schedule is not None
     assert config.optimizer.schedule.options() == {"final": 0.0}
     assert config.optimizer.schedule.warmup == 10
-    assert (config.batch.virtual_workers, config.parallel.reduction) == (8, "exact")
+    assert (config.batch.virtual_workers, config.parallel.reduction.name) == (8, "exact")
 
 
 @pytest.mark.parametrize("text", ["1e-3", "1.e-3", "0.001", "1E-3", ".001", "1e-03"])
@@ -90,7 +90,7 @@ def test_the_overrides_that_scripts_rely_on(base: Path) -> None:
     )
     assert (config.seed, config.run.dir, config.train.steps) == (7, "/tmp/somewhere", 20)
     assert (config.batch.size, config.batch.virtual_workers, config.optimizer.lr) == (64, 4, 1e-4)
-    assert (config.checkpoint.every, config.parallel.reduction) == (5, "mpi")
+    assert (config.checkpoint.every, config.parallel.reduction.name) == (5, "mpi")
 
 
 def test_extends_is_relative_and_recursive_and_later_ones_win(base: Path) -> None:

@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from allgrad.parallel.exchanges.base import Exchange
+from allgrad.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-F = TypeVar("F", bound="Callable[..., Exchange]")
+__all__ = ["describe_exchange", "exchanges", "make_exchange", "register_exchange"]
 
-_factories: dict[str, Callable[..., Exchange]] = {}
+exchanges = Registry("exchange", "an allgrad.parallel.Exchange", ("open", "post", "finish", "same_bits"))
 
-
-def register_exchange(name: str) -> Callable[[F], F]:
-    """A decorator that makes a class (or function) that builds an `Exchange` available as `reduction: {name: ...}`.
-
-    Its keyword-only parameters are its options.
-
-    Raises:
-        ValueError: another exchange has this name.
-    """
-
-    def add(factory: F) -> F:
-        taken = _factories.get(name)
-        if taken is not None and _where(taken) != _where(factory):
-            raise ValueError(
-                f"exchange {name!r} is registered by {_where(taken)} already. {_where(factory)} needs another name."
-            )
-        _factories[name] = factory
-        return factory
-
-    return add
-
-
-def exchange_factories() -> dict[str, Callable[..., Exchange]]:
-    """All registered exchanges: name -> what makes it."""
-    return dict(_factories)
+register_exchange = exchanges.register
+"""A decorator that makes an `Exchange` available as `reduction: {name: ...}`; its keyword-only parameters are its options."""
 
 
 def make_exchange(reduction: str | Mapping[str, Any] | Exchange) -> Exchange:
@@ -54,12 +32,13 @@ def make_exchange(reduction: str | Mapping[str, Any] | Exchange) -> Exchange:
         return reduction
     options = {"name": reduction} if isinstance(reduction, str) else dict(reduction)
     name = options.pop("name", None)
-    if name not in _factories:
+    if name not in exchanges.names():
         raise ValueError(
-            f"The reduction parameter of DataParallel must be one of {sorted(_factories)}, a mapping with such a name, or an "
+            f"The reduction parameter of DataParallel must be one of {exchanges.names()}, a mapping with such a name, or an "
             f"Exchange. Got {reduction!r} instead."
         )
-    return _factories[name](**options)
+    made: Exchange = exchanges[name].factory(**options)
+    return made
 
 
 def describe_exchange(reduction: str | Mapping[str, Any] | Exchange) -> str:
@@ -69,13 +48,9 @@ def describe_exchange(reduction: str | Mapping[str, Any] | Exchange) -> str:
     ('exact', 'top_k (fraction=0.01)')
     """
     if isinstance(reduction, Exchange):
-        return _where(type(reduction))
+        return f"{type(reduction).__module__}.{type(reduction).__qualname__}"
     if isinstance(reduction, str):
         return reduction
     options = {key: value for key, value in sorted(reduction.items()) if key != "name"}
     text = ", ".join(f"{key}={value!r}" for key, value in options.items())
     return f"{reduction['name']} ({text})" if options else str(reduction["name"])
-
-
-def _where(factory: Any) -> str:
-    return f"{factory.__module__}.{factory.__qualname__}"

@@ -16,6 +16,7 @@ from allgrad.train.config.schema import (
     Component,
     LoggingSection,
     OptimizerSection,
+    ParallelSection,
     RunConfig,
     ScheduleSection,
     Section,
@@ -53,6 +54,7 @@ def _run_config_type(registered: tuple[registry.Entry, ...]) -> type[RunConfig]:
         loss=_choice(registry.losses, Component),
         optimizer=optimizer,
         train=train,
+        parallel=_narrowed(ParallelSection, reduction=_choice(registry.exchanges, Component)),
         logging=_narrowed(LoggingSection, loggers=_several(registry.loggers)),
     )
 

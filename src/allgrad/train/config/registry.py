@@ -19,6 +19,7 @@ its options: their names, annotations and defaults become the schema that the co
 | metric    | `train.metrics` (list) | `factory(info, **options)`: returns a metric (`components/metrics.py`)                |
 | callback  | `train.callbacks`      | `factory(**options)`: returns a `Callback`                                            |
 | logger    | `logging.loggers`      | `factory(run, **options)`: a `RunContext`; returns a `Logger`; called on rank 0 only  |
+| exchange  | `parallel.reduction`   | `factory(**options)`: returns an `allgrad.parallel.Exchange`                          |
 
 Example:
     >>> from allgrad.train import register_schedule
@@ -38,12 +39,9 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from allgrad.errors import AllgradError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from allgrad.parallel.exchanges import exchanges, register_exchange
+from allgrad.registry import ComponentError, Entry, Registry
 
 __all__ = [
     "BUILTIN",
@@ -53,6 +51,7 @@ __all__ = [
     "Registry",
     "callbacks",
     "datasets",
+    "exchanges",
     "load_builtin",
     "loggers",
     "losses",
@@ -61,6 +60,7 @@ __all__ = [
     "optimizers",
     "register_callback",
     "register_dataset",
+    "register_exchange",
     "register_logger",
     "register_loss",
     "register_metric",
@@ -70,8 +70,6 @@ __all__ = [
     "registered",
     "schedules",
 ]
-
-F = TypeVar("F", bound="Callable[..., Any]")
 
 BUILTIN: tuple[str, ...] = (
     "allgrad.train.components.datasets",
@@ -85,10 +83,6 @@ BUILTIN: tuple[str, ...] = (
 """Modules that register allgrad's own components when they are imported."""
 
 
-class ComponentError(UsageError, RuntimeError):
-    """A component cannot be built from its options, or its factory returned the wrong thing."""
-
-
 @dataclass(frozen=True)
 class Location:
     """Marks an option as a path, or a list of them: `path: Annotated[str, Location()]`.
@@ -96,110 +90,6 @@ class Location:
     A relative path is relative to the file that says it, `~` is the home directory, a run stores the absolute path, and a
     resumed run may be given another one.
     """
-
-
-class Named(Protocol):
-    """What `Registry.build` needs to know about a section of the configuration."""
-
-    @property
-    def name(self) -> str: ...
-
-    def options(self) -> dict[str, Any]: ...
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One registered component.
-
-    Attributes:
-        where: the factory's module and name.
-        kinds: the kinds of data (`DataInfo.kind`) that it works on; empty: all.
-    """
-
-    name: str
-    factory: Callable[..., Any]
-    where: str
-    kinds: tuple[str, ...]
-
-
-class Registry:
-    """The components of one kind.
-
-    Args:
-        kind: the kind's name in messages.
-        returns: what a factory must return, in words.
-        having: the attributes that such an object has.
-
-    Example:
-        >>> shapes = Registry("shape")
-        >>> @shapes.register("square")
-        ... def square(info, *, side: float = 1.0):
-        ...     return side * side
-        >>> shapes.names(), shapes["square"].factory(None, side=2.0)
-        (['square'], 4.0)
-    """
-
-    def __init__(self, kind: str, returns: str = "an object", having: tuple[str, ...] = ()) -> None:
-        self.kind, self.returns, self.having = kind, returns, having
-        self._entries: dict[str, Entry] = {}
-
-    def register(self, name: str, *, kinds: tuple[str, ...] = ()) -> Callable[[F], F]:
-        """A decorator that registers a factory under `name`.
-
-        Args:
-            kinds: the kinds of data (`DataInfo.kind`) that the component works on; a run on other data is refused.
-                Empty: all kinds.
-
-        Raises:
-            ValueError: another component of this kind has that name.
-        """
-
-        def add(factory: F) -> F:
-            where = f"{factory.__module__}.{factory.__qualname__}"
-            taken = self._entries.get(name)
-            if taken is not None and taken.where != where:
-                raise ValueError(f"{self.kind} {name!r} is already registered by {taken.where}; rename {where}.")
-            self._entries[name] = Entry(name, factory, where, kinds)
-            return factory
-
-        return add
-
-    def names(self, kind: str | None = None) -> list[str]:
-        """The names of all components, or of those that work on one kind of data."""
-        return sorted(
-            name for name, entry in self._entries.items() if kind is None or not entry.kinds or kind in entry.kinds
-        )
-
-    def __getitem__(self, name: str) -> Entry:
-        return self._entries[name]
-
-    def build(self, section: Named, *arguments: Any) -> Any:
-        """The component that a section of the configuration describes.
-
-        Args:
-            section: has the component's name and options.
-            arguments: what the factory is called with before the options; see the table above.
-
-        Raises:
-            ComponentError: the factory rejects its options, needs more memory than there is, or returns the wrong thing.
-        """
-        entry = self._entries[section.name]
-        try:
-            made = entry.factory(*arguments, **section.options())
-        except AllgradError:
-            raise
-        except MemoryError as error:
-            raise ComponentError(f"{self.kind} {entry.name!r} does not fit into memory: {error}") from error
-        except (ValueError, TypeError) as error:
-            if not entry.where.startswith("allgrad."):
-                raise  # a bug in the user's own code: the traceback shows where
-            raise ComponentError(f"{self.kind} {entry.name!r}: {error}") from error
-        if missing := [name for name in self.having if not hasattr(made, name)]:
-            raise ComponentError(
-                f"{self.kind} {entry.name!r} ({entry.where}) must return {self.returns}, but returned "
-                f"{type(made).__name__}, which has no {', '.join(missing)}."
-            )
-        return made
 
 
 models = Registry("model", "an allgrad.nn.Module", ("named_parameters", "state_dict"))
@@ -223,7 +113,7 @@ register_logger = loggers.register
 
 def registered() -> tuple[Entry, ...]:
     """Every registered component of every kind."""
-    kinds = (models, datasets, losses, optimizers, schedules, metrics, callbacks, loggers)
+    kinds = (models, datasets, losses, optimizers, schedules, metrics, callbacks, loggers, exchanges)
     return tuple(kind[name] for kind in kinds for name in kind.names())
 
 

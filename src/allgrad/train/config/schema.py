@@ -195,8 +195,9 @@ class CheckpointSection(Section):
 class ParallelSection(Section):
     """How the ranks work together."""
 
-    reduction: Literal["exact", "mpi"] = "exact"
-    """How gradients are summed. `exact`: same bits at any number of ranks; `mpi`: MPI's all-reduce, in its library's order."""
+    reduction: Component = Field(default={"name": "exact"}, validate_default=True)
+    """How gradients are summed, as a name or a section with a `name`. `exact` (the default): the same bits at any number of
+    ranks; `mpi`: MPI's own all-reduce, in its library's order."""
     bucket_mb: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Size of the buckets in which gradients are sent, in MiB. null: 1 between nodes, 25 inside one node."""
     blas_threads: Annotated[int, Field(ge=1, le=4096)] = 1

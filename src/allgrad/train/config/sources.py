@@ -35,6 +35,7 @@ COMPONENTS: tuple[tuple[tuple[str, ...], type[Component]], ...] = (
     (("loss",), Component),
     (("optimizer",), OptimizerSection),
     (("optimizer", "schedule"), ScheduleSection),
+    (("parallel", "reduction"), Component),
 )
 """The sections that name a component, and the keys that all components of that kind share."""
 
