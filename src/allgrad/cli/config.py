@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from allgrad.cli.arguments import add_config, add_plugins
 from allgrad.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,15 +20,8 @@ __all__ = ["configure", "run"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `allgrad config`."""
-    parser.add_argument("config", metavar="CONFIG", nargs="?", help="a YAML file")
-    parser.add_argument("overrides", metavar="key=value", nargs="*", help="changes to it")
-    parser.add_argument(
-        "--plugin",
-        action="append",
-        default=[],
-        metavar="PLUGIN",
-        help="a Python file or module that registers components",
-    )
+    add_config(parser, optional=True)
+    add_plugins(parser)
     parser.add_argument("--schema", action="store_true", help="print the JSON schema; takes no CONFIG")
     parser.add_argument("--reference", action="store_true", help="print the reference of all keys; takes no CONFIG")
 
@@ -37,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from allgrad.train.config import dump_yaml, json_schema, reference, resolve
 
     if (arguments.config is not None) + arguments.schema + arguments.reference != 1:
-        raise UsageError("give exactly one of CONFIG, --schema and --reference")
+        raise UsageError("Give exactly one of CONFIG, --schema and --reference.")
     if arguments.reference:
         print(reference(plugins=arguments.plugin), end="")
     elif arguments.schema:

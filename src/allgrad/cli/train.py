@@ -1,7 +1,7 @@
-"""Train what a configuration describes: under mpirun on its ranks, by itself in one process.
+"""Train what a configuration describes: under mpirun on its ranks, with -n on ranks that it starts, else in one process.
 
-With --debug, all virtual workers run in this process, without MPI, and end in the same bits as the job on any number of ranks;
-a failure opens the debugger where it happened, and --worker and --step stop right before that worker's step.
+With --debug, all virtual workers run in this process, without MPI, and end in the same bits as the job on any number of ranks.
+A failure then opens the debugger where it happened, and --worker and --step stop right before that worker's step.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from allgrad.cli.alone import refuse_ranks
+from allgrad.cli.arguments import add_config, add_plugins, add_ranks, plugin_words, rank_count
+from allgrad.cli.mpirun import report_outcome, run_job
+from allgrad.cli.single_process import refuse_ranks
 from allgrad.errors import EXIT_STOPPED, AllgradError, CollectiveError, UsageError
 
 if TYPE_CHECKING:
@@ -21,54 +23,73 @@ if TYPE_CHECKING:
     from allgrad.train.run.build import Options
     from allgrad.train.trainer import Trainer
 
-__all__ = ["add_options", "configure", "options_of", "post_mortem", "run", "run_to_the_end"]
+__all__ = ["add_options", "configure", "option_words", "options_of", "post_mortem", "run", "run_to_the_end"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `allgrad train`."""
-    parser.add_argument("config", metavar="CONFIG", help="a YAML file")
-    parser.add_argument("overrides", metavar="key=value", nargs="*", help="what is changed in it")
+    add_config(parser)
     add_options(parser)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare what `train` and `resume` share."""
-    parser.add_argument(
-        "--plugin", action="append", default=[], metavar="FILE", help="Python file that registers parts"
-    )
+    add_ranks(parser)
+    add_plugins(parser)
     parser.add_argument("--debug", action="store_true", help="all virtual workers in this process, with a debugger")
-    parser.add_argument("--worker", type=int, metavar="W", help="with --debug: stop before this worker (with --step)")
-    parser.add_argument("--step", type=int, metavar="S", help="with --debug: stop in this step, counted from 0")
-    parser.add_argument(
-        "--anomaly", action="store_true", help="stop at the first NaN or infinity and name its operation"
-    )
+    parser.add_argument("--worker", type=int, metavar="W", help="with --debug and --step: stop before this worker")
+    parser.add_argument("--step", type=int, metavar="S", help="with --debug and --worker: in this step, counted from 0")
+    text = "stop at the first NaN or infinity, and name the operation that made it"
+    parser.add_argument("--anomaly", action="store_true", help=text)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """`allgrad train`."""
+    options = options_of(arguments)
+    if arguments.ranks is not None:
+        return _on_ranks(arguments)
     from allgrad.train.run.build import new_run
 
-    options = options_of(arguments)
-
     def train() -> int:
-        trainer, folder = new_run(arguments.config, arguments.overrides, options)
-        return run_to_the_end(trainer, folder)
+        trainer, directory = new_run(arguments.config, arguments.overrides, options)
+        return run_to_the_end(trainer, directory)
 
     return post_mortem(train) if arguments.debug else train()
+
+
+def _on_ranks(arguments: argparse.Namespace) -> int:
+    """Start the ranks of a new run."""
+    from allgrad.cli.ranks import fitting_here
+    from allgrad.train.config import resolve
+
+    # A mistake in the configuration is found before any rank is started.
+    config = resolve(arguments.config, arguments.overrides, plugins=arguments.plugin)
+    ranks = rank_count(arguments.ranks) or fitting_here(config)
+    return run_job(ranks, "train", arguments.config, *arguments.overrides, *option_words(arguments))
+
+
+def option_words(arguments: argparse.Namespace) -> list[str]:
+    """The options of `add_options` that ranks are started with."""
+    return plugin_words(arguments.plugin) + (["--anomaly"] if arguments.anomaly else [])
 
 
 def options_of(arguments: argparse.Namespace) -> Options:
     """What `add_options` declared, as the trainer takes it.
 
     Raises:
-        UsageError: options that do not go together.
+        UsageError: options that exclude each other.
     """
     from allgrad.train.run.build import Options
 
     if (arguments.worker is None) != (arguments.step is None) or (arguments.worker is not None and not arguments.debug):
-        raise UsageError("--worker and --step go together, and with --debug")
+        raise UsageError("--worker and --step must be given together, and with --debug.")
     if arguments.debug:
         refuse_ranks("--debug")
+    if arguments.ranks is not None:
+        if arguments.debug:
+            raise UsageError("--debug runs in a single process; leave out -n.")
+        rank_count(arguments.ranks)
+        refuse_ranks("-n, which starts mpirun itself,")
     settings: dict[str, Any] = {"anomaly": arguments.anomaly}
     stop = None
     if arguments.worker is not None:
@@ -77,37 +98,39 @@ def options_of(arguments: argparse.Namespace) -> Options:
     return Options(plugins=arguments.plugin, single=arguments.debug, trainer=settings, stop_before=stop)
 
 
-def run_to_the_end(trainer: Trainer, folder: Path) -> int:
+def run_to_the_end(trainer: Trainer, directory: Path) -> int:
     """Train, and print on rank 0 where the run is, a sample of its prose, and last the digest of the weights."""
     root = trainer.world.rank == 0
     if root:
         ranks = f"{trainer.world.size} rank{'s' if trainer.world.size > 1 else ''}"
         print(
-            f"{folder}: {trainer.model.parameter_count():,} parameters, {trainer.plan.steps} steps, "
+            f"{directory}: {trainer.model.parameter_count():,} parameters, {trainer.plan.steps} steps, "
             f"{trainer.replica.virtual_workers} virtual workers on {ranks}",
             flush=True,
         )
+    report_outcome(trainer.world, directory, "running")
     try:
-        summary = trainer.run(folder)
+        summary = trainer.run(directory)
     except Exception as error:
-        # Of a rank that fails alone among others, comm/failure.py takes care.
+        # If one rank of several fails, comm/failure.py reports it.
         everywhere = trainer.world.size == 1 or isinstance(error, CollectiveError)
         if root and everywhere and trainer.world.on_failure is not None:
             trainer.world.on_failure("".join(traceback.format_exception(error)))
         raise
+    report_outcome(trainer.world, directory, "stopped" if summary["interrupted"] else "complete")
     if root:
         if not summary["interrupted"]:
             _print_sample(trainer)
-        print(f"the run is in {folder}")
+        print(f"the run is in {directory}")
         print(f"weights sha256 {summary['weights_sha256']}", flush=True)
     return EXIT_STOPPED if summary["interrupted"] else 0
 
 
 def _print_sample(trainer: Trainer) -> None:
-    """As much prose as the configuration asks for, of a model that can write."""
+    """As much prose as the configuration asks for, from a model that can write."""
     from allgrad.train.generate import sample_text
 
-    info, length = trainer.source.info, trainer.config.logging.sample
+    info, length = trainer.info, trainer.config.logging.sample
     if length and info.kind == "tokens":
         with trainer.evaluated_weights():
             text = sample_text(trainer.model, info.extra, context=info.input_shape[0], length=length)
@@ -115,20 +138,18 @@ def _print_sample(trainer: Trainer) -> None:
 
 
 def _breakpoint(step: int, worker: int) -> Callable[[int, int], None]:
-    """What opens the debugger right before that worker's part of that step."""
+    """What opens the debugger right before a worker's forward in a step."""
 
     def before(at_step: int, at_worker: int) -> None:
         if (at_step, at_worker) == (step, worker):
-            print(
-                f"worker {worker} is about to run step {step}; `up` leads to DataParallel, `next` into it", flush=True
-            )
+            print(f"Worker {worker} is about to run step {step}. `up` shows its caller, `next` runs it.", flush=True)
             breakpoint()
 
     return before
 
 
 def post_mortem(function: Callable[[], int]) -> int:
-    """Open the debugger where an exception arose, if there is a terminal; a user's mistake is reported as ever."""
+    """Open the debugger where an exception arose, if there is a terminal; a user's mistake is reported as usual."""
     try:
         return function()
     except Exception as error:

@@ -19,7 +19,7 @@ import os
 import platform
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from allgrad.errors import UsageError
 from allgrad.train.atomic import write_atomic
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 _LOCK = ".lock"
-_held: dict[Path, IO[str]] = {}  # the run directories that this process owns
+_held: dict[Path, int] = {}  # the run directories that this process owns, and the open lock file of each
 
 
 class RunDirectoryError(UsageError):
@@ -129,23 +129,24 @@ def lock_run(directory: Path) -> None:
     key = directory.resolve()
     if key in _held:
         return
-    # The file is held open on purpose: the kernel frees the lock when this process ends, however it ends.
-    file = (directory / _LOCK).open("a+")
+    # The file stays open on purpose: the kernel frees the lock when this process ends, however it ends.
+    try:
+        file = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise RunDirectoryError(f"Cannot write to {directory}: {error.strerror}.") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        file.seek(0)
-        owner = file.read().strip() or "another process"
-        file.close()
+        owner = os.read(file, 200).decode(errors="replace").strip() or "another process"
+        os.close(file)
         raise RunDirectoryError(
             f"{directory} is in use by {owner}. Wait until that job has ended, stop it, or use another run.dir."
         ) from error
     except OSError:
-        file.close()  # a file system without locks; nothing better is available there
+        os.close(file)  # a file system without locks; nothing better is available there
         return
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {platform.node()}\n")
-    file.flush()
+    os.ftruncate(file, 0)
+    os.write(file, f"process {os.getpid()} on {platform.node()}\n".encode())
     _held[key] = file
 
 
@@ -153,7 +154,7 @@ def unlock_run(directory: Path) -> None:
     """Give up the ownership of a run's directory, if this process has it."""
     file = _held.pop(directory.resolve(), None)
     if file is not None:
-        file.close()
+        os.close(file)
 
 
 def failure_writer(directory: Path) -> Callable[[str], None]:
