@@ -9,13 +9,21 @@ from types import SimpleNamespace
 
 import pytest
 
-from allgrad.cli import doctor
+from allgrad.cli import doctor, mpirun
 from allgrad.cli.main import main
 from allgrad.cli.probe import Findings, measure
 from allgrad.comm import cores
 from allgrad.comm.world import World
+from allgrad.errors import AllgradError
 
 GOOD = Findings("MPICH 5", "5.0", "MULTIPLE", 2, 1, 2e-6, 5e9, 0.0)
+
+
+def mpirun_or_skip() -> str:
+    try:
+        return mpirun.find_mpirun()
+    except AllgradError:
+        pytest.skip("there is no mpirun on this machine")
 
 
 @pytest.fixture
@@ -33,8 +41,7 @@ def test_without_mpi_it_shows_software_machine_and_blas(capsys) -> None:
 
 def test_it_measures_a_job_of_two_ranks() -> None:
     pytest.importorskip("mpi4py", reason="needs mpi4py and an mpirun")
-    if doctor.find_mpirun() is None:
-        pytest.skip("there is no mpirun on this machine")
+    mpirun_or_skip()
     found = doctor.small_job()
     assert isinstance(found, Findings), found
     assert (found.ranks, found.nodes) == (2, 1)
@@ -47,7 +54,7 @@ def test_a_job_that_cannot_start_is_an_exit_code_and_the_launchers_words(monkeyp
     fake = tmp_path / "mpirun"
     fake.write_text("#!/bin/sh\necho 'no hosts left' >&2\nexit 3\n")
     fake.chmod(0o755)
-    monkeypatch.setattr(doctor, "find_mpirun", lambda: str(fake))
+    monkeypatch.setattr(mpirun, "find_mpirun", lambda: str(fake))
     assert main(["doctor"]) == 1
     out = capsys.readouterr().out
     assert "exit code 3" in out
@@ -61,7 +68,7 @@ def test_a_job_that_hangs_is_given_up(monkeypatch) -> None:
         raise subprocess.TimeoutExpired(command, options["timeout"])
 
     monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(doctor, "find_mpirun", lambda: "mpirun")
+    monkeypatch.setattr(mpirun, "find_mpirun", lambda: "mpirun")
     assert f"did not end within {doctor.PATIENCE} s" in str(doctor.small_job())
 
 
@@ -73,7 +80,7 @@ def test_open_mpi_gets_what_it_needs(monkeypatch) -> None:
         return SimpleNamespace(stdout="mpirun (Open MPI) 5.0.11", stderr="", returncode=1)
 
     monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(doctor, "find_mpirun", lambda: "mpirun")
+    monkeypatch.setattr(mpirun, "find_mpirun", lambda: "mpirun")
     monkeypatch.delenv("HOME", raising=False)
     doctor.small_job()
     assert "--oversubscribe" in seen["command"]
@@ -81,8 +88,8 @@ def test_open_mpi_gets_what_it_needs(monkeypatch) -> None:
 
 
 def test_no_mpirun_says_how_to_get_one(monkeypatch) -> None:
-    monkeypatch.setattr(doctor, "find_mpirun", lambda: None)
-    assert "launch/setup.sh installs one" in str(doctor.small_job())
+    monkeypatch.setattr(mpirun.shutil, "which", lambda *given, **options: None)
+    assert "pip install allgrad[mpich]" in str(doctor.small_job())
 
 
 @pytest.mark.parametrize(
@@ -144,10 +151,7 @@ def test_measuring_alone_is_an_error() -> None:
 
 
 def test_every_rank_may_call_it_and_one_speaks() -> None:
-    mpirun = doctor.find_mpirun()
-    if mpirun is None:
-        pytest.skip("there is no mpirun on this machine")
-    command = [mpirun, "-n", "2", sys.executable, "-m", "allgrad.cli.main", "doctor"]
+    command = [mpirun_or_skip(), "-n", "2", sys.executable, "-m", "allgrad.cli.main", "doctor"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("2 ranks on 1 node(s)") == 1

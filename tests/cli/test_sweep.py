@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ for word in "$@"; do
             exit 5 ;;
         run.dir=* | */seed=*)
             mkdir -p "${{word#run.dir=}}"
+            echo '{{"state": "complete", "directory": "here"}}' > "$ALLGRAD_OUTCOME"
             echo '{{"steps": 10, "seconds": 1.25, "eval": {{"loss": 0.123456789}}}}' > "${{word#run.dir=}}/summary.json" ;;
     esac
 done
@@ -40,9 +40,9 @@ def mpirun(run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder.mkdir()
     (folder / "mpirun").write_text(FAKE.format(log=log))
     (folder / "mpirun").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setattr("allgrad.cli.mpirun.find_mpirun", lambda: str(folder / "mpirun"))
     (tmp_path / "calls.yaml").write_text(dump_yaml(resolve(run[0], ["seed=3"], plugins=[run[2]])))
-    return lambda: log.read_text().splitlines() if log.exists() else []
+    return lambda: [line for line in log.read_text().splitlines() if "--version" not in line] if log.exists() else []
 
 
 def test_every_combination_the_last_key_fastest() -> None:
@@ -79,7 +79,8 @@ def test_folders_differ_where_values_do() -> None:
 def test_print_mpirun_prints_commands_and_starts_nothing(run, tmp_path, mpirun, capsys) -> None:
     assert main(["sweep", *run, "seed=1,2", "-n", "2", "--to", str(tmp_path / "out"), "--print", "mpirun"]) == 0
     lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line[:3] for line in lines] == [["mpirun", "-n", "2"]] * 2
+    assert [line[0].rpartition("/")[2] for line in lines] == ["mpirun"] * 2
+    assert [line[1:3] for line in lines] == [["-n", "2"]] * 2
     assert [line[line.index("train") + 2 : -2] for line in lines] == [
         [f"seed={seed}", f"run.dir={tmp_path}/out/seed={seed}"] for seed in (1, 2)
     ]
@@ -90,7 +91,8 @@ def test_print_sbatch_prints_what_a_shell_takes(run, tmp_path, mpirun, capsys) -
     assert main(["sweep", *run, "seed=1,2", "--to", str(tmp_path / "o ut"), "--print", "sbatch"]) == 0
     lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
     assert [line[0] for line in lines] == [f"RUN={tmp_path}/o ut/seed={seed}" for seed in (1, 2)]
-    assert [line[1:5] for line in lines] == [["sbatch", "launch/slurm.sbatch", run[0], f"seed={s}"] for s in (1, 2)]
+    assert [line[3:6] for line in lines] == [["launch/slurm.sbatch", run[0], f"seed={s}"] for s in (1, 2)]
+    assert all(line[1] == "sbatch" and line[2].startswith("--ntasks=") for line in lines)
     assert mpirun() == []
 
 
@@ -106,7 +108,7 @@ def test_one_after_another_and_finished_ones_are_skipped(run, tmp_path, mpirun, 
     assert main([*command, "seed=1,2,4"]) == 0
     assert len(mpirun()) == 3
     out = capsys.readouterr().out
-    assert "seed=2 is finished already" in out
+    assert "seed=2 is already finished" in out
     assert [line.split() for line in out.splitlines()[-4:]] == [
         ["seed", "steps", "seconds", "train_loss", "loss"],
         *([str(seed), "10", "1.25", "None", "0.12346"] for seed in (1, 2, 4)),
@@ -115,7 +117,7 @@ def test_one_after_another_and_finished_ones_are_skipped(run, tmp_path, mpirun, 
 
 def test_a_run_that_fails_ends_the_sweep(run, tmp_path, mpirun, capsys) -> None:
     assert main(["sweep", *run, "--to", str(tmp_path / "out"), "seed=1,3,4"]) == 1
-    assert "seed=3 did not come to its end (exit code 5)" in capsys.readouterr().err
+    assert "seed=3 did not finish (exit code 1)" in capsys.readouterr().err
     assert len(mpirun()) == 2
     assert main(["sweep", *run, "--to", str(tmp_path / "out"), "seed=1,3,4"]) == 0
     assert f" resume {tmp_path}/out/seed=3 " in mpirun()[2]
@@ -139,14 +141,17 @@ def test_results_of_another_configuration_are_not_taken_for_this_ones(run, tmp_p
     capsys.readouterr()
     assert main(command) == 2
     err = capsys.readouterr().err
-    assert f"{tmp_path}/out/seed=3: holds a run of another configuration:\n  train.steps: 10 there, 20 here\n" in err
+    assert (
+        f"{tmp_path}/out/seed=3 already holds a run with another configuration:\n  train.steps: 10 there, 20 here\n"
+        in err
+    )
     assert mpirun() == calls
 
 
-@pytest.mark.parametrize("override", ["seed=1,1", "run.name='a b','a/b'"])
+@pytest.mark.parametrize("override", ["seed=1,1", "run.name='a b','a:b'"])
 def test_two_runs_never_share_a_folder(override, run, mpirun, capsys) -> None:
     assert main(["sweep", *run, override]) == 2
-    assert "two of the combinations are the same" in capsys.readouterr().err
+    assert "Two of the combinations are equal" in capsys.readouterr().err
     assert mpirun() == []
 
 

@@ -342,26 +342,29 @@ TOKENS = ["data.name=tokens", "data.path=ids.npy", "data.vocabulary_size=9", "da
     [
         (
             ["loss.name=cross_entropy"],
-            "loss.name: expected one for values, which the data are: huber, l1, mse. Got cross",
+            "loss.name: cross_entropy does not work on this data (values). These do: huber, l1, mse.",
         ),
         (
             ["model.name=lstm"],
-            "model.name: expected one for values, which the data are: cnn, mlp, pinn, resnet18. Got lstm",
+            "model.name: lstm does not work on this data (values). These do: cnn, mlp, pinn, resnet18.",
         ),
-        (["logging.sample=10"], "logging.sample: expected 0: only a run on text can write some at its end. Got 10"),
+        (["logging.sample=10"], "logging.sample: must be 0, not 10: only a run on text"),
         (
             [*TOKENS, "loss.name=cross_entropy"],
-            "model.name: expected one for tokens, which the data are: gpt, lstm. Got mlp",
+            "model.name: mlp does not work on this data (tokens). These do: gpt, lstm.",
         ),
         (
             [*TOKENS, "loss.name=cross_entropy", "model.name=gpt", "model.context=3"],
-            "model.context: expected at least data.context = 4. Got 3 instead.",
+            "model.context: must be at least data.context (4), not 3.",
         ),
         (
             [*TOKENS, "loss.name=cross_entropy", "model.name=gpt", "model.context=4", "model.heads=3"],
             "model 'gpt': MultiheadAttention: heads must divide the features",
         ),
-        ([*TOKENS, "loss.name=cross_entropy", "model.name=lstm", "logging.sample=5"], "logging.sample: expected 0"),
+        (
+            [*TOKENS, "loss.name=cross_entropy", "model.name=lstm", "logging.sample=5"],
+            "logging.sample: must be 0, not 5",
+        ),
     ],
 )
 def test_parts_that_do_not_go_together_are_found_before_the_first_step(

@@ -1,0 +1,145 @@
+"""Jobs that allgrad starts itself: the environment, signals, the outcome, and the last words."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_run import summary, write_config
+
+from allgrad.cli.main import main
+from allgrad.cli.mpirun import _judge, _who_died, job_command, job_environment
+from allgrad.train.checkpoint.format import list_checkpoints, read_checkpoint
+
+RANKS = [[0, "a", 11], [1, "b", 12]]
+MPICH = "=   PID 12 RUNNING AT b\n=   EXIT CODE: 9\n"
+OPENMPI = "mpirun noticed that process rank 1 with PID 12 on node b exited on signal 11 (Segmentation fault).\n"
+PLUGIN = """
+import os, signal
+from allgrad.train import Callback, register_callback
+
+class Act(Callback):
+    def on_step(self, run, result):
+        if run.progress.step == 7 and run.world.rank == {rank}:
+            {action}
+
+@register_callback("act")
+def act():
+    return Act()
+"""
+
+
+@pytest.fixture
+def acting(mpi_flavour, tmp_path, clean_environment):
+    """acting(action, rank=0) -> (exit code, output, errors) of `train -n 2` in which that rank does something at step 7."""
+
+    def start(action: str, rank: int = 0, **options):
+        (tmp_path / "plugin.py").write_text(PLUGIN.format(rank=rank, action=action))
+        config = write_config(tmp_path, train={"steps": 20, "early_stopping": None, "callbacks": ["act"]})
+        words = [
+            "train",
+            "-n",
+            "2",
+            str(config),
+            "--plugin",
+            str(tmp_path / "plugin.py"),
+            f"run.dir={tmp_path / 'run'}",
+        ]
+        command = [sys.executable, "-P", "-m", "allgrad", *words]
+        done = subprocess.run(
+            command, env=clean_environment({}), capture_output=True, text=True, timeout=300, check=False, **options
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return start
+
+
+def test_a_whole_job(acting, tmp_path) -> None:
+    code, out, _ = acting("pass")
+    assert code == 0
+    assert summary(tmp_path / "run")["ranks"] == 2
+    assert out.splitlines()[-1] == f"weights sha256 {summary(tmp_path / 'run')['weights_sha256']}"
+
+
+def test_an_exit_code_of_0_without_an_outcome_is_a_failure(acting, tmp_path) -> None:
+    """A rank that ends without a word makes some launchers end with 0."""
+    code, _, err = acting("os._exit(0)")
+    assert code == 1
+    assert f"Continue it with `allgrad resume {tmp_path / 'run'} -n 2`." in err
+
+
+def test_the_rank_that_died_is_named(acting) -> None:
+    code, _, err = acting("os.kill(os.getpid(), signal.SIGKILL)", rank=1)
+    assert code == 1
+    last = err.splitlines()[-1]
+    assert last.startswith("allgrad: Rank 1 (process ")
+    assert "died: SIGKILL. The run in " in last
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
+def test_a_signal_saves_the_run(mpi_flavour, tmp_path, clean_environment, number) -> None:
+    config = write_config(
+        tmp_path, train={"steps": 100_000, "early_stopping": None, "eval_every": None, "log_every": 5}
+    )
+    words = ["train", "-n", "2", str(config), f"run.dir={tmp_path / 'run'}", "logging.progress=plain"]
+    out: list[str] = []
+    with (
+        (tmp_path / "errors").open("w") as errors,
+        subprocess.Popen(
+            [sys.executable, "-P", "-m", "allgrad", *words],
+            stdout=subprocess.PIPE, stderr=errors, text=True, env=clean_environment({}),
+        ) as process,
+    ):  # fmt: skip
+        for line in process.stdout:
+            out.append(line)
+            if line.startswith("step 5/"):
+                process.send_signal(number)
+    assert process.returncode == 4, (tmp_path / "errors").read_text()
+    assert any(line.startswith("stopped after ") for line in out)
+    newest = list_checkpoints(tmp_path / "run" / "checkpoints")[0]
+    assert read_checkpoint(newest).step >= 5
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_who_died() -> None:
+    assert _who_died([MPICH], RANKS) == "Rank 1 (process 12 on b) died: SIGKILL. "
+    assert _who_died([OPENMPI], RANKS) == "Rank 1 (process 12 on b) died: SIGSEGV. "
+    assert _who_died(["PID 99 RUNNING AT c\n"], RANKS) == "Rank ? (process 99 on c) failed. "
+    assert _who_died(["anything"], RANKS) == ""
+
+
+def test_the_exit_code_is_true(capsys) -> None:
+    at = {"directory": "d", "ranks": RANKS}
+    assert _judge(0, {"state": "complete", **at}, [], 2) == 0
+    assert _judge(1, {"state": "stopped", **at}, [], 2) == 4
+    assert _judge(0, {"state": "running", **at}, [], 2) == 1
+    assert _judge(3, {"state": "running", **at}, [], 2) == 3
+    assert _judge(139, {}, [], 2) == 1
+    assert capsys.readouterr().err.count("Continue it with `allgrad resume d -n 2`.") == 2
+
+
+def test_files_in_the_working_directory_take_no_packages_place(mpi_flavour, tmp_path, clean_environment) -> None:
+    """`python -m` would import a pydantic.py that is there."""
+    (tmp_path / "pydantic.py").write_text("raise SystemExit('the wrong pydantic')")
+    config = write_config(tmp_path, train={"steps": 3, "early_stopping": None})
+    command = [str(Path(sys.executable).with_name("allgrad")), "train", "-n", "2", str(config), "run.dir=run"]
+    done = subprocess.run(
+        command, env=clean_environment({}), cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "-P" in job_command(2, "allgrad")
+
+
+def test_one_blas_thread_unless_told(monkeypatch) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert (job_environment()["OPENBLAS_NUM_THREADS"], job_environment()["OMP_NUM_THREADS"]) == ("1", "3")
+
+
+@pytest.mark.parametrize("words", [["-n", "0"], ["-n", "many"], ["-n", "2", "--debug"]])
+def test_a_wrong_number_is_found_at_once(tmp_path, words, capsys) -> None:
+    assert main(["train", str(write_config(tmp_path)), *words]) == 2
+    assert "allgrad: error: " in capsys.readouterr().err
