@@ -38,11 +38,13 @@ def missing_rows(table: Table, name: str, *, numeric: bool) -> NDArray[np.int64]
 
 
 def numbers(table: Table, name: str) -> NDArray[np.float64]:
-    """The values of a column of numbers; NaN where the value is missing.
+    """The values of a column of numbers; NaN where the value is missing. Each column of a table is parsed once.
 
     Raises:
         DataError: when a text is neither a finite number nor missing.
     """
+    if name in table.parsed:
+        return table.parsed[name]
     texts = table.column(name)
     if table.decimal == ",":
         texts = [text.replace(",", ".") if "." not in text else "." for text in texts]
@@ -55,6 +57,8 @@ def numbers(table: Table, name: str) -> NDArray[np.float64]:
         if not is_missing(text, numeric=True):
             mark = f" The decimal mark is {table.decimal!r}." if {",", "."} & set(text) else ""
             raise DataError(f"{table.place(row, name)}: expected a finite number. Got {quoted(text)}.{mark}")
+    values.flags.writeable = False
+    table.parsed[name] = values
     return values
 
 
@@ -67,7 +71,8 @@ def codes(table: Table, name: str, known: Sequence[str]) -> NDArray[np.int64]:
     place = {text: code for code, text in enumerate(known)}
     empty = place.get("", -1)
     texts = table.column(name)
-    found = np.array([place.get(text, empty if not text.strip() else -2) for text in texts], dtype=np.int64)
+    code = {text: place.get(text, empty if not text.strip() else -2) for text in set(texts)}
+    found = np.fromiter(map(code.__getitem__, texts), np.int64, len(texts))
     unknown = np.flatnonzero(found == -2)
     if len(unknown):
         row = int(unknown[0])

@@ -6,7 +6,7 @@ import csv
 import io
 import logging
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from allgrad.data.csv_layout import Layout, decode_text, find_decimal, find_separator
@@ -14,6 +14,9 @@ from allgrad.data.errors import DataError, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Table", "parse_csv"]
 
@@ -29,12 +32,14 @@ class Table:
         name: what messages call the table, usually the file's path.
         lines: the line of the file in which each row begins, from 1; without it, messages count rows from 1.
         decimal: the decimal mark of its numbers.
+        parsed: the columns that were read as numbers already.
     """
 
     columns: Mapping[str, Sequence[str]]
     name: str = "table"
     lines: Sequence[int] | None = None
     decimal: Literal[".", ","] = "."
+    parsed: dict[str, NDArray[np.float64]] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -62,7 +67,8 @@ class Table:
     def rows(self, chosen: Sequence[int]) -> Table:
         """The table with only these rows."""
         columns = {name: [texts[row] for row in chosen] for name, texts in self.columns.items()}
-        return replace(self, columns=columns, lines=[(self.lines or range(1, len(self) + 1))[row] for row in chosen])
+        lines = self.lines or range(1, len(self) + 1)
+        return replace(self, columns=columns, lines=[lines[row] for row in chosen], parsed={})
 
 
 def parse_csv(content: bytes, name: str, layout: Layout | None = None) -> Table:
@@ -106,7 +112,7 @@ def _read_rows(text: str, separator: str, name: str) -> tuple[list[list[str]], l
     begin = 1
     try:
         for row in reader:
-            if any(field.strip() for field in row):
+            if row and (row[0].strip() or any(field.strip() for field in row)):
                 rows.append(row)
                 lines.append(begin)
             begin = reader.line_num + 1

@@ -141,7 +141,7 @@ def _note_missing(column: dict[str, Any], values: NDArray[np.float64], missing: 
 
 def _fit_categorical(table: Table, name: str, missing: Missing, train: NDArray[np.int64]) -> dict[str, Any]:
     texts = table.column(name)
-    categories = sorted({text for text in texts if not is_missing(text, numeric=False)})
+    categories = sorted({text for text in set(texts) if not is_missing(text, numeric=False)})
     if missing == "category" and len(missing_rows(table, name, numeric=False)):
         categories.insert(0, "")
     column: dict[str, Any] = {"name": name, "type": "categorical", "categories": categories}
