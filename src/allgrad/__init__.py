@@ -3,29 +3,51 @@
     import allgrad as ag
 
     ag.grad(f), ag.jvp(f, ...), ag.tensor(..., requires_grad=True)     derivatives of NumPy code
+    ag.numpy, ag.scipy                                                 NumPy and SciPy with derivatives
     ag.nn, ag.optim                                                    networks and optimizers
     ag.comm, ag.parallel                                               ranks, and one model on all of them
     ag.train                                                           the trainer behind the command `allgrad`
 
-Importing the package imports the tape and NumPy's derivatives; the rest comes at its first use.
+Importing the package imports the tape and NumPy's derivatives; the rest is imported at its first use.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+import importlib as _importlib
+from typing import Any as _Any
 
+from allgrad import autodiff as autodiff
 from allgrad import numpy as numpy
-from allgrad.autodiff import *  # noqa: F403 (its __init__ names what is public)
+from allgrad.autodiff import *  # noqa: F403 (its __all__ is public)
+from allgrad.autodiff import __all__ as _names
 
-_PACKAGES = ("autodiff", "cli", "comm", "data", "kernels", "memory", "nn", "optim", "parallel", "scipy", "train")
+_PACKAGES = (
+    "autodiff",
+    "cli",
+    "comm",
+    "data",
+    "kernels",
+    "memory",
+    "nn",
+    "numpy",
+    "optim",
+    "parallel",
+    "scipy",
+    "train",
+)
+
+__all__ = [*_names, *_PACKAGES, "__version__"]  # noqa: F405, PLE0604 - strings, and __getattr__ knows the last
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _Any:
     if name in _PACKAGES:
-        return importlib.import_module(f"allgrad.{name}")
+        return _importlib.import_module(f"allgrad.{name}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("allgrad")
     raise AttributeError(f"module 'allgrad' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PACKAGES})
+    return sorted(__all__)

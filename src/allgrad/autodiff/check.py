@@ -1,13 +1,14 @@
 """Numerical differentiation, and checks of derivatives against it.
 
-A central difference (f(x + h) - f(x - h)) / 2h errs by O(h^2) for its truncation and O(u / h) for rounding, u being the
-unit roundoff; h ~ u^(1/3) balances the two (Nocedal & Wright, Numerical Optimization, sec. 8.1), which leaves errors of
-the order u^(2/3): 4e-11 in float64, 2e-5 in float32, relative to the size of f. The default tolerances lie well above.
+A central difference (f(x + h) - f(x - h)) / 2h has a truncation error of O(h^2) and a rounding error of O(u / h), u being the
+unit roundoff; h ~ u^(1/3) balances the two (Nocedal & Wright, Numerical Optimization, sec. 8.1). That leaves errors of the
+order u^(2/3): 4e-11 in float64, 2e-5 in float32, relative to the size of f. How far a numerical derivative can be trusted is
+estimated from the size of f and from a second difference with twice the step; a derivative that differs by more is wrong.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -28,7 +29,7 @@ def numerical_grad(
 
     Args:
         argnum: which argument; a floating or complex array. For a complex one the result is df/dx - i df/dy, as `grad`'s.
-        step: h; the cube root of the dtype's rounding unit, times max(1, |x|), by default.
+        step: h; by default the cube root of the dtype's rounding unit, times max(1, |x|).
 
     >>> import numpy as np, allgrad as ag
     >>> g = ag.numerical_grad(lambda x: np.sum(x**3), np.array([1.0, 2.0]))
@@ -71,29 +72,54 @@ def check_grads(
         f: a function of floating or complex arrays, nested as you like, with any number of results.
         modes: "forward" checks jvp, "reverse" vjp; at higher orders in every mix of them.
         order: up to which order of derivative.
-        rtol, atol: tolerances; for float64 and float32 arguments 1e-5 and 3e-2 by default (times the order).
+        rtol: relative tolerance; by default 1e-5 for float64, 3e-2 for float32 and 0.1 for float16, times the order.
+        atol: absolute tolerance, relative to the largest entry where that is above 1; by default `rtol`, but never more than what
+            the numerical derivative can be trusted to.
         seed: of the random directions.
+
+    Arguments of float16 are checked against a numerical derivative that is computed in float64.
 
     Raises:
         AssertionError: a derivative differs; the message says which mode, at which order, and by how much.
+        ValueError: `modes` is empty or has an unknown entry, or `order` is below 1.
 
     >>> import numpy as np, allgrad as ag
     >>> ag.check_grads(lambda x, y: np.sin(x) * y, np.array([0.1, 0.2]), 3.0, order=2)
     """
-    unknown = set(modes) - {"forward", "reverse"}
-    if unknown:
-        raise ValueError(f"check_grads(modes=...) knows 'forward' and 'reverse', got {sorted(unknown)}.")
+    if not modes or set(modes) - {"forward", "reverse"}:
+        raise ValueError(f"check_grads(modes=...) takes 'forward', 'reverse' or both, got {modes!r}.")
+    if order < 1:
+        raise ValueError(f"check_grads(order=...) must be at least 1, got {order!r}.")
     xs, build = flatten(list(args))
     xs = [np.asarray(x) for x in xs]
-    single = any(x.dtype in (np.float32, np.complex64) for x in xs)
-    rtol = (3e-2 if single else 1e-5) if rtol is None else rtol
-    atol = (3e-2 if single else 1e-5) if atol is None else atol
+    worst = max((np.finfo(x.dtype).eps for x in xs if x.dtype.kind in "fc"), default=0.0)
+    usual = 0.1 if worst > 1e-4 else 3e-2 if worst > 1e-10 else 1e-5
+    tolerance = _Tolerance(usual if rtol is None else rtol, usual if atol is None else atol, trusted=atol is None)
 
     def flat(*values: Any) -> list[Any]:
         return flatten([f(*build(list(values)))])[0]
 
     with no_grad():  # parameters that f captured are constants here
-        _check(flat, xs, modes, order, rtol, atol, np.random.default_rng(seed), "f")
+        _check(flat, xs, modes, order, tolerance, np.random.default_rng(seed), "f")
+
+
+class _Tolerance(NamedTuple):
+    """How much a derivative may differ.
+
+    `trusted` says that the absolute part is never more than the uncertainty of the numerical derivative.
+    """
+
+    rtol: float
+    atol: float
+    trusted: bool
+
+    def looser(self) -> _Tolerance:
+        return self._replace(rtol=2 * self.rtol, atol=2 * self.atol)
+
+    def absolute(self, size: float, uncertainty: float) -> float:
+        """What is allowed beside `rtol` where the largest entry is `size`."""
+        loose = self.atol * max(1.0, size)
+        return min(loose, self.atol * size + uncertainty) if self.trusted else loose
 
 
 def _check(
@@ -101,16 +127,15 @@ def _check(
     xs: list[Any],
     modes: Sequence[str],
     order: int,
-    rtol: float,
-    atol: float,
+    tolerance: _Tolerance,
     rng: np.random.Generator,
     name: str,
 ) -> None:
     tangents = [_direction(rng, x) for x in xs]
-    expected = _numerical_directional(f, xs, tangents)
+    expected, uncertainty = _numerical_directional(f, xs, tangents)
     if "forward" in modes:
         _, moved = jvp(f, tuple(xs), tuple(tangents))
-        _compare(moved, expected, f"jvp of {name}", rtol, atol)
+        _compare(moved, expected, f"jvp of {name}", tolerance, uncertainty)
     if "reverse" in modes:
         ys, pullback = vjp(f, *xs)
         cotangents = [_direction(rng, np.asarray(_value(y))) for y in ys]
@@ -121,7 +146,13 @@ def _check(
                     f"vjp of {name}: cotangent of dtype {np.asarray(c).dtype} for an argument of {x.dtype}."
                 )
         left, right = _pairing(cotangents, expected), _pairing(pulled, tangents)
-        _compare([right], [left], f"vjp of {name}, along random directions", rtol, atol)
+        # The sum may cancel, so its terms set the scale.
+        size = max(
+            (float(np.max(np.abs(_plain(c) * e), initial=0.0)) for c, e in zip(cotangents, expected, strict=True)),
+            default=0.0,
+        )
+        spread = float(sum(np.sum(np.abs(_plain(c))) for c in cotangents)) * uncertainty
+        _compare([right], [left], f"vjp of {name}, along random directions", tolerance, spread, size)
     if order > 1:
         if "forward" in modes:
             _check(
@@ -129,8 +160,7 @@ def _check(
                 xs,
                 modes,
                 order - 1,
-                rtol * 2,
-                atol * 2,
+                tolerance.looser(),
                 rng,
                 f"jvp of {name}",
             )
@@ -139,14 +169,24 @@ def _check(
             def pulled_back(*x: Any) -> list[Any]:
                 return list(vjp(f, *x)[1](cotangents))
 
-            _check(pulled_back, xs, modes, order - 1, rtol * 2, atol * 2, rng, f"vjp of {name}")
+            _check(pulled_back, xs, modes, order - 1, tolerance.looser(), rng, f"vjp of {name}")
 
 
-def _numerical_directional(f: Callable[..., list[Any]], xs: list[Any], tangents: list[Any]) -> list[Any]:
-    h = max((_step(x.dtype) for x in xs), default=1e-5)
-    above = f(*[(x + h * t).astype(x.dtype) for x, t in zip(xs, tangents, strict=True)])
-    below = f(*[(x - h * t).astype(x.dtype) for x, t in zip(xs, tangents, strict=True)])
-    return [(_plain(a) - _plain(b)) / (2 * h) for a, b in zip(above, below, strict=True)]
+def _numerical_directional(f: Callable[..., list[Any]], xs: list[Any], tangents: list[Any]) -> tuple[list[Any], float]:
+    """The derivatives of f's results along `tangents`, and how far they can be trusted, as one number."""
+    if any(x.dtype == np.float16 for x in xs):  # steps in float16 would be as coarse as 0.1
+        xs = [x.astype(np.float64) if x.dtype == np.float16 else x for x in xs]
+    h = max((_step(x.dtype) for x in xs if x.dtype.kind in "fc"), default=1e-5)
+    ends = {
+        k: [_plain(y) for y in f(*[(x + k * h * t).astype(x.dtype) for x, t in zip(xs, tangents, strict=True)])]
+        for k in (-2, -1, 1, 2)
+    }
+    near = [(a - b) / (2 * h) for a, b in zip(ends[1], ends[-1], strict=True)]
+    far = [(a - b) / (4 * h) for a, b in zip(ends[2], ends[-2], strict=True)]
+    size = max((float(np.max(np.abs(y), initial=0.0)) for y in ends[1]), default=0.0)
+    spread = max((float(np.max(np.abs(a - b), initial=0.0)) for a, b in zip(near, far, strict=True)), default=0.0)
+    uncertainty = 10 * spread + 1e3 * h**3 * size / h
+    return near, uncertainty if np.isfinite(uncertainty) else np.inf
 
 
 def _step(dtype: np.dtype[Any]) -> float:
@@ -175,14 +215,22 @@ def _plain(x: Any) -> np.ndarray[Any, Any]:
     return np.asarray(array, dtype=np.complex128 if array.dtype.kind == "c" else np.float64)
 
 
-def _compare(got: Sequence[Any], expected: Sequence[Any], what: str, rtol: float, atol: float) -> None:
+def _compare(
+    got: Sequence[Any],
+    expected: Sequence[Any],
+    what: str,
+    tolerance: _Tolerance,
+    uncertainty: float,
+    size: float = 0.0,
+) -> None:
     for i, (g, e) in enumerate(zip(got, expected, strict=True)):
         g, e = np.asarray(_value(g)), np.asarray(e)
         if g.shape != e.shape:
             raise AssertionError(f"{what}: result {i} has shape {g.shape}, expected {e.shape}.")
-        if not np.allclose(g, e, rtol=rtol, atol=atol * max(1.0, float(np.max(np.abs(e), initial=0.0)))):
+        allowed = tolerance.absolute(max(size, float(np.max(np.abs(e), initial=0.0))), uncertainty)
+        if not np.allclose(g, e, rtol=tolerance.rtol, atol=allowed):
             worst = float(np.max(np.abs(g - e)))
             raise AssertionError(
                 f"{what}: result {i} differs from the numerical derivative by {worst:.3g} "
-                f"(allowed {rtol:g} relative, {atol:g} absolute).\ngot      {g!r}\nexpected {e!r}"
+                f"(allowed {tolerance.rtol:g} relative, {allowed:.3g} absolute).\ngot      {g!r}\nexpected {e!r}"
             )

@@ -1,11 +1,13 @@
-"""What can go wrong on the tape, each under its own name.
+"""What can go wrong on the tape, each kind under its own name.
 
 Every message says what was asked, what came instead, and what to write.
 """
 
+from allgrad.errors import AllgradError
 
-class TapeError(Exception):
-    """Base class of the errors that automatic differentiation raises by itself."""
+
+class TapeError(AllgradError):
+    """Base class of the errors that automatic differentiation raises."""
 
 
 class NoRuleError(TapeError, TypeError):

@@ -24,6 +24,7 @@ from allgrad.nn.embedding import Embedding as Embedding
 from allgrad.nn.embedding import LearnedPositions as LearnedPositions
 from allgrad.nn.embedding import RotaryPositions as RotaryPositions
 from allgrad.nn.flatten import FlatLinear as FlatLinear
+from allgrad.nn.functional_call import functional_call as functional_call
 from allgrad.nn.linear import Linear as Linear
 from allgrad.nn.losses import BCEWithLogitsLoss as BCEWithLogitsLoss
 from allgrad.nn.losses import HuberLoss as HuberLoss
