@@ -1,4 +1,4 @@
-"""Calls that failed or gave another value than NumPy: small index types, NaN in i0, scalars, 0-d and empty arrays, one row."""
+"""Calls at the borders that ended in tracebacks: objects that decline ufuncs, divmod from the left, containers in jacobian."""
 
 from __future__ import annotations
 

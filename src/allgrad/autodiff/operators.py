@@ -160,7 +160,7 @@ def _binary(ufunc: np.ufunc) -> Callable[..., Any]:
     def operator(self: Any, other: Any) -> Any:
         try:
             return RULES[ufunc](self, other)
-        except TypeError:
+        except (TypeError, ValueError):
             if _declines_ufuncs(other):
                 return NotImplemented
             raise
@@ -172,7 +172,7 @@ def _reflected(ufunc: np.ufunc) -> Callable[..., Any]:
     def operator(self: Any, other: Any) -> Any:
         try:
             return RULES[ufunc](other, self)
-        except TypeError:
+        except (TypeError, ValueError):
             if _declines_ufuncs(other):
                 return NotImplemented
             raise
