@@ -153,4 +153,4 @@ def test_the_conductivity_is_found():
     found = optimize.minimize(
         misfit, np.zeros(CELLS - 1), (MEASURED,), "BFGS", jac=ag.grad(misfit), options={"gtol": 1e-7}
     )
-    assert misfit(found.x, MEASURED) < 1e-12
+    assert misfit(found.x, MEASURED) < 1e-6 * misfit(np.zeros(CELLS - 1), MEASURED)
