@@ -65,9 +65,9 @@ DISTRIBUTIONS = [
         for name in ("lognorm", "gamma", "chi2", "chi", "weibull_min", "invgauss", "fisk")
     ],
     continuous("invgamma", POSITIVE, (2.5, 4)),
-    continuous("beta", (0.2, 0.8), POSITIVE, POSITIVE),
+    continuous("beta", (0.2, 0.8), POSITIVE, POSITIVE, order=1),  # second order: special.betainc
     continuous("t", REAL, (2.5, 5)),
-    continuous("f", POSITIVE, POSITIVE, (4.5, 6)),
+    continuous("f", POSITIVE, POSITIVE, (4.5, 6), order=1),
     continuous("pareto", (1.5, 4), (2.5, 4)),
     continuous("lomax", POSITIVE, (2.5, 4)),
     continuous("genpareto", (0.2, 2), (0.1, 0.5)),

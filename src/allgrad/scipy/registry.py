@@ -59,7 +59,12 @@ class Partial(Factor):
 
     def __call__(self, g: Any, picked: Any, keywords: Any, **extra: Any) -> Any:
         with np.errstate(all="ignore"):
-            return super().__call__(g, picked, keywords, **extra)
+            return super().__call__(g, [_quiet(x) for x in picked], keywords, **extra)
+
+
+def _quiet(x: Any) -> Any:
+    """A Python number as NumPy's, whose division by 0 is infinite and no exception."""
+    return np.float64(x) if type(x) is float else np.complex128(x) if type(x) is complex else x
 
 
 class Partials(Partial):
@@ -73,7 +78,7 @@ class Partials(Partial):
 
     def __call__(self, g: Any, picked: Any, keywords: Any, **extra: Any) -> Any:  # noqa: ARG002
         with np.errstate(all="ignore"):
-            factors = self.function(*picked)
+            factors = self.function(*[_quiet(x) for x in picked])
             if self.forward:
                 return tuple(g * 0 if d is None else product(g, d) for d in factors)
             terms = [product(c, d) for c, d in zip(g, factors, strict=True) if d is not None]

@@ -42,6 +42,9 @@ def _integrate(x: Any, y: Any, z: Any, p: Any, *, k: int, powers: tuple[float, .
     for exponent, weight in zip(_EXPONENTS, _WEIGHTS, strict=True):
         t = np.exp(logarithm + exponent)
         total = total + np.prod(np.broadcast_arrays(weight * t ** (k + 1), *[(t + a) ** -q for a, q in terms]), axis=0)
+    at_zero = sum(np.where(a == 0, power, 0.0) for a, power in terms)
+    negative = sum((a.imag == 0) & (a.real < 0) for a in wide) > 0
+    total = np.where(negative, np.nan, np.where(at_zero >= k + 1, np.inf, total))
     return np.asarray(total).astype(dtype)
 
 

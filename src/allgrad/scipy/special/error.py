@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import _ufuncs as sc
 
 from allgrad.autodiff.primitive import Primitive
-from allgrad.scipy.registry import ufunc, ufunc_of_many
+from allgrad.scipy.registry import ufunc, ufunc_of_many, value
 
 TWO_OVER_ROOT_PI = 2 / sqrt(pi)
 
@@ -23,22 +23,39 @@ ufunc("erfc", "x", x=lambda x: -_gauss(x))
 ufunc("erfi", "x", x=lambda x: TWO_OVER_ROOT_PI * np.exp(x * x))
 ufunc("erfinv", "y", y=lambda ans: np.exp(ans * ans) / TWO_OVER_ROOT_PI)
 ufunc("erfcinv", "y", y=lambda ans: -np.exp(ans * ans) / TWO_OVER_ROOT_PI)
-ufunc("dawsn", "x", x=lambda x, ans: 1 - 2 * x * ans)
-ufunc("wofz", "z", z=lambda z, ans: -2 * z * ans + 1j * TWO_OVER_ROOT_PI)
 
 
 # Repeated integrals of erfc, scaled: f_n = exp(x^2) i^n erfc(x), with f_0 = erfcx. From DLMF 7.18.3 and 7.18.7,
-# f_n' = -2 (n + 1) f_(n+1), which has no cancellation, unlike 2 x erfcx - 2 / sqrt(pi).
+# f_n' = -2 (n + 1) f_(n+1), which has no cancellation for large x, unlike 2 x erfcx - 2 / sqrt(pi).
+
+FAR = 12.0
 
 
 def _integrals(x: Any, *, n: int) -> Any:
-    """f_n(x): by the Tricomi function for x > 1 (DLMF 7.18.11), by the recurrence 2 n f_n = f_(n-2) - 2 x f_(n-1) below."""
+    """f_n(x), real or complex.
+
+    By the asymptotic series for |x| > 12 (DLMF 7.18.14), by Tricomi's function for real x > 1 (7.18.10), otherwise by the
+    recurrence 2 n f_n = f_(n-2) - 2 x f_(n-1).
+    """
     x = np.asarray(x)
     before, now = np.full_like(x, TWO_OVER_ROOT_PI), sc.erfcx(x)
     for k in range(1, n + 1):
         before, now = now, (before - 2 * x * now) / (2 * k)
-    far = np.maximum(x, 1)
-    return np.where(x > 1, sc.hyperu((n + 1) / 2, 0.5, far * far) / (2**n * sqrt(pi)), now).astype(x.dtype)
+    if x.dtype.kind != "c":
+        near = np.clip(x, 1, FAR)
+        now = np.where(x > 1, sc.hyperu((n + 1) / 2, 0.5, near * near) / (2**n * sqrt(pi)), now)
+    far = (np.abs(x) > FAR) & (x.real > -np.abs(x.imag) / 2)
+    return np.where(far, _asymptotic(np.where(far, x, FAR), n), now).astype(x.dtype)
+
+
+def _asymptotic(x: Any, n: int) -> Any:
+    """2 / sqrt(pi) (2 x)^(-n-1) times the sum of (-1)^m (2 m + n)! / (n! m! (2 x)^(2 m))."""
+    square = 1 / (4 * x * x)
+    term = total = np.ones_like(x)
+    for m in range(1, 30):
+        term = -term * square * ((2 * m + n) * (2 * m + n - 1) / m)
+        total = total + term
+    return TWO_OVER_ROOT_PI * total / (2 * x) ** (n + 1)
 
 
 def _next_integral(t: Any, x: Any, *, n: int) -> Any:
@@ -50,13 +67,21 @@ _scaled: Primitive = Primitive(
 )
 
 
-def _erfcx_slope(x: Any) -> Any:
-    if np.iscomplexobj(getattr(x, "value", x)):
-        return 2 * x * sc.erfcx(x) - TWO_OVER_ROOT_PI
-    return -2 * _scaled(x, n=1)
+def _faddeeva_slope(z: Any) -> Any:
+    """w'(z), where w(z) = erfcx(-i z)."""
+    return 2j * _scaled(-1j * z, n=1)
 
 
-ufunc("erfcx", "x", x=_erfcx_slope)
+def _dawson_slope(x: Any, ans: Any) -> Any:
+    """For real x, D = sqrt(pi) / 2 Im w."""
+    if np.iscomplexobj(value(x)):
+        return 1 - 2 * x * ans
+    return sqrt(pi) * np.real(_scaled(-1j * x, n=1))
+
+
+ufunc("erfcx", "x", x=lambda x: -2 * _scaled(x, n=1))
+ufunc("wofz", "z", z=_faddeeva_slope)
+ufunc("dawsn", "x", x=_dawson_slope)
 
 # The normal distribution. pdf(x) / cdf(x) = sqrt(2 / pi) / erfcx(-x / sqrt 2) holds far into the tail.
 
@@ -80,7 +105,7 @@ ufunc(
 def _profile(x: Any, sigma: Any, gamma: Any) -> tuple[Any, Any]:
     """V = Re w(z) / (sigma sqrt(2 pi)) with z = (x + i gamma) / (sigma sqrt 2): z, and w'(z) / (sigma sqrt(2 pi))."""
     z = (x + 1j * gamma) / (sigma * sqrt(2))
-    return z, (1j * TWO_OVER_ROOT_PI - 2 * z * sc.wofz(z)) / (sigma * sqrt(2 * pi))
+    return z, _faddeeva_slope(z) / (sigma * sqrt(2 * pi))
 
 
 def _profile_x(x: Any, sigma: Any, gamma: Any) -> Any:

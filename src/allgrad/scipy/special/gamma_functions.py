@@ -37,8 +37,8 @@ constant_ufunc("gammasgn")
 
 def _rgamma_slope(x: Any) -> Any:
     """The derivative of 1 / gamma, an entire function. Left of 1/2 by reflection (DLMF 5.5.3), which has no poles there."""
-    left = np.minimum(x, 0.5)
-    right = np.maximum(x, 0.5)
+    left = np.where(x < 0.5, x, 0.25)
+    right = np.where(x < 0.5, 0.75, x)
     sine, cosine, mirrored = np.sin(pi * left), np.cos(pi * left), sc.gamma(1 - left)
     return np.where(x < 0.5, mirrored * (cosine - sine * sc.psi(1 - left) / pi), -sc.psi(right) * sc.rgamma(right))
 

@@ -46,7 +46,9 @@ def _by_shape(lower: Any, upper: Any, arguments: str, argument: str) -> Partial:
 
     def slope(*args: Any) -> Any:
         low, high = lower(*args), upper(*args)
-        return np.where(value(low) < value(high), low * of_lower(*args), -high * of_upper(*args))
+        none = (value(low) == 0) | (value(high) == 0)  # at the end of the range, or beyond what a float can hold
+        slope = np.where(value(low) < value(high), low * of_lower(*args), -high * of_upper(*args))
+        return np.where(none, 0.0, slope)
 
     return Partial(slope, names)
 
