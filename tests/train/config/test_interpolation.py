@@ -50,6 +50,8 @@ def test_a_copy_is_not_shared() -> None:
         ({"a": "${b"}, "'${b' is neither"),
         ({"a": "${f:x}"}, "'${f:x}' is neither"),
         ({"a": "x${b}", "b": [1]}, "${b} is a section or a list"),
+        ({"a": [1] * 1000, "b": ["${a}"] * 1000}, "has more than 20,000 values"),
+        ({"a": "x" * 1000, "b": ["${a}"] * 2000}, "has more than 1,048,576 characters"),
     ],
 )
 def test_what_cannot_be_resolved(data, expected) -> None:

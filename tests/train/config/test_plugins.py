@@ -45,6 +45,12 @@ def test_two_files_of_one_name_are_two_plugins(tmp_path) -> None:
     assert [registry.schedules[f"from_{place}"].factory(1) for place in ("a", "b")] == ["a", "b"]
 
 
+def test_two_files_of_one_name_do_not_replace_each_other(tmp_path) -> None:
+    files = [write(tmp_path / place / "mine.py", "same", repr(place)) for place in ("a", "b")]
+    with pytest.raises(PluginError, match="schedule 'same' is already registered"):
+        load_plugins(files)
+
+
 def test_a_plugin_may_import_its_neighbours(tmp_path) -> None:
     (tmp_path / "neighbour_of_plugin.py").write_text("VALUE = 7\n")
     load_plugins([write(tmp_path / "mine.py", "neighbour", "VALUE", "from neighbour_of_plugin import VALUE\n")])

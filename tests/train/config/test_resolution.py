@@ -124,6 +124,21 @@ def test_epochs_above_steps_and_back(base: Path) -> None:
     assert resolve(path, ["train.steps=50"]).train.epochs is None
 
 
+def test_the_smallest_batch_has_a_sample_for_each_worker(base: Path) -> None:
+    assert resolve(base, ["batch.size=8"]).batch.size == 8
+
+
+def test_checkpoints_are_written_by_default(base: Path) -> None:
+    def saved(*overrides: str) -> tuple[int | None, float | None]:
+        checkpoint = resolve(base, overrides).checkpoint
+        return checkpoint.every, checkpoint.every_minutes
+
+    assert saved() == (None, 10.0)
+    assert saved("checkpoint.every=5") == (5, None)
+    assert saved("checkpoint.every_minutes=2") == (None, 2.0)
+    assert saved("checkpoint.every_minutes=null") == (None, None)
+
+
 def test_the_dump_reads_back_equal(base: Path) -> None:
     config = resolve(base, ["model.name=mlp", "model.hidden=[3]", "optimizer.lr=1e-7", "train.epochs=2"])
     again = base.parent / "config.yaml"

@@ -46,6 +46,17 @@ def test_a_budget_is_shared_by_several_files() -> None:
         load("- 1\n- 2\n", "second.yaml", budget)
 
 
+def test_an_alias_counts_as_what_it_stands_for() -> None:
+    with pytest.raises(ConfigError, match="has more than 20,000 values"):
+        load("a: &a [" + "1, " * 200 + "1]\nb: [" + "*a, " * 200 + "1]", "file")
+
+
+def test_integers_have_64_bits() -> None:
+    for text in (str(2**64), str(-(2**64)), "9" * 5000):
+        with pytest.raises(ConfigError, match="too large for an integer of 64 bits"):
+            load(text, "file")
+
+
 @pytest.mark.parametrize(("depth", "accepted"), [(49, True), (50, True), (51, False)])
 def test_the_deepest_file(depth: int, accepted: bool) -> None:
     text = "[" * depth + "]" * depth
