@@ -34,7 +34,7 @@ def test_numba_is_the_default_where_installed():
 def test_without_numba(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert kernels.active().name == "numpy"
-    with pytest.raises(ModuleNotFoundError, match=r"Install allgrad\[fast\]"):
+    with pytest.raises(ModuleNotFoundError, match="pip install numba"):
         kernels.use("numba")
 
 
@@ -72,3 +72,11 @@ def test_both_sets_keep_the_whole_interface():
             pytest.importorskip("numba", reason="the numba kernels need numba")
         chosen = kernels.use(name)
         assert all(callable(getattr(chosen, function)) for function in functions)
+
+
+def test_only_the_numba_kernels_are_portable():
+    kernels.use("numpy")
+    assert kernels.portable() == (False, kernels.portable()[1])
+    pytest.importorskip("numba", reason="only the numba kernels are portable")
+    kernels.use("numba")
+    assert kernels.portable()[0]

@@ -25,7 +25,7 @@ from allgrad.kernels.blas import describe as describe_blas
 from allgrad.kernels.blas import set_up as set_up_blas
 from allgrad.kernels.interface import Kernels
 
-__all__ = ["NAMES", "VARIABLE", "Kernels", "active", "describe_blas", "set_up_blas", "use"]
+__all__ = ["NAMES", "VARIABLE", "Kernels", "active", "describe_blas", "portable", "set_up_blas", "use"]
 
 NAMES = ("numpy", "numba")
 VARIABLE = "ALLGRAD_KERNELS"
@@ -61,7 +61,9 @@ def use(name: str | None) -> Kernels:
     if name not in NAMES:
         raise ValueError(f"{origin}: kernels must be one of {', '.join(NAMES)}. Got {name!r} instead.")
     if name == "numba" and not importlib.util.find_spec("numba"):
-        raise ModuleNotFoundError(f"{origin}: numba is not installed. Install allgrad[fast], or choose 'numpy'.")
+        raise ModuleNotFoundError(
+            f"{origin}: numba is not installed. Install it (pip install numba), or choose 'numpy'."
+        )
     if name == "numba" and not _has_fused_multiply_add():
         warnings.warn(
             "This CPU has no fused multiply-add, which the numba kernels need; the NumPy kernels are used instead.",
@@ -71,6 +73,27 @@ def use(name: str | None) -> Kernels:
         name = "numpy"
     _active = cast("Kernels", importlib.import_module(f"allgrad.kernels.{name}_kernels"))
     return _active
+
+
+def portable() -> tuple[bool, str]:
+    """Whether the kernels in use give the same bits on every CPU with fused multiply-add, at any thread count; and why (not).
+
+    It speaks for layers, losses and optimizers of `allgrad.nn` and `allgrad.optim`. What a model computes with NumPy's own
+    functions (`np.exp`, `@`, derivatives of second order) has the bits of NumPy and its BLAS on that CPU.
+
+    Example:
+        >>> from allgrad import kernels
+        >>> kernels.use("numpy").name
+        'numpy'
+        >>> kernels.portable()[0]
+        False
+    """
+    if active().name == "numpy":
+        return (
+            False,
+            "the NumPy kernels take products and elementary functions from BLAS and NumPy, which differ between CPUs",
+        )
+    return True, "products, sums and elementary functions run in one order, with fused multiply-adds, on every CPU"
 
 
 def _has_fused_multiply_add() -> bool:
