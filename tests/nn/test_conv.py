@@ -185,7 +185,7 @@ def test_weight_gradient_goes_into_bound_memory_with_the_same_bits(layer: str) -
     results = []
     for bound in (False, True, True):
         conv = nn.Conv2d(inner, outer, kernel, groups=groups, activation="relu", rng=0)
-        # Other addresses, 4 bytes off the usual alignment (TRAPS.md 26).
+        # Other addresses, 4 bytes off the usual alignment.
         memory = np.full(conv.weight.size + 1, np.nan, np.float32)[1:].reshape(conv.weight.shape)
         if bound:
             conv.weight.bind(grad=memory)
@@ -259,7 +259,7 @@ def test_bad_input_names_layer_path_and_both_shapes(x: Any, error: type[Exceptio
 def test_bad_input_of_the_others() -> None:
     with pytest.raises(ValueError, match=r"Conv1d.*\(batch, length, 3\).*\(2, 3, 8\).*moveaxis"):
         nn.Conv1d(3, 4, 3, rng=0)(np.zeros((2, 3, 8), np.float32))
-    with pytest.raises(ValueError, match=r"Conv1d.*reaches over 5.*\(2, 4, 3\)"):
+    with pytest.raises(ValueError, match=r"Conv1d.*spans 5.*\(2, 4, 3\)"):
         nn.Conv1d(3, 4, 3, dilation=2, rng=0)(np.zeros((2, 4, 3), np.float32))
     with pytest.raises(ValueError, match=r"ConvTranspose2d.*padding"):
         nn.ConvTranspose2d(3, 4, 3, padding=2, rng=0)(np.zeros((2, 1, 1, 3), np.float32))
@@ -272,7 +272,7 @@ def test_bad_input_of_the_others() -> None:
         (lambda: nn.Conv2d(3, 4, 0, rng=0), "kernel_size.*Got 0"),
         (lambda: nn.Conv2d(3, 4, 3, stride=2, padding="same", rng=0), "stride 1"),
         (lambda: nn.Conv2d(3, 4, 3, padding="full", rng=0), "'full'"),
-        (lambda: nn.Conv2d(3, 4, 3, activation="gelu", pool=2, rng=0), "keeps order"),
+        (lambda: nn.Conv2d(3, 4, 3, activation="gelu", pool=2, rng=0), "monotonic activation"),
         (lambda: nn.Conv2d(3, 4, 3, pool=17, rng=0), "256"),
         (lambda: nn.ConvTranspose2d(3, 4, 3, output_padding=1, rng=0), "output_padding"),
     ],

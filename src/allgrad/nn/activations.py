@@ -1,9 +1,8 @@
 """Activation functions.
 
-An elementwise one is an `ActivationFunction`: value and derivative written by hand on plain arrays, which a linear layer runs on
-blocks of its
-product while they are in cache, and the same function in NumPy calls for higher orders. At 0 the derivative of ReLU
-and its kin is that of the left side (0 for ReLU), as in PyTorch.
+An elementwise activation is an `ActivationFunction`. It has a value and a derivative written by hand for plain arrays, which a
+linear layer runs on blocks of its product while they are in cache, and the same function in NumPy calls for higher orders. At 0
+the derivative of ReLU and similar functions is that of the left side (0 for ReLU), as in PyTorch.
 """
 
 from __future__ import annotations
@@ -30,11 +29,12 @@ class ActivationFunction(NamedTuple):
     """An elementwise nonlinearity.
 
     Attributes:
-        forward: (x, y, derivative): writes the value to y and, if `derivative` is not None, the derivative to it. Three different
-            arrays: loops over one and the same array do not vectorise.
-        backward: (cotangent of y, kept) -> cotangent of x, a new array; `kept` is y or the derivative.
-        reference: the same function in differentiated NumPy calls.
-        needs_derivative: whether backward needs the derivative; else y is enough, which costs no memory.
+        name: as in `ACTIVATIONS`.
+        forward: (x, y, derivative): writes the value to y and, if `derivative` is not None, the derivative to it. These must be
+            different arrays, since loops over a single array do not vectorize.
+        backward: (cotangent of y, saved) -> cotangent of x, a new array; `saved` is y or the derivative.
+        reference: the same function in differentiable NumPy calls.
+        needs_derivative: whether backward needs the derivative. Otherwise y is enough, which costs no extra memory.
     """
 
     name: str
@@ -65,7 +65,7 @@ _activate = Fused(
 
 
 def activate(x: Any, activation: ActivationFunction) -> Any:
-    """The nonlinearity, entry by entry."""
+    """Apply an elementwise activation: x of any shape, float."""
     return _activate(x, activation=activation)
 
 
@@ -73,7 +73,7 @@ def _with_slope(name: str, forward: Callable[..., Any], reference: Callable[[Any
     return ActivationFunction(name, forward, lambda g, derivative: g * derivative, reference, True)
 
 
-# ReLU and its kin.
+# ReLU and similar functions.
 
 
 def _relu(x: Array, y: Array, derivative: Array | None) -> None:  # noqa: ARG001
@@ -92,7 +92,7 @@ def _zero(x: Any) -> Array:
 
 
 def leaky_relu(below: float) -> ActivationFunction:
-    """x where x > 0, else `below` times x. Maas et al. 2013."""
+    """x where x > 0, else `below` times x (Maas, Hannun & Ng 2013)."""
 
     def forward(x: Array, y: Array, derivative: Array | None) -> None:
         factor = np.where(x > 0, x.dtype.type(1), x.dtype.type(below))
@@ -104,19 +104,19 @@ def leaky_relu(below: float) -> ActivationFunction:
 
 
 def elu(alpha: float) -> ActivationFunction:
-    """x where x > 0, else alpha (exp(x) - 1). Clevert et al. 2016."""
+    """x where x > 0, else alpha (exp(x) - 1) (Clevert, Unterthiner & Hochreiter 2016)."""
 
     def forward(x: Array, y: Array, derivative: Array | None) -> None:
         kernels.active().elu(x, alpha, out=y, derivative=derivative)
 
     def reference(x: Any) -> Any:
-        below = np.where(x > 0, _zero(x), x)  # exp would overflow where it is not taken
+        below = np.where(x > 0, _zero(x), x)  # exp would overflow where its value is not used
         return np.where(x > 0, x, (np.exp(below) - 1) * alpha)
 
     return _with_slope("elu", forward, reference)
 
 
-# Those with a sigmoid or an error function in them.
+# Functions that contain a sigmoid or an error function.
 
 
 def _sigmoid(x: Array, y: Array, derivative: Array | None = None) -> None:  # noqa: ARG001
@@ -240,7 +240,15 @@ def activation_function(activation: str | ActivationFunction | None) -> Activati
 
 
 class Activation(Module):
-    """An elementwise activation by name; `nn.Sequential` runs one that follows a linear layer inside that layer.
+    """An elementwise activation by name. `nn.Sequential` runs it inside the layer before it where it can.
+
+    x: any shape, float; result: the same shape.
+
+    Args:
+        activation: a name in `activations.ACTIVATIONS`, or an ActivationFunction.
+
+    Raises:
+        LayerOptionError: if the activation is unknown.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -296,10 +304,13 @@ class ELU(Activation):
 
 
 class GELU(Activation):
-    """x Phi(x), Phi the normal distribution function (Hendrycks & Gimpel 2016).
+    """x Phi(x), with the normal distribution function Phi (Hendrycks & Gimpel 2016).
 
     Args:
-        approximate: "none", or "tanh" for the form of GPT-2.
+        approximate: "none", or "tanh" for the approximation that GPT-2 uses.
+
+    Raises:
+        LayerOptionError: for another `approximate`.
     """
 
     def __init__(self, approximate: str = "none") -> None:
@@ -320,6 +331,8 @@ class SiLU(Activation):
 
 
 class Tanh(Activation):
+    """tanh(x)."""
+
     def __init__(self) -> None:
         super().__init__(TANH)
 

@@ -1,20 +1,20 @@
-"""Batch norm: every channel is centred and scaled by the statistics of the batch (Ioffe & Szegedy 2015).
+"""Batch norm: each channel is centered and scaled by the statistics of the batch (Ioffe & Szegedy 2015).
 
-With n pixels in the batch, d = x - mean, r = 1 / sqrt(mean(d^2) + eps) and y = d r weight + bias, the gradients are
+With n pixels in the batch, d = x - mean, r = 1 / sqrt(mean(d^2) + eps), and y = d r weight + bias, the gradients are
 
     dbias = sum(g),   dweight = r sum(g d),   dx = r weight (g - sum(g) / n - d r^2 sum(g d) / n).
 
-`SyncBatchNorm` takes n and all four sums over the batches of all virtual workers; dweight and dbias stay the worker's own,
-since the reducer adds them. The sums travel through the function that the data-parallel side supplies:
+For `SyncBatchNorm`, n and all four sums are over the batches of all virtual workers. dweight and dbias remain those of the
+worker, since the reducer adds them. Data parallelism supplies the function that sums over workers:
 
     with nn.cross_worker_sum(reduce):     # reduce(array of float64) -> the sum of the workers' arrays
         loss = model(x)
 
-It is called in forward (twice a layer) and in backward (once a layer), in the same order on every worker. Without it, and
-in evaluation, the layer is plain batch norm.
+Each layer calls it twice in forward and once in backward, in the same order on each worker. Without it, and in evaluation, the
+layer is plain batch norm.
 
-Running statistics are buffers: they move only in training, and not when `ag.checkpoint` computes a forward again. Sums are
-taken in blocks of rows, in float64 across blocks, and each pass over a block finds it in cache.
+Running statistics are buffers. They change only in training, and not when `ag.checkpoint` computes a forward pass again. Sums
+are computed in blocks of rows, and in float64 across blocks, so that each pass over a block finds it in cache.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _recomputing: ContextVar[bool] = ContextVar("allgrad_batch_norm_recomputing", de
 
 @contextmanager
 def cross_worker_sum(reduce: Callable[[Array], Array] | None) -> Iterator[None]:
-    """Inside, `SyncBatchNorm` sums over the workers with `reduce`, a function of a one-dimensional float64 array.
+    """A context in which `SyncBatchNorm` sums over the workers with `reduce`, a function of a one-dimensional float64 array.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -86,15 +86,15 @@ def _blocks(rows: Array) -> list[slice]:
 
 
 def statistics(x: Array, reduce: Callable[[Array], Array] | None = None) -> tuple[Array, Array, float]:
-    """Mean and variance (divided by n) of each channel of x (..., C), in float64, and n.
+    """Mean and variance (divided by n) of each channel of x (..., channels), in float64, and n.
 
     Raises:
-        ValueError: if n is 0.
+        InputError: if n is 0.
     """
     rows = as_rows(x)
     total = np.zeros(rows.shape[1] + 1)
     total[-1] = len(rows)
-    # Sums of what lies beyond the first row: small numbers, where the mean is far from 0.
+    # Sums of the differences from the first row, which are small even if the mean is far from 0.
     pilot = rows[0] if len(rows) else np.zeros(rows.shape[1], x.dtype)
     for block in _blocks(rows):
         total[:-1] += active().bias_gradient(np.subtract(rows[block], pilot))
@@ -103,7 +103,7 @@ def statistics(x: Array, reduce: Callable[[Array], Array] | None = None) -> tupl
         total = reduce(total)
     if not total[-1]:
         raise InputError(f"Batch norm needs at least one sample. Got an input of shape {x.shape}.")
-    # This mean is rounded to x's dtype; the second pass measures its error too, and takes it off.
+    # This mean is rounded to x's dtype. The second pass also measures its error, which is then subtracted.
     centre, sums = (total[:-1] / total[-1]).astype(x.dtype), np.zeros((2, rows.shape[1]))
     for block in _blocks(rows):
         d = np.subtract(rows[block], centre)
@@ -132,7 +132,7 @@ def _forward(
     inverse = 1 / np.sqrt(variance + eps)
     scale = (inverse if weight is None else inverse * weight).astype(x.dtype)
     centre = mean.astype(x.dtype)
-    # The mean that is subtracted has been rounded; the rest goes into the bias.
+    # The mean that is subtracted was rounded; the remainder goes into the bias.
     rest = mean - centre
     shift = (-rest * scale if bias is None else bias - rest * scale).astype(x.dtype)
     y = np.empty_like(rows)
@@ -168,7 +168,7 @@ def _backward(
     x, centre, rest, inverse, weight, kept = residuals
     rows, cotangent = as_rows(x), as_rows(g)
     dx = np.empty_like(rows)
-    # What flows through the activation goes to `residual` as it is; without one, its place is dx until dx itself is written.
+    # The cotangent behind the activation is also that of `residual`. If that is not needed, it is kept in dx until dx is written.
     through = cotangent if activation is None else np.empty_like(rows) if needs[3] else dx
     sums = np.zeros((2, rows.shape[1]))
     for block in _blocks(rows):
@@ -231,7 +231,7 @@ batch_norm = Fused(_forward, _backward, name="batch_norm", reference=_reference)
 
 
 class _BatchNorm(Module):
-    """What all share; x is (N, ..., features)."""
+    """What all batch norms have in common."""
 
     kinds: tuple[tuple[str, ...], ...]
     running_mean: Array
@@ -263,15 +263,15 @@ class _BatchNorm(Module):
             self.register_buffer("num_batches_tracked", np.zeros((), np.int64), merge="last")
 
     def forward(self, x: Any, residual: Any = None) -> Any:
-        """activation(norm(x) + residual); `residual`, of x's shape, is what comes around by a skip connection."""
+        """activation(norm(x) + residual), where `residual`, of x's shape, comes from a skip connection."""
         return self.with_activation(x, self.activation, residual)
 
     def with_activation(self, x: Any, activation: ActivationFunction | None, residual: Any = None) -> Any:
-        """This layer with another activation in place of its own."""
+        """Run this layer with another activation instead of its own."""
         self._check(x)
         if residual is not None and (residual.shape != x.shape or residual.dtype != x.dtype):
             raise InputError(
-                f"{self.where()}: expects {x.dtype} of shape {x.shape} on the skip connection, as the input is. "
+                f"{self.where()}: expects a residual of the input's dtype and shape, {x.dtype} {x.shape}. "
                 f"Got {residual.dtype} of shape {residual.shape} instead."
             )
         if not self.training and self.tracks:
@@ -285,7 +285,7 @@ class _BatchNorm(Module):
                 "nn.SyncBatchNorm, which takes its statistics over all virtual workers."
             )
         if self.training and self.tracks and not _recomputing.get():
-            self._learn(mean, variance * (count / (count - 1)))
+            self._update_running_statistics(mean, variance * (count / (count - 1)))
         return batch_norm(
             x,
             self.weight,
@@ -308,7 +308,7 @@ class _BatchNorm(Module):
     def _reduce(self) -> Callable[[Array], Array] | None:
         return None
 
-    def _learn(self, mean: Array, variance: Array) -> None:
+    def _update_running_statistics(self, mean: Array, variance: Array) -> None:
         self.num_batches_tracked[...] += 1
         momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         for running, new in ((self.running_mean, mean), (self.running_var, variance)):
@@ -333,18 +333,26 @@ class _BatchNorm(Module):
 
 
 class BatchNorm1d(_BatchNorm):
-    """Batch norm of (N, C), or of (N, T, C) over samples and steps.
+    """Batch norm over samples, or over samples and steps.
+
+    x: (batch, features) float or (batch, length, features) float; result: the same shape.
+
+    Reference: Ioffe & Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift"
+    (ICML 2015).
 
     Args:
-        features: C.
+        features: length of the last axis.
         eps: added to the variance.
-        momentum: weight of a batch in the running statistics; None averages all batches alike.
+        momentum: weight of a batch in the running statistics. None: all batches weigh the same.
         affine: whether there are a weight and a bias.
-        track_running_stats: whether there are running statistics, which evaluation uses; without them it uses the batch's.
-        activation: run in the same pass over memory: "relu", ...; see `activations.ACTIVATIONS`.
+        track_running_stats: whether there are running statistics for evaluation. Without them it uses those of the batch.
+        activation: runs in the same pass over memory: "relu", ...; see `activations.ACTIVATIONS`.
+        dtype: of the parameters and the input, float32 or float64.
 
     Raises:
-        ValueError, TypeError: for shapes and dtypes that do not fit; the message names the layer's path.
+        LayerOptionError: if `features` is below 1 or the activation is unknown.
+        InputError, InputTypeError: if an input has the wrong shape or dtype, or in training only one value per channel; the
+            message names the layer's path.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -356,15 +364,19 @@ class BatchNorm1d(_BatchNorm):
 
 
 class BatchNorm2d(_BatchNorm):
-    """Batch norm of images (N, H, W, C) over samples and pixels. Arguments as `BatchNorm1d`'s."""
+    """Batch norm of images over samples and pixels.
+
+    x: (batch, height, width, features) float; result: the same shape. Arguments and errors are those of `BatchNorm1d`.
+    """
 
     kinds = (("height", "width"),)
 
 
 class SyncBatchNorm(_BatchNorm):
-    """Batch norm of (N, C), (N, T, C) or (N, H, W, C) with the statistics of all virtual workers' batches.
+    """Batch norm with the statistics of the batches of all virtual workers; see the top of this file.
 
-    See the top of this file. Arguments as `BatchNorm1d`'s.
+    x: (batch, features), (batch, length, features), or (batch, height, width, features) float; result: the same shape. Arguments
+    and errors are those of `BatchNorm1d`.
     """
 
     kinds = ((), ("length",), ("height", "width"))

@@ -1,7 +1,7 @@
 """Convolution layers, channels last: Conv1d, Conv2d, ConvTranspose2d.
 
-Bias, activation and max-pooling of a convolution run on each sample while it is in cache; see `convolution/`. On disk all
-speak PyTorch's layout.
+The bias, activation, and max-pooling of a convolution run on each sample while it is in cache; see `convolution/`. Files have
+PyTorch's layout.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from allgrad.nn.module import Module
 from allgrad.nn.parameter import Parameter, TorchLayout
 
 KERNEL_2D = TorchLayout(lambda a: a.transpose(3, 2, 0, 1), lambda a: a.transpose(2, 3, 1, 0))
-"""Ours (kh, kw, in / groups, out), PyTorch's (out, in / groups, kh, kw)."""
+"""Our layout is (kh, kw, in / groups, out), PyTorch's (out, in / groups, kh, kw)."""
 
 KERNEL_1D = TorchLayout(lambda a: a[0].T, lambda a: a.T[None])
-"""Ours (1, k, in / groups, out), PyTorch's (out, in / groups, k)."""
+"""Our layout is (1, k, in / groups, out), PyTorch's (out, in / groups, k)."""
 
 Padding = int | Pair | Literal["same", "valid"]
 
@@ -44,14 +44,14 @@ def pair(value: int | Pair, what: str, least: int) -> Pair:
 
 
 class _Convolution(Module):
-    """What the layers share: the kernel, the bias, and what they refuse."""
+    """What the layers have in common: the kernel, the bias, and the check of inputs."""
 
     axes: tuple[str, ...] = ("height", "width")
     epilogue = Epilogue()
 
     @property
     def activation(self) -> ActivationFunction | None:
-        """The activation that runs inside."""
+        """The activation that runs inside this layer."""
         return self.epilogue.activation
 
     def _build(
@@ -103,7 +103,7 @@ def _checked_sizes(layer: str, in_channels: int, out_channels: int, groups: int)
 
 
 def _sides(layer: str, padding: Padding, geometry: Geometry) -> tuple[Pair, Pair]:
-    """Padding as ((top, bottom), (left, right))."""
+    """The padding as ((top, bottom), (left, right))."""
     if padding == "same":
         if geometry.stride != (1, 1):
             raise LayerOptionError(f"{layer}: padding='same' needs stride 1. Got {geometry.stride} instead.")
@@ -118,23 +118,32 @@ def _sides(layer: str, padding: Padding, geometry: Geometry) -> tuple[Pair, Pair
 
 
 class Conv2d(_Convolution):
-    """Two-dimensional cross-correlation, y = pool(activation(x * weight + bias)).
+    """Two-dimensional cross-correlation: y = pool(activation(x * weight + bias)).
 
-    x is (N, H, W, in), y (N, H', W', out); weight is (kh, kw, in / groups, out), on disk PyTorch's (out, in / groups, kh, kw).
-    Kernels of 3x3 with stride 1 and 16 channels or more are computed by Winograd's algorithm, which rounds more than a direct
-    sum: 2 times as much at 32 channels, 4.5 times at 256 (root mean square; 1.5e-6 for outputs of size 1).
+    x: (batch, height, width, in_channels) float; result: (batch, height', width', out_channels) float. The weight is
+    (kh, kw, in_channels / groups, out_channels); in files it is (out_channels, in_channels / groups, kh, kw), as in PyTorch.
+
+    3x3 kernels with stride 1 and at least 16 channels are computed by Winograd's algorithm. Its rounding errors are larger than
+    those of a direct sum: twice as large with 32 channels, 4.5 times with 256 (root mean square; 1.5e-6 for outputs of size 1).
 
     Args:
-        kernel_size, stride, dilation: a number, or one for each axis.
-        padding: zeros on both sides of each axis, "same" (stride 1), or "valid".
-        groups: channels are cut into this many groups that do not see each other.
-        activation: run on each sample while it is in cache: "relu", ...; see `activations.ACTIVATIONS`.
-        pool: max-pooling by tiles of this size, likewise; the image before pooling is never stored. Needs a monotonic
-            activation or none.
-        rng: where the initial numbers come from: uniform within 1 / sqrt(fan_in), weight first.
+        in_channels: length of the last axis of x.
+        out_channels: length of the last axis of the result.
+        kernel_size: pixels of the kernel: one number, or one per axis.
+        stride: pixels between two windows: one number, or one per axis.
+        padding: zeros on both sides of each axis, "same" (for stride 1), or "valid" (none).
+        dilation: pixels between two entries of the kernel: one number, or one per axis.
+        groups: number of groups of channels; outputs of a group see inputs of that group only.
+        bias: whether there is a bias.
+        activation: runs on each sample while it is in cache: "relu", ...; see `activations.ACTIVATIONS`.
+        pool: max-pooling by tiles of this size, which also runs in cache; the image before pooling is never stored. Needs a
+            monotonic activation or none.
+        rng: source of the initial numbers: uniform within 1 / sqrt(fan_in), weight first.
+        dtype: of the parameters and the input, float32 or float64.
 
     Raises:
-        ValueError, TypeError: for options, shapes and dtypes that do not fit; the message names the layer's path.
+        LayerOptionError: if options do not fit together.
+        InputError, InputTypeError: if an input has the wrong shape or dtype; the message names the layer's path.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -181,16 +190,16 @@ class Conv2d(_Convolution):
         return self.with_activation(x, self.epilogue.activation)
 
     def can_pool(self, activation: ActivationFunction | None, tile: Pair) -> bool:
-        """Whether this layer, with that activation, can run max-pooling by such tiles inside."""
+        """Whether this layer, with this activation, can run max-pooling by these tiles inside."""
         return self.epilogue.pool is None and _refusal(Epilogue(activation, tile)) is None
 
     def with_activation(self, x: Any, activation: ActivationFunction | None, pool: Pair | None = None) -> Any:
-        """This layer with another activation in place of its own, and with pooling if it has none."""
+        """Run this layer with another activation instead of its own, and with pooling if it has none."""
         self._check(x)
         epilogue = Epilogue(activation, self.epilogue.pool if pool is None else pool)
         if min(epilogue.output(self.geometry.output(x.shape[1:3]))) < 1:
             raise InputError(
-                f"{self.where()}: a kernel that reaches over {self.geometry.reach} pixels"
+                f"{self.where()}: a kernel that spans {self.geometry.reach} pixels"
                 f"{'' if epilogue.pool is None else f' and pooling by {epilogue.pool}'} does not fit an input of shape "
                 f"{x.shape} with padding {self.geometry.padding}."
             )
@@ -206,21 +215,23 @@ class Conv2d(_Convolution):
 
 
 def _refusal(epilogue: Epilogue) -> str | None:
-    """Why an activation and a pooling do not go together; None if they do."""
+    """Why this activation and pooling cannot run together, or None if they can."""
     if epilogue.pool is not None and epilogue.activation is not None and epilogue.activation.name not in MONOTONIC:
         return (
-            f"Conv2d: pool=... needs an activation that keeps order ({', '.join(MONOTONIC)}) or none. "
-            f"Got {epilogue.activation.name!r} instead; put nn.MaxPool2d behind the layer."
+            f"Conv2d: pool=... needs a monotonic activation ({', '.join(MONOTONIC)}) or none. "
+            f"Got {epilogue.activation.name!r} instead; use nn.MaxPool2d after this layer."
         )
     if epilogue.pool is not None and math.prod(epilogue.pool) > 256:
-        return f"Conv2d: pool=... takes tiles of at most 256 pixels. Got {epilogue.pool}; use nn.MaxPool2d."
+        return f"Conv2d: a tile of pool=... can have at most 256 pixels. Got {epilogue.pool}; use nn.MaxPool2d."
     return None
 
 
 class Conv1d(_Convolution):
-    """One-dimensional cross-correlation: x (N, T, in), y (N, T', out). Options as `Conv2d`'s.
+    """One-dimensional cross-correlation.
 
-    weight is (1, k, in / groups, out), on disk PyTorch's (out, in / groups, k).
+    x: (batch, length, in_channels) float; result: (batch, length', out_channels) float. The weight is
+    (1, k, in_channels / groups, out_channels); in files it is (out_channels, in_channels / groups, k), as in PyTorch. Arguments
+    and errors are those of `Conv2d`, with one number where that has one per axis.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -263,12 +274,12 @@ class Conv1d(_Convolution):
         return self.with_activation(x, self.epilogue.activation)
 
     def with_activation(self, x: Any, activation: ActivationFunction | None) -> Any:
-        """This layer with another activation in place of its own."""
+        """Run this layer with another activation instead of its own."""
         self._check(x)
         n, length, channels = x.shape
         if self.geometry.output((1, length))[1] < 1:
             raise InputError(
-                f"{self.where()}: a kernel that reaches over {self.geometry.reach[1]} steps does not fit an input of shape "
+                f"{self.where()}: a kernel that spans {self.geometry.reach[1]} steps does not fit an input of shape "
                 f"{x.shape} with padding {self.geometry.padding[1]}."
             )
         image = np.reshape(x, (n, 1, length, channels))
@@ -277,14 +288,19 @@ class Conv1d(_Convolution):
 
 
 class ConvTranspose2d(_Convolution):
-    """The transpose (input gradient) of a two-dimensional convolution, which enlarges images by its stride.
+    """The transpose (input gradient) of a two-dimensional convolution. It enlarges images by its stride.
 
-    x is (N, H, W, in), y (N, (H - 1) stride - 2 padding + dilation (k - 1) + 1 + output_padding, ..., out). weight is
-    (kh, kw, out / groups, in), on disk PyTorch's (in, out / groups, kh, kw).
+    x: (batch, height, width, in_channels) float; result: (batch, height', width', out_channels) float, with
+    height' = (height - 1) stride - 2 padding + dilation (kh - 1) + 1 + output_padding. The weight is
+    (kh, kw, out_channels / groups, in_channels); in files it is (in_channels, out_channels / groups, kh, kw), as in PyTorch.
 
     Args:
-        output_padding: further rows and columns at the end; smaller than the stride.
-        Others as `Conv2d`'s.
+        in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, rng, dtype: see `Conv2d`.
+        output_padding: additional rows and columns at the end, fewer than the stride.
+
+    Raises:
+        LayerOptionError: if options do not fit together.
+        InputError, InputTypeError: if an input has the wrong shape or dtype.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -330,7 +346,7 @@ class ConvTranspose2d(_Convolution):
         image = self._image(x.shape[1:3])
         if min(image) < 1:
             raise InputError(
-                f"{self.where()}: padding {self.geometry.padding} leaves nothing of an input of {x.shape}."
+                f"{self.where()}: padding {self.geometry.padding} leaves no output for an input of shape {x.shape}."
             )
         return convolve_transposed(x, self.weight, self.bias, geometry=self.geometry, image=image)
 

@@ -1,4 +1,4 @@
-"""Softmax and cross-entropy in one operation."""
+"""Softmax and cross-entropy as one operation."""
 
 from __future__ import annotations
 
@@ -82,17 +82,21 @@ _with_soft_labels = Fused(
 
 
 class CrossEntropyLoss(Loss):
-    """Cross-entropy of logits (..., classes) with labels (...) or with probabilities (..., classes).
+    """The mean cross-entropy of logits with labels or with probabilities.
 
-    With smoothing e a label becomes (1 - e) on its class plus e / classes everywhere (Szegedy et al. 2016).
+    prediction (logits): (..., classes) float; target: labels (...) int, or probabilities (..., classes) float; result: () float.
+    With smoothing e, a label becomes (1 - e) on its class plus e / classes on each class.
+
+    Reference for the smoothing: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision" (CVPR 2016).
 
     Args:
         ignore_index: a label that does not count.
         label_smoothing: e, from 0 to 1.
 
     Raises:
-        ValueError: for shapes that do not fit, or a label that is no class.
-        TypeError: for labels that are neither integers nor of the logits' dtype.
+        LayerOptionError: if `label_smoothing` is out of range.
+        InputError, InputTypeError: if shapes or dtypes do not fit.
+        IndexRangeError: if a label is not a class.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -108,7 +112,7 @@ class CrossEntropyLoss(Loss):
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
     def forward(self, prediction: Any, target: Any) -> Any:
-        """The mean over the rows that count; 0 if none does."""
+        """The mean over the rows that count, or 0 if there are none."""
         if _is_soft(target):
             return super().forward(prediction, target)
         return self._labelled(prediction, target, None)[0]

@@ -1,4 +1,4 @@
-"""Dropout, with a mask that has a name: see `random.py` for what it depends on."""
+"""Dropout. See `random.py` for what a mask depends on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = np.ndarray[Any, Any]
 
 
 def dropout_mask(path: str, shape: tuple[int, ...], p: float, dtype: np.dtype[Any]) -> Array:
-    """What dropout multiplies with: 0 with probability p, else 1 / (1 - p); read-only."""
+    """The factors of dropout, read-only: 0 with probability p, else 1 / (1 - p)."""
     count = int(np.prod(shape))
     words = current_stream().words(path, count)
     threshold = np.uint32(min(round(p * 2.0**32), 2**32 - 1))
@@ -24,12 +24,18 @@ def dropout_mask(path: str, shape: tuple[int, ...], p: float, dtype: np.dtype[An
 
 
 class Dropout(Module):
-    """In training, sets entries to 0 with probability p and scales the others by 1 / (1 - p). Srivastava et al., 2014.
+    """In training, set entries to 0 with probability p and scale the others by 1 / (1 - p).
 
-    The mask depends on the entered `nn.random_stream` (seed, step, worker), this layer's path and the number of its use.
+    x: any shape, float; result: the same shape. The mask depends on the current `nn.random_stream` (seed, step, worker), on this
+    layer's path, and on how often it was used in this step.
+
+    Reference: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting" (JMLR 15, 2014).
+
+    Args:
+        p: the probability, at least 0 and below 1.
 
     Raises:
-        ValueError: if p is not in [0, 1).
+        LayerOptionError: if p is out of range.
 
     >>> import numpy as np
     >>> from allgrad import nn

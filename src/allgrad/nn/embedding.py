@@ -1,7 +1,7 @@
-"""Embedding, and positions for sequences: learned and rotary.
+"""Embeddings, and positions for sequences: learned and rotary.
 
-An embedding's gradient is a sum of rows by index, computed in the order of the rows straight into the gradient arena; no one-hot
-matrix of the table's size and no `np.add.at`.
+The gradient of an embedding is a sum of rows by index. It is added up in the order of the rows, directly in the gradient arena,
+without a one-hot matrix of the table's size and without `np.add.at`.
 """
 
 from __future__ import annotations
@@ -57,13 +57,17 @@ _take = Fused(_take_forward, _take_backward, name="embedding", reference=_take_r
 
 
 class Embedding(Module):
-    """Rows of a table, by index.
+    """Rows of a table, looked up by index.
+
+    indices: (...) int; result: (..., features) float.
 
     Args:
         count: rows of the table; indices are 0 to count - 1.
         features: length of a row.
         padding_index: a row that starts as zeros and gets no gradient.
-        std: of the normal distribution that the table starts from.
+        std: standard deviation of the normal distribution of the initial table.
+        rng: source of the initial numbers.
+        dtype: of the table, float32 or float64.
 
     Raises:
         InputTypeError: if indices are not integers.
@@ -87,7 +91,7 @@ class Embedding(Module):
     ) -> None:
         if padding_index is not None and not -count <= padding_index < count:
             raise LayerOptionError(
-                f"Embedding: padding_index must lie in a table of {count} rows. Got {padding_index} instead."
+                f"Embedding: padding_index must be a row of a table of {count} rows. Got {padding_index} instead."
             )
         self.count, self.features = count, features
         self.padding_index = padding_index
@@ -131,12 +135,22 @@ _add_positions = Fused(
 
 
 class LearnedPositions(Module):
-    """x + weight[:length]: one learned vector a position, for x (..., length, features). Gehring et al., 2017.
+    """x + weight[:length]: one learned vector per position.
 
-    Its weight has the name and shape of a PyTorch `Embedding` that is used for positions.
+    x: (..., length, features) float; result: the same shape. The weight has the name and shape of a PyTorch `Embedding` that is
+    used for positions.
+
+    Reference: Gehring et al., "Convolutional Sequence to Sequence Learning" (ICML 2017).
 
     Args:
         length: the longest sequence.
+        features: length of the last axis.
+        std: standard deviation of the normal distribution of the initial vectors.
+        rng: source of the initial numbers.
+        dtype: of the vectors and the input, float32 or float64.
+
+    Raises:
+        InputError, InputTypeError: if an input has the wrong shape or dtype.
     """
 
     def __init__(
@@ -150,7 +164,7 @@ class LearnedPositions(Module):
             refuse_input(self, x, self.features, self.weight.dtype)
         if x.ndim < 2 or x.shape[-2] > self.length:
             raise InputError(
-                f"{self.where()}: knows {self.length} positions; expects (..., length, {self.features}). Got shape {x.shape}."
+                f"{self.where()}: expects (..., length up to {self.length}, {self.features}). Got shape {x.shape} instead."
             )
         return _add_positions(x, self.weight)
 
@@ -193,15 +207,22 @@ _rotary = Fused(
 
 
 class RotaryPositions(Module):
-    """Turns queries and keys by an angle that grows with their position. Su et al., "RoFormer", 2021.
+    """Rotate queries and keys by an angle that grows with their position.
 
-    Entry i of the first half and entry i of the second half of a head are the coordinates of one rotation (the layout of
-    GPT-NeoX and Llama). It has no parameters.
+    x: (..., length, heads, head_features) float; result: the same shape. Entry i of the first half of a head and entry i of its
+    second half are the coordinates of one rotation (the layout of GPT-NeoX and Llama). There are no parameters.
+
+    Reference: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding" (2021).
 
     Args:
         head_features: length of a head, an even number.
         length: the longest sequence.
         base: the wavelengths are 2 pi base^(2 i / head_features).
+        dtype: of the input, float32 or float64.
+
+    Raises:
+        LayerOptionError: if `head_features` is odd.
+        InputError: if an input has the wrong shape or dtype.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -218,7 +239,7 @@ class RotaryPositions(Module):
         self.cos, self.sin = rotary_tables(length, head_features, base, dtype)
 
     def forward(self, x: Any, heads: int | None = None) -> Any:
-        """x is (..., length, heads, head_features); with `heads`, only so many of the first heads are turned."""
+        """x: (..., length, heads, head_features) float. With `heads`, only the first that many heads are rotated."""
         if x.ndim < 3 or x.shape[-1] != self.head_features or x.shape[-3] > self.length or x.dtype != self.cos.dtype:
             raise InputError(
                 f"{self.where()}: expects {self.cos.dtype} of shape (..., length up to {self.length}, heads, "

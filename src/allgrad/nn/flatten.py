@@ -1,4 +1,4 @@
-"""From images to rows of features, such that files load in PyTorch, whose images are flattened in another order."""
+"""From images to rows of features, with files that load in PyTorch, which flattens images in another order."""
 
 from __future__ import annotations
 
@@ -18,14 +18,19 @@ if TYPE_CHECKING:
 
 
 class FlatLinear(Linear):
-    """`Linear` on a flattened image: x (N, H, W, C) -> (N, out_features).
+    """`Linear` on a flattened image.
 
-    We flatten height, width, channels; PyTorch flattens channels, height, width. This layer knows the image's shape, so that its
-    weight on disk has PyTorch's order, and a file of `Flatten` and `Linear` there loads here, and the other way round.
+    x: (batch, height, width, channels) float; result: (batch, out_features) float. Images are flattened in the order height,
+    width, channels; PyTorch's order is channels, height, width. This layer knows the shape of the image, so its weight is saved
+    in PyTorch's order: weights of PyTorch's `Flatten` and `Linear` load here, and the other way round.
 
     Args:
-        image: (H, W, C).
-        Others as `Linear`'s.
+        image: (height, width, channels).
+        out_features: length of the last axis of the result.
+        bias, activation, rng, dtype: see `Linear`.
+
+    Raises:
+        InputError: if an input is not a batch of such images.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -60,7 +65,7 @@ class FlatLinear(Linear):
 
 
 def flattened_image(height: int, width: int, channels: int) -> TorchLayout:
-    """The layout of a linear weight behind a flattened image: ours (H W C, out), PyTorch's (out, C H W)."""
+    """The layout of a linear weight after a flattened image: ours is (H W C, out), PyTorch's (out, C H W)."""
 
     def to_torch(a: Array) -> Array:
         return a.reshape(height, width, channels, -1).transpose(3, 2, 0, 1).reshape(-1, height * width * channels)

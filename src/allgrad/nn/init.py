@@ -31,13 +31,16 @@ GAINS = {
     "gelu": math.sqrt(2.0),
     "silu": math.sqrt(2.0),
 }
-"""What keeps the variance through a nonlinearity (He et al. 2015; tanh as PyTorch has it)."""
+"""The factor that keeps the variance constant through a nonlinearity (He et al. 2015; PyTorch's value for tanh)."""
 
 
 def generator(rng: Rng) -> np.random.Generator:
-    """`rng` itself, or for an integer a new generator of that seed (PCG64).
+    """`rng` itself, or for an integer a new generator (PCG64) with that seed.
 
-    A layer that is handed the same integer as another gets the same numbers, so hand one generator through a model.
+    Two layers that get the same integer start with the same numbers, so pass one generator to all layers of a model.
+
+    Raises:
+        TypeError: if `rng` is neither.
     """
     if isinstance(rng, np.random.Generator):
         return rng
@@ -53,7 +56,9 @@ def fans(shape: Shape) -> tuple[int, int]:
     ((784, 512), (144, 288))
     """
     if len(shape) < 2:
-        raise ValueError(f"fans: a weight has two axes or more, got shape {shape}. Use zeros or uniform for vectors.")
+        raise ValueError(
+            f"fans: a weight must have at least two axes. Got shape {shape} instead. Use zeros or uniform for vectors."
+        )
     fan_in = math.prod(shape[:-1])
     return fan_in, math.prod(shape[:-2]) * shape[-1]
 
@@ -73,14 +78,14 @@ def uniform(shape: Shape, rng: Rng, *, bound: float = 1.0, dtype: npt.DTypeLike 
 
 
 def normal(shape: Shape, rng: Rng, *, std: float = 1.0, dtype: npt.DTypeLike = np.float32) -> Array:
-    """Normal of mean 0."""
+    """Normal with mean 0."""
     return (generator(rng).standard_normal(shape) * std).astype(dtype)
 
 
 def truncated_normal(
     shape: Shape, rng: Rng, *, std: float = 1.0, limit: float = 2.0, dtype: npt.DTypeLike = np.float32
 ) -> Array:
-    """Normal of mean 0, drawn again where it lies further out than `limit` times std. Its own std is smaller than `std`."""
+    """Normal with mean 0; numbers beyond `limit` times std are drawn again. The standard deviation is smaller than `std`."""
     g = generator(rng)
     drawn = g.standard_normal(shape)
     outside = np.abs(drawn) > limit
@@ -91,40 +96,40 @@ def truncated_normal(
 
 
 def fan_in_uniform(shape: Shape, rng: Rng, *, dtype: npt.DTypeLike = np.float32) -> Array:
-    """Uniform within 1 / sqrt(fan_in): what PyTorch starts linear and convolution layers with."""
+    """Uniform within 1 / sqrt(fan_in), as PyTorch initializes linear and convolution layers."""
     return uniform(shape, rng, bound=1 / math.sqrt(max(fans(shape)[0], 1)), dtype=dtype)
 
 
 def kaiming_uniform(shape: Shape, rng: Rng, *, nonlinearity: str = "relu", dtype: npt.DTypeLike = np.float32) -> Array:
-    """Variance gain^2 / fan_in, uniform. He et al., "Delving Deep into Rectifiers", 2015."""
+    """Uniform with variance gain^2 / fan_in (He et al., "Delving Deep into Rectifiers", ICCV 2015)."""
     return uniform(shape, rng, bound=_gain(nonlinearity) * math.sqrt(3 / max(fans(shape)[0], 1)), dtype=dtype)
 
 
 def kaiming_normal(shape: Shape, rng: Rng, *, nonlinearity: str = "relu", dtype: npt.DTypeLike = np.float32) -> Array:
-    """Variance gain^2 / fan_in, normal. He et al. 2015."""
+    """Normal with variance gain^2 / fan_in (He et al. 2015)."""
     return normal(shape, rng, std=_gain(nonlinearity) / math.sqrt(max(fans(shape)[0], 1)), dtype=dtype)
 
 
 def xavier_uniform(shape: Shape, rng: Rng, *, gain: float = 1.0, dtype: npt.DTypeLike = np.float32) -> Array:
-    """Variance 2 gain^2 / (fan_in + fan_out), uniform. Glorot & Bengio, 2010."""
+    """Uniform with variance 2 gain^2 / (fan_in + fan_out) (Glorot & Bengio 2010)."""
     return uniform(shape, rng, bound=gain * math.sqrt(6 / max(sum(fans(shape)), 1)), dtype=dtype)
 
 
 def xavier_normal(shape: Shape, rng: Rng, *, gain: float = 1.0, dtype: npt.DTypeLike = np.float32) -> Array:
-    """Variance 2 gain^2 / (fan_in + fan_out), normal. Glorot & Bengio, 2010."""
+    """Normal with variance 2 gain^2 / (fan_in + fan_out) (Glorot & Bengio 2010)."""
     return normal(shape, rng, std=gain * math.sqrt(2 / max(sum(fans(shape)), 1)), dtype=dtype)
 
 
 def orthogonal(shape: Shape, rng: Rng, *, gain: float = 1.0, dtype: npt.DTypeLike = np.float32) -> Array:
-    """The weight as a matrix (fan_in, out) has orthonormal columns, or rows if it is wide. Saxe et al., 2014."""
+    """As a matrix (fan_in, out), the weight has orthonormal columns, or orthonormal rows if it is wide (Saxe et al. 2014)."""
     rows, columns = fans(shape)[0], shape[-1]
     tall = generator(rng).standard_normal((max(rows, columns), min(rows, columns)))
     q, r = np.linalg.qr(tall)
-    q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)  # else it is not uniform over the orthogonal matrices
+    q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)  # otherwise it is not uniform over the orthogonal matrices
     return (gain * (q if rows >= columns else q.T)).reshape(shape).astype(dtype)
 
 
-INITIALISERS: dict[str, Callable[..., Array]] = {
+INITIALIZERS: dict[str, Callable[..., Array]] = {
     f.__name__: f
     for f in (
         zeros, ones, uniform, normal, truncated_normal, fan_in_uniform, kaiming_uniform, kaiming_normal,
@@ -134,7 +139,7 @@ INITIALISERS: dict[str, Callable[..., Array]] = {
 
 
 def by_name(name: str) -> Callable[..., Array]:
-    """The initialiser of this name.
+    """The initializer of this name.
 
     Raises:
         ValueError: if there is none.
@@ -142,12 +147,12 @@ def by_name(name: str) -> Callable[..., Array]:
     >>> by_name("zeros")((2,)).tolist()
     [0.0, 0.0]
     """
-    if name not in INITIALISERS:
-        raise ValueError(f"init: {name!r} is no initialiser. Choose one of {', '.join(sorted(INITIALISERS))}.")
-    return INITIALISERS[name]
+    if name not in INITIALIZERS:
+        raise ValueError(f"init: unknown initializer {name!r}. Choose one of {', '.join(sorted(INITIALIZERS))}.")
+    return INITIALIZERS[name]
 
 
 def _gain(nonlinearity: str) -> float:
     if nonlinearity not in GAINS:
-        raise ValueError(f"init: no gain is known for {nonlinearity!r}. Choose one of {', '.join(sorted(GAINS))}.")
+        raise ValueError(f"init: unknown nonlinearity {nonlinearity!r}. Choose one of {', '.join(sorted(GAINS))}.")
     return GAINS[nonlinearity]

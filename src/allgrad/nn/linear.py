@@ -1,7 +1,7 @@
 """Linear: y = activation(x @ weight + bias), one operation on the tape.
 
-The gradients are, with G the cotangent of x @ weight + bias: dx = G weight^T, dweight = x^T G, dbias = the sum of G's rows. The
-weight's goes straight from the product into the gradient arena.
+With G the cotangent of x @ weight + bias, the gradients are dx = G weight^T, dweight = x^T G, and dbias = the sum of G's rows.
+The product for dweight is written directly into the gradient arena.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ Array = np.ndarray[Any, Any]
 
 
 BLOCK = 1 << 17
-"""Entries of the result that are computed at a time: half a megabyte of float32, which stays in the second-level cache from the
-product to the bias and the activation. It decides bits, so it is the same everywhere.
+"""Number of entries of the result that are computed at a time: half a megabyte of float32, which stays in the second-level
+cache from the product to the bias and the activation. It affects bits, so it is the same everywhere.
 """
 
 
@@ -94,13 +94,16 @@ _linear = Fused(_forward, _backward, name="linear", reference=_reference)
 
 
 def linear(x: Any, weight: Any, bias: Any = None, *, activation: str | ActivationFunction | None = None) -> Any:
-    """activation(x @ weight + bias).
+    """activation(x @ weight + bias): (..., out) float.
 
     Args:
-        x: (..., in).
-        weight: (in, out).
-        bias: (out,), or None.
+        x: (..., in) float.
+        weight: (in, out) float.
+        bias: (out,) float, or None.
         activation: a name in `activations.ACTIVATIONS`, an ActivationFunction, or None.
+
+    Raises:
+        LayerOptionError: if the activation is unknown.
 
     >>> import numpy as np
     >>> linear(np.ones((1, 2)), np.ones((2, 3)), -np.arange(3.0), activation="relu").tolist()
@@ -112,18 +115,22 @@ def linear(x: Any, weight: Any, bias: Any = None, *, activation: str | Activatio
 class Linear(Module):
     """y = activation(x @ weight + bias).
 
-    weight is (in, out); on disk (out, in), as PyTorch has it.
+    x: (..., in_features) float; result: (..., out_features) float. The weight is (in_features, out_features); in files it is
+    (out_features, in_features), as in PyTorch.
 
     Args:
-        in_features, out_features: x is (..., in_features), y (..., out_features).
-        bias: whether there is one.
-        activation: run in the same pass over memory: "relu", "gelu", "tanh", ...; see `activations.ACTIVATIONS`.
-        tied: an embedding's weight of shape (out_features, in_features), whose transposed view is used in place of a weight of
-            its own. It gets gradients from both uses.
-        rng: where the initial numbers come from: uniform within 1 / sqrt(in_features), weight first.
+        in_features: length of the last axis of x.
+        out_features: length of the last axis of the result.
+        bias: whether there is a bias.
+        activation: runs in the same pass over memory: "relu", "gelu", "tanh", ...; see `activations.ACTIVATIONS`.
+        tied: the weight of an embedding, of shape (out_features, in_features). Its transpose is used instead of a weight of this
+            layer's own, and it gets gradients from both uses.
+        rng: source of the initial numbers: uniform within 1 / sqrt(in_features), weight first.
+        dtype: of the parameters and the input, float32 or float64.
 
     Raises:
-        ValueError, TypeError: for sizes, shapes and dtypes that do not fit; the message names the layer's path.
+        LayerOptionError: if sizes or the shape of `tied` do not fit.
+        InputError, InputTypeError: if an input has the wrong shape or dtype; the message names the layer's path.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -168,7 +175,7 @@ class Linear(Module):
         return self.with_activation(x, self.activation)
 
     def with_activation(self, x: Any, activation: ActivationFunction | None) -> Any:
-        """This layer with another activation in place of its own."""
+        """Run this layer with another activation instead of its own."""
         weight = self.weight
         dtype = getattr(x, "dtype", None)
         if dtype != weight.value.dtype or not x.ndim or x.shape[-1] != self.in_features:

@@ -1,10 +1,9 @@
-"""Losses: each a sum and a count.
+"""Losses. Each is a sum and a count.
 
-`loss(prediction, target)` is the mean, a scalar Tensor. `loss.terms(prediction, target)` returns (sum, count): what the
-trainer adds up over virtual workers before it divides, so that unequal counts (ignored labels, a short last batch) weigh
-rightly. The mean is the sum over the count.
+`loss(prediction, target)` is the mean, a scalar Tensor. `loss.terms(prediction, target)` returns (sum, count). The trainer adds
+both over virtual workers before it divides, so unequal counts (ignored labels, a short last batch) get the right weights.
 
-All but cross-entropy (`cross_entropy.py`) are compositions of NumPy's functions, so they have derivatives of every order.
+All losses except cross-entropy (`cross_entropy.py`) are compositions of NumPy functions, so they have derivatives of every order.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ Count = int | float
 
 
 class Loss(Module):
-    """Base class: a subclass writes `terms`."""
+    """Base class of losses. A subclass defines `terms`."""
 
     def terms(self, prediction: Any, target: Any) -> tuple[Any, Count]:
-        """The sum, a scalar Tensor, and what it is to be divided by for the mean."""
-        raise NotImplementedError(f"{type(self).__name__} has no terms(); write them.")
+        """The sum, a scalar Tensor, and the number by which it is divided for the mean."""
+        raise NotImplementedError(f"{type(self).__name__} has no terms() method. Define one.")
 
     def forward(self, prediction: Any, target: Any) -> Any:
         total, count = self.terms(prediction, target)
@@ -36,22 +35,24 @@ class Loss(Module):
 
 
 def same_shapes(loss: Module, prediction: Any, target: Any) -> None:
-    """Raise unless both are floating arrays of one shape: broadcasting here is nearly always a mistake."""
+    """Raise unless both are float arrays of one shape. Broadcasting here is nearly always a mistake."""
     if np.shape(prediction) != np.shape(target):
         raise InputError(
-            f"{loss.where()}: prediction and target must have one shape. "
+            f"{loss.where()}: prediction and target must have the same shape. "
             f"Got {np.shape(prediction)} and {np.shape(target)} instead."
         )
     for what, x in (("prediction", prediction), ("target", target)):
         dtype = getattr(x, "dtype", np.asarray(x).dtype if not isinstance(x, Tensor) else None)
         if dtype is None or dtype.kind != "f":
             raise InputTypeError(
-                f"{loss.where()}: the {what} must be floating. Got {dtype}, shape {np.shape(x)}, instead."
+                f"{loss.where()}: the {what} must be a float array. Got {dtype} of shape {np.shape(x)} instead."
             )
 
 
 class MSELoss(Loss):
-    """(prediction - target)^2, averaged over all entries.
+    """The mean of (prediction - target)^2 over all entries.
+
+    prediction, target: any shape, the same for both, float; result: () float.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -66,7 +67,7 @@ class MSELoss(Loss):
 
 
 class L1Loss(Loss):
-    """|prediction - target|, averaged over all entries."""
+    """The mean of |prediction - target| over all entries; shapes as for `MSELoss`."""
 
     def terms(self, prediction: Any, target: Any) -> tuple[Any, Count]:
         same_shapes(self, prediction, target)
@@ -75,7 +76,18 @@ class L1Loss(Loss):
 
 
 class HuberLoss(Loss):
-    """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), d = prediction - target. Huber, 1964."""
+    """The mean of d^2 / 2 where |d| <= delta, else of delta (|d| - delta / 2), with d = prediction - target.
+
+    Shapes as for `MSELoss`.
+
+    Reference: Huber, "Robust Estimation of a Location Parameter" (Annals of Mathematical Statistics 35, 1964).
+
+    Args:
+        delta: where the parabola becomes a straight line, above 0.
+
+    Raises:
+        LayerOptionError: if delta is not above 0.
+    """
 
     def __init__(self, delta: float = 1.0) -> None:
         if delta <= 0:
@@ -93,10 +105,12 @@ class HuberLoss(Loss):
 
 
 class BCEWithLogitsLoss(Loss):
-    """Binary cross-entropy of logits x with probabilities t: softplus(x) - t x, averaged over all entries.
+    """Binary cross-entropy of logits x and probabilities t: the mean of softplus(x) - t x over all entries.
+
+    prediction (logits), target (probabilities): any shape, the same for both, float; result: () float.
 
     Args:
-        positive_weight: factor on the loss of positive examples (PyTorch's pos_weight), a number or one a column.
+        positive_weight: factor of the loss of positive examples (PyTorch's pos_weight): a number, or one number per column.
     """
 
     def __init__(self, positive_weight: Any = None) -> None:
@@ -112,10 +126,16 @@ class BCEWithLogitsLoss(Loss):
 
 
 class NLLLoss(Loss):
-    """-log_probabilities[label], for log-probabilities (..., classes) and labels (...).
+    """The mean of -prediction[label] over the labels that count.
+
+    prediction (log-probabilities): (..., classes) float; target (labels): (...) int; result: () float.
 
     Args:
         ignore_index: a label that does not count.
+
+    Raises:
+        InputError: if the shapes do not fit, or labels are not integers.
+        IndexRangeError: if a label is not a class.
     """
 
     def __init__(self, *, ignore_index: int = -100) -> None:
@@ -138,9 +158,10 @@ class NLLLoss(Loss):
 
 
 class KLDivLoss(Loss):
-    """t (log t - x), x the prediction's *logarithm*, t the target's probabilities: the divergence of x from t.
+    """The Kullback-Leibler divergence of x from t: the sum of t (log t - x).
 
-    The mean is over the first axis (PyTorch's reduction="batchmean"), which is the divergence as it is defined.
+    prediction (log-probabilities x), target (probabilities t): (batch, ...), the same shape for both, float; result: () float.
+    The mean is over the first axis only (PyTorch's reduction="batchmean"), which is the definition of the divergence.
     """
 
     def terms(self, prediction: Any, target: Any) -> tuple[Any, Count]:
@@ -151,5 +172,5 @@ class KLDivLoss(Loss):
 
 
 def _tensor(x: Any) -> Any:
-    """A loss is a Tensor, also of plain arrays."""
+    """x as a Tensor, so that the loss of plain arrays is a Tensor too."""
     return x if isinstance(x, Tensor) else Tensor(np.asarray(x))

@@ -22,22 +22,29 @@ Array = np.ndarray[Any, Any]
 
 
 class MultiheadAttention(Module):
-    """Self-attention with several heads over x (batch, length, features).
+    """Self-attention with several heads.
 
-    Its parameters have the names and, on disk, the shapes of PyTorch's `nn.MultiheadAttention`: in_proj_weight, in_proj_bias,
-    out_proj. With fewer key heads, in_proj_weight is (features + 2 key_heads * head features, features) there.
+    x: (batch, length, features) float; key_padding_mask: (batch, length) bool, True where a position is padding, or None;
+    result: (batch, length, features) float. The parameters have the names of PyTorch's `nn.MultiheadAttention` (in_proj_weight,
+    in_proj_bias, out_proj) and in files also its shapes. With fewer key heads, in_proj_weight is
+    (features + 2 key_heads * head_features, features) in files.
+
+    Reference: Vaswani et al., "Attention Is All You Need" (NeurIPS 2017); fewer key heads: Ainslie et al. (EMNLP 2023).
 
     Args:
-        features: width of x, a multiple of `heads`.
+        features: length of the last axis, a multiple of `heads`.
         heads: number of query heads.
-        key_heads: number of key and value heads, a divisor of `heads`; as many as query heads by default.
+        key_heads: number of key and value heads, a divisor of `heads`; by default as many as query heads.
         causal: whether position i sees only positions 0 to i.
-        rotary: longest sequence for rotary positions of queries and keys; None for none.
-        dropout: probability of dropping an attention weight in training. The fused operation is not used then.
-        rng: where the initial numbers come from: Xavier uniform for the projection in, as PyTorch has it; biases start at 0.
+        bias: whether the projections have biases.
+        rotary: longest sequence for rotary positions of queries and keys; None for no rotary positions.
+        dropout: probability of dropping an attention weight in training. The fused operation is not used in that case.
+        rng: source of the initial numbers: Xavier uniform for the input projection, as in PyTorch; biases start at 0.
+        dtype: of the parameters and the input, float32 or float64.
 
     Raises:
-        ValueError, TypeError: for sizes, shapes and dtypes that do not fit; the message names the layer's path.
+        LayerOptionError: if sizes do not fit together.
+        InputError, InputTypeError: if an input has the wrong shape or dtype; the message names the layer's path.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -78,7 +85,7 @@ class MultiheadAttention(Module):
         self.positions = None if rotary is None else RotaryPositions(self.head_features, rotary, dtype=dtype)
 
     def forward(self, x: Any, key_padding_mask: Any = None) -> Any:
-        """x is (batch, length, features); `key_padding_mask` (batch, length) is True where a position is padding."""
+        """Attend. See the class for shapes."""
         if x.dtype != self.in_proj_weight.value.dtype or x.shape[-1] != self.features:
             refuse_input(self, x, self.features, self.in_proj_weight.dtype)
         if x.ndim != 3:
@@ -121,17 +128,23 @@ class MultiheadAttention(Module):
 
 
 class TransformerBlock(Module):
-    """Attention and a two-layer network, each around a skip connection.
+    """Attention and a two-layer network, each with a skip connection.
 
-    With layer norm its parameters have the names and, on disk, the shapes of PyTorch's `nn.TransformerEncoderLayer`.
+    x: (batch, length, features) float; key_padding_mask: (batch, length) bool or None; result: (batch, length, features) float.
+    With layer norm, the parameters have the names of PyTorch's `nn.TransformerEncoderLayer` and in files also its shapes.
 
     Args:
-        features, heads, key_heads, causal, bias, rotary: see `MultiheadAttention`.
-        hidden: width between the two linear layers; 4 * features by default.
+        features, heads, key_heads, causal, bias, rotary, rng, dtype: see `MultiheadAttention`.
+        hidden: length of the vectors between the two linear layers; by default 4 * features.
         activation: see `Linear`.
-        dropout: probability in training after attention and after the network, and on the attention weights.
+        dropout: probability in training, after attention, after the network, and on the attention weights.
         norm: "layer" or "rms".
-        norm_first: x + f(norm(x)) (Xiong et al. 2020); else norm(x + f(x)), as Vaswani et al. had it.
+        norm_first: x + f(norm(x)) (Xiong et al. 2020) if True, norm(x + f(x)) (Vaswani et al. 2017) if False.
+        eps: of the norms.
+
+    Raises:
+        LayerOptionError: if options do not fit together.
+        InputError, InputTypeError: if an input has the wrong shape or dtype.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -171,7 +184,7 @@ class TransformerBlock(Module):
         self.norm_first = norm_first
 
     def forward(self, x: Any, key_padding_mask: Any = None) -> Any:
-        """x is (batch, length, features); `key_padding_mask` (batch, length) is True where a position is padding."""
+        """Attend. See the class for shapes."""
         if self.norm_first:
             x = x + self.dropout1(self.self_attn(self.norm1(x), key_padding_mask))
             return x + self._network(self.norm2(x))

@@ -1,4 +1,4 @@
-"""Layer norm, RMS norm and group norm: statistics of one sample, so nothing crosses samples or workers."""
+"""Layer norm, RMS norm, and group norm. Their statistics are those of one sample, so nothing crosses samples or workers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 
 
 def _wanted(need: bool, into: Array | None, like: Array | None) -> Array | None:
-    """Where the gradient of a weight or bias goes; None if nobody asks."""
+    """Memory for the gradient of a weight or bias; None if it is not needed."""
     if not need or like is None:
         return None
     return np.empty_like(like) if into is None else into
@@ -69,7 +69,7 @@ rms_norm = Fused(_rms_norm_forward, _rms_norm_backward, name="rms_norm", referen
 
 
 def _by_group(x: Array, groups: int) -> Array:
-    """(N, ..., C) -> (N, groups, pixels * C / groups), a copy."""
+    """(batch, ..., channels) as (batch, groups, pixels * channels / groups), a copy."""
     n, channels = x.shape[0], x.shape[-1]
     return x.reshape(n, -1, groups, channels // groups).transpose(0, 2, 1, 3).reshape(n, groups, -1)
 
@@ -120,7 +120,7 @@ group_norm = Fused(_group_norm_forward, _group_norm_backward, name="group_norm",
 
 
 class _Norm(Module):
-    """What the three share: weight and bias over the last axis, eps."""
+    """What the three have in common: weight and bias along the last axis, and eps."""
 
     def __init__(self, features: int, *, eps: float, affine: bool, bias: bool, dtype: npt.DTypeLike) -> None:
         if features < 1:
@@ -130,7 +130,7 @@ class _Norm(Module):
         self.bias = Parameter(np.zeros(features, dtype)) if affine and bias else None
 
     def check(self, x: Any) -> None:
-        """Raise if x is not (..., features), or not of the weight's dtype."""
+        """Raise if x is not (..., features) of the weight's dtype."""
         dtype = getattr(x, "dtype", None)
         expected = dtype if self.weight is None else self.weight.value.dtype
         if dtype != expected or dtype is None or dtype.kind != "f" or not x.ndim or x.shape[-1] != self.features:
@@ -141,11 +141,22 @@ class _Norm(Module):
 
 
 class LayerNorm(_Norm):
-    """(x - mean) / sqrt(var + eps) * weight + bias over the last axis. Ba et al., 2016.
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last axis.
+
+    x: (..., features) float; result: the same shape.
+
+    Reference: Ba, Kiros & Hinton, "Layer Normalization" (2016).
 
     Args:
         features: length of the last axis.
+        eps: added to the variance.
         affine: whether there are a weight and a bias (PyTorch's elementwise_affine).
+        bias: whether there is a bias, if `affine`.
+        dtype: of the parameters and the input, float32 or float64.
+
+    Raises:
+        LayerOptionError: if `features` is below 1.
+        InputError, InputTypeError: if an input has the wrong shape or dtype.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -171,11 +182,21 @@ class LayerNorm(_Norm):
 
 
 class RMSNorm(_Norm):
-    """x / sqrt(mean(x^2) + eps) * weight over the last axis. Zhang & Sennrich, 2019.
+    """x / sqrt(mean(x^2) + eps) * weight over the last axis.
+
+    x: (..., features) float; result: the same shape.
+
+    Reference: Zhang & Sennrich, "Root Mean Square Layer Normalization" (NeurIPS 2019).
 
     Args:
         features: length of the last axis.
-        eps: PyTorch's default is the dtype's machine epsilon; give both the same one.
+        eps: added to the mean square. PyTorch's default is the machine epsilon of the dtype.
+        affine: whether there is a weight.
+        dtype: of the weight and the input, float32 or float64.
+
+    Raises:
+        LayerOptionError: if `features` is below 1.
+        InputError, InputTypeError: if an input has the wrong shape or dtype.
     """
 
     def __init__(
@@ -189,11 +210,22 @@ class RMSNorm(_Norm):
 
 
 class GroupNorm(_Norm):
-    """Layer norm of each group of channels over all pixels, for x (N, ..., channels). Wu & He, 2018.
+    """Layer norm of each group of channels over all pixels.
+
+    x: (batch, ..., channels) float; result: the same shape.
+
+    Reference: Wu & He, "Group Normalization" (ECCV 2018).
 
     Args:
-        groups: into how many groups of neighbours the channels are cut; must divide them.
+        groups: number of groups of neighboring channels; a divisor of `channels`.
         channels: length of the last axis.
+        eps: added to the variance.
+        affine: whether there are a weight and a bias.
+        dtype: of the parameters and the input, float32 or float64.
+
+    Raises:
+        LayerOptionError: if `groups` does not divide `channels`.
+        InputError, InputTypeError: if an input has the wrong shape or dtype.
     """
 
     def __init__(

@@ -1,8 +1,7 @@
 """Pooling layers, channels last.
 
-Averages are linear and separable: one constant matrix along each axis says which pixel goes with which weight into which
-output. So average and adaptive pooling, with padding, ceil mode and all, are two matrix products, which the tape
-differentiates to any order by itself.
+Averages are linear and separable: one constant matrix per axis holds the weight of each pixel in each output. So average and
+adaptive pooling, also with padding and in ceil mode, are two matrix products, which the tape differentiates to any order.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def pooled_length(length: int, window: int, stride: int, padding: int, dilation: int = 1, *, ceil: bool = False) -> int:
-    """How many windows there are along an axis; in ceil mode the last one must begin in the image or the padding before it."""
+    """The number of windows along an axis. In ceil mode the last one must begin in the image or in the padding before it."""
     room = length + 2 * padding - (dilation * (window - 1) + 1)
     if not ceil:
         return room // stride + 1
@@ -85,7 +84,7 @@ max_pool = Fused(_max_forward, _max_backward, name="max_pool", reference=_max_re
 
 
 class _Pool2d(Module):
-    """What windows need: size, stride, padding."""
+    """Size, stride, and padding of windows."""
 
     def __init__(
         self, kernel_size: int | Pair, stride: int | Pair | None, padding: int | Pair, ceil_mode: bool
@@ -97,11 +96,11 @@ class _Pool2d(Module):
         self.ceil_mode = ceil_mode
         if any(2 * p > w for p, w in zip(self.padding, self.window, strict=True)):
             raise LayerOptionError(
-                f"{name}: padding must be at most half of the window {self.window}. Got {self.padding}."
+                f"{name}: padding must be at most half of the window {self.window}. Got {self.padding} instead."
             )
 
     def _counts(self, x: Any, axes: tuple[str, ...] = ("height", "width"), dilation: Pair = (1, 1)) -> Pair:
-        """Windows along both axes of an image that has been checked."""
+        """The number of windows along both axes of an image, after a check of it."""
         check_image(self, x, axes)
         sides = (x.shape[1], x.shape[2]) if len(axes) == 2 else (1, x.shape[1])
         rows, columns = (
@@ -123,13 +122,22 @@ class _Pool2d(Module):
 
 
 class MaxPool2d(_Pool2d):
-    """The largest pixel of each window: x (N, H, W, C) -> (N, H', W', C). Padding never wins; of equal pixels the first does.
+    """The largest pixel of each window.
 
-    Behind a convolution whose tiles do not overlap, `Conv2d(..., pool=...)` is faster and needs less memory.
+    x: (batch, height, width, channels) float; result: (batch, height', width', channels) float. Padding is never the largest.
+    Among equal pixels the first gets the gradient. After a convolution, `Conv2d(..., pool=...)` is faster and needs less memory if the
+    windows do not overlap.
 
     Args:
-        kernel_size, stride, padding, dilation: a number, or one for each axis; stride is kernel_size unless given.
-        ceil_mode: let the last window reach beyond the image.
+        kernel_size: pixels of the window: one number, or one per axis.
+        stride: pixels between two windows; by default `kernel_size`.
+        padding: on both sides of each axis, at most half of the window.
+        dilation: pixels between two entries of the window.
+        ceil_mode: whether the last window may extend beyond the image.
+
+    Raises:
+        LayerOptionError: if options do not fit together.
+        InputError, InputTypeError: if an input has the wrong shape or dtype, or no window fits.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -151,7 +159,7 @@ class MaxPool2d(_Pool2d):
 
     @property
     def tile(self) -> Pair | None:
-        """The window, if windows are tiles: side by side, from the first pixel on, none reaching beyond the image."""
+        """The window, if windows are tiles: adjacent, from the first pixel on, inside the image. Otherwise None."""
         plain = self.stride == self.window and self.padding == (0, 0) and self.dilation == (1, 1) and not self.ceil_mode
         return self.window if plain else None
 
@@ -159,7 +167,7 @@ class MaxPool2d(_Pool2d):
         return self._pool(x, self._counts(x, dilation=self.dilation))
 
     def _pool(self, x: Any, counts: Pair) -> Any:
-        """Pool images; ceil mode becomes further rows and columns at the end."""
+        """Pool images. Ceil mode becomes additional rows and columns at the end."""
         extra = []
         for i in (0, 1):
             reach = (counts[i] - 1) * self.stride[i] + self.dilation[i] * (self.window[i] - 1) + 1
@@ -175,7 +183,10 @@ class MaxPool2d(_Pool2d):
 
 
 class MaxPool1d(MaxPool2d):
-    """The largest entry of each window: x (N, T, C) -> (N, T', C). Options as `MaxPool2d`'s."""
+    """The largest entry of each window.
+
+    x: (batch, length, channels) float; result: (batch, length', channels) float. Arguments and errors are those of `MaxPool2d`.
+    """
 
     def __init__(
         self,
@@ -206,7 +217,7 @@ def _average_matrix(
     matrix = np.zeros((count, length), dtype)
     for row in range(count):
         start = row * stride - padding
-        # In ceil mode a window may reach beyond the padding: what lies there does not count.
+        # In ceil mode a window may extend beyond the padding; the part there does not count.
         stop = min(start + window, length + padding)
         inside = range(max(start, 0), min(stop, length))
         matrix[row, inside.start : inside.stop] = 1 / ((stop - start) if include else len(inside))
@@ -226,19 +237,27 @@ def _adaptive_matrix(length: int, count: int, dtype: np.dtype[Any]) -> Array:
 
 
 def _weigh(x: Any, rows: Array, columns: Array) -> Any:
-    """rows x columns' for each sample and channel of (N, H, W, C)."""
+    """rows x columns' for each sample and channel of (batch, height, width, channels)."""
     n, h, w, channels = x.shape
     x = np.matmul(rows, np.reshape(x, (n, h, w * channels)))
     return np.matmul(columns, np.reshape(x, (n, len(rows), w, channels)))
 
 
 class AvgPool2d(_Pool2d):
-    """The mean of each window: x (N, H, W, C) -> (N, H', W', C).
+    """The mean of each window.
+
+    x: (batch, height, width, channels) float; result: (batch, height', width', channels) float.
 
     Args:
-        kernel_size, stride, padding: a number, or one for each axis; stride is kernel_size unless given.
-        ceil_mode: let the last window reach beyond the image.
+        kernel_size: pixels of the window: one number, or one per axis.
+        stride: pixels between two windows; by default `kernel_size`.
+        padding: zeros on both sides of each axis, at most half of the window.
+        ceil_mode: whether the last window may extend beyond the image.
         count_include_pad: whether zeros of the padding count.
+
+    Raises:
+        LayerOptionError: if options do not fit together.
+        InputError, InputTypeError: if an input has the wrong shape or dtype, or no window fits.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -276,10 +295,16 @@ class AvgPool2d(_Pool2d):
 
 
 class AdaptiveAvgPool2d(Module):
-    """The mean over windows that cut the image into `output_size` parts: x (N, H, W, C) -> (N, *output_size, C).
+    """The mean over windows that divide the image into `output_size` parts.
+
+    x: (batch, height, width, channels) float; result: (batch, height', width', channels) float.
 
     Args:
-        output_size: a number, or (H', W'); None keeps that axis. 1 is the mean over the whole image.
+        output_size: one number, or (height', width'). None keeps that axis; 1 is the mean over the whole axis.
+
+    Raises:
+        LayerOptionError: if a size is below 1.
+        InputError, InputTypeError: if an input has the wrong shape or dtype.
 
     >>> import numpy as np
     >>> from allgrad import nn

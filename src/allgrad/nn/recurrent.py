@@ -1,4 +1,4 @@
-"""RNN, LSTM and GRU layers: stacked, in one direction or both. The recurrences themselves stand in `recurrence.py`."""
+"""RNN, LSTM, and GRU layers: stacked, in one direction or both. The recurrences themselves are in `recurrence.py`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from allgrad.nn.recurrence import gru, lstm, rnn
 
 
 class _Recurrent(Module):
-    """What the three share: the weights of each layer and direction, and the run over them.
+    """What the three have in common: the weights of each layer and direction, and the run over them.
 
-    x is (N, T, in); the result y (N, T, directions H) and the last states (layers directions, N, H), the forward direction
-    of each layer first.
+    In the last states, the forward direction of each layer comes first.
     """
 
     gates: int
@@ -69,7 +68,7 @@ class _Recurrent(Module):
         raise NotImplementedError
 
     def _run(self, x: Any, h: Any, cell: Any, *, cells: bool) -> tuple[Any, Any, Any]:
-        """Outputs (N, T, ...), last states, and last cells (None without `cells`)."""
+        """Outputs (batch, length, ...), last states, and last cells (None without `cells`)."""
         self._check(x, h, cell)
         steps = x.shape[1]
         y = np.swapaxes(x, 0, 1)
@@ -99,8 +98,8 @@ class _Recurrent(Module):
         for state in states:
             if state is not None and (state.shape != expected or state.dtype != self.dtype):
                 raise InputError(
-                    f"{self.where()}: for an input of shape {x.shape} expects {self.dtype} states (layers directions, batch, "
-                    f"hidden) = {expected}. Got {state.dtype} of shape {state.shape} instead."
+                    f"{self.where()}: for an input of shape {x.shape} expected {self.dtype} states (num_layers * directions, "
+                    f"batch, hidden) = {expected}. Got {state.dtype} of shape {state.shape} instead."
                 )
 
     def extra_repr(self) -> str:
@@ -113,19 +112,27 @@ class _Recurrent(Module):
 
 
 class RNN(_Recurrent):
-    """Elman's recurrent layer, h' = tanh(x W + b + h U + c).
+    """Elman's recurrent layer: h' = tanh(x W + b + h U + c).
+
+    x: (batch, length, input_size) float; result: (batch, length, directions * hidden_size) float, and the last states
+    (num_layers * directions, batch, hidden_size).
+
+    Reference: Elman, "Finding Structure in Time" (Cognitive Science 14, 1990).
 
     Args:
-        input_size, hidden_size: x is (N, T, input_size), H = hidden_size.
-        num_layers: how many are stacked.
+        input_size: length of the last axis of x.
+        hidden_size: length of a state.
+        num_layers: number of stacked layers.
         nonlinearity: "tanh" or "relu".
-        bias: whether there are b and c.
+        bias: whether there are biases b and c.
         dropout: probability in training, between layers.
-        bidirectional: run over the sequence in both directions, and put the results side by side.
-        rng: where the initial numbers come from: uniform within 1 / sqrt(H).
+        bidirectional: run over the sequence in both directions and concatenate the results.
+        rng: source of the initial numbers: uniform within 1 / sqrt(hidden_size).
+        dtype: of the parameters and the input, float32 or float64.
 
     Raises:
-        ValueError, TypeError: for sizes, shapes and dtypes that do not fit; the message names the layer's path.
+        LayerOptionError: if sizes or the nonlinearity do not fit.
+        InputError, InputTypeError: if an input has the wrong shape or dtype; the message names the layer's path.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -145,7 +152,7 @@ class RNN(_Recurrent):
         self.nonlinearity = nonlinearity
 
     def forward(self, x: Any, h: Any = None) -> tuple[Any, Any]:
-        """Returns y (N, T, directions H) and the last states (layers directions, N, H); `h` are the first, 0 unless given."""
+        """Return the outputs and the last states; `h` are the first states, by default 0. See the class for shapes."""
         y, last, _ = self._run(x, h, None, cells=False)
         return y, last
 
@@ -154,7 +161,13 @@ class RNN(_Recurrent):
 
 
 class LSTM(_Recurrent):
-    """Long short-term memory (Hochreiter & Schmidhuber 1997; forget gates Gers et al. 2000). Arguments as `RNN`'s.
+    """Long short-term memory.
+
+    x: (batch, length, input_size) float; result: (batch, length, directions * hidden_size) float, and the last states and cells
+    (h, c), each (num_layers * directions, batch, hidden_size). Arguments and errors are those of `RNN`.
+
+    Reference: Hochreiter & Schmidhuber, "Long Short-Term Memory" (Neural Computation 9, 1997); forget gates: Gers, Schmidhuber &
+    Cummins (2000).
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -166,7 +179,7 @@ class LSTM(_Recurrent):
     gates = 4
 
     def forward(self, x: Any, state: tuple[Any, Any] | None = None) -> tuple[Any, tuple[Any, Any]]:
-        """Returns y (N, T, directions H) and the last (h, c), each (layers directions, N, H); `state` are the first."""
+        """Return the outputs and the last (h, c); `state` is the first (h, c), by default 0. See the class for shapes."""
         h, cell = (None, None) if state is None else state
         y, last, last_cell = self._run(x, h, cell, cells=True)
         return y, (last, last_cell)
@@ -176,7 +189,12 @@ class LSTM(_Recurrent):
 
 
 class GRU(_Recurrent):
-    """Gated recurrent unit (Cho et al. 2014), in PyTorch's form: the reset gate acts behind the product. Arguments as `RNN`'s.
+    """Gated recurrent unit, in PyTorch's form: the reset gate acts after the product.
+
+    x: (batch, length, input_size) float; result: (batch, length, directions * hidden_size) float, and the last states
+    (num_layers * directions, batch, hidden_size). Arguments and errors are those of `RNN`.
+
+    Reference: Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder" (EMNLP 2014).
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -188,7 +206,7 @@ class GRU(_Recurrent):
     gates = 3
 
     def forward(self, x: Any, h: Any = None) -> tuple[Any, Any]:
-        """Returns y (N, T, directions H) and the last states (layers directions, N, H); `h` are the first, 0 unless given."""
+        """Return the outputs and the last states; `h` are the first states, by default 0. See the class for shapes."""
         y, last, _ = self._run(x, h, None, cells=False)
         return y, last
 

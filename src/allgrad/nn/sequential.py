@@ -1,4 +1,4 @@
-"""Modules in a row, in a list, and around a skip connection."""
+"""Containers: modules in a sequence, in a list, and with a skip connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class ModuleList(Module):
-    """Modules under the names "0", "1", ...; it holds them and calls none.
+    """Modules under the names "0", "1", ... It has no forward pass of its own.
+
+    Args:
+        modules: the modules, in order.
 
     >>> from allgrad import nn
     >>> layers = nn.ModuleList(nn.ReLU() for _ in range(2))
@@ -27,7 +30,7 @@ class ModuleList(Module):
 
     def append(self, module: Module) -> None:
         if not isinstance(module, Module):
-            raise InputTypeError(f"{self.where()}: holds modules. Got {type(module).__name__} instead.")
+            raise InputTypeError(f"{self.where()}: can contain only modules. Got {type(module).__name__} instead.")
         setattr(self, str(len(self)), module)
 
     def __len__(self) -> int:
@@ -45,7 +48,7 @@ class ModuleList(Module):
 
 
 class Sequential(ModuleList):
-    """Modules, each called on the result of the one before.
+    """Modules that are called one after another, each on the result of the one before.
 
     Neighbours that have a fused form run as one operation (see `fusion.py`). The numbers are the same.
 
@@ -69,8 +72,8 @@ class Residual(Module):
     """x + module(x), or shortcut(x) + module(x).
 
     Args:
-        module: what is added.
-        shortcut: what is done to x on the way past; nothing by default.
+        module: its result is added.
+        shortcut: applied to x on the skip connection; by default x is unchanged.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -83,5 +86,5 @@ class Residual(Module):
         self.shortcut = shortcut
 
     def forward(self, x: Any) -> Any:
-        past = x if self.shortcut is None else self.shortcut(x)
-        return past + self.module(x)
+        skip = x if self.shortcut is None else self.shortcut(x)
+        return skip + self.module(x)

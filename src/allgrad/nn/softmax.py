@@ -18,7 +18,7 @@ def _value(x: Any) -> Array:
 
 
 def row_shift(x: Any) -> Array:
-    """The maximum over the last axis, as a constant: softmax does not depend on what is subtracted."""
+    """The maximum over the last axis as a constant, since softmax does not depend on what is subtracted."""
     shift: Array = np.max(_value(x), axis=-1, keepdims=True)
     return shift
 
@@ -60,7 +60,7 @@ _log_softmax = Fused(
 
 
 def softmax(x: Any, axis: int = -1) -> Any:
-    """exp(x) / sum(exp(x)) along an axis.
+    """exp(x) / sum(exp(x)) along an axis; x: any shape, float.
 
     >>> import numpy as np
     >>> softmax(np.zeros(4)).tolist()
@@ -70,7 +70,7 @@ def softmax(x: Any, axis: int = -1) -> Any:
 
 
 def log_softmax(x: Any, axis: int = -1) -> Any:
-    """x - log(sum(exp(x))) along an axis."""
+    """x - log(sum(exp(x))) along an axis; x: any shape, float."""
     return _along(_log_softmax, x, axis)
 
 
@@ -81,7 +81,7 @@ def _along(operation: Fused, x: Any, axis: int) -> Any:
 
 
 class Softmax(Module):
-    """`softmax` along an axis, the last by default (the channels)."""
+    """`softmax` along an axis, by default the last (the channels). x: any shape, float."""
 
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
@@ -94,7 +94,7 @@ class Softmax(Module):
 
 
 class LogSoftmax(Module):
-    """`log_softmax` along an axis, the last by default (the channels)."""
+    """`log_softmax` along an axis, by default the last (the channels). x: any shape, float."""
 
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis

@@ -85,5 +85,5 @@ def test_it_learns() -> None:
 
 
 def test_too_few_sizes() -> None:
-    with pytest.raises(ValueError, match="sizes are"):
+    with pytest.raises(ValueError, match="sizes must be"):
         nn.models.MLP([5])

@@ -23,18 +23,23 @@ if TYPE_CHECKING:
 class CNN(Module):
     """Convolutions with ReLU and max-pooling, then a hidden linear layer and the classes.
 
-    By default conv 3x3 (32), ReLU, conv 3x3 (64), ReLU, max-pooling 2x2, flatten, linear (128), ReLU, linear (10). Images are
-    (batch, H, W, C), or (batch, H, W) of one channel; results are logits (batch, classes).
+    x: (batch, height, width, channels) float, or (batch, height, width) for one channel; result (logits): (batch, classes) float.
+    By default: conv 3x3 (32), ReLU, conv 3x3 (64), ReLU, max-pooling 2x2, flatten, linear (128), ReLU, linear (10).
 
     Args:
-        image: (H, W, C).
+        image: (height, width, channels).
         classes: number of logits.
-        channels: of each convolution's result.
-        pool: tiles of max-pooling behind each convolution; 1 for none.
-        kernel_size: of all convolutions; images keep their size.
-        hidden: width of the hidden linear layer.
-        dropout: probability in training before each linear layer.
-        rng: where the initial numbers come from.
+        channels: output channels of each convolution.
+        pool: size of the max-pooling tiles after each convolution; 1 for none.
+        kernel_size: of all convolutions; they keep the size of the image.
+        hidden: length of the vector between the two linear layers.
+        dropout: probability in training, before each linear layer.
+        rng: source of the initial numbers.
+        dtype: of the parameters and the input, float32 or float64.
+
+    Raises:
+        LayerOptionError: if options do not fit together.
+        InputError, InputTypeError: if an input has the wrong shape or dtype.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -57,7 +62,7 @@ class CNN(Module):
     ) -> None:
         if len(channels) != len(pool) or not channels:
             raise LayerOptionError(
-                f"CNN: channels and pool need one entry a convolution. Got {channels} and {pool} instead."
+                f"CNN: channels and pool must have one entry per convolution. Got {channels} and {pool} instead."
             )
         rng = init.generator(rng)
         height, width, inner = image

@@ -1,4 +1,4 @@
-"""A GPT-style transformer: a decoder without encoder. Radford et al., 2019."""
+"""A GPT-style transformer: a decoder without an encoder (Radford et al. 2019)."""
 
 from __future__ import annotations
 
@@ -19,22 +19,30 @@ from allgrad.nn.sequential import ModuleList
 
 
 class GPT(Module):
-    """Token indices (batch, length) to logits of the next token (batch, length, vocabulary).
+    """An embedding, positions, transformer blocks, and a head.
 
-    Weights start normal with std 0.02, those of the layers that add to the residual stream with 0.02 / sqrt(2 layers), biases
-    at 0, as in GPT-2.
+    tokens: (batch, length) int; result (logits of the next token): (batch, length, vocabulary) float. As in GPT-2, weights start
+    normal with standard deviation 0.02 (0.02 / sqrt(2 layers) in the layers that add to the residual stream), and biases at 0.
 
     Args:
         vocabulary: number of tokens.
         context: the longest sequence.
-        layers, width, heads, key_heads, hidden: sizes; see `TransformerBlock`.
-        activation: "gelu", "gelu_tanh" (GPT-2's), ...
-        positions: "learned", or "rotary".
+        layers: number of blocks.
+        width: length of the vectors between blocks.
+        heads, key_heads, hidden, bias: see `TransformerBlock`.
+        activation: "gelu", "gelu_tanh" (as in GPT-2), ...
+        positions: "learned" or "rotary".
         norm: "layer" or "rms".
-        tied: whether the head is the transposed table of the tokens (Press & Wolf, 2017).
+        tied: whether the head is the transposed table of the tokens (Press & Wolf 2017).
         dropout: probability in training.
-        recompute: keep only the blocks' inputs for backward and compute the rest again: less memory, a third more work.
-        rng: where the initial numbers come from.
+        recompute: keep only the inputs of the blocks for backward and compute the rest again: less memory, a third more work.
+        rng: source of the initial numbers.
+        dtype: of the parameters, float32 or float64.
+
+    Raises:
+        LayerOptionError: if options do not fit together.
+        InputError: if a sequence is too long.
+        IndexRangeError: if a token is not in the vocabulary.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -84,20 +92,20 @@ class GPT(Module):
         self._start(rng, layers, tied)
 
     def _start(self, rng: np.random.Generator, layers: int, tied: bool) -> None:
-        def renew(weight: Any, std: float) -> None:
+        def initialize(weight: Any, std: float) -> None:
             weight.assign(init.normal(weight.shape, rng, std=std, dtype=weight.dtype))
 
         for block in self.blocks:
             assert isinstance(block, TransformerBlock)
-            renew(block.self_attn.in_proj_weight, 0.02)
-            renew(block.linear1.weight, 0.02)
+            initialize(block.self_attn.in_proj_weight, 0.02)
+            initialize(block.linear1.weight, 0.02)
             for layer in (block.self_attn.out_proj, block.linear2):
-                renew(layer.weight, 0.02 / (2 * layers) ** 0.5)
+                initialize(layer.weight, 0.02 / (2 * layers) ** 0.5)
             for layer in (block.linear1, block.linear2):
                 if layer.bias is not None:
                     layer.bias.assign(np.zeros(layer.bias.shape))
         if not tied:
-            renew(self.head.weight, 0.02)
+            initialize(self.head.weight, 0.02)
 
     def forward(self, tokens: Any) -> Any:
         if tokens.ndim != 2 or tokens.shape[1] > self.context:

@@ -1,4 +1,4 @@
-"""An LSTM language model. Zaremba, Sutskever & Vinyals, 2014."""
+"""An LSTM language model (Zaremba, Sutskever & Vinyals 2014)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,21 @@ from allgrad.nn.recurrent import LSTM
 
 
 class LSTMLanguageModel(Module):
-    """Token indices (batch, length) to logits of the next token (batch, length, vocabulary).
+    """An embedding, stacked LSTM layers, and a head.
+
+    tokens: (batch, length) int; result (logits of the next token): (batch, length, vocabulary) float.
 
     Args:
         vocabulary: number of tokens.
-        width: of the embedding and of the LSTM's state.
-        layers: how many LSTM layers are stacked.
-        dropout: probability in training: on the embedding, between the layers, and before the head.
-        tied: whether the head is the transposed table of the tokens (Press & Wolf, 2017).
-        rng: where the initial numbers come from.
+        width: length of the embedding's vectors and of the LSTM's states.
+        layers: number of stacked LSTM layers.
+        dropout: probability in training, on the embedding, between the layers, and before the head.
+        tied: whether the head is the transposed table of the tokens (Press & Wolf 2017).
+        rng: source of the initial numbers.
+        dtype: of the parameters, float32 or float64.
+
+    Raises:
+        IndexRangeError: if a token is not in the vocabulary.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -55,6 +61,6 @@ class LSTMLanguageModel(Module):
         return self.advance(tokens, None)[0]
 
     def advance(self, tokens: Any, state: tuple[Any, Any] | None) -> tuple[Any, tuple[Any, Any]]:
-        """Logits, and the state (h, c) behind the last token, from which the next call may go on."""
+        """The logits, and the state (h, c) after the last token, from which the next call can continue."""
         y, state = self.lstm(self.dropout(self.tokens(tokens)), state)
         return self.head(self.dropout(y)), state

@@ -21,15 +21,21 @@ if TYPE_CHECKING:
 
 
 class MLP(Module):
-    """Linear layers with an activation between them; x (batch, ...) is flattened to (batch, sizes[0]).
+    """Linear layers with an activation between them.
 
-    `layers` names its parameters as a PyTorch `nn.Sequential` of linear layers, activations and dropouts does.
+    x: (batch, ...) float, which is flattened to (batch, sizes[0]); result: (batch, sizes[-1]) float. The parameters of `layers`
+    have the names of a PyTorch `nn.Sequential` of linear layers, activations, and dropouts.
 
     Args:
-        sizes: input, hidden widths, output.
+        sizes: lengths of the input, the hidden vectors, and the output.
         activation: a name in `activations.ACTIVATIONS`.
-        dropout: probability in training after each hidden layer.
-        rng: where the initial numbers come from.
+        dropout: probability in training, after each hidden layer.
+        rng: source of the initial numbers.
+        dtype: of the parameters and the input, float32 or float64.
+
+    Raises:
+        LayerOptionError: if there are fewer than two sizes, or the activation is unknown.
+        InputError, InputTypeError: if an input has the wrong shape or dtype.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -47,7 +53,9 @@ class MLP(Module):
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         if len(sizes) < 2:
-            raise LayerOptionError(f"MLP: sizes are input, hidden widths, output. Got {list(sizes)} instead.")
+            raise LayerOptionError(
+                f"MLP: sizes must be input, hidden widths, and output, at least two numbers. Got {list(sizes)} instead."
+            )
         rng = init.generator(rng)
         layers: list[Module] = []
         for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):

@@ -1,12 +1,13 @@
-"""A physics-informed network: coordinates to fields, with derivatives of its result in the loss.
+"""A physics-informed network: a map from coordinates to fields whose derivatives are part of the loss.
 
     model = nn.models.PINN([1, 32, 32, 1], bounds=[(0.0, 1.0)], rng=0)
     u_xx = partial(model, 0, order=2)
-    residual = u_xx(x) + np.sin(x)          # of u'' = -sin x, at points x (n, 1)
+    residual = u_xx(x) + np.sin(x)          # for u'' = -sin x, at points x: (n, 1) float
     np.mean(residual * residual).backward()
 
-Derivatives with respect to coordinates are forward mode, one level an order; the loss's gradient runs backward over them.
-Raissi, Perdikaris & Karniadakis, J. Comput. Phys. 378 (2019).
+Derivatives with respect to coordinates use forward mode, one level per order. The gradient of the loss runs backward over them.
+
+Reference: Raissi, Perdikaris & Karniadakis, "Physics-informed neural networks" (J. Comput. Phys. 378, 2019).
 """
 
 from __future__ import annotations
@@ -30,16 +31,21 @@ if TYPE_CHECKING:
 
 
 class PINN(Module):
-    """Points (n, coordinates) to fields (n, outputs): linear layers with a smooth activation between them.
+    """Linear layers with a smooth activation between them.
 
-    Weights start Xavier-normal, biases at 0.
+    x (points): (n, coordinates) float; result (fields): (n, outputs) float. Weights start Xavier-normal, biases at 0.
 
     Args:
-        sizes: coordinates, hidden widths, outputs.
-        bounds: (low, high) of each coordinate, which the network maps to [-1, 1] first; None takes coordinates as they are.
-        activation: smooth, since its derivatives stand in the loss: "tanh", "silu", "softplus", "gelu", "gelu_tanh",
-            "sigmoid".
-        rng: where the initial numbers come from.
+        sizes: number of coordinates, hidden widths, number of outputs.
+        bounds: (low, high) of each coordinate, which is mapped to [-1, 1] first. None: coordinates are used as they are.
+        activation: a smooth one, because its derivatives are part of the loss: "tanh", "silu", "softplus", "gelu", "gelu_tanh",
+            or "sigmoid".
+        rng: source of the initial numbers.
+        dtype: of the parameters and the input, float32 or float64.
+
+    Raises:
+        LayerOptionError: if options do not fit together.
+        InputError: if an input has the wrong shape.
 
     >>> import numpy as np
     >>> from allgrad import nn
@@ -57,14 +63,16 @@ class PINN(Module):
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         if len(sizes) < 2:
-            raise LayerOptionError(f"PINN: sizes are coordinates, hidden widths, outputs. Got {list(sizes)} instead.")
+            raise LayerOptionError(
+                f"PINN: sizes must be coordinates, hidden widths, and outputs, at least two. Got {list(sizes)} instead."
+            )
         if activation in ("relu", "leaky_relu", "elu"):
             raise LayerOptionError(
-                f"PINN: derivatives of {activation!r} are not smooth. Choose 'tanh', 'silu' or 'softplus'."
+                f"PINN: {activation!r} is not smooth, and its derivatives are part of the loss. Use 'tanh', 'silu', or 'softplus'."
             )
         if bounds is not None and (len(bounds) != sizes[0] or any(not low < high for low, high in bounds)):
             raise LayerOptionError(
-                f"PINN: bounds are (low, high), low < high, of {sizes[0]} coordinates. Got {bounds!r}."
+                f"PINN: bounds must be {sizes[0]} pairs (low, high) with low < high. Got {bounds!r} instead."
             )
         rng = init.generator(rng)
         limits = np.array([(-1, 1)] * sizes[0] if bounds is None else bounds, dtype)
@@ -81,7 +89,7 @@ class PINN(Module):
     def forward(self, x: Any) -> Any:
         if x.ndim != 2 or x.shape[1] != len(self.centre):
             raise InputError(
-                f"{self.where()}: expects points (n, {len(self.centre)}), a coordinate a column. Got shape {x.shape} instead."
+                f"{self.where()}: expects points (n, {len(self.centre)}), one column per coordinate. Got shape {x.shape} instead."
             )
         x = (x - self.centre) * self.scale
         *hidden, last = self.layers

@@ -1,4 +1,4 @@
-"""ResNet-18 for small images. He, Zhang, Ren & Sun, CVPR 2016."""
+"""ResNet-18 for small images (He, Zhang, Ren & Sun, CVPR 2016)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WIDTHS = (64, 128, 256, 512)
 
 
 class BasicBlock(Module):
-    """Two 3x3 convolutions with batch norm around a skip connection; a 1x1 convolution where the shape changes."""
+    """Two 3x3 convolutions with batch norm and a skip connection, which has a 1x1 convolution where the shape changes."""
 
     def __init__(
         self,
@@ -40,22 +40,28 @@ class BasicBlock(Module):
             self.downsample = Sequential(Conv2d(inner, outer, 1, stride=stride, **options), norm(outer, dtype=dtype))
 
     def forward(self, x: Any) -> Any:
-        past = x if self.downsample is None else self.downsample(x)
-        return self.bn2(self.conv2(self.bn1(self.conv1(x))), past)
+        residual = x if self.downsample is None else self.downsample(x)
+        return self.bn2(self.conv2(self.bn1(self.conv1(x))), residual)
 
 
 class ResNet18(Module):
-    """Images (batch, H, W, C), or (batch, H, W) of one channel, to logits (batch, classes).
+    """Four stages of two residual blocks each, global average pooling, and a linear layer.
 
-    The first layer is a 3x3 convolution without pooling, as is usual for images of 32x32. Names are torchvision's. Convolutions
-    start normal with variance 2 / fan_out (He et al. 2015), as there.
+    x: (batch, height, width, channels) float, or (batch, height, width) for one channel; result (logits): (batch, classes) float.
+    The first layer is a 3x3 convolution without pooling, as usual for images of 32x32. The names of parameters and the
+    initial distribution of kernels (normal with variance 2 / fan_out, He et al. 2015) are those of torchvision.
 
     Args:
         classes: number of logits.
         channels: of the images.
-        widths: of the four stages; (64, 128, 256, 512) is ResNet-18.
+        widths: channels of the four stages; (64, 128, 256, 512) is ResNet-18.
         sync: whether batch norm takes its statistics over all virtual workers.
-        rng: where the initial numbers come from.
+        rng: source of the initial numbers.
+        dtype: of the parameters and the input, float32 or float64.
+
+    Raises:
+        InputError, InputTypeError: if an input has the wrong shape or dtype, or in training a stage has only one value per
+            channel.
 
     >>> import numpy as np
     >>> from allgrad import nn
