@@ -68,7 +68,7 @@ class PINN(Module):
             )
         if activation in ("relu", "leaky_relu", "elu"):
             raise LayerOptionError(
-                f"PINN: {activation!r} is not smooth, and its derivatives are part of the loss. Use 'tanh', 'silu', or 'softplus'."
+                f"PINN: {activation!r} is not smooth, and its derivatives are part of the loss. Use 'tanh' or 'silu'."
             )
         if bounds is not None and (len(bounds) != sizes[0] or any(not low < high for low, high in bounds)):
             raise LayerOptionError(
