@@ -125,8 +125,8 @@ class MaxPool2d(_Pool2d):
     """The largest pixel of each window.
 
     x: (batch, height, width, channels) float; result: (batch, height', width', channels) float. Padding is never the largest.
-    Among equal pixels the first gets the gradient. After a convolution, `Conv2d(..., pool=...)` is faster and needs less memory if
-    the windows do not overlap.
+    Among equal pixels the first gets the gradient. After a convolution, `Conv2d(..., pool=...)` is faster and needs less memory
+    if the windows do not overlap.
 
     Args:
         kernel_size: pixels of the window: one number, or one per axis.
