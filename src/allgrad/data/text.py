@@ -114,24 +114,16 @@ def text_source(
         DataError: when the file is missing, not UTF-8, or too short.
     """
     content = read_bytes(data_path(path))
+    check_fitted(fitted or {"unit": unit}, {"unit": unit}, path)
     if unit == "bytes":
-        check_fitted(fitted or {"unit": unit}, {"unit": unit}, path)
-        return _windows(
-            np.frombuffer(content, dtype=np.uint8), 256, unit, None, context, valid, seed, path, content_digest(content)
-        )
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: not UTF-8 (invalid byte at offset {error.start}). Convert the file to UTF-8, or use `unit: bytes`."
-        ) from error
-    if fitted is None:
-        vocabulary = "".join(sorted(set(text)))
+        fitted = _fitted(unit, 256)
+        tokens: NDArray[Any] = np.frombuffer(content, dtype=np.uint8)
     else:
-        check_fitted(fitted, {"unit": unit}, path)
-        vocabulary = fitted["vocabulary"]
-    tokens = _text_tokens(text, vocabulary, path)
-    return _windows(tokens, len(vocabulary), unit, vocabulary, context, valid, seed, path, content_digest(content))
+        text = _decoded(content, path)
+        vocabulary = "".join(sorted(set(text))) if fitted is None else fitted["vocabulary"]
+        fitted = _fitted(unit, len(vocabulary), vocabulary)
+        tokens = _text_tokens(text, vocabulary, path)
+    return _windows(tokens, fitted, content_digest(content), context=context, valid=valid, seed=seed, path=path)
 
 
 def tokens_source(
@@ -148,14 +140,13 @@ def tokens_source(
     Raises:
         DataError: when the file is missing, is not of that kind, or has a token outside 0..vocabulary_size - 1.
     """
-    check_fitted(fitted or {"unit": "tokens"}, {"unit": "tokens"}, path)
-    if fitted is not None:
-        check_fitted(fitted, {"vocabulary_size": vocabulary_size}, path)
+    described = _fitted("tokens", vocabulary_size)
+    check_fitted(fitted or described, described, path)
     tokens = _open_tokens(data_path(path))
     low, high = _extent(tokens)
     if low < 0 or high >= vocabulary_size:
         raise DataError(f"{path}: tokens must be in 0..{vocabulary_size - 1}. Got {low}..{high}.")
-    return _windows(tokens, vocabulary_size, "tokens", None, context, valid, seed, path, content_digest(tokens))
+    return _windows(tokens, described, content_digest(tokens), context=context, valid=valid, seed=seed, path=path)
 
 
 def encode(text: str, unit: str, vocabulary: str | None) -> NDArray[np.int64]:
@@ -197,6 +188,19 @@ def decode(tokens: NDArray[np.integer], unit: str, vocabulary: str | None) -> st
     return "".join(vocabulary[int(token)] for token in tokens)
 
 
+def _fitted(unit: str, size: int, vocabulary: str | None = None) -> dict[str, Any]:
+    return {"kind": "text", "unit": unit, "vocabulary": vocabulary, "vocabulary_size": size}
+
+
+def _decoded(content: bytes, path: str) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: not UTF-8 (invalid byte at offset {error.start}). Convert the file to UTF-8, or use `unit: bytes`."
+        ) from error
+
+
 def _text_tokens(text: str, vocabulary: str, path: str) -> NDArray[Any]:
     """Each character's place in `vocabulary`, in the narrowest integer type; batches widen it."""
     points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
@@ -216,26 +220,26 @@ def _text_tokens(text: str, vocabulary: str, path: str) -> NDArray[Any]:
 
 def _windows(
     tokens: NDArray[Any],
-    size: int,
-    unit: str,
-    vocabulary: str | None,
+    fitted: Mapping[str, Any],
+    digest: str,
+    *,
     context: int,
     valid: int,
     seed: int,
     path: str,
-    digest: str,
 ) -> DataSource:
     if not 0 < valid < len(tokens):
         raise DataError(
-            f"{path}: {valid} tokens cannot be held out of {len(tokens)}. `valid` must be at least 1 and smaller than the data."
+            f"{path}: {valid} tokens cannot be held out of {len(tokens)}. "
+            "`valid` must be at least 1 and smaller than the number of tokens."
         )
     border = len(tokens) - valid
-    described = {"unit": unit, "vocabulary": vocabulary}
+    extra = {"unit": fitted["unit"], "vocabulary": fitted["vocabulary"], "context": context}
     return DataSource(
         TrainWindows(tokens[:border], context=context, seed=seed, name=path),
         HeldOutWindows(tokens[border - 1 :], context=context),
-        DataInfo("tokens", (context,), size, {**described, "context": context}),
-        {"kind": "text", **described, "vocabulary_size": size},
+        DataInfo("tokens", (context,), fitted["vocabulary_size"], extra),
+        fitted,
         digest,
     )
 
