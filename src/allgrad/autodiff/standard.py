@@ -16,7 +16,8 @@ class Standard:
         """The module whose functions work on Tensors: `allgrad.numpy`."""
         import allgrad.numpy as namespace
 
-        np.zeros(0).__array_namespace__(api_version=api_version)  # NumPy knows which versions there are
+        plain: Any = np.zeros(0)
+        plain.__array_namespace__(api_version=api_version)  # raises for versions that NumPy does not know
         return namespace
 
     @property

@@ -45,11 +45,13 @@ from allgrad.numpy import statistics as _statistics
 from allgrad.numpy import ufunc_methods as _ufunc_methods
 from allgrad.numpy import fft as fft
 from allgrad.numpy import linalg as linalg
+from allgrad.numpy import polynomial as polynomial
 from allgrad.numpy.coverage import Row as Row
 from allgrad.numpy.coverage import coverage as coverage
 from allgrad.numpy.coverage import summary as summary
 from allgrad.numpy.creation import arange as arange
 from allgrad.numpy.creation import array as array
+from allgrad.numpy.creation import asanyarray as asanyarray
 from allgrad.numpy.creation import asarray as asarray
 from allgrad.numpy.creation import empty as empty
 from allgrad.numpy.creation import full as full

@@ -56,6 +56,11 @@ def asarray(a: Any, dtype: Any = None, order: Any = None, *, device: Any = None,
     return made
 
 
+def asanyarray(a: Any, dtype: Any = None, order: Any = None) -> Any:
+    """`np.asanyarray`; a Tensor stays the Tensor that it is."""
+    return asarray(a, dtype, order) if _has_tensor(a) else np.asanyarray(a, dtype, order)
+
+
 def _writable(x: Any) -> Any:
     return Tensor(x) if x.dtype.kind in "fc" else x
 
