@@ -155,8 +155,9 @@ def _put_back(source: Any, view: Any, new: Any) -> Any:
         return RULES["setitem"](source, keywords["key"], new)
     if source.dtype.kind == "c" and view.dtype.kind != "c":
         return new + 1j * np.imag(source) if primitive.name == "real" else np.real(source) + 1j * new
-    if view.size == source.size:  # a permutation, whose transpose is its inverse
+    if view.size == source.size and primitive.joint is None:  # a permutation, whose transpose is its inverse
         return primitive.vjp_of(0)(new, (), keywords)
+    # Which entries a view shows: the same operation on their numbers tells.
     places = primitive.function(np.arange(source.size).reshape(source.shape), **keywords)
     return np.reshape(RULES["setitem"](np.ravel(source), places, new), source.shape)
 

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from allgrad.autodiff.standard import Standard
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RULES: dict[Any, Callable[..., Any]] = {}
-"""NumPy function or ufunc -> what is called in its place when an argument is a Tensor."""
+RULES: dict[Any, Any] = {}
+"""NumPy function or ufunc -> what is called in its place when an argument is a Tensor. `allgrad.numpy` fills it.
+
+Three entries have names: "getitem" and "setitem", which are x[key] and a copy of x in which x[key] is replaced, and "namespace".
+"""
 
 
-class Operators(Standard):
+class Operators:
     """What `Tensor` inherits so that `x @ w + b`, `x.sum(0)` and `x.T` mean what they mean for arrays."""
 
     __slots__ = ()

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from allgrad.autodiff.operators import RULES
+
 
 class Standard:
     """The array API's own attributes and methods, for `Tensor`; see data-apis.org/array-api."""
@@ -14,11 +16,9 @@ class Standard:
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
         """The module whose functions work on Tensors: `allgrad.numpy`."""
-        import allgrad.numpy as namespace
-
         plain: Any = np.zeros(0)
         plain.__array_namespace__(api_version=api_version)  # raises for versions that NumPy does not know
-        return namespace
+        return RULES["namespace"]
 
     @property
     def device(self) -> str:
@@ -33,7 +33,9 @@ class Standard:
     def __dlpack__(
         self: Any, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None
     ) -> Any:
-        plain = self._plain("DLPack")
+        plain = self._plain("be exchanged by DLPack")
+        if copy is not False:  # whoever takes it may write to it
+            plain = plain.copy()
         return plain.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, copy=copy)
 
     def __dlpack_device__(self) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from allgrad.autodiff.modes import CURRENT
 from allgrad.autodiff.node import Leaf, Node, Storage
 from allgrad.autodiff.operators import RULES as RULES
 from allgrad.autodiff.operators import Operators
+from allgrad.autodiff.standard import Standard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 
-class Tensor(Operators):
+class Tensor(Operators, Standard):
     """An n-dimensional array that knows where it came from.
 
     Made by `allgrad.tensor` and by operations on other Tensors; use NumPy on it as on an array.

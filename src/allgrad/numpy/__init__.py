@@ -13,10 +13,12 @@ Importing this package fills the table of rules: each family of rules is a file.
 # The order of imports is that of the floors: a family may use those above it. The methods of ufuncs come last.
 # ruff: noqa: F401, I001
 
+import sys as _sys
 from typing import Any as _Any
 
 import numpy as _numpy
 
+from allgrad.autodiff.operators import RULES as _RULES
 from allgrad.numpy import constant as _constant
 from allgrad.numpy import elementwise as _elementwise
 from allgrad.numpy import powers as _powers
@@ -74,6 +76,8 @@ from allgrad.numpy.standard import sort as sort
 broadcast = _numpy.broadcast
 einsum = _offer("einsum", _numpy, globals())
 emath = _numpy.emath
+
+_RULES["namespace"] = _sys.modules[__name__]  # what Tensor.__array_namespace__ returns
 
 
 def __getattr__(name: str) -> _Any:
