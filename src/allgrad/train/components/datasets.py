@@ -59,7 +59,7 @@ def token_file(
     """A .npy file of token ids, for predicting the next token; the last `valid` of them are held out.
 
     Args:
-        path: the file: one axis of integers.
+        path: the file, an array with one axis of integers.
         vocabulary_size: how many tokens there are; all ids must be smaller.
         context: tokens in a sample.
         valid: tokens at the end of the file that are held out.
@@ -92,18 +92,18 @@ def csv_table(
     """A CSV file with typed columns; a random fraction of its rows is held out.
 
     Args:
-        path: the file with a header, gzip or not; `package:diamonds.csv.gz` comes with allgrad.
+        path: the file, with a header, gzip or not; `package:diamonds.csv.gz` comes with allgrad.
         target: the column to predict.
         task: predict a number (values) or a class (classes).
         numeric: columns of numbers; `auto` for all columns that have only numbers and are not named elsewhere.
         categorical: columns of names without an order; one 0/1 input per name.
         ordinal: columns of names with an order: column to names, lowest first.
-        transform: applied to the target before it is standardised.
+        transform: function that is applied to the target before it is standardised.
         missing: what happens where an input is missing: refuse (error), leave the row out (drop), use the mean of the training
             rows (mean), or treat it as a category of its own (category).
-        separator: of fields, one character; `auto` finds a comma, semicolon, tab or bar.
+        separator: the character between fields; `auto` finds a comma, semicolon, tab or vertical bar.
         decimal: the decimal mark of numbers; `auto` finds it.
-        encoding: of the text, as Python names it; `auto` tries UTF-8, UTF-16 and Windows-1252.
+        encoding: the file's encoding, by Python's name; `auto` tries UTF-8, UTF-16 and Windows-1252.
         valid_fraction: fraction of the rows that is held out.
         split_seed: seed of the choice of held-out rows.
         stratify: hold out the same fraction of every class.
@@ -139,7 +139,7 @@ def array_files(
         train: the file or directory with the training data.
         valid: the file or directory with the validation data; without it, a fraction of the training data is held out.
         task: whether targets are numbers (values) or class numbers from 0 (classes).
-        inputs: name of the array of inputs; it is converted to float32 and not scaled.
+        inputs: name of the array of inputs; its values are converted to float32 and not scaled.
         targets: name of the array of targets.
         valid_fraction: fraction of the samples that is held out if `valid` is not given.
         split_seed: seed of the choice of held-out samples.
@@ -225,7 +225,7 @@ def heat_equation(
     Args:
         alpha: the diffusion coefficient.
         interior: training points where the equation must hold.
-        boundary: training points on the two ends.
+        boundary: training points at the two ends.
         initial: training points at t = 0.
         grid: points along each axis of the evaluation grid.
     """
