@@ -23,6 +23,13 @@ class _Namespace:
 
     ndarray = (_numpy.ndarray, _Tensor)
 
+    def array(self, object: Any, **options: Any) -> Any:
+        """An array that Tensors may be added into."""
+        import allgrad.numpy as namespace
+
+        made = namespace.array(object, **options)
+        return made if isinstance(made, _Tensor) or made.dtype.kind not in "fc" else _Tensor(made)
+
     def __getattr__(self, name: str) -> Any:
         import allgrad.numpy as namespace
 
@@ -37,6 +44,7 @@ def _on_tensors(source: ModuleType) -> ModuleType:
     copy = ModuleType(f"allgrad.{source.__name__}", source.__doc__)
     sys.modules[copy.__name__] = copy  # the functions import each other's modules by relative names
     scope = copy.__dict__
+    scope["__package__"] = "allgrad.numpy.polynomial"
     for name, f in vars(source).items():
         f = getattr(f, "_implementation", f)
         home = getattr(f, "__module__", None) or ""
