@@ -13,6 +13,7 @@ Importing this package fills the table of rules: each family of rules is a file.
 # The order of imports is that of the floors: a family may use those above it. The methods of ufuncs come last.
 # ruff: noqa: F401, I001
 
+import importlib as _importlib
 import sys as _sys
 from typing import Any as _Any
 
@@ -23,7 +24,7 @@ from allgrad.numpy import constant as _constant
 from allgrad.numpy import elementwise as _elementwise
 from allgrad.numpy import powers as _powers
 from allgrad.numpy import complex_numbers as _complex_numbers
-from allgrad.numpy import special as _special
+from allgrad.numpy import special_functions as _special_functions
 from allgrad.numpy import broadcast as _broadcast
 from allgrad.numpy import reductions as _reductions
 from allgrad.numpy import cumulative as _cumulative
@@ -81,6 +82,8 @@ _RULES["namespace"] = _sys.modules[__name__]  # what Tensor.__array_namespace__ 
 
 
 def __getattr__(name: str) -> _Any:
+    if name == "special":  # where SciPy looks for its special functions if SCIPY_ARRAY_API=1 is set
+        return _importlib.import_module("allgrad.scipy.special")
     return _offer(name, _numpy, globals())
 
 
