@@ -53,6 +53,16 @@ def test_the_separator_is_found(text: str, separator: str) -> None:
     assert find_separator(text) == separator
 
 
+def test_only_the_beginning_of_a_long_file_is_looked_at() -> None:
+    wide = ";".join(f"column {i}" for i in range(9000)) + "\n"
+    assert len(wide) > 1 << 16
+    assert find_separator(wide + ";".join("1" * 9000) + "\n") == ";"
+    assert find_separator(wide.strip()) == ";"  # without an end of line
+    quoted = "a;b\n" + '"1\n2";"3\n4"\n' * 20_000  # the sample may end inside a quoted field
+    for shift in range(12):
+        assert find_separator("x" * shift + quoted) == ";"
+
+
 fields = st.text(st.sampled_from("abcXYZ 019.-_äß"), min_size=1, max_size=6)
 
 

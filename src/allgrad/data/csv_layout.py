@@ -74,11 +74,11 @@ def find_separator(text: str) -> str:
         >>> find_separator("a;b\\n1,5;2,5\\n")
         ';'
     """
-    sample = text if len(text) <= _SAMPLE else text[:_SAMPLE].rpartition("\n")[0]
+    sample = text if len(text) <= _SAMPLE else text[: max(text.rfind("\n", 0, _SAMPLE), text.find("\n")) + 1] or text
     consistent: dict[str, int] = {}
     header: dict[str, int] = {}
     for separator in _SEPARATORS:
-        lengths = _row_lengths(sample, separator)
+        lengths = _row_lengths(sample, separator, cut=len(sample) < len(text))
         header[separator] = lengths[0] if lengths else 0
         if len(set(lengths)) == 1 and lengths[0] > 1:
             consistent[separator] = lengths[0]
@@ -108,11 +108,13 @@ def _encodings(content: bytes) -> tuple[str, ...]:
     return ("utf-8-sig", "cp1252")
 
 
-def _row_lengths(text: str, separator: str) -> list[int]:
+def _row_lengths(text: str, separator: str, *, cut: bool) -> list[int]:
+    """How many fields each row has; a zero at the end where the text is not CSV, unless it was cut inside a quoted field."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     lengths: list[int] = []
     try:
         lengths.extend(len(row) for row in reader if any(field.strip() for field in row))
     except csv.Error:
-        lengths.append(0)  # not consistent
+        if not cut:
+            lengths.append(0)
     return lengths
