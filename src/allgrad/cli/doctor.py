@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from allgrad.cli.mpirun import find_mpirun, job_command, job_environment
 from allgrad.cli.probe import Findings, measure
 from allgrad.comm import cores, launcher
+from allgrad.comm.shared_memory import left_behind
 from allgrad.comm.world import init
 from allgrad.errors import AllgradError
 from allgrad.kernels import blas
@@ -114,6 +115,12 @@ def machine(report: Report) -> None:
         report.sections["Machine"].append(
             ("/dev/shm", f"{space.free / 2**20:.0f} MiB free of {space.total / 2**20:.0f}")
         )
+        if left := left_behind():
+            size = sum(path.stat().st_size for path in left) / 2**20
+            report.warnings.append(
+                f"killed jobs left {len(left)} segments of shared memory ({size:.0f} MiB) that no process uses. Remove them: "
+                f"rm {' '.join(map(str, left[:3]))}{' ...' if len(left) > 3 else ''}"
+            )
         if space.free < SHARED_MEMORY:
             report.warnings.append(
                 f"only {space.free / 2**20:.0f} MiB are free in /dev/shm, through which the ranks of a node exchange "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import launcher
+from . import launcher, shared_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +46,7 @@ class Topology:
         Raises:
             LaunchError: the ranks cannot see each other.
         """
+        shared_memory.check_limits(os.environ)
         from mpi4py import MPI
 
         comm = MPI.COMM_WORLD
@@ -58,6 +59,7 @@ class Topology:
         # A node is identified by its lowest rank. Sorting by (node, local rank) keeps rank 0 where it was.
         places = np.empty((comm.Get_size(), 2), leader.dtype)
         comm.Allgather(np.array([leader[0], self.local_rank]), places)
+        shared_memory.unlink_segments()  # every rank has joined
         leaders = sorted(set(places[:, 0].tolist()))
         self.node, self.nodes = leaders.index(int(leader[0])), len(leaders)
         self.comm = comm.Split(0, self.node * comm.Get_size() + self.local_rank)
