@@ -2,8 +2,8 @@
 
 MPICH passes messages between the ranks of a node through files in /dev/shm, about 1 MB per rank. Where they do not fit, its
 ranks die of a segmentation fault without a word, so the room is checked first. It removes the files in MPI_Finalize, so a
-job that is killed leaves them. A file that every rank has mapped needs no name any more: once all ranks of the node have joined, their own
-segments are unlinked, and the kernel frees the memory with the last process, however that ends.
+job that is killed leaves them. A file that every rank has mapped needs no name any more: once all ranks of the node have
+joined, their own segments are unlinked, and the kernel frees the memory with the last process, however that ends.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def check_limits(environ: Mapping[str, str], place: Path = PLACE) -> None:
     needed, free = _ROOM + ranks * _PER_RANK, shutil.disk_usage(place).free
     if free < needed and ranks > 1:
         raise LaunchError(
-            f"Only {free / 2**20:.1f} MiB are free in {place}, through which the {ranks} ranks of this node exchange data; MPI "
-            f"needs about {needed / 2**20:.0f} MiB. Give the container a larger one (docker run --shm-size=1g; Kubernetes: an emptyDir "
-            f"with medium: Memory, mounted at {place}), or remove what earlier jobs left there."
+            f"Only {free / 2**20:.1f} MiB are free in {place}, through which the {ranks} ranks of this node exchange data; "
+            f"MPI needs about {needed / 2**20:.0f} MiB. Give the container a larger one (docker run --shm-size=1g; "
+            f"Kubernetes: an emptyDir with medium: Memory, mounted at {place}), or remove what earlier jobs left there."
         )
 
 
