@@ -17,6 +17,7 @@ from allgrad.train.config import ConfigError, resolve
 from allgrad.train.config.yaml_text import dump
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 CASES = int(os.environ.get("ALLGRAD_FUZZ", "300"))
@@ -217,16 +218,50 @@ def mutated(text: str, rng: random.Random) -> str:
     return "\n".join(lines)
 
 
-def refusal(path: Path) -> str | None:
+KEYS = [
+    *(
+        "seed",
+        "run.dir",
+        "run.name",
+        "model",
+        "model.name",
+        "model.hidden",
+        "data.train",
+        "data.name",
+        "loss",
+        "batch.size",
+    ),
+    *("optimizer", "optimizer.betas", "optimizer.schedule", "train.steps", "train.metrics", "train.callbacks"),
+    *("checkpoint", "parallel.reduction", "logging.loggers"),
+]
+
+
+def overridden(rng: random.Random) -> list[str]:
+    """One to three overrides of keys, of what is below them or above them, by values of any kind."""
+    keys = [
+        rng.choice([*KEYS, ".".join(rng.sample(KEYS, 2)), rng.choice(KEYS) + ".0", ""])
+        for _ in range(rng.randint(1, 3))
+    ]
+    return [f"{key}{rng.choice(['=', '=', '=', ''])}{rng.choice(FRAGMENTS)}" for key in keys]
+
+
+def refusal(path: Path, overrides: Sequence[str] = ()) -> str | None:
     """The message with which a configuration is refused; None if it is accepted."""
     try:
-        dump(resolve(path).model_dump(mode="json"))
+        dump(resolve(path, overrides).model_dump(mode="json"))
     except ConfigError as error:
         return str(error)
     except Exception as error:
-        error.add_note(f"The configuration was:\n{path.read_text()}")
+        error.add_note(f"The overrides were {overrides}, and the configuration:\n{path.read_text()}")
         raise
     return None
+
+
+def test_random_overrides_are_accepted_or_refused(tmp_path) -> None:
+    rng, path = random.Random(21), write_config(tmp_path)
+    said = [refusal(path, overridden(rng)) for _ in range(CASES)]
+    assert CASES // 4 < len([text for text in said if text]) < CASES
+    assert all(len(text.splitlines()) <= 21 for text in said if text is not None)
 
 
 def test_mutated_configurations_are_accepted_or_refused(tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""Registries with stand-ins for the models, losses, optimizers and schedules, so that the schema can be tested alone."""
+"""Registries with stand-ins for the models, losses, optimizers and schedules, so that the schema can be tested without them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trap 27. `lr: 1e-3` is a number. An unknown key is an error. Two ranks never choose different run folders."""
+"""Trap 27. `lr: 1e-3` is a number. An unknown key is an error. Two ranks never choose different run directories."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_an_unknown_key_is_an_error(tmp_path) -> None:
         resolve(write_config(tmp_path), ["optimizer.weight_decy=0.1"])
 
 
-def choose_a_folder(config, home):
+def choose_a_directory(config, home):
     import os
     import time
 
@@ -36,16 +36,16 @@ def choose_a_folder(config, home):
     return str(new_run(config)[1])
 
 
-def test_ranks_have_one_folder(mpirun, tmp_path) -> None:
+def test_ranks_have_one_directory(mpirun, tmp_path) -> None:
     (tmp_path / "home").mkdir()
-    job = mpirun(choose_a_folder, 3, str(write_config(tmp_path)), str(tmp_path / "home"))
+    job = mpirun(choose_a_directory, 3, str(write_config(tmp_path)), str(tmp_path / "home"))
     assert len(set(job.values)) == 1
     assert len(list((tmp_path / "home" / "runs").iterdir())) == 1
 
 
-def test_runs_that_start_in_the_same_second_have_folders_of_their_own(tmp_path, monkeypatch) -> None:
+def test_runs_that_start_in_the_same_second_have_directories_of_their_own(tmp_path, monkeypatch) -> None:
     config = resolve(write_config(tmp_path))
     monkeypatch.chdir(tmp_path)
     with ThreadPoolExecutor(8) as pool:
-        folders = list(pool.map(lambda _: create_run_directory(config, World(), "small"), range(8)))
-    assert len(set(folders)) == 8
+        directories = list(pool.map(lambda _: create_run_directory(config, World(), "small"), range(8)))
+    assert len(set(directories)) == 8

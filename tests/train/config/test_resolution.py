@@ -1,4 +1,4 @@
-"""One YAML file describes a run; whatever is wrong with it is said in one message."""
+"""One YAML file describes a run; everything that is wrong with it is in one message."""
 
 from __future__ import annotations
 
@@ -94,12 +94,12 @@ def test_the_overrides_that_scripts_rely_on(base: Path) -> None:
 
 
 def test_extends_is_relative_and_recursive_and_later_ones_win(base: Path) -> None:
-    folder = base.parent / "sub"
-    folder.mkdir()
-    (folder / "a.yaml").write_text("extends: ../base.yaml\nseed: 2\nbatch: {size: 40}\n")
-    (folder / "b.yaml").write_text("seed: 3\n")
-    (folder / "run.yaml").write_text("extends: [a.yaml, b.yaml]\ntrain: {log_every: 5}\n")
-    config = resolve(folder / "run.yaml")
+    directory = base.parent / "sub"
+    directory.mkdir()
+    (directory / "a.yaml").write_text("extends: ../base.yaml\nseed: 2\nbatch: {size: 40}\n")
+    (directory / "b.yaml").write_text("seed: 3\n")
+    (directory / "run.yaml").write_text("extends: [a.yaml, b.yaml]\ntrain: {log_every: 5}\n")
+    config = resolve(directory / "run.yaml")
     assert (config.seed, config.batch.size, config.train.steps, config.train.log_every) == (3, 40, 100, 5)
 
 

@@ -58,13 +58,28 @@ def file_fits(written: Any) -> bool:
     "path", [*ROOT.glob("configs/*.yaml"), *ROOT.glob("examples/launchers/*.yaml")], ids=lambda path: path.stem
 )
 def test_it_takes_our_own_files(path) -> None:
-    """Some leave out what stands in the file that they extend, and some refer to other keys."""
+    """Some leave out what is in the file that they extend, and some refer to other keys."""
     assert file_fits(path.read_text())
 
 
 @pytest.mark.parametrize(
     "text",
     [
+        "loss: mse",
+        "loss: {delta: 2.0}",
+        "train: {metrics: [accuracy, {name: f1}], callbacks: [mine, {name: mine}]}",
+        "parallel: {reduction: exact}",
+        "model: {name: '${loss.name}', hidden: '${x}'}",
+    ],
+)
+def test_it_takes_what_a_run_does(text) -> None:
+    assert file_fits(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "train: {metrics: [acuracy]}",
         "optimizer: {learning_rate: 1}",
         "modle: {layers: 2}",
         "model: {name: gpt, layers: two}",

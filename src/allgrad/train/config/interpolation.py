@@ -1,7 +1,7 @@
 """`${section.key}` in a configuration: replaced by the value of that key, wherever it was given.
 
 A text that is a reference and nothing else takes the value with its type; inside a longer text the value is written out.
-`$${` stands for a literal `${`. `${env:NAME}` is an environment variable. It is accepted only in options that are paths
+`$${` is a literal `${`. `${env:NAME}` is an environment variable. It is accepted only in options that are paths
 (`resolve` checks that), because a run stores its configuration, where a password must not end up.
 """
 

@@ -34,10 +34,13 @@ def _as_written(schema: Any) -> Any:
         return [_as_written(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {key: _as_written(part) for key, part in schema.items() if key not in ("required", "discriminator")}
-    if "oneOf" in found:  # without a name, several of the sections may fit
-        names = sorted(schema.get("discriminator", {}).get("mapping", {}))
-        found["anyOf"] = [{"enum": names}, *found.pop("oneOf")]
+    found = {
+        key: _as_written(part) for key, part in schema.items() if key not in ("required", "discriminator", "oneOf")
+    }
+    if "oneOf" in schema:  # without a name, several of the sections may fit
+        found["anyOf"] = [{"enum": sorted(schema["discriminator"]["mapping"])}, *schema["oneOf"]]
+    elif "$ref" in schema and not schema["$ref"].endswith("Section"):  # the only component of its kind
+        found = {"anyOf": [{"type": "string"}, found]}
     if isinstance(found.get("properties"), dict):
         found["properties"] = {key: _or_reference(part) for key, part in found["properties"].items()}
     return found

@@ -177,7 +177,7 @@ def _read_text(path: Path, label: str) -> str:
 
 
 def _override(text: str, budget: Budget) -> dict[str, Any]:
-    """The nested mapping that `key.sub=value` stands for."""
+    """The nested mapping that `key.sub=value` means."""
     key, equals, value = text.partition("=")
     hint = "Write overrides as key.sub=value, for example optimizer.lr=1e-3."
     parts = key.split(".")
