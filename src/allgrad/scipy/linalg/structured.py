@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from allgrad.autodiff.errors import NotDifferentiableError
 from allgrad.numpy.arguments import conjugate
 from allgrad.scipy.registry import differentiates, operand
 from scipy import linalg
@@ -115,7 +116,7 @@ def solve_circulant(c: Any, b: Any, singular: str = "raise", baxis: int = 0, out
     """x with C x = b for one circulant matrix, by Fourier transforms: x = ifft(fft(b) / fft(c))."""
     c, b = operand(c), operand(b)
     if c.ndim != 1 or (baxis, outaxis) != (0, 0) or singular != "raise":
-        raise NotImplementedError(
+        raise NotDifferentiableError(
             "solve_circulant of Tensors takes a one-dimensional c, baxis=outaxis=0 and singular='raise'; "
             "for others write np.linalg.solve(circulant(c), b)."
         )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import _ufuncs as sc
 
+from allgrad.autodiff.tensor import RULES
 from allgrad.scipy.registry import Partial, ufunc, value
 from allgrad.scipy.spectral import derivative_by, partial, spectral
 
@@ -92,9 +93,8 @@ def _inverse(name: str, arguments: str, of: str, of_arguments: str, solved: str,
 
 
 def _differentiable(function: Any, given: list[str]) -> set[str]:
-    from allgrad.autodiff.tensor import RULES
-
-    return set(RULES[function].vjps) & set(given)  # type: ignore[attr-defined]
+    """The arguments by which a declared ufunc is differentiated."""
+    return set(RULES[function].vjps) & set(given)
 
 
 # Densities.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import _ufuncs as sc
 
+from allgrad.autodiff.errors import NotDifferentiableError
 from allgrad.numpy.factorizations import T
 from allgrad.scipy.registry import TABLE, Row, operand, tracked
 from allgrad.scipy.special.functions import multigammaln
@@ -55,7 +56,7 @@ def _squares(x: Any, mean: Any, matrix: Any) -> tuple[Any, Any, int]:
 
 def _normal_logpdf(x: Any, mean: Any = None, cov: Any = 1, allow_singular: bool = False) -> Any:
     if allow_singular:
-        raise NotImplementedError("multivariate_normal.logpdf(allow_singular=True) is not differentiated.")
+        raise NotDifferentiableError("multivariate_normal.logpdf(allow_singular=True) is not differentiated.")
     squares, logdet, n = _squares(x, 0.0 if mean is None else mean, cov)
     return -(n * log(2 * pi) + logdet + squares) / 2
 
