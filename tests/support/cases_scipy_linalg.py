@@ -75,6 +75,17 @@ def by_lu(a: Any, b: Any) -> Any:
     return tuple(linalg.lu_solve(linalg.lu_factor(a), b, trans=trans) for trans in (0, 1))
 
 
+def riccati(name: str) -> Any:
+    """By all four matrices; of q and r the symmetric parts count."""
+    function = getattr(linalg, name)
+
+    def solve(a: Any, b: Any, q: Any, r: Any) -> Any:
+        q, r = q @ np.swapaxes(q, 0, 1) + np.eye(3), r @ np.swapaxes(r, 0, 1) + np.eye(2)
+        return function(a, b, q, r)
+
+    return solve
+
+
 def positive_pair(a: Any, b: Any) -> Any:
     b = b @ np.swapaxes(b, 0, 1)
     w, v = linalg.eigh((a + np.swapaxes(a, 0, 1)) / 2, b)
@@ -117,6 +128,10 @@ CASES = [
     case(
         "solve_discrete_lyapunov", lambda rng: rng.standard_normal((3, 3)) * 0.3, m(3, 3), complex=True, float32=False
     ),
+    *[
+        case(name, m(3, 3), m(3, 2), m(3, 3), m(2, 2), function=riccati(name), float32=False)
+        for name in ("solve_continuous_are", "solve_discrete_are")
+    ],
     # structured matrices
     case("toeplitz", m(3)),
     case("toeplitz", m(3), m(4)),

@@ -35,6 +35,8 @@ from allgrad.scipy.linalg.matrix_functions import sinm as sinm
 from allgrad.scipy.linalg.matrix_functions import sqrtm as sqrtm
 from allgrad.scipy.linalg.matrix_functions import tanhm as tanhm
 from allgrad.scipy.linalg.matrix_functions import tanm as tanm
+from allgrad.scipy.linalg.riccati import solve_continuous_are as solve_continuous_are
+from allgrad.scipy.linalg.riccati import solve_discrete_are as solve_discrete_are
 from allgrad.scipy.linalg.solvers import cho_solve as cho_solve
 from allgrad.scipy.linalg.solvers import det as det
 from allgrad.scipy.linalg.solvers import inv as inv

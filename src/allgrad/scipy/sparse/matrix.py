@@ -17,6 +17,7 @@ import scipy.sparse as _scipy_sparse
 
 from allgrad.autodiff.primitive import LINEAR, Primitive
 from allgrad.autodiff.tensor import RULES, Tensor
+from allgrad.numpy.dispatch import implements
 from allgrad.scipy.registry import TABLE, Row, operand, tracked
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def _teach_scipy() -> None:
             return SparseTensor(*entries(y)).__rmatmul__(x)
         return dense(x, y, **keywords)
 
-    RULES[np.matmul] = matmul
+    implements(np.matmul)(matmul)
 
 
 _teach_scipy()
