@@ -8,7 +8,7 @@ last of them.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,11 +17,14 @@ from allgrad.comm import block
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+    from contextlib import AbstractContextManager
 
     from allgrad import nn
     from allgrad.comm import World
 
 Array = np.ndarray[Any, Any]
+
+_NOTHING = nullcontext()
 
 
 class WorkerBuffers:
@@ -52,12 +55,12 @@ class WorkerBuffers:
                 self.model.load_buffers_state(self.opening)
             raise
 
-    @contextmanager
-    def worker(self, worker: int) -> Iterator[None]:
+    def worker(self, worker: int) -> AbstractContextManager[None]:
         """Inside, the model has this worker's buffers: the opening state, or what the worker had when it paused."""
-        if not self.rules:
-            yield
-            return
+        return self._worker(worker) if self.rules else _NOTHING
+
+    @contextmanager
+    def _worker(self, worker: int) -> Iterator[None]:
         if worker in self.ended:
             self.model.load_buffers_state(self.ended[worker])
         yield

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from allgrad.parallel.reducer import Reducer
 
 
+_NOTHING = nullcontext()
+
+
 @dataclass(frozen=True)
 class StepResult:
     """The results of a step, the same on every rank except for the times.
@@ -137,7 +140,7 @@ class StepRunner:
             self._run_threads(work)
         for position, worker in enumerate(order):
             if not self.threaded:
-                with self._active(position, worker, accumulate=work.accumulate):
+                with self.reducer.worker(position, accumulate=work.accumulate), self.buffers.worker(worker):
                     self._run_worker(work, worker, overlap=work.sync and position == len(order) - 1)
             if work.sync:
                 self.reducer.add(position)
@@ -147,20 +150,16 @@ class StepRunner:
         order = self.reducer.plan.order
         workers = sorted(order)
 
-        def active(index: int) -> Any:
-            worker = workers[index]
-            return self._active(order.index(worker), worker, accumulate=work.accumulate)
+        @contextmanager
+        def active(index: int) -> Iterator[None]:
+            position, worker = order.index(workers[index]), workers[index]
+            with self.reducer.worker(position, accumulate=work.accumulate), self.buffers.worker(worker):
+                yield
 
         threads = WorkerThreads(self.world, self.reducer.virtual_workers, active)
         with nn.cross_worker_sum(threads.all_reduce):
             tasks = [partial(self._run_worker, work, w, overlap=False) for w in workers]
             threads.run(tasks, [not work.lengths[w] for w in workers])
-
-    @contextmanager
-    def _active(self, position: int, worker: int, *, accumulate: bool) -> Iterator[None]:
-        """Inside, gradients and buffers are this worker's. A worker that was interrupted may become active again."""
-        with self.reducer.worker(position, accumulate=accumulate), self.buffers.worker(worker):
-            yield
 
     def _run_worker(self, work: _Work, worker: int, *, overlap: bool) -> None:
         """One worker's forward and backward; with `overlap`, buckets are posted during the backward."""
@@ -170,9 +169,10 @@ class StepRunner:
             return
         with nn.random_stream(seed=self.seed, step=work.step, worker=worker, model=self.model):
             root, cotangent = work.terms.objective(worker, work.loss(work.parts[worker]))
-            if root is not None:
-                with self.reducer.overlap() if overlap else nullcontext():
-                    root.backward(cotangent)
+            if root is None:
+                return
+            with self.reducer.overlap() if overlap else _NOTHING:
+                root.backward(cotangent)
 
     # The results.
 
