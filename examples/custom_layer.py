@@ -1,9 +1,9 @@
-"""A layer of one's own, in a model of one's own, known to configurations through a plugin.
+"""A custom layer in a custom model, which configurations can name because this file is a plugin.
 
     python examples/custom_layer.py
     allgrad train configs/diamonds.yaml --plugin examples/custom_layer.py model.name=periodic train.epochs=1
 
-The layer computes sin(w x + b) features; it is NumPy code, so it needs no derivative of its own.
+The layer computes sin(x w + b). It is NumPy code, so nobody has to write its derivative.
 """
 
 import math
@@ -16,7 +16,7 @@ from allgrad.train import register_model
 
 
 class Periodic(nn.Module):
-    """x (n, inputs) -> sin(x w + b) (n, features)."""
+    """sin(x w + b); x: (batch, inputs) float; result: (batch, features) float."""
 
     def __init__(self, inputs: int, features: int, *, rng: np.random.Generator) -> None:
         self.weight = nn.Parameter(rng.standard_normal((inputs, features), dtype=np.float32))
@@ -28,7 +28,7 @@ class Periodic(nn.Module):
 
 @register_model("periodic")
 def periodic(info, rng, *, features: int = 64):
-    """Periodic features, then two layers; what a configuration says under `model` are the keyword arguments."""
+    """Periodic features and two linear layers. The keyword arguments are the options under `model` in a configuration."""
     return nn.Sequential(
         Periodic(math.prod(info.input_shape), features, rng=rng),
         nn.Linear(features, 64, activation="relu", rng=rng),
@@ -44,7 +44,7 @@ def main() -> None:
     for name, parameter in layer.named_parameters():
         print(f"{name:8s} gradient {np.round(parameter.grad, 3).tolist()}")
     ag.check_grads(layer, x.astype(np.float64))
-    print("its derivatives with respect to its input agree with numerical differentiation")
+    print("The derivatives with respect to the input agree with numerical differentiation.")
 
 
 if __name__ == "__main__":

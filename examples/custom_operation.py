@@ -1,9 +1,10 @@
-"""An operation with derivatives of one's own: the logarithm of the sum of exponentials, stable for large inputs.
+"""An operation with custom derivatives: the logarithm of a sum of exponentials, stable for large inputs.
 
     python examples/custom_operation.py
 
-Written naively it overflows; with the maximum taken out it works, and its derivative, the softmax, is known in closed form.
-`custom_vjp` declares that; `defjvp` adds forward mode; `check_grads` compares both with each other and with differences.
+The naive formula overflows. Subtracting the maximum first avoids that, and the derivative is known in closed form: the softmax.
+`custom_vjp` declares it for reverse mode, `defjvp` for forward mode, and `check_grads` compares both with numerical
+differentiation.
 """
 
 import numpy as np
@@ -26,12 +27,12 @@ def naive(x):
 
 def main() -> None:
     small, large = np.array([0.1, 0.2, -0.3]), np.array([1000.0, 1001.0, 999.0])
-    print("the same where both work:", np.allclose(ag.grad(log_sum_exp)(small), ag.grad(naive)(small)))
+    print("Both formulas agree for small inputs:", np.allclose(ag.grad(log_sum_exp)(small), ag.grad(naive)(small)))
     ag.check_grads(log_sum_exp, small, order=2)
-    print("both modes agree with numerical differentiation, to second order")
+    print("Both modes agree with numerical differentiation, to second order.")
     with np.errstate(over="ignore", invalid="ignore"):
-        print("naive gradient at 1000:", ag.grad(naive)(large))
-    print("ours:                  ", ag.grad(log_sum_exp)(large))
+        print("Naive gradient at 1000: ", ag.grad(naive)(large))
+    print("Stable gradient at 1000:", ag.grad(log_sum_exp)(large))
     print("Hessian:\n", ag.hessian(log_sum_exp)(small))
 
 

@@ -1,11 +1,11 @@
-"""A physics-informed network: the heat equation learnt from itself, without a single measured value.
+"""A physics-informed network: the heat equation, solved without a single measured value.
 
     python examples/heat_equation.py             # about half a minute
 
 u_t = alpha u_xx on 0 <= x <= 1, 0 <= t <= 1, with u = 0 at both ends and u = sin(pi x) at t = 0. A small network u(x, t) is
-trained until it satisfies the equation at random points: the loss holds first and second derivatives of the network with
-respect to its *input*, by forward mode, and is itself differentiated in the weights, by reverse mode. The exact solution,
-exp(-alpha pi^2 t) sin(pi x), is used at the end only, to say how good the result is.
+trained until it satisfies the equation at random points. The loss contains first and second derivatives of the network with
+respect to its *input*, by forward mode, and is itself differentiated with respect to the weights, by reverse mode. The exact
+solution, exp(-alpha pi^2 t) sin(pi x), is used only at the end, to measure the error.
 
 (`configs/heat_equation.yaml` is the same problem as a job for many ranks.)
 """
@@ -21,7 +21,7 @@ ALPHA = 0.1
 
 
 def residual(u, x, t):
-    """u_t - alpha u_xx at points x, t of shape (n,): what the equation says is zero."""
+    """u_t - alpha u_xx at points x, t: (n,) float, which is zero where the equation holds."""
     ones = np.ones_like(x)
     u_t = ag.jvp(lambda t: u(x, t), (t,), (ones,))[1]
     u_xx = ag.derivative(ag.derivative(lambda x: u(x, t)))(x)
@@ -34,7 +34,7 @@ def main(steps: int, tolerance: float) -> float:
     schedule = optim.Scheduler(optim.Adam(network.parameters(), lr=1e-2), optim.Cosine(steps))
 
     def u(x, t):
-        # x (1 - x) makes the ends right by construction.
+        # The factor x (1 - x) makes u zero at both ends.
         return np.reshape(network(np.stack([x, t], axis=1)), (-1,)) * x * (1 - x) * 4
 
     for step in range(steps):
@@ -53,7 +53,7 @@ def main(steps: int, tolerance: float) -> float:
     exact = np.exp(-ALPHA * np.pi**2 * t) * np.sin(np.pi * x)
     with ag.no_grad():
         error = float(np.linalg.norm(u(x, t).numpy() - exact) / np.linalg.norm(exact))
-    print(f"relative error against the exact solution: {error:.2%} (asked for: {tolerance:.0%})")
+    print(f"relative error against the exact solution: {error:.2%} (tolerance: {tolerance:.0%})")
     return error
 
 

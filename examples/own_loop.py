@@ -1,4 +1,4 @@
-"""A training loop of one's own, data-parallel: a classifier of spirals.
+"""A hand-written data-parallel training loop: a classifier for points on spirals.
 
 python examples/own_loop.py [STEPS]               # one process
 mpirun -n 3 python examples/own_loop.py [STEPS]   # three: the same numbers, bit for bit
@@ -17,14 +17,14 @@ replica = parallel.DataParallel(model, world, virtual_workers=6)
 optimizer = optim.AdamW(model.parameters(), lr=3e-3)
 criterion = nn.CrossEntropyLoss()
 
-rng = np.random.default_rng(1)  # every rank makes the same data: points on three noisy spiral arms
+rng = np.random.default_rng(1)  # all ranks make the same data: points on three noisy spiral arms
 arms, radius = rng.integers(0, 3, 3000), rng.random(3000)
 angle = 4 * radius + arms * 2 * np.pi / 3 + rng.normal(0, 0.2, 3000)
 points = np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=1).astype(np.float32)
 
 
 def loss(part):
-    return criterion(model(part["x"]), part["arm"])  # the mean over one virtual worker's part
+    return criterion(model(part["x"]), part["arm"])  # the mean over the samples of one virtual worker
 
 
 for step in range(int(sys.argv[1]) if len(sys.argv) > 1 else 300):

@@ -2,10 +2,10 @@
 
     python examples/quadratic.py
 
-The function is small enough to do by hand: f'(x) = 2x - 3, so f'(4) = 5. What is worth seeing is how each way gets there:
-the graph that running f records; forward mode, which carries a derivative along with every value; reverse mode, which walks
-the record backwards; and numerical differentiation, which knows nothing of f and pays for that with an error. At the end the
-cost of the two modes is counted, for many inputs and one output, and the other way round.
+The function is simple enough to differentiate by hand: f'(x) = 2x - 3, so f'(4) = 5. The example shows how each method gets
+there: the graph that is recorded when f runs; forward mode, which carries a derivative along with each value; reverse mode, which
+walks the graph backwards; and numerical differentiation, which treats f as a black box and has an error. At the end it counts the
+cost of both modes, for many inputs and one output, and the other way round.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def the_graph(at: float) -> None:
 
 
 def forward_step_by_step(at: float) -> None:
-    """Each line: a value, and its derivative with respect to x, from those of the lines above."""
+    """Each line shows a value and its derivative with respect to x, computed from the lines above."""
     print("\n2. Forward mode carries (value, derivative) from the input to the result:\n")
     x, dx = at, 1.0
     a, da = x**2, 2 * x * dx
@@ -50,7 +50,7 @@ def forward_step_by_step(at: float) -> None:
 
 
 def reverse_step_by_step(at: float) -> None:
-    """Each line: how much the result changes with that value, from those of the lines that used it."""
+    """Each line shows the derivative of the result with respect to a value, computed from the lines that used it."""
     print(
         "\n3. Reverse mode walks the graph from the result to the input; x is used twice, so two contributions add:\n"
     )
@@ -73,18 +73,20 @@ def numerically(at: float) -> None:
     print(
         "\n4. Numerical differentiation, (f(x + h) - f(x - h)) / 2h. Too large an h truncates, too small a one rounds."
     )
-    print("   For a parabola the central difference has no truncation error at all, so exp(x) stands beside it:\n")
+    print("   For a parabola the central difference has no truncation error at all, so exp(x) is shown as well:\n")
     print("        h     error for f    error for exp")
     for exponent in range(1, 15, 2):
         h = 10.0**-exponent
         error_f = abs((f(at + h) - f(at - h)) / (2 * h) - exact)
         error_exp = abs((np.exp(at + h) - np.exp(at - h)) / (2 * h) - np.exp(at))
         print(f"   1e-{exponent:02d}     {error_f:11.1e}      {error_exp:11.1e}")
-    print(f"   allgrad's two modes err by {abs(ag.grad(f)(at) - exact)} and {abs(ag.derivative(f)(at) - exact)}.")
+    print(
+        f"   The errors of allgrad's two modes are {abs(ag.grad(f)(at) - exact)} and {abs(ag.derivative(f)(at) - exact)}."
+    )
 
 
 class Counter:
-    """Counts the passes through a function."""
+    """Counts the calls of a function."""
 
     def __init__(self, function: Any) -> None:
         self.function = function
@@ -118,7 +120,7 @@ def which_mode_is_cheaper(n: int = 50) -> None:
         outputs = np.size(function(x))
         print(f"   {name}    {forward.passes:3d} forward          {reverse.passes:3d} forward + {outputs:2d} backward")
     print(
-        "\n   One pass an input against one pass an output: a loss has millions of inputs and one output, hence reverse mode."
+        "\n   Forward mode needs one pass per input, reverse mode one per output. A loss has millions of inputs and one output."
     )
 
 

@@ -1,19 +1,19 @@
-"""Scaled dot-product attention as one operation, and the layers made of it. Vaswani et al., 2017.
+"""Scaled dot-product attention as one operation (Vaswani et al. 2017).
 
-The operation works on the packed result of one projection: (batch, length, heads, features), first the query heads, then the key
-heads, then the value heads, so that no copy splits them. It goes through the batch one sample at a time, and through a sample in
-blocks of `QUERIES` queries: a block's scores (heads, queries, keys) stay in the second-level cache from their product to their
-last use, and with a causal mask a block meets only the keys up to its last query, which saves up to half of the work. With
-S = scale Q K^T, P = softmax(S), A = P V, and G the cotangent of A, per head:
+The operation works on the packed result of one projection: (batch, length, heads, features) float, with the query heads first,
+then the key heads, then the value heads. So no copy splits them. It processes one sample at a time, and a sample in blocks of
+`QUERIES` queries. The scores of a block (heads, queries, keys) stay in the second-level cache until their last use. With a causal
+mask, a block needs only the keys up to its last query, which saves up to half of the work. With S = scale Q K^T, P = softmax(S),
+A = P V, and G the cotangent of A, for each head:
 
     dV = P^T G,   dP = G V^T,   dS = P * (dP - rowsum(dP * P)),   dQ = scale dS K,   dK = scale dS^T Q
 
-The scale is put on Q, which is the smallest of them. P is kept for backward while it is no more than `KEPT` times the size of the
-queries; for longer sequences it is worked out again block by block, so that memory grows with the length and not with its
-square. Which way is taken depends on shapes alone.
+The scale is applied to Q, the smallest of these arrays. P is kept for backward if it is at most `KEPT` times as large as the
+queries. For longer sequences it is computed again, block by block, so that memory grows with the length and not with its square.
+This choice depends on shapes only.
 
-With fewer key heads than query heads ("grouped", Ainslie et al. 2023), query heads [j n, (j + 1) n) share key head j.
-A query that sees no key (all its keys are padding) gives zeros.
+With fewer key heads than query heads ("grouped", Ainslie et al. 2023), query heads [j n, (j + 1) n) share key head j. The result
+of a query without any visible key (all its keys are padding) is zero.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ QUERIES = 64
 
 
 class Heads(NamedTuple):
-    """How a packed array is cut: numbers of query heads and of key (and value) heads."""
+    """The heads in a packed array: the number of query heads, and that of key (and value) heads."""
 
     queries: int
     keys: int
@@ -54,7 +54,7 @@ def _parts(packed: Array, heads: Heads) -> tuple[Array, Array, Array]:
 
 
 class _Block(NamedTuple):
-    """Queries start to stop, which meet keys 0 to `keys`."""
+    """Queries `start` to `stop`, and their keys 0 to `keys`."""
 
     start: int
     stop: int
@@ -67,13 +67,13 @@ def _blocks(length: int, causal: bool) -> list[_Block]:
 
 
 def _rooms(blocks: list[_Block], heads: Heads, dtype: np.dtype[Any], *batch: int) -> list[Array]:
-    """An empty array for each block's scores, of shape (*batch, key heads, group, queries, keys)."""
+    """Memory for the scores of each block: (*batch, key heads, group, queries, keys)."""
     group = heads.queries // heads.keys
     return [np.empty((*batch, heads.keys, group, b.stop - b.start, b.keys), dtype) for b in blocks]
 
 
 def _probabilities(q: Array, k: Array, padding_mask: Array | None, causal: bool, out: Array) -> None:
-    """softmax(q k^T) into `out`; `padding_mask` marks keys that nobody sees."""
+    """Write softmax(q k^T) to `out`; `padding_mask` is True for keys that no query sees."""
     kernels.active().matmul(q, k.swapaxes(-1, -2), out=out)
     if padding_mask is None:
         if causal:
@@ -83,7 +83,7 @@ def _probabilities(q: Array, k: Array, padding_mask: Array | None, causal: bool,
         return
     queries, keys = out.shape[-2:]
     unseen = padding_mask | np.triu(np.ones((queries, keys), bool), keys - queries + 1) if causal else padding_mask
-    # The smallest number, not -inf: a query that sees nothing must not give NaN; its row is emptied below.
+    # The smallest number, not -inf, because a query without keys must not give NaN. Its row is set to zero below.
     np.copyto(out, np.finfo(out.dtype).min, where=unseen)
     kernels.active().softmax_forward(out, out=out)
     np.copyto(out, 0, where=unseen)
@@ -133,7 +133,7 @@ def _backward(
         q = q * factor
         dq, dk, dv = _parts(gradient[b], heads)
         g_ = _by_head(g[b], heads)
-        # Backwards: the last block meets all keys, so it writes dk and dv, and the others add to them.
+        # In reverse order: the last block has all keys, so it writes dk and dv, and the others add to them.
         for i in reversed(range(len(blocks))):
             start, stop, keys = blocks[i]
             q_, k_, v_, d_ = q[:, :, start:stop], k[:, :, :keys], v[:, :, :keys], g_[:, :, start:stop]
@@ -160,7 +160,7 @@ def _by_head(rows: Array, heads: Heads) -> Array:
 
 
 def _grouped_product(a: Array, b: Array, out: Array, add: bool) -> None:
-    """Write to `out`, or add to it, a @ b, summed over the query heads that share a key head."""
+    """Write a @ b, summed over the query heads that share a key head, to `out`, or add it there."""
     if a.shape[1] == 1 and not add:
         kernels.active().matmul(a, b, out=out)
         return

@@ -16,7 +16,7 @@ from allgrad.nn import init
 from allgrad.nn.activations import ActivationFunction, activation_function
 from allgrad.nn.checks import refuse_image
 from allgrad.nn.convolution.epilogue import MONOTONIC, Epilogue
-from allgrad.nn.convolution.geometry import Geometry, Pair
+from allgrad.nn.convolution.geometry import Geometry, Padding, Pair, padding_sides, pair
 from allgrad.nn.convolution.operation import convolve, convolve_transposed
 from allgrad.nn.errors import InputError, LayerOptionError
 from allgrad.nn.module import Module
@@ -27,20 +27,6 @@ KERNEL_2D = TorchLayout(lambda a: a.transpose(3, 2, 0, 1), lambda a: a.transpose
 
 KERNEL_1D = TorchLayout(lambda a: a[0].T, lambda a: a.T[None])
 """Our layout is (1, k, in / groups, out), PyTorch's (out, in / groups, k)."""
-
-Padding = int | Pair | Literal["same", "valid"]
-
-
-def pair(value: int | Pair, what: str, least: int) -> Pair:
-    """A number for both axes, or one for each.
-
-    Raises:
-        ValueError: if it is not one or two integers of at least `least`.
-    """
-    both = (value, value) if isinstance(value, int) else tuple(value)
-    if len(both) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or v < least for v in both):
-        raise LayerOptionError(f"{what} must be one or two integers of at least {least}. Got {value!r} instead.")
-    return both
 
 
 class _Convolution(Module):
@@ -102,21 +88,6 @@ def _checked_sizes(layer: str, in_channels: int, out_channels: int, groups: int)
         )
 
 
-def _sides(layer: str, padding: Padding, geometry: Geometry) -> tuple[Pair, Pair]:
-    """The padding as ((top, bottom), (left, right))."""
-    if padding == "same":
-        if geometry.stride != (1, 1):
-            raise LayerOptionError(f"{layer}: padding='same' needs stride 1. Got {geometry.stride} instead.")
-        rows, columns = ((r - 1) // 2 for r in geometry.reach)
-        return (rows, geometry.reach[0] - 1 - rows), (columns, geometry.reach[1] - 1 - columns)
-    if isinstance(padding, str):
-        if padding != "valid":
-            raise LayerOptionError(f"{layer}: padding must be 'same', 'valid', or integers. Got {padding!r} instead.")
-        return (0, 0), (0, 0)
-    rows, columns = pair(padding, f"{layer}: padding", 0)
-    return (rows, rows), (columns, columns)
-
-
 class Conv2d(_Convolution):
     """Two-dimensional cross-correlation: y = pool(activation(x * weight + bias)).
 
@@ -176,7 +147,7 @@ class Conv2d(_Convolution):
             dilation=pair(dilation, "Conv2d: dilation", 1),
             groups=groups,
         )
-        geometry = geometry._replace(padding=_sides("Conv2d", padding, geometry))
+        geometry = geometry._replace(padding=padding_sides("Conv2d", padding, geometry))
         shape = (*kernel, in_channels // groups, out_channels)
         self._build(in_channels, out_channels, geometry, shape, KERNEL_2D, bias=bias, rng=rng, dtype=dtype)
         self.epilogue = Epilogue(
@@ -265,7 +236,7 @@ class Conv1d(_Convolution):
             groups=groups,
         )
         around = padding if isinstance(padding, str) else (0, pair(padding, "Conv1d: padding", 0)[1])
-        geometry = geometry._replace(padding=_sides("Conv1d", around, geometry))
+        geometry = geometry._replace(padding=padding_sides("Conv1d", around, geometry))
         shape = (*kernel, in_channels // groups, out_channels)
         self._build(in_channels, out_channels, geometry, shape, KERNEL_1D, bias=bias, rng=rng, dtype=dtype)
         self.epilogue = Epilogue(activation_function(activation))
@@ -331,7 +302,7 @@ class ConvTranspose2d(_Convolution):
             dilation=pair(dilation, "ConvTranspose2d: dilation", 1),
             groups=groups,
         )
-        geometry = geometry._replace(padding=_sides("ConvTranspose2d", padding, geometry))
+        geometry = geometry._replace(padding=padding_sides("ConvTranspose2d", padding, geometry))
         self.output_padding = pair(output_padding, "ConvTranspose2d: output_padding", 0)
         if any(o >= s for o, s in zip(self.output_padding, geometry.stride, strict=True)):
             raise LayerOptionError(

@@ -15,22 +15,13 @@ import numpy as np
 from allgrad.autodiff import Fused
 from allgrad.kernels import active
 from allgrad.nn.checks import check_image
-from allgrad.nn.conv import pair
+from allgrad.nn.convolution.geometry import pair, pooled_length
 from allgrad.nn.errors import InputError, LayerOptionError
 from allgrad.nn.module import Module
 
 if TYPE_CHECKING:
     from allgrad.nn.convolution.geometry import Pair
     from allgrad.nn.parameter import Array
-
-
-def pooled_length(length: int, window: int, stride: int, padding: int, dilation: int = 1, *, ceil: bool = False) -> int:
-    """The number of windows along an axis. In ceil mode the last one must begin in the image or in the padding before it."""
-    room = length + 2 * padding - (dilation * (window - 1) + 1)
-    if not ceil:
-        return room // stride + 1
-    count = -(-room // stride) + 1
-    return count - 1 if (count - 1) * stride >= length + padding else count
 
 
 # Maximum.

@@ -1,4 +1,4 @@
-"""RNN, LSTM and GRU over a whole sequence: one operation on the tape, with a hand-written backward through time.
+"""RNN, LSTM, and GRU over a whole sequence: one operation on the tape, with a hand-written backward through time.
 
 All arrays are time-major inside: x (T, N, in), weights W (in, gates H) and U (H, gates H), gates in PyTorch's order (LSTM: i, f,
 g, o; GRU: r, z, n). The products with W, and all gradients of weights, are one matrix product over all steps; a step
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class _Gates(NamedTuple):
-    """Per gate column: y = tanh(x scale) scale + shift, and dy/dx = derivative y + level - y^2."""
+    """For each column of gates: y = tanh(x scale) scale + shift, and dy/dx = derivative y + level - y^2."""
 
     scale: Array
     shift: Array
@@ -40,7 +40,7 @@ class _Gates(NamedTuple):
 
 @cache
 def _gates(kinds: str, hidden: int, dtype: np.dtype[Any]) -> _Gates:
-    """For a string of "s" (sigmoid) and "t" (tanh), one letter a gate."""
+    """For a string of "s" (sigmoid) and "t" (tanh), one letter per gate."""
     sigmoid = np.repeat(np.array([letter == "s" for letter in kinds]), hidden)
     one, zero, half = (np.full(sigmoid.shape, v, dtype) for v in (1, 0, 0.5))
     return _Gates(
@@ -80,20 +80,20 @@ def _projected(x: Array, w: Array, *biases: Array | None) -> tuple[Array, Array]
 
 
 def _states(x: Array, h: Array | None, hidden: int, rows_behind: int = 0) -> Array:
-    """Memory for h_0, h_1, ..., h_T and what stands behind them."""
+    """Memory for h_0, h_1, ..., h_T, and `rows_behind` more rows."""
     states = np.empty((x.shape[0] + 1 + rows_behind, x.shape[1], hidden), x.dtype)
     states[0] = 0 if h is None else h
     return states
 
 
 SMALL = 10**6
-"""OpenBLAS multiplies without packing where rows x inner x columns is at most this, which is a quarter to a half faster."""
+"""OpenBLAS multiplies without packing if rows x inner x columns is at most this, which is 25 to 50 % faster."""
 COLUMNS = 16
-"""... but not in blocks of fewer columns than this."""
+"""The smallest number of columns of a block."""
 
 
 def _in_blocks(u: Array, rows: int, gates: int = 1) -> Array:
-    """The columns of a matrix in blocks (blocks, inner, columns) for products with that many rows; cut by shapes alone.
+    """The columns of a matrix in blocks (blocks, inner, columns), for products with that many rows. Shapes decide the blocks.
 
     A block holds columns of one of `gates` equal parts only.
     """
@@ -112,7 +112,7 @@ def _place(out: Array, blocks: Array) -> Array:
 
 
 class _Inputs(NamedTuple):
-    """What every backward needs: rows of x, h_0 ... h_T, W and U."""
+    """What each backward pass needs: the rows of x, h_0 ... h_T, W, and U."""
 
     shape: tuple[int, ...]
     rows: Array
@@ -124,7 +124,7 @@ class _Inputs(NamedTuple):
 def _products(
     dz: Array, dzu: Array, inputs: _Inputs, needs: Any, into: Any
 ) -> tuple[Array | None, Array | None, Array | None, Array | None, Array | None]:
-    """Cotangents of x, W, U and both biases, from those of a (dz) and of h U + c (dzu), both (T, N, gates H)."""
+    """Cotangents of x, W, U, and both biases, from those of a (dz) and of h U + c (dzu), both (length, batch, gates * hidden)."""
     flat, flat_u = (d.reshape(-1, d.shape[2]) for d in (dz, dzu))
     before = inputs.states[: len(dz)].reshape(len(flat), -1)
     dx = None
@@ -199,7 +199,7 @@ def _plus(a: Any, bias: Any) -> Any:
 
 
 _HALVES = (0.5, 0.5, 1.0, 0.5)
-"""The kernels take half the sum for a sigmoid."""
+"""For a sigmoid, the kernels expect half of the sum."""
 
 
 def _gates_in_blocks(matrix: Array, rows: int) -> Array:
@@ -309,8 +309,8 @@ def _gru_backward(g: Array, residuals: Any, *, needs: Any, into: Any) -> tuple[A
         np.multiply(dkeep, back, out=dkeep)
         np.multiply(back, keep, out=product)
         np.subtract(back, product, out=dnew)  # back (1 - z)
-        np.copyto(back, product)  # back z, the way past the gates
-        # The candidate's derivative first: r's cotangent runs through it.
+        np.copyto(back, product)  # back z, which bypasses the gates
+        # The candidate's derivative comes first, because the cotangent of r passes through it.
         np.multiply(new, new, out=product)
         np.multiply(product, dnew, out=product)
         np.subtract(dnew, product, out=product)

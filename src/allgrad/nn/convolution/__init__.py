@@ -1,12 +1,12 @@
-"""Convolution of images, channels last: the fastest of several methods, chosen by shapes alone.
+"""Convolution of images, channels last, by the fastest of several algorithms. Only shapes decide which one.
 
-A *algorithm* convolves some samples at a time with one kernel. All have the same face (`Algorithm`), so that convolution, its
-two gradients and transposed convolution (an input gradient) are each written once, in `operation`:
+An `Algorithm` convolves some samples at a time with one kernel. All have the same interface, so convolution, its two gradients,
+and transposed convolution (an input gradient) are each written once, in `operation`:
 
 * `pointwise`: a 1x1 kernel is a matrix product;
-* `winograd`: 3x3 kernels with stride 1 and enough channels, in a quarter of the multiplications;
-* `depthwise`: one channel a group;
-* `patches`: everything else, by copying windows into the rows of a matrix.
+* `winograd`: 3x3 kernels with stride 1 and enough channels, with a quarter of the multiplications;
+* `depthwise`: one channel per group;
+* `patches`: all other kernels, by copying windows into the rows of a matrix.
 """
 
 from allgrad.nn.convolution.algorithm import Algorithm as Algorithm

@@ -1,9 +1,8 @@
-"""What every way of convolving offers, and the scratch memory that they share.
+"""The interface of the convolution algorithms.
 
-An algorithm is made for one call (one kernel, one shape of images) and then handed consecutive groups of at most `samples`
-samples. Its scratch memory lives as long as it does and is reused from group to group, so that a group's windows are
-still in the second-level cache when the matrix product reads them. The weight's gradient is summed over groups
-in their order; which samples make a group depends on shapes alone, so bits do too.
+An algorithm is made for one call (one kernel, one shape of images) and then gets consecutive groups of at most `samples` samples.
+It reuses its scratch memory from group to group, so the windows of a group are still in the second-level cache when the matrix
+product reads them. The gradient of the kernel is summed over groups in their order. Groups depend on shapes only, and so do bits.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ Array = npt.NDArray[Any]
 
 
 class Algorithm:
-    """Convolution of images (samples, H, W, C) with a kernel (kh, kw, C / groups, O).
+    """Convolution of images (samples, height, width, channels) with one kernel.
 
     Args:
-        weight: the kernel.
-        geometry: where its windows lie.
-        image: (H, W).
-        samples: how many samples there are in all.
+        weight: the kernel, (kh, kw, channels / groups, outputs) float.
+        geometry: the positions of its windows.
+        image: (height, width).
+        samples: total number of samples.
 
     Attributes:
-        samples: how many to hand over at a time; the last group may be smaller.
-        output: (H, W) of the result.
+        samples: number of samples in a group; the last group may be smaller.
+        output: (height, width) of the result.
     """
 
     def __init__(self, weight: Array, geometry: Geometry, image: Pair, samples: int) -> None:
@@ -49,21 +48,23 @@ class Algorithm:
         self._partial: Array | None = None
 
     def forward(self, x: Array, y: Array) -> None:
-        """Convolve the samples x; write y (samples, *output, O), C-contiguous."""
+        """Convolve the samples x, and write the result to y: (samples, *output, outputs), C-contiguous."""
         raise NotImplementedError
 
     def backward(self, x: Array | None, g: Array, dx: Array | None) -> None:
-        """Given the cotangent g of a group's result (C-contiguous): write the input's to `dx` if that is given (it is
-        C-contiguous), and add the weight's to what `weight_gradient` will return if `x` is given.
+        """Process the cotangent g of a group's result (C-contiguous).
+
+        If `dx` is given (C-contiguous), write the cotangent of the input to it. If `x` is given, add to the gradient of the
+        kernel, which `weight_gradient` returns in the end.
         """
         raise NotImplementedError
 
     def weight_gradient(self, into: Array | None) -> Array:
-        """The sum that `backward` has collected, in `into` if that is given. Call it once, at the end."""
+        """The collected gradient of the kernel, written to `into` if that is given. Call it once, at the end."""
         raise NotImplementedError
 
     def groups_of(self, samples: int) -> Iterator[slice]:
-        """The groups in which to hand over that many samples."""
+        """The groups of that many samples."""
         for start in range(0, samples, self.samples):
             yield slice(start, min(start + self.samples, samples))
 

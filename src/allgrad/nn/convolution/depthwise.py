@@ -1,4 +1,4 @@
-"""Depthwise kernels, one channel a group: a sum over the kernel's places of image times weight, without a product."""
+"""Depthwise kernels, one channel per group: a sum of image times weight over the entries of the kernel, no matrix product."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What follows a convolution while its result is still in cache: bias, activation, max-pooling; and their backward.
+"""The epilogue of a convolution, which runs while the result is in cache: bias, activation, and max-pooling; and their backward.
 
-Pooling by tiles commutes with adding a bias and with a monotonic activation, since both keep order (`MONOTONIC` names those
-for which a layer may promise pooling behind the activation). So the raw result is pooled first, and the rest works on the
-small image. Of the large one only the winner's place in each tile is kept, a byte: the
-result before pooling never exists as a whole. Among equal pixels the first in reading order wins, as in PyTorch.
+Adding a bias and applying a monotonic activation (`MONOTONIC`) keep the order of numbers, so pooling by tiles can come first.
+The raw result is pooled, and the rest works on the small image. The result before pooling never exists as a whole; only the
+position of the largest pixel of each tile is kept, as one byte. Among equal pixels it is the first in reading order, as in
+PyTorch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Epilogue(NamedTuple):
-    """Max-pooling by tiles, then an activation; either may be None."""
+    """An activation, and max-pooling by tiles; either may be None."""
 
     activation: ActivationFunction | None = None
     pool: Pair | None = None
@@ -34,23 +34,23 @@ MONOTONIC = ("relu", "leaky_relu", "tanh", "sigmoid", "softplus", "elu")
 
 
 def pool_tiles(raw: Array, tile: Pair, y: Array, winners: Array) -> None:
-    """Write the largest pixel of each tile (samples, H, W, channels) to `y`, and its place to `winners` (bytes)."""
+    """Write the largest pixel of each tile to `y` (samples, height, width, channels) and its position to `winners` (bytes)."""
     for place, pixels in _places(raw, tile, y):
         if place == 0:
             np.copyto(y, pixels)
             winners[...] = 0
         else:
-            # Places come in rising order, so the last one that was larger than all before it is the largest number too.
+            # Positions come in rising order, so the last one that was larger than all before it is the largest number.
             won = np.greater(pixels, y).view(np.uint8)
             np.maximum(y, pixels, out=y)
             np.maximum(winners, np.multiply(won, np.uint8(place), out=won), out=winners)
 
 
 def unpool_tiles(g: Array, tile: Pair, winners: Array, raw: Array) -> None:
-    """Write the cotangent of the raw result to `raw`, whose pixels outside all tiles are 0 already."""
+    """Write the cotangent of the raw result to `raw`, whose pixels outside of all tiles are already 0."""
     share = np.empty_like(g)
     for place, pixels in _places(raw, tile, g):
-        # A cast of bytes and a product: much faster than np.where.
+        # A cast of bytes and a product are much faster than np.where.
         np.copyto(share, np.equal(winners, np.uint8(place)).view(np.uint8))
         np.multiply(share, g, out=pixels)
 

@@ -1,10 +1,13 @@
-"""Where the windows of a convolution lie: a value object, and all arithmetic of shapes."""
+"""Positions of the windows of convolution and pooling, and the sizes that follow from them."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+from allgrad.nn.errors import LayerOptionError
 
 Pair = tuple[int, int]
+Padding = int | Pair | Literal["same", "valid"]
 
 
 class Geometry(NamedTuple):
@@ -18,26 +21,67 @@ class Geometry(NamedTuple):
 
     @property
     def reach(self) -> Pair:
-        """How many pixels a window spans, gaps of the dilation included."""
+        """Pixels that a window spans, including the gaps of the dilation."""
         (kh, kw), (dh, dw) = self.kernel, self.dilation
         return dh * (kh - 1) + 1, dw * (kw - 1) + 1
 
     @property
     def plain(self) -> bool:
-        """Neither stride, dilation nor groups."""
+        """Whether there is no stride, no dilation, and a single group."""
         return self.stride == self.dilation == (1, 1) and self.groups == 1
 
     def padded(self, image: Pair) -> Pair:
+        """Height and width of a padded image."""
         (top, bottom), (left, right) = self.padding
         return image[0] + top + bottom, image[1] + left + right
 
     def output(self, image: Pair) -> Pair:
-        """Height and width of the result for an image; below 1 where no window fits."""
+        """Height and width of the result for an image; below 1 if no window fits."""
         (h, w), (rh, rw), (sh, sw) = self.padded(image), self.reach, self.stride
         return (h - rh) // sh + 1, (w - rw) // sw + 1
 
     def flipped(self) -> Geometry:
-        """For stride 1: the convolution that takes an output's cotangent to the input's, kernel turned by 180 degrees."""
+        """For stride 1: the convolution that maps the cotangent of the output to that of the input, with the kernel rotated."""
         (rh, rw), ((top, bottom), (left, right)) = self.reach, self.padding
         around = ((rh - 1 - top, rh - 1 - bottom), (rw - 1 - left, rw - 1 - right))
         return self._replace(padding=around)
+
+
+def pair(value: int | Pair, what: str, least: int) -> Pair:
+    """One number for both axes, or one per axis, as two numbers.
+
+    Raises:
+        LayerOptionError: if it is not one or two integers of at least `least`.
+    """
+    both = (value, value) if isinstance(value, int) else tuple(value)
+    if len(both) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or v < least for v in both):
+        raise LayerOptionError(f"{what} must be one or two integers of at least {least}. Got {value!r} instead.")
+    return both
+
+
+def padding_sides(layer: str, padding: Padding, geometry: Geometry) -> tuple[Pair, Pair]:
+    """The padding as ((top, bottom), (left, right)).
+
+    Raises:
+        LayerOptionError: if it is not a padding, or "same" with a stride.
+    """
+    if padding == "same":
+        if geometry.stride != (1, 1):
+            raise LayerOptionError(f"{layer}: padding='same' needs stride 1. Got {geometry.stride} instead.")
+        rows, columns = ((r - 1) // 2 for r in geometry.reach)
+        return (rows, geometry.reach[0] - 1 - rows), (columns, geometry.reach[1] - 1 - columns)
+    if isinstance(padding, str):
+        if padding != "valid":
+            raise LayerOptionError(f"{layer}: padding must be 'same', 'valid', or integers. Got {padding!r} instead.")
+        return (0, 0), (0, 0)
+    rows, columns = pair(padding, f"{layer}: padding", 0)
+    return (rows, rows), (columns, columns)
+
+
+def pooled_length(length: int, window: int, stride: int, padding: int, dilation: int = 1, *, ceil: bool = False) -> int:
+    """The number of windows along an axis. In ceil mode the last one must begin in the image or in the padding before it."""
+    room = length + 2 * padding - (dilation * (window - 1) + 1)
+    if not ceil:
+        return room // stride + 1
+    count = -(-room // stride) + 1
+    return count - 1 if (count - 1) * stride >= length + padding else count

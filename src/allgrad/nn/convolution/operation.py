@@ -1,8 +1,11 @@
 """Convolution and transposed convolution as fused operations of the tape.
 
-`convolve(x, weight, bias, geometry=, epilogue=)`: x (N, H, W, C), weight (kh, kw, C / groups, O), bias (O,) or None.
-`convolve_transposed(x, weight, bias, geometry=, image=)`: x (N, h, w, C), weight (kh, kw, O / groups, C), the result's
-(H, W) as `image`: the input gradient of the convolution that `geometry` and `weight` describe, which maps `image` to (h, w).
+`convolve(x, weight, bias, geometry=, epilogue=)`: x: (batch, height, width, in) float, weight: (kh, kw, in / groups, out) float,
+bias: (out,) float or None.
+
+`convolve_transposed(x, weight, bias, geometry=, image=)`: x: (batch, height, width, in) float, weight: (kh, kw, out / groups, in)
+float, bias: (out,) float or None; `image` is (height, width) of the result. This is the input gradient of the convolution that
+`geometry` and `weight` describe, which maps `image` to the size of x.
 
 Samples go through algorithm and epilogue in groups (`Algorithm.samples`), forward and backward, so that a group stays in
 cache and no temporary has the size of the batch.

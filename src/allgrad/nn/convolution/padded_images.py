@@ -1,4 +1,4 @@
-"""Padded images and the windows over them."""
+"""Padded images, and views of the windows over them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
 
 class PaddedImages:
-    """Scratch memory of zeros with room for `samples` padded images, into which they are copied.
+    """Scratch memory into which images are copied, with zeros around them.
 
     Args:
-        shape: (samples, padded H, padded W, channels).
-        corner: where an image's first pixel goes.
-        planar: lay it out plane by plane, not pixel by pixel; the face is the same.
+        shape: (samples, padded height, padded width, channels).
+        corner: position of an image's first pixel.
+        dtype: of the images.
+        planar: whether memory is ordered plane by plane instead of pixel by pixel; the shape is the same.
     """
 
     def __init__(self, shape: tuple[int, int, int, int], corner: Pair, dtype: np.dtype[np.floating], planar: bool):
@@ -27,18 +28,18 @@ class PaddedImages:
         self.corner = corner
 
     def inside(self, samples: int, image: Pair) -> Array:
-        """The part of the memory where the images stand."""
+        """The part of the memory that holds the images."""
         top, left = self.corner
         return self.memory[:samples, top : top + image[0], left : left + image[1]]
 
     def load(self, x: Array) -> Array:
-        """Copy images in; returns them with their padding."""
+        """Copy images in, and return them with their padding."""
         np.copyto(self.inside(len(x), (x.shape[1], x.shape[2])), x)
         return self.memory[: len(x)]
 
 
 def windows(frame: Array, geometry: Geometry, output: Pair) -> Array:
-    """All windows over padded images, without a copy: (samples, *output, groups, kh, kw, C / groups)."""
+    """A view of all windows over padded images: (samples, *output, groups, kh, kw, channels / groups)."""
     n, channels = len(frame), frame.shape[3]
     (kh, kw), (sh, sw), (dh, dw), groups = geometry.kernel, geometry.stride, geometry.dilation, geometry.groups
     sample, row, column, channel = frame.strides
@@ -50,7 +51,7 @@ def windows(frame: Array, geometry: Geometry, output: Pair) -> Array:
 
 
 def place(frame: Array, geometry: Geometry, at: Pair, rows: slice, columns: int) -> Array:
-    """The pixels that lie at one place `at` of the windows of given output rows: (samples, rows, columns, channels)."""
+    """A view of the pixels at the kernel's position `at`, for some output rows: (samples, rows, columns, channels)."""
     (sh, sw), (dh, dw) = geometry.stride, geometry.dilation
     top, left = at[0] * dh + rows.start * sh, at[1] * dw
     height, width = (rows.stop - rows.start - 1) * sh + 1, (columns - 1) * sw + 1

@@ -1,11 +1,11 @@
 """Convolution as a matrix product: every window is copied into a row ("im2col"), one or a few samples at a time.
 
-Two layouts of the matrix of windows. Images with enough channels are copied by window: a row of the window, channels
-last, is one contiguous run. Images of few channels would make runs of a few numbers; they are split into planes first,
-and the matrix is filled by column, in runs of an image row.
+The matrix of windows has one of two layouts. Images with enough channels are copied by window, since a row of a window, channels
+last, is one contiguous run. Images with few channels would give runs of a few numbers, so they are split into planes first, and
+the matrix is filled by column, in runs of one image row.
 
-The input's gradient is, for stride 1, a convolution of the cotangent with the kernel turned around; otherwise the
-windows' cotangents are added where the windows lie, one place of the kernel at a time.
+For stride 1, the gradient of the input is a convolution of the cotangent with the rotated kernel. Otherwise the cotangents of the
+windows are added at the positions of the windows, one entry of the kernel at a time.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from allgrad.nn.convolution.geometry import Geometry, Pair
 
 ELEMENTS = 1 << 17
-"""About this many numbers are copied, and come out, at a time: half a megabyte of float32."""
+"""About this many numbers are copied or written at a time: half a megabyte of float32."""
 ROWS = 128
-"""A product of fewer rows than this would spend its time packing the kernel."""
+"""A product with fewer rows would spend its time packing the kernel."""
 SHORT_RUN = 16
-"""Contiguous runs below this length are too short to copy by window."""
+"""Shorter contiguous runs are too short to copy by window."""
 
 
 class Patches(Algorithm):
@@ -43,9 +43,9 @@ class Patches(Algorithm):
         self.planar = groups == 1 and inner * (kw if geometry.dilation[1] == 1 else 1) < SHORT_RUN
         rows = max(ROWS, ELEMENTS // max(self.columns * groups, outer))
         self.samples = min(samples, max(1, rows // (oh * ow)))
-        # Of an image that is too large for that, a band of its rows.
+        # An image that is too large is processed in bands of rows.
         self.band = oh if self.samples > 1 else min(oh, max(1, rows // ow))
-        # The kernel as one matrix a group: (groups, kh kw C / groups, O / groups).
+        # The kernel as one matrix per group: (groups, kh kw C / groups, O / groups).
         self.matrix = weight.reshape(self.columns, groups, outer // groups).transpose(1, 0, 2)
         self.frame: PaddedImages | None = None
         self.memory: Array | None = None
@@ -143,7 +143,7 @@ class Patches(Algorithm):
 
 
 def turned(weight: Array, groups: int = 1) -> Array:
-    """The kernel by which an output's cotangent convolves to the input's: turned by 180 degrees, channels exchanged."""
+    """The kernel that maps the cotangent of an output to that of the input: rotated by 180 degrees, channels exchanged."""
     kh, kw, inner, outer = weight.shape
     split = weight.reshape(kh, kw, inner, groups, outer // groups)[::-1, ::-1]
     return np.ascontiguousarray(split.transpose(0, 1, 4, 3, 2)).reshape(kh, kw, outer // groups, inner * groups)

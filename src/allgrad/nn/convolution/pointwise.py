@@ -1,4 +1,4 @@
-"""1x1 kernels without stride, padding or groups: a matrix product over the pixels of a few samples."""
+"""1x1 kernels without stride, padding, or groups: a matrix product over the pixels of a few samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from allgrad.nn.convolution.geometry import Geometry, Pair
 
 ELEMENTS = 1 << 17
-"""About this many numbers go in or come out at a time, so that bias and activation find them in cache."""
+"""About this many numbers are read or written at a time, so that bias and activation find them in cache."""
 
 
 class Pointwise(Algorithm):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def reference(x: Any, weight: Any, bias: Any, *, geometry: Geometry, epilogue: Epilogue) -> Any:
-    """See `operation`: the sum over the kernel's places of the pixels there, times the weights there."""
+    """See `operation`: the sum over the entries of the kernel of the pixels there times the weights there."""
     (kh, kw), (sh, sw), (dh, dw) = geometry.kernel, geometry.stride, geometry.dilation
     oh, ow = geometry.output(x.shape[1:3])
     x = _padded(x, geometry.padding)
@@ -30,7 +30,7 @@ def reference(x: Any, weight: Any, bias: Any, *, geometry: Geometry, epilogue: E
 
 
 def reference_transposed(x: Any, weight: Any, bias: Any, *, geometry: Geometry, image: Pair) -> Any:
-    """See `operation`: zeros between the pixels, then an ordinary convolution with the kernel turned around."""
+    """See `operation`: zeros between the pixels, then an ordinary convolution with the rotated kernel."""
     from allgrad.nn.convolution.epilogue import Epilogue
 
     n, h, w, channels = x.shape
@@ -51,7 +51,7 @@ def reference_transposed(x: Any, weight: Any, bias: Any, *, geometry: Geometry, 
 
 
 def _padded(x: Any, padding: tuple[Pair, Pair]) -> Any:
-    """Zeros around the image; a negative number cuts pixels off."""
+    """Add zeros around the image. A negative number removes pixels."""
     if any(side > 0 for sides in padding for side in sides):
         x = np.pad(x, ((0, 0), *((max(a, 0), max(b, 0)) for a, b in padding), (0, 0)))
     (top, bottom), (left, right) = (tuple(max(-side, 0) for side in sides) for sides in padding)

@@ -1,4 +1,4 @@
-"""Which algorithm a convolution takes. By shapes alone, never by time: the algorithm decides the bits."""
+"""The choice of an algorithm for a convolution. It depends on shapes only, never on time, since the algorithm affects bits."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from allgrad.nn.convolution.geometry import Geometry, Pair
 
 CHANNELS = 16
-"""Winograd's products need at least this many channels on either side to run well,"""
+"""Winograd's algorithm is used with at least this many input and output channels, so that its products run well,"""
 TILES = 24
-"""... this many tiles in the batch, to pay for the kernel's transform,"""
+"""... at least this many tiles in the batch, so that the transform of the kernel pays,"""
 FILL = 0.6
-"""... and at least this share of its tiles' area inside the image."""
+"""... and at least this share of the area of the tiles inside the image."""
 
 
 def choose(weight: Array, geometry: Geometry, image: Pair, samples: int) -> Algorithm:

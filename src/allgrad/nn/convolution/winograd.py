@@ -1,4 +1,4 @@
-"""3x3 convolution, stride 1, in a quarter of the multiplications: Winograd's F(4x4, 3x3).
+"""3x3 convolution with stride 1 and a quarter of the multiplications: Winograd's F(4x4, 3x3).
 
 Along one axis, four outputs of a three-tap filter need six multiplications in place of twelve:
 
@@ -42,14 +42,15 @@ OUT, TAPS = 4, 3
 SIDE = OUT + TAPS - 1
 PLACES = SIDE * SIDE
 TILES = 128
-"""At least this many tiles go into one product, unless the batch has fewer; images are grouped to that end."""
+"""The smallest number of tiles in one product, unless the batch has fewer. Images are grouped accordingly."""
 KERNEL, LEAST = 1 << 20, 64
-"""If one group holds all samples, the kernel's transform and its gradient, each four times the kernel, exist in blocks of about
-this many entries (at least of this many channels), which stay in cache. Otherwise they are needed again and exist as a whole."""
+"""If one group contains all samples, the transform of the kernel and its gradient (each four times as large as the kernel) are
+computed in blocks of about this many entries, and at least this many channels, which stay in cache. Otherwise they are needed
+again and are kept as a whole."""
 
 
 class Transforms(NamedTuple):
-    """The two-dimensional matrices: of the input (36, 36), the kernel (36, 9), the output (16, 36)."""
+    """The two-dimensional matrices of the input (36, 36), the kernel (36, 9), and the output (16, 36)."""
 
     input: Array
     kernel: Array
@@ -94,10 +95,10 @@ class Winograd(Algorithm):
         (top, _), (left, _) = geometry.padding
         self.corner = (top, left)
         n, (th, tw), c = self.samples, self.tiles, self.channels
-        # Room for the last tiles to reach beyond the image, and for `_scatter` to shift by a whole tile.
+        # The last tiles may extend beyond the image, and `_scatter` shifts by a whole tile.
         self.frame = np.zeros((n, OUT * (th + 1), OUT * (tw + 1), c), self.dtype)
         self.overlap = np.empty_like(self.frame)
-        # The frame's tiles, and where cores and borders of tiles lie in `overlap`; seen once, since as_strided is slow.
+        # Views of the frame's tiles and of the cores and borders of tiles in `overlap`; made once, since as_strided is slow.
         self.seen = self._tiles_of(self.frame, SIDE, SIDE)
         self.parts = tuple(
             (rows, columns, self._tiles_of(self.overlap[:, rows.start :, columns.start :], _size(rows), _size(columns)))
@@ -154,7 +155,7 @@ class Winograd(Algorithm):
         return self.gradient
 
     def _blocks(self, length: int, other: int) -> Iterable[slice]:
-        """In which blocks of one axis the kernel's transform is used, the other axis being whole."""
+        """The blocks of one axis in which the transform of the kernel is used; the other axis is whole."""
         return spans(length, max(LEAST, KERNEL // (PLACES * other)) if self.one_group else length)
 
     def _kernel(self, inner: slice = slice(None), outer: slice = slice(None)) -> Array:
@@ -174,7 +175,7 @@ class Winograd(Algorithm):
 
     @property
     def _cut(self) -> bool:
-        """Whether the last tiles reach beyond the output."""
+        """Whether the last tiles extend beyond the output."""
         return self.output != (OUT * self.tiles[0], OUT * self.tiles[1])
 
     def _part(self, memory: Array, samples: int) -> Array:
@@ -188,7 +189,7 @@ class Winograd(Algorithm):
         return np.zeros((samples, OUT * self.tiles[0], OUT * self.tiles[1], self.outer), self.dtype)
 
     def _tiled(self, y: Array) -> Array:
-        """Outputs (n, 4 th, 4 tw, O) seen as (4, 4, n, th, tw, O)."""
+        """A view of outputs (n, 4 th, 4 tw, O) as (4, 4, n, th, tw, O)."""
         n, (th, tw) = len(y), self.tiles
         return y.reshape(n, th, OUT, tw, OUT, -1).transpose(2, 4, 0, 1, 3, 5)
 
@@ -216,7 +217,7 @@ class Winograd(Algorithm):
         return products
 
     def _scatter(self, pixels: Array, dx: Array) -> None:
-        """Add tiles (6, 6, n, th, tw, C) where they lie. Their 4x4 cores cover the image once; the borders reach into the
+        """Add tiles (6, 6, n, th, tw, C) at their positions. Their 4x4 cores cover the image once; the borders reach into the
         next tile down, to the right, and across the corner.
         """
         n, (th, tw), (top, left) = len(dx), self.tiles, self.corner
@@ -241,6 +242,6 @@ def _size(span: slice) -> int:
 
 
 def group_size(output: Pair, samples: int) -> int:
-    """How many samples go together so that their tiles fill a product."""
+    """The number of samples in a group, so that their tiles fill a product."""
     tiles = -(-output[0] // OUT) * -(-output[1] // OUT)
     return min(samples, -(-TILES // tiles))
