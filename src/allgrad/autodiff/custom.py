@@ -1,4 +1,4 @@
-"""Derivatives of one's own: `custom_vjp` and `custom_jvp`."""
+"""`custom_vjp` and `custom_jvp`: functions with derivative rules that the user writes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def custom_vjp(**rules: Any) -> Callable[[Callable[..., Any]], Primitive]:
-    """Give a function reverse-mode rules of its own, one for each argument that is differentiated.
+    """Give a function its own reverse-mode rules, one for each argument that is differentiated.
 
-    The function computes on plain arrays, by whatever means: its arrays are positional parameters, all else is keyword-only.
-    A rule takes the cotangent of the result, then by name what it needs among `ans`, the arguments, and (keyword-only)
-    the static ones; it returns the argument's cotangent. Rules written in NumPy's functions are differentiable again.
-    Forward mode needs `custom_jvp` rules too: add them with the `.defjvp(...)` of what this returns.
+    The function computes on plain arrays, by any means: its arrays are positional parameters, everything else is keyword-only.
+    A rule takes the cotangent of the result, then, by name, what it needs: `ans`, arguments, and (keyword-only) static arguments.
+    It returns the argument's cotangent. Rules written in NumPy's functions are differentiable again, and may use tracked values
+    from outside. Forward mode needs rules too: add them with `.defjvp(...)` of the result.
 
     >>> import numpy as np, allgrad as ag
     >>> @ag.custom_vjp(x=lambda g, ans: g * ans * (1 - ans))
@@ -31,10 +31,10 @@ def custom_vjp(**rules: Any) -> Callable[[Callable[..., Any]], Primitive]:
 
 
 def custom_jvp(**rules: Any) -> Callable[[Callable[..., Any]], Primitive]:
-    """Give a function forward-mode rules of its own; the mirror image of `custom_vjp`, with `.defvjp(...)` for the other mode.
+    """Give a function its own forward-mode rules: the mirror image of `custom_vjp`, with `.defvjp(...)` for the other mode.
 
-    A rule takes the tangent of its argument and returns the tangent of the result; `allgrad.LINEAR` stands for the
-    function itself. `ag.check_grads` compares the two modes with each other and with numerical differentiation.
+    A rule takes the tangent of its argument and returns the tangent of the result. In place of a rule, `allgrad.LINEAR` says that
+    the function is linear in the argument. `ag.check_grads` compares both modes with numerical differentiation.
 
     >>> import numpy as np, allgrad as ag
     >>> @ag.custom_jvp(x=lambda t, x: t * 3 * x * x)

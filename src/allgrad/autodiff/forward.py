@@ -1,20 +1,20 @@
 """Forward mode: tangents by level.
 
-**Design.** `jvp` opens a level, a number taken from the same sequence as nodes, so that an inner `jvp` always has a larger
-one than those around it. A Tensor carries a dict {level: tangent}: its value is the coefficient of 1, the tangent at level L
-that of the nilpotent e_L. A tangent at level L may itself be a Tensor with tangents at *smaller* levels only: the product
-e_K e_L (K < L) is kept as the K-part of the L-tangent. That triangular order is what keeps perturbations apart: what an
-inner derivative calls "constant" still has its outer tangents, and no inner one.
+**Design.** `jvp` opens a level. A level is a number from the same sequence as the nodes', so an inner `jvp` always has a larger
+one than those around it. A Tensor carries a dict {level: tangent}: its value is the coefficient of 1, and the tangent at level L
+is that of the nilpotent e_L. A tangent at level L may itself be a Tensor, with tangents at *smaller* levels only: the product
+e_K e_L (K < L) is kept as the K-part of the L-tangent. This triangular order keeps perturbations apart: what an inner derivative
+treats as a constant still has its outer tangents, but no inner one.
 
 An operation out = f(x) on such numbers therefore gives, for each level L in ascending order,
 
     out.tangent[L] = jvp_f(x.tangent[L]; x seen without the tangents of levels >= L),
 
-where the jvp rule runs on Tensors, so the lower levels (and the reverse tape, if x is on it) are carried through by the
-very same mechanism. At the end of its `jvp` a level is taken off the results; nothing of it remains.
+where the jvp rule runs on Tensors, so the same mechanism carries the lower levels through (and the reverse tape, if x is on it).
+At the end of its `jvp` a level is removed from the results, and nothing of it remains.
 
-Reverse over forward works because tangents are Tensors that are recorded; forward over reverse because nodes keep the tangents
-of what they saved (`Node.duals`), and the backward walk runs its rules on those.
+Reverse over forward works because tangents are Tensors that are recorded. Forward over reverse works because nodes keep the
+tangents of what they saved (`Node.duals`), and the backward walk runs its rules on those.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _without_tangents(t: Tensor) -> Tensor:
 
 
 def _keep_duals(outs: Sequence[Tensor], made: Sequence[Tensor], args: Sequence[Any]) -> None:
-    """Leave with the node the tangents of what it saved: a backward walk inside these levels differentiates through them."""
+    """Give the node the tangents of what it saved, so that a backward walk inside these levels differentiates through them."""
     node = next((o.node for o in outs if o.node is not None), None)
     if node is not None and node.parents and node.parents[0].outputs:
         node = node.parents[0]  # the shared node behind the picks of several results

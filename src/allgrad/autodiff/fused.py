@@ -1,13 +1,16 @@
-"""Fused operations: several steps in one, with a backward written by hand, for the hot loops of networks.
+"""Fused operations: several steps in one, with a backward pass written by hand, for the hot loops of networks.
 
 A fused operation has up to three forms:
 
-* `forward(*values, **statics) -> (ans, residuals)`: plain arrays, as fast as can be;
+* `forward(*values, **statics) -> (ans, residuals)`: on plain arrays, as fast as possible;
 * `backward(g, residuals, *, needs, into, **statics) -> cotangents`: one for each argument, None where `needs` is False;
   `into[i]`, if not None, is the array where argument i's cotangent belongs;
-* `reference(*args, **statics)`: the same function in differentiated NumPy calls. It runs in place of the fused form wherever
+* `reference(*args, **statics)`: the same function in differentiated NumPy calls. It runs in place of the fused form where
   derivatives of derivatives are taken (inside another transform, and in forward mode), so every order is right. Without a
-  reference, those uses raise an error that names the operation.
+  reference, these uses raise an error that names the operation.
+
+Arrays of the user's among the arguments and the statics are copied before `forward` runs, if backward will need it: residuals may
+hold them, and the user may write to them (saved.py).
 """
 
 from __future__ import annotations

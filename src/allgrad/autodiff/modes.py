@@ -1,7 +1,7 @@
-"""The modes of the tape: is it recording, is it looking for anomalies, which forward levels are open.
+"""The modes of the tape: whether it records, whether it looks for anomalies, and which transforms are open.
 
-One immutable record in one context variable. A thread, or an asyncio task, has its own; a mode is entered
-with `with` and left whatever happens inside.
+They are one immutable record in one context variable, so each thread and each asyncio task has its own. A mode is entered with
+`with`, and is left whatever happens inside.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Modes(NamedTuple):
 CURRENT: ContextVar[Modes] = ContextVar("allgrad_modes", default=Modes())  # noqa: B039 - a NamedTuple is immutable
 
 
-class switched:  # noqa: N801 - used like a function; a generator's context costs twice as much, and every backward enters one
-    """A context in which some of the modes are others."""
+class switched:  # noqa: N801 - used like a function; a context made of a generator costs twice as much
+    """A context in which some of the modes have other values."""
 
     __slots__ = ("changes", "token")
 
@@ -60,7 +60,7 @@ def no_grad() -> Iterator[None]:
 def detect_anomaly() -> Iterator[None]:
     """Inside, the first operation whose value or gradient holds a NaN or an infinity raises `AnomalyError`.
 
-    The message names the operation and the line of code that called it. It costs a scan of every result.
+    The message names the operation and the line of code that called it. Every result is scanned, which costs time.
 
     >>> import numpy as np, allgrad as ag
     >>> x = ag.tensor([0.0, 1.0], requires_grad=True)
