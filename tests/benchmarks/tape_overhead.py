@@ -2,8 +2,8 @@
 
     python tests/benchmarks/tape_overhead.py
 
-Times are medians of CPU time over interleaved rounds, in microseconds per operation of a chain of 1,000. HIPS autograd and PyTorch
-run next to it where they are installed. To compare two versions of allgrad, run it in two checkouts in turn, several times.
+Times are medians of CPU time over interleaved rounds, in microseconds per operation of a chain of 1,000. HIPS autograd and
+PyTorch run next to it where they are installed. To compare two versions of allgrad, run it in two checkouts in turn.
 """
 
 from __future__ import annotations

@@ -36,6 +36,17 @@ def test_a_captured_leaf_of_the_tape():
 
 
 def test_the_first_order_result_is_plain_numpy():
+    @ag.custom_vjp(x=lambda g, ans, x: g * ans * np.cos(x))
+    def f(x):
+        return np.exp(np.sin(x))
+
+    f.defjvp(x=lambda t, ans, x: t * ans * np.cos(x))
+    assert isinstance(ag.hvp(f, 0.5, 1.0), np.floating)
+    assert isinstance(ag.grad(ag.grad(f))(0.5), np.floating)
+    ag.check_grads(f, 0.5, order=3)
+    value, gradient = ag.value_and_grad(f)(0.5)
+    assert isinstance(gradient, np.floating)
+    assert isinstance(value, np.floating)
     made = ag.grad(lambda x: through_a_rule(3.0, x))(np.float64(2.0))
     assert isinstance(made, np.floating)
     assert made == 3.0

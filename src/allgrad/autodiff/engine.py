@@ -304,13 +304,35 @@ def pull(
     walk = _inner_walk([node for node, _ in pairs], targets, floor)
     modes = CURRENT.get()
     tracked_cotangent = any(getattr(c, "node", None) is not None for _, c in pairs)
-    record = modes.recording and (linked or bool(walk.outside) or tracked_cotangent or walk.runs_user_code())
+    depends = linked or bool(walk.outside) or tracked_cotangent
+    record = modes.recording and (depends or walk.runs_user_code())
     walk.tensors = record or modes.forward > 0
     with switched(recording=record), np.errstate(all="ignore"):
         for node, c in pairs:
             walk.add(node, c)
         walk.run(keep=keep or record)
-    return [walk.cotangents.get(t) for t in targets], record
+    parts = [walk.cotangents.get(t) for t in targets]
+    if record and not depends and not captured(_with_tangents(parts), targets, floor):
+        return [_unlinked(p) for p in parts], False  # the user's code used nothing that is tracked outside
+    return parts, record
+
+
+def _with_tangents(values: Iterable[Any]) -> list[Any]:
+    """The Tensors among `values`, their tangents, the tangents of those, ..."""
+    found = [v for v in values if isinstance(v, Operators)]
+    for t in found:
+        found += [v for v in (t.tangents or {}).values() if isinstance(v, Operators)]
+    return found
+
+
+def _unlinked(x: Any) -> Any:
+    """`x` without its history."""
+    if not isinstance(x, Operators):
+        return x
+    if x.tangents is None:
+        return x.value
+    make: Any = type(x)
+    return make(x.value, None, {level: _unlinked(t) for level, t in x.tangents.items()})
 
 
 def captured(roots: Sequence[Any], targets: Sequence[Node], floor: int | None = None) -> list[Node]:
