@@ -213,7 +213,7 @@ class LoggingSection(Section):
 
     progress: Literal["auto", "plain", "none"] = "auto"
     """How progress is shown. `auto`: a live line on a terminal and plain lines elsewhere."""
-    loggers: tuple[Component, ...] = Field(({"name": "jsonl"},), validate_default=True)  # type: ignore[assignment]
+    loggers: tuple[Component, ...] = Field(default=({"name": "jsonl"},), validate_default=True)
     """Who receives the reports besides the screen: a list of names, or of sections with a `name`."""
     sample: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Tokens of text to generate at the end of a run on text. 0: none."""
