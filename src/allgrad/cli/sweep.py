@@ -102,10 +102,10 @@ def _runs(arguments: argparse.Namespace) -> Iterator[Run]:
     Raises:
         UsageError: a directory holds a run with another configuration, whose results would be taken for this one's.
     """
-    from allgrad.train.config import resolve
+    from allgrad.train.config import default_name, resolve
     from allgrad.train.run.directory import config_differences
 
-    parent = arguments.to or Path("runs") / f"sweep-{Path(arguments.config).stem}"
+    parent = arguments.to or Path("runs") / f"sweep-{default_name(arguments.config)}"
     plugins = plugin_words(arguments.plugin)
     asked = None if arguments.ranks is None else rank_count(arguments.ranks)
     several = [override for override in arguments.overrides if len(_values(override)) > 1]

@@ -8,6 +8,7 @@ by the functions that need them, so that importing this module costs nothing.
 from __future__ import annotations
 
 import json
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from allgrad.train.config.errors import ConfigError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from allgrad.train.config.schema import RunConfig
     from allgrad.train.config.validation import RunPlan
 
-__all__ = ["dump_yaml", "from_json", "plan", "resolve", "schema_type"]
+__all__ = ["default_name", "dump_yaml", "from_json", "plan", "resolve", "schema_type"]
 
 
 def resolve(path: str | Path, overrides: Sequence[str] = (), *, plugins: Sequence[str | Path] = ()) -> RunConfig:
@@ -66,6 +67,16 @@ def resolve(path: str | Path, overrides: Sequence[str] = (), *, plugins: Sequenc
         return None if source is None else source.directory
 
     return absolute_paths(config, directory)
+
+
+def default_name(path: str | Path) -> str:
+    """The name of a run whose configuration gives none: the file's, without its ending.
+
+    Example:
+        >>> default_name("configs/diamonds.yaml"), default_name("package:diamonds.yaml")
+        ('diamonds', 'diamonds')
+    """
+    return PurePath(str(path).removeprefix("package:")).stem
 
 
 def from_json(text: str, *, plugins: Sequence[str | Path] = ()) -> RunConfig:

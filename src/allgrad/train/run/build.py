@@ -15,7 +15,7 @@ from allgrad.errors import AllgradError, CollectiveError, UsageError
 from allgrad.train.checkpoint.format import Checkpoint, load_latest
 from allgrad.train.checkpoint.state import broadcast_checkpoint
 from allgrad.train.components.optimizers import schedule_of
-from allgrad.train.config import changed_keys, from_json, plan, resolve
+from allgrad.train.config import changed_keys, default_name, from_json, plan, resolve
 from allgrad.train.config.plugins import plugin_digests
 from allgrad.train.run.agreement import on_every_rank, on_rank_0
 from allgrad.train.run.directory import (
@@ -87,7 +87,7 @@ def new_run(path: str | Path, overrides: Sequence[str] = (), options: Options | 
     properties = _verify(config, world, options)
     trainer = Trainer(config, world, **options.trainer)
     _check_stop(trainer, options)
-    directory = create_run_directory(config, world, Path(path).stem, plugins=options.plugins)
+    directory = create_run_directory(config, world, default_name(path), plugins=options.plugins)
     _record(trainer, directory, properties, options)
     return trainer, directory
 
