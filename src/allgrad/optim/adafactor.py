@@ -40,7 +40,7 @@ class Adafactor(Optimizer):
         lr: the largest relative step.
         beta2_decay: exponent of the step number in the weight of the new square, 0 or less.
         eps: (eps1, eps2), the smallest denominator and the smallest scale of a parameter. None: the dtype's machine epsilon.
-        d: the largest root mean square of an update, 1 or more.
+        d: the largest root mean square of an update before scaling, 1 or more.
         weight_decay: share of the parameters, times lr, that is taken away in each step.
 
     Raises:

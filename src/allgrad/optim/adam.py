@@ -44,7 +44,7 @@ class Adam(_Adam):
     Args:
         params: a Module, leaves, (name, leaf) pairs, or groups `{"params": ..., "lr": ...}`.
         lr: learning rate.
-        betas: b1 and b2.
+        betas: weights of the old values in the running means of the gradient (b1) and of its square (b2).
         eps: added to the denominator.
         weight_decay: factor of the parameters that is added to their gradients.
 
@@ -88,7 +88,7 @@ class AdamW(_Adam):
         params: a Module, leaves, (name, leaf) pairs, or groups `{"params": ..., "lr": ...}`. Biases and norms usually form
             a group with `weight_decay=0`.
         lr: learning rate.
-        betas: b1 and b2; see `Adam`.
+        betas: weights of the old values in the running means of the gradient (b1) and of its square (b2).
         eps: added to the denominator.
         weight_decay: share of the parameters, times lr, that is taken away in each step.
 

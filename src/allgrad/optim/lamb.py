@@ -31,7 +31,7 @@ class LAMB(Optimizer):
         params: a Module, leaves, (name, leaf) pairs, or groups `{"params": ..., "lr": ...}`. Biases and norms usually form
             a group with `weight_decay=0, adapt=False`.
         lr: learning rate.
-        betas: b1 and b2.
+        betas: weights of the old values in the running means of the gradient (b1) and of its square (b2).
         eps: added to the denominator.
         weight_decay: factor of the parameters that is added to the direction r.
         adapt: scale each parameter's step by |p| / |r|.

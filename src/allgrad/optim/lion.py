@@ -27,7 +27,7 @@ class Lion(Optimizer):
     Args:
         params: a Module, leaves, (name, leaf) pairs, or groups `{"params": ..., "lr": ...}`.
         lr: learning rate.
-        betas: b1 and b2.
+        betas: weights of the old momentum in the direction (b1) and in the new momentum (b2).
         weight_decay: share of the parameters, times lr, that is taken away in each step.
 
     Raises:

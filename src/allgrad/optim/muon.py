@@ -49,14 +49,14 @@ class Muon(Optimizer):
         momentum: weight of the old momentum buffer.
         nesterov: look ahead along the momentum.
         weight_decay: share of the parameters, times the learning rate, that is taken away in each step.
-        ns_coefficients: a, b, and c.
-        ns_steps: iterations, at most 99.
-        eps: smallest |d|.
-        adjust_lr: "original" or "match_rms_adamw"; with the latter, learning rates of AdamW carry over.
-        others: "adamw", or "refuse" to raise an error for parameters that the method is not for.
+        ns_coefficients: a, b, and c of the iteration.
+        ns_steps: number of iterations, at most 99.
+        eps: smallest norm by which the matrix is divided.
+        adjust_lr: how the step depends on the matrix's shape; with "match_rms_adamw", learning rates of AdamW carry over.
+        others: what happens to parameters that the method is not for: AdamW updates them, or an error.
         adamw: names (patterns with `*` and `?`) of matrices that AdamW updates.
         adamw_lr_ratio: AdamW's learning rate, relative to `lr`.
-        adamw_betas: AdamW's b1 and b2.
+        adamw_betas: AdamW's `betas`.
         adamw_eps: added to AdamW's denominator.
 
     Raises:
