@@ -118,3 +118,85 @@ def test_a_silent_rank_0_is_told_by_the_others(ranks):
     speaker, text = ranks.said[0]
     assert speaker == 1
     assert "rank 0 is silent" in text
+
+
+def test_waiting_for_a_rank_in_a_long_task_is_no_stall(ranks):
+    ranks.monitors[1].announce("writing a checkpoint")
+    ranks.progress[0].start(0)
+    ranks.wait(3 * LIMIT)
+    assert ranks.said == []
+    ranks.monitors[1].announce(None)
+    ranks.wait(LIMIT + 15)
+    assert "Missing: rank 1" in ranks.said[0][1]
+
+
+def test_a_rank_waits_for_rank_0_in_a_long_task_although_that_is_silent(ranks):
+    ranks.monitors[0].announce("writing a checkpoint")
+    ranks.look(0, 1)
+    ranks.progress[1].start(0)
+    ranks.wait(4 * LIMIT, 1)
+    assert ranks.said == []
+
+
+def test_another_rank_that_waits_is_told_by_rank_0_that_a_third_is_busy(make_network, monkeypatch):
+    ranks = Ranks(make_network(2), monkeypatch)
+    ranks.monitors[0]._busy[7] = "reading data"  # as a rank of this number would have announced
+    ranks.progress[1].start(0)
+    ranks.wait(2 * LIMIT + 50)
+    assert ranks.said == []
+
+
+def leave(ranks, *leaving):
+    for rank in leaving:
+        ranks.monitors[rank].leave()
+
+
+@pytest.fixture
+def barriers(monkeypatch):
+    """Gives the network's communicators a barrier that completes when both ranks have entered it."""
+    entered = []
+
+    def ibarrier(comm):
+        entered.append(comm.rank)
+        return SimpleNamespace(Test=lambda: len(entered) == 2)
+
+    return ibarrier
+
+
+def test_ranks_end_together(ranks, barriers):
+    for comm in ranks.network.comms:
+        comm.Ibarrier = lambda comm=comm: barriers(comm)
+    leave(ranks, 1)
+    ranks.wait(3 * LIMIT)
+    assert not ranks.monitors[1].left.is_set()
+    leave(ranks, 0)
+    ranks.wait(3)
+    assert [monitor.left.is_set() for monitor in ranks.monitors] == [True, True]
+    assert ranks.said == []
+
+
+@pytest.mark.parametrize("silent", [0, 1])
+def test_a_rank_that_falls_silent_while_the_other_waits_to_end(ranks, silent):
+    """Stopped, say. One that is driven by its main thread (not `threaded`) may be silent while it computes."""
+    other = 1 - silent
+    leave(ranks, other)
+    ranks.wait(2 * LIMIT)
+    ranks.wait(3 * LIMIT, other)
+    assert ranks.said == []
+    for monitor in ranks.monitors:
+        monitor.threaded = True
+    ranks.wait(2 * LIMIT)
+    assert ranks.said == []
+    ranks.wait(LIMIT + 20, other)
+    speaker, text = ranks.said[0]
+    assert speaker == other
+    assert f"The program of rank {other} is over, but rank {silent} did not end" in text
+
+
+def test_a_rank_that_is_stopped_in_the_last_barrier(ranks, barriers):
+    for comm in ranks.network.comms:
+        comm.Ibarrier = lambda comm=comm: barriers(comm)
+    leave(ranks, 0, 1)
+    ranks.wait(1)
+    ranks.wait(LIMIT + 20, 0)
+    assert "did not end" in ranks.said[0][1]

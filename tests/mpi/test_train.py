@@ -210,7 +210,7 @@ def test_resume_starts_mpirun(whole, tmp_path, mpi_flavour, run_group, clean_env
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["batch.sizze=3"], 2, "batch.sizze: expected a known key"),
+        (["batch.sizze=3"], 2, "batch.sizze: unknown key"),
         (["data.train=nowhere.npz"], 1, "nowhere.npz: no such file"),
         (["run.dir={whole}", "seed=9"], 2, "seed: 3 there, 9 here"),
         (["batch.virtual_workers=2"], 2, "3 ranks cannot share 2 virtual workers"),
