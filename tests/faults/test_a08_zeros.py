@@ -108,3 +108,15 @@ def test_a_root_at_zero_raises_no_warning_and_has_slope_zero(f: Any, x: Any) -> 
         gradient = ag.grad(f)(x)
         assert ag.jvp(f, (x,), (np.ones_like(x),))[1] == gradient.sum()
     assert gradient[0] == 0
+
+
+def test_the_square_of_a_root_that_was_written_through_a_view() -> None:
+    def f(w: Any) -> Any:
+        n = np.sqrt(w)
+        head = n[:1]
+        head[0] = 3.0 * w[0]
+        return np.sum(n**2) + np.sum(n * n)
+
+    np.testing.assert_allclose(ag.grad(f)(np.array([0.0, 4.0])), [0.0, 2.0])
+    np.testing.assert_allclose(ag.jvp(f, (np.array([0.0, 4.0]),), (np.array([1.0, 3.0]),))[1], 6.0)
+    np.testing.assert_allclose(ag.hessian(f)(np.array([0.0, 4.0])), [[36.0, 0.0], [0.0, 0.0]], atol=1e-12)

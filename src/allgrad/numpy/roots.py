@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from allgrad.autodiff.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ class Root(Tensor):
 
 def rooted(root: Any, square: Callable[[], Any]) -> Any:
     """A root, which keeps square() if it is tracked and has a zero in it."""
-    if type(root) is not Tensor or root.value.all() or (root.node is None and root.tangents is None):
+    if type(root) is not Tensor or np.count_nonzero(root.value) == root.value.size:
+        return root
+    if root.node is None and root.tangents is None:
         return root
     return Root(root, square())
