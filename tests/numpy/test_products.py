@@ -89,7 +89,7 @@ def test_a_stack_of_rows_times_a_matrix_is_one_product(monkeypatch):
         (lambda t: np.einsum("ij->ji", t, order="F"), "einsum.*order="),
         (lambda t: np.einsum("i...->i", t), "ellipsis"),
         (lambda t: np.einsum("ijk->i", t), r"do not fit an operand of shape \(2, 2\)"),
-        (lambda t: np.einsum("ij,jk->ik", t), "name 2 operands, 1 were given"),
+        (lambda t: np.einsum("ij,jk->ik", t), "name 2 operands, but 1 were given"),
         (lambda t: np.tensordot(t, np.ones((3, 2))), "axes must agree"),
         (lambda t: np.cross(t, t), "length 3"),
         (lambda t: np.convolve(t, t), "one-dimensional"),

@@ -2,8 +2,8 @@
 
 Plain `numpy` works on Tensors as well, through NumPy's protocols: `np.sin(t)`, `np.einsum("ij,j", a, t)`. This namespace has
 the same functions, which also take lists of Tensors (`mean([x, y])`), plus those that NumPy does not call a Tensor for:
-`array([x, y])`, `asarray`, `full_like`, `arange`, `r_`, `c_`, `vectorize`. Its `zeros`, `ones`, `empty` and `full` can be filled
-with Tensors (`out[i] = t`). Every other name is NumPy's own (`float32`, `pi`, `random`).
+`array([x, y])`, `asarray`, `full_like`, `arange`, `r_`, `c_`, `vectorize`. Its `zeros`, `ones`, `empty` and `full` can be
+filled with Tensors (`out[i] = t`). Every other name is NumPy's own (`float32`, `pi`, `random`).
 
 It is also the array API namespace of Tensors. `coverage()` lists what is differentiated, `summary()` counts it.
 

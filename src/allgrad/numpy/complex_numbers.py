@@ -1,8 +1,8 @@
-"""Complex numbers: their parts, size, angle and conjugate.
+"""Complex numbers: real and imaginary part, absolute value, angle, and conjugate.
 
-The convention is JAX's: a vjp is the transpose of the jvp under Re(sum(w * v)), without conjugation. So `real` hands its
-cotangent g on as it is, `imag` as g * -1j (since Im(v) = Re(-1j * v)), and `conjugate` as conj(g); hence the gradient of a real
-function f of z = x + iy is df/dx - i df/dy.
+The convention is JAX's: a vjp is the transpose of the jvp under Re(sum(w * v)), without conjugation. So `real` passes its
+cotangent g on unchanged, `imag` passes g * -1j (because Im(v) = Re(-1j * v)), and `conjugate` passes conj(g). The gradient of a
+real function f of z = x + iy is therefore df/dx - i df/dy.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def imag(val: Any) -> Any:
 
 
 def _abs_vjp(g: Any, x: Any, ans: Any) -> Any:
-    """d|z| = Re(conj(z) dz) / |z|, and 0 at 0."""
+    """d|z| = Re(conj(z) dz) / |z|; 0 at z = 0."""
     return g * (np.conjugate(quotient(x, ans)) if is_complex(x) else np.sign(x))
 
 
@@ -52,7 +52,7 @@ _sign_of_reals = on_values(np.sign)
 
 @implements(np.sign)
 def sign(x: Any, /, **keywords: Any) -> Any:
-    """z / |z| for complex z, and 0 at 0; a constant for real x."""
+    """z / |z| for complex z (0 at 0); piecewise constant for real x."""
     if not is_complex(x):
         return _sign_of_reals(x, **keywords)
     refuse("np.sign", **keywords)

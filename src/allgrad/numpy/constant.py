@@ -1,7 +1,7 @@
-"""The functions without a derivative, or with one that is zero wherever it exists, declared once.
+"""Functions that have no derivative, or one that is zero wherever it exists.
 
-They compute on the values. A floating result (floor, rint, zeros_like) is a Tensor that nothing is tracked through, so that
-expressions go on; all else (booleans, indices, shapes) is plain NumPy.
+They compute on the plain values. A floating result (floor, rint, zeros_like) is an untracked Tensor, so that expressions can
+go on; booleans, indices and shapes are plain NumPy.
 """
 
 from __future__ import annotations

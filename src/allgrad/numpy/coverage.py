@@ -1,4 +1,4 @@
-"""Which of NumPy's functions are differentiated, read from the registry itself."""
+"""Which of NumPy's functions are differentiated, read from the table of rules itself."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ ALIASES = {
     np.linalg.trace: np.trace,
     np.linalg.vecdot: np.vecdot,
 }
-"""Functions that are others under a second name, in NumPy two objects all the same. They are counted once."""
+"""Second names of a function that NumPy makes separate objects. They are counted once."""
 
 
 class Row(NamedTuple):
-    """A function in the registry: its NumPy name, its family, and whether it is "differentiated" or "constant"."""
+    """A function that has a rule: its NumPy name, its family, and its kind, "differentiated" or "constant"."""
 
     name: str
     family: str
@@ -45,10 +45,10 @@ class Row(NamedTuple):
 
 
 def coverage() -> list[Row]:
-    """What this package knows of NumPy, one row a function, aliases once.
+    """The NumPy functions that have a rule, one row per function; aliases appear once.
 
-    "constant" says that the derivative is zero wherever it exists, or that the result is no number. What is not in the
-    table raises a `TypeError` by name when it is called on a tracked Tensor.
+    "constant" means that the derivative is zero wherever it exists, or that the result is not a number. A function that is
+    not in the table raises a `TypeError` with its name when it is called on a tracked Tensor.
 
     >>> rows = coverage()
     >>> [row for row in rows if row.name in ("sin", "argmax")]
@@ -60,7 +60,7 @@ def coverage() -> list[Row]:
         for name in sorted(dir(module)):
             function = getattr(module, name)
             if not name.startswith("_") and _listed(function) and function not in ALIASES:
-                # One object under several names (np.abs, np.absolute) goes by the name that it gives itself.
+                # An object with several names (np.abs, np.absolute) is listed under its own __name__.
                 own = getattr(function, "__name__", name)
                 functions[function] = own if getattr(module, own, None) is function else functions.get(function, name)
         found = [Row(name, family, "constant" if f in CONSTANT else "differentiated") for f, name in functions.items()]
@@ -71,12 +71,12 @@ def coverage() -> list[Row]:
 def _listed(function: Any) -> bool:
     try:
         return callable(function) and function in RULES and function not in WRITERS
-    except TypeError:  # NumPy's namespace holds things that have no hash
+    except TypeError:  # not hashable
         return False
 
 
 def summary() -> str:
-    """The counts of `coverage()`, one line a family.
+    """The counts of `coverage()`, one line per family.
 
     >>> print(summary())                                  # doctest: +ELLIPSIS
     numpy: ... differentiated, ... constant

@@ -1,8 +1,8 @@
-"""Arrays from Tensors: what NumPy's protocols cannot catch, since it is not called on a Tensor itself.
+"""Arrays made of Tensors, in calls that NumPy does not hand to a Tensor.
 
 `np.array([x, y])` of Tensors would lose their gradients (so it raises); `allgrad.numpy.array([x, y])` keeps them. Without a
-Tensor among their arguments, these are NumPy's own functions, with one exception: `zeros`, `ones`, `empty` and `full` of floating
-or complex numbers are Tensors, because such arrays are made to be written to, and `out[i] = t` works on a Tensor only.
+Tensor among their arguments, these are NumPy's own functions, with one exception: `zeros`, `ones`, `empty` and `full` of
+floating or complex numbers are Tensors, because such arrays are made to be written to, and `out[i] = t` works on a Tensor only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _has_tensor(*values: Any) -> bool:
 
 
 def array(object: Any, dtype: Any = None, *, copy: Any = True, ndmin: int = 0, **keywords: Any) -> Any:
-    """`np.array`, of nested lists and tuples with Tensors in them too: a Tensor that depends on each of them.
+    """`np.array`, also of nested lists and tuples that hold Tensors: a Tensor that depends on each of them.
 
     >>> import allgrad as ag
     >>> x = ag.tensor(3.0, requires_grad=True)
@@ -90,7 +90,7 @@ def empty(shape: Any, dtype: Any = None, order: Any = "C", *, device: Any = None
 
 
 def full(shape: Any, fill_value: Any, dtype: Any = None, order: Any = "C", *, device: Any = None) -> Any:
-    """`np.full`; the gradient of a Tensor as `fill_value` is the sum over all entries that it filled (with broadcasting)."""
+    """`np.full`; the gradient of a Tensor as `fill_value` is the sum over the entries that it fills."""
     if not isinstance(fill_value, Tensor):
         return _writable(np.full(shape, fill_value, dtype=dtype, order=order, device=device))
     if order != "C":
@@ -105,7 +105,7 @@ def full_like(x: Any, fill_value: Any, dtype: Any = None, *, device: Any = None,
 
 
 def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None, *, device: Any = None) -> Any:
-    """`np.arange`; with Tensors, start + step * (0, 1, 2, ...). Their number is a constant, and `stop` sets only that."""
+    """`np.arange`; with Tensors, start + step * (0, 1, 2, ...). `stop` only sets the number of entries, a constant."""
     if not _has_tensor(start, stop, step):
         start, stop = (0, start) if stop is None else (start, stop)
         return np.arange(start, stop, step, dtype=dtype, device=device)

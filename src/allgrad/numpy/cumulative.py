@@ -1,13 +1,13 @@
-"""Derivatives of products and of running sums and products.
+"""Derivatives of products, and of running sums and products.
 
-A product has a gradient where some of its factors are zero: that of a factor is the product of the others. Where no
-factor is zero it is taken by one division; otherwise by multiplying out,
+A product has a gradient even where some of its factors are zero: the derivative by one factor is the product of the others.
+If no factor is zero, that takes one division. Otherwise it is multiplied out:
 
     prod:     (product of all before) * (product of all after), from two exclusive running products;
     cumprod:  y_k = x_1 ... x_k; the cotangent of x_i is P_i S_i with P_i = x_1 ... x_(i-1) and S_i = g_i + x_(i+1) S_(i+1);
               the tangent of y_k is T_k = T_(k-1) x_k + P_k t_k.
 
-Both are written in differentiated functions, so that second derivatives exist at zeros too.
+Both use differentiated functions only, so second derivatives exist at zeros too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _no_zeros(x: Any) -> bool:
 
 
 def _others(x: Any, ans: Any, axis: Any, keepdims: bool) -> Any:
-    """For each entry the product of the others that it is multiplied with."""
+    """For each entry, the product of the other factors."""
     if _no_zeros(x):
         return spread(ans, axis, keepdims, x.shape) / x
     axes = tuple(range(x.ndim)) if axis is None else tuple(i % x.ndim for i in np.atleast_1d(axis))
@@ -43,7 +43,7 @@ def _others(x: Any, ans: Any, axis: Any, keepdims: bool) -> Any:
 
 
 def _exclusive(x: Any) -> Any:
-    """Along the last axis, for each entry the product of those before it."""
+    """For each entry, the product of the entries before it along the last axis."""
     ones = np.ones((*x.shape[:-1], 1), x.dtype)
     return np.concatenate([ones, np.cumprod(x[..., :-1], axis=-1)], axis=-1)
 
@@ -139,7 +139,7 @@ def _running(name: str, primitive: Primitive) -> Any:
 
 
 def _running_of_the_standard(name: str, function: Any, start: int) -> Any:
-    """The array API's form: axis must be given unless there is only one, and the start may be part of the result."""
+    """The array API's form: axis is required unless x has one axis, and the result may include the initial value."""
 
     def rule(x: Any, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False) -> Any:
         refuse(f"np.{name}", out=out)

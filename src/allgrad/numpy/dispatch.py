@@ -1,16 +1,14 @@
-"""How NumPy's functions get their rules: the tools that every file of this package declares with.
+"""How NumPy's functions get their rules. `implements` is the one way to register; the others are short forms of it.
 
-Three kinds of entry, all in `autodiff.RULES`:
+* `@implements(np.trapezoid)`: a function with NumPy's own signature, written in other differentiated functions, or one that
+  sorts its arguments (arrays by position, the rest by keyword) and calls a `Primitive`.
+* `elementwise(np.sin, x=lambda x: np.cos(x))`: a ufunc by its partial derivatives, one factor per argument, which serves
+  both as vjp and as jvp. `inverse_slope` takes the denominator, `ufunc_rule` the rules themselves.
+* `constant(np.argmax, np.greater)`: the derivative does not exist, or is zero wherever it exists; the plain function of the
+  plain values is called.
 
-* `elementwise(np.sin, x=lambda x: np.cos(x))`: a ufunc by its partial derivatives, one factor an argument, which serve as
-  vjp and jvp;
-* `@implements(np.trapezoid)`: a function with NumPy's own signature, written in other differentiated functions, or
-  one that sorts its arguments (arrays by position, the rest by keyword) and calls a `Primitive`;
-* `constant(np.argmax, np.greater)`: no derivative, or one that is zero wherever it exists: the plain function of the
-  plain values.
-
-Keyword policy of ufuncs: `where=` is differentiated (entries outside the mask are 0, where NumPy leaves them undefined), `dtype=`
-casts the arguments, `out=` is done by the Tensor, `casting=`, `order=`, `subok=` and `signature=` raise by name.
+Keywords of ufuncs: `where=` is differentiated (entries outside the mask are 0; NumPy leaves them undefined), `dtype=` casts the
+arguments, and the Tensor itself handles `out=`. `casting=`, `order=`, `subok=` and `signature=` are refused by name.
 """
 
 from __future__ import annotations
@@ -69,7 +67,7 @@ def inverse_slope(ufunc: np.ufunc, denominator: Callable[..., Any]) -> Primitive
 
 
 def ufunc_rule(ufunc: np.ufunc, *, vjp: dict[str, Any], jvp: dict[str, Any]) -> Primitive:
-    """Declare a ufunc by its rules, where a factor does not say it."""
+    """Declare a ufunc by its rules, where a factor is not enough."""
     arguments = ("x", "y")[: ufunc.nin]
     primitive = Primitive(ufunc, name=ufunc.__name__, arguments=arguments, vjp=vjp, jvp=jvp, policy=ufunc_keywords)
     implements(ufunc)(primitive)
@@ -91,14 +89,14 @@ def implements(*functions: Any) -> Callable[[F], F]:
 
 
 def constant(*functions: Any) -> None:
-    """Declare functions that have no derivative: they compute on the values. Floating results stay Tensors (untracked)."""
+    """Declare functions that have no derivative: they compute on the plain values. Floating results are untracked Tensors."""
     for function in functions:
         CONSTANT.add(function)
         implements(function)(on_values(function))
 
 
 def on_values(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` of the plain values; floating results are Tensors that nothing is tracked through."""
+    """`function` of the plain values; floating results are untracked Tensors."""
 
     def rule(*args: Any, **keywords: Any) -> Any:
         result = function(*map_tensors(_value, args), **map_tensors(_value, keywords))

@@ -1,17 +1,17 @@
-"""np.einsum: every form of subscripts, brought to one, in which the derivative is einsum again.
+"""np.einsum: every form of subscripts is rewritten to one, in which the derivative is an einsum again.
 
-A call is first brought to the explicit form with one letter for each axis, those under an ellipsis included: `parse`.
-The sum is linear in every operand, so its cotangent for operand i is
+`parse` brings a call to the explicit form with one letter for each axis, including the axes under an ellipsis. The sum is
+linear in every operand, so the cotangent of operand i is
 
     einsum(subscripts of g and of all other operands -> subscripts of operand i),
 
-with three repairs, each of which is one more operand:
+with three repairs, each of which adds one operand:
 
-* a letter that repeats in operand i (a diagonal): its later occurrences get fresh letters, tied to it by an identity matrix,
-* a letter that stands in no other operand and not in the result (summed over on its own): a vector of ones,
-* a letter whose size is 1 everywhere else (NumPy broadcasts it): a vector of ones as well.
+* A letter that repeats in operand i (a diagonal): later occurrences get fresh letters, tied to it by an identity matrix.
+* A letter that is in no other operand and not in the result (summed over on its own): a vector of ones.
+* A letter whose size is 1 in all other operands (NumPy broadcasts it): a vector of ones as well.
 
-An axis of size 1 in operand i that met larger ones comes back large, and the engine sums it.
+If an axis of operand i has size 1 and was broadcast, its cotangent has the large size, and the engine sums it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WORTH_A_PATH = 1 << 16
-"""Multiplications from which a contraction goes through `optimize=True`, which looks for GEMMs (20 us of Python)."""
+"""The number of multiplications above which `optimize=True` pays: it looks for GEMMs and costs 20 us of Python."""
 
 
 def parse(args: Sequence[Any]) -> tuple[list[str], str, list[Any]]:
-    """The letters of each operand, those of the result, and the operands, of a call in any of einsum's forms."""
+    """The letters of each operand, the letters of the result, and the operands, for a call in any of einsum's forms."""
     if isinstance(args[0], str):
         inputs, arrow, output = args[0].replace(" ", "").partition("->")
         terms, operands = inputs.split(","), [operand(x) for x in args[1:]]
@@ -44,7 +44,7 @@ def parse(args: Sequence[Any]) -> tuple[list[str], str, list[Any]]:
         terms = [_letters(x) for x in args[1::2]]
         result = _letters(args[-1]) if len(args) % 2 else None
     if len(terms) != len(operands):
-        raise ValueError(f"np.einsum: the subscripts name {len(terms)} operands, {len(operands)} were given.")
+        raise ValueError(f"np.einsum: the subscripts name {len(terms)} operands, but {len(operands)} were given.")
     return _without_ellipsis(terms, result, operands)
 
 
@@ -62,7 +62,7 @@ def _without_ellipsis(terms: list[str], result: str | None, operands: list[Any])
     if len(fresh) < max(hidden):
         raise ValueError("np.einsum: more than 52 different axes.")
     if result is not None and "..." not in result and max(hidden):
-        raise ValueError(f"np.einsum: axes under an ellipsis must stand in the result, which is {result!r}.")
+        raise ValueError(f"np.einsum: the axes under an ellipsis must be in the result, which is {result!r}.")
     spare = "".join(fresh[: max(hidden)])
     full = [t.replace("...", spare[len(spare) - n :]) for t, n in zip(terms, hidden, strict=True)]
     if result is None:
@@ -73,7 +73,7 @@ def _without_ellipsis(terms: list[str], result: str | None, operands: list[Any])
 
 
 def contract(terms: Sequence[str], result: str, operands: Sequence[Any], optimize: Any = False) -> Any:
-    """np.einsum in the explicit form; large ones look for GEMMs."""
+    """np.einsum in the explicit form; large contractions look for GEMMs."""
     if not optimize and len(operands) > 1:
         sizes = {c: n for t, x in zip(terms, operands, strict=True) for c, n in zip(t, x.shape, strict=True)}
         optimize = math.prod(sizes.values()) >= WORTH_A_PATH
@@ -87,7 +87,7 @@ def _value(*operands: Any, terms: tuple[str, ...], result: str, optimize: Any) -
 def _pull(
     g: Any, *operands: Any, terms: tuple[str, ...], result: str, optimize: Any, needs: tuple[bool, ...]
 ) -> list[Any]:  # fmt: skip
-    del optimize  # a path given by hand is one for the forward contraction
+    del optimize  # a path given by hand is for the forward contraction
     sizes: dict[str, int] = {}
     for term, x in zip(terms, operands, strict=True):
         for c, n in zip(term, x.shape, strict=True):

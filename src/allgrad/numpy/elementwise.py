@@ -1,12 +1,12 @@
-"""Derivatives of NumPy's elementwise functions (ufuncs), one line each: the factor that multiplies a cotangent or tangent.
+"""Derivatives of NumPy's elementwise functions (ufuncs). Most take one line: the factor that multiplies a cotangent or tangent.
 
-Where a derivative is infinite at a point of the function's domain (log at 0, arcsin at 1), `quotient` keeps zero
-cotangents zero: see singular.py. Conventions at kinks, the same in both modes:
+Where a derivative is infinite at a point of the function's domain (log at 0, arcsin at 1), `quotient` keeps zero cotangents
+zero; see singular.py. Conventions at kinks and jumps, the same in both modes:
 
-* `maximum`, `minimum`, `fmax`, `fmin` of equal numbers: each side gets half.
-* `absolute`, `fabs`, `copysign`, `hypot` and `sign` of a complex number, at 0: derivative 0.
-* `logaddexp` of -inf and -inf: derivative 0 in both.
-* `remainder`, `fmod`, `modf`, `frexp`, `unwrap` where they jump, and what rounds: the jump is ignored.
+* `maximum`, `minimum`, `fmax`, `fmin` of equal numbers: each argument gets half.
+* `absolute`, `fabs`, `copysign`, `hypot`, and `sign` of a complex number, at 0: derivative 0.
+* `logaddexp` of -inf and -inf: derivative 0 by both arguments.
+* `remainder`, `fmod`, `modf`, `frexp`, `unwrap`, and rounding: jumps are ignored.
 
 The first argument is called x and the second y, whatever NumPy calls them.
 """
@@ -26,18 +26,18 @@ from allgrad.numpy.singular import product, quotient
 
 
 def _shift(ans: Any) -> Any:
-    """What the exponents of a sum are taken relative to; of exp(-inf) + exp(-inf) each share is 0."""
+    """The reference that exponents of a sum are taken relative to, so that each share of exp(-inf) + exp(-inf) is 0."""
     empty = np.isneginf(ans)
     return np.where(empty, 0, ans) if np.any(empty) else ans
 
 
 def _root_of_one_and_square(x: Any) -> Any:
-    """sqrt(1 + x^2); the square of a large x does not overflow."""
+    """sqrt(1 + x^2), without overflow for large real x."""
     return np.sqrt(1 + x * x) if is_complex(x) else np.hypot(1, x)
 
 
 def _over_square(g: Any, h: Any) -> Any:
-    """g / h^2, where h^2 itself might overflow or vanish."""
+    """g / h^2, where h^2 itself might overflow or underflow."""
     return quotient(quotient(g, h), h)
 
 
@@ -106,7 +106,7 @@ def hypot(x: Any, y: Any, /, **keywords: Any) -> Any:
     return root if keywords else rooted(root, lambda: x * x + y * y)
 
 
-# Size, sign, rounding. (`absolute` stands with the complex numbers.)
+# Size, sign, rounding. (`absolute` is in complex_numbers.py.)
 elementwise(np.fabs, x=lambda x: np.sign(x))
 elementwise(np.copysign, x=lambda x, y: np.sign(x) * np.copysign(_one(x), y), y=lambda: 0.0)
 elementwise(np.nextafter, x=lambda: 1.0, y=lambda: 0.0)
@@ -127,7 +127,7 @@ def divmod(x: Any, y: Any, /, **keywords: Any) -> tuple[Any, Any]:
 
 @implements(np.frexp)
 def frexp(x: Any, /, **keywords: Any) -> tuple[Any, Any]:
-    """Mantissa and exponent; the exponent is a constant, so the mantissa is x times a constant."""
+    """Mantissa and exponent. The exponent is constant between jumps, so the mantissa is x times a constant."""
     refuse("np.frexp", **keywords)
     exponent = np.frexp(x.value)[1]
     return np.ldexp(x, -exponent), exponent
@@ -154,7 +154,7 @@ def modf(x: Any, /, **keywords: Any) -> tuple[Any, Any]:
 
 
 def _share(mine: Any, other: Any, ans: Any) -> Any:
-    """The factor of `mine` in an extremum: 1 where it was chosen, 1/2 where both were."""
+    """The derivative of an extremum by `mine`: 1 where it was chosen, 1/2 where both are equal, else 0."""
     chosen = np.equal(mine, ans)
     tied = np.equal(mine, other)
     return chosen * (1 - 0.5 * tied) if tied.any() else chosen

@@ -1,24 +1,24 @@
-"""Derivatives of matrix factorizations: cholesky, qr, eigh, eig, svd, and what reads off their factors.
+"""Derivatives of matrix factorizations: cholesky, qr, eigh, eig, svd, and eigenvalues and singular values alone.
 
-The rules are the usual ones, with adjoints: for a cotangent G under <X, Y> = Re tr(X^H Y) they give the cotangent of A. The tape
-keeps transposes (no conjugation), so each rule is entered with conj(g) and left with conj(result): `_adjoint`.
+The rules are the usual ones, for adjoints: given a cotangent G under <X, Y> = Re tr(X^H Y), they return the cotangent of A. The
+tape works with transposes (no conjugation), so `_adjoint` conjugates the cotangent before and after each rule.
 
-Conventions, where a factorization is not a function of the matrix by itself:
+Conventions, where the matrix alone does not determine the factors:
 
-* cholesky, eigh, eigvalsh read one triangle. They are differentiated as functions of the Hermitian matrix: a tangent counts by
-  its Hermitian part, and a cotangent is Hermitian (as in JAX and PyTorch).
-* **Phases.** Complex eigenvectors of eigh and singular vectors are free up to a phase that LAPACK chooses. V^H dV gets a
-  zero diagonal (svd: U and V share the phase's motion evenly), which is right for results that do not depend on phases.
-* **Equal eigenvalues or singular values.** Their vectors are free up to a rotation, and have no derivative; nor have the vectors
-  of s = 0 of a matrix that is not square. Eigenvalues and singular values do, and results that use these vectors nowhere: a
-  cotangent of exactly 0 stays 0. Any other becomes inf or NaN, in both modes, and no number that looks like a derivative.
-* eig has LAPACK's gauge: columns of unit length whose largest entry is real; both are differentiated. A defective matrix has no
-  inverse of eigenvectors and raises LinAlgError.
-* qr has a real diagonal of R, of whatever sign LAPACK gives. The added columns of mode="complete" for tall matrices are not
-  determined by A; that call raises, as does svd(full_matrices=True) of a matrix that is not square.
+* cholesky, eigh and eigvalsh read one triangle. They are differentiated as functions of the Hermitian matrix: only the
+  Hermitian part of a tangent counts, and a cotangent is Hermitian (as in JAX and PyTorch).
+* **Phases.** LAPACK chooses the phase of complex eigenvectors (eigh) and singular vectors. V^H dV gets a zero diagonal here
+  (svd: U and V share the phase's motion evenly). That is right for results that do not depend on the phases.
+* **Equal eigenvalues or singular values.** Their vectors are determined only up to a rotation and have no derivative. The same
+  holds for the vectors of s = 0 of a matrix that is not square. The values themselves do have derivatives, and so do results
+  that do not use these vectors: a cotangent of exactly 0 stays 0. Any other cotangent becomes inf or NaN, in both modes.
+* eig has LAPACK's gauge: columns of unit length whose largest entry is real; both conditions are differentiated. A defective
+  matrix has no inverse of eigenvectors and raises LinAlgError.
+* qr has a real diagonal of R, of whatever sign LAPACK gives. The matrix does not determine the added columns of mode="complete"
+  for tall matrices, so that call raises; so does svd(full_matrices=True) of a matrix that is not square.
 
 Sources: Giles, An extended collection of matrix derivative results (2008); Seeger et al., Auto-differentiating linear
-algebra (2017); Townsend, Differentiating the singular value decomposition (2016); for qr Walter and Lehmann, Algorithmic
+algebra (2017); Townsend, Differentiating the singular value decomposition (2016); for qr, Walter and Lehmann, Algorithmic
 differentiation of linear algebra functions (2010).
 """
 
@@ -70,7 +70,7 @@ def columns(x: Any, w: Any) -> Any:
 
 
 def _adjoint(rule: Callable[..., Any]) -> Callable[..., Any]:
-    """A rule for adjoints as one for transposes: conjugated on the way in and out."""
+    """A rule for adjoints, turned into one for transposes by conjugating its cotangent and its result."""
 
     def vjp(g: Any, a: Any, ans: Any) -> Any:
         cotangent = tuple(conjugate(x) for x in g) if isinstance(g, tuple) else conjugate(g)
@@ -80,7 +80,7 @@ def _adjoint(rule: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _vectors_may_have_none(rule: Callable[..., Any]) -> Callable[..., Any]:
-    """A jvp moves the vectors even where only the values are used: NaN there is no reason to warn."""
+    """A jvp computes tangents of the vectors even if only the values are used, so NaN there is no reason to warn."""
 
     @wraps(rule)
     def quiet(t: Any, ans: Any) -> Any:
@@ -220,7 +220,7 @@ def eigvalsh(a: Any, UPLO: str = "L") -> Any:
 
 
 def _largest(V: Any) -> Any:
-    """Where the largest entry of each column stands, as an array of zeros and ones: the entry that LAPACK makes real."""
+    """An array that is 1 at the largest entry of each column (the entry that LAPACK makes real) and 0 elsewhere."""
     size = np.abs(value(V))
     first = np.argmax(size, axis=-2, keepdims=True)
     return (np.arange(V.shape[-2])[:, None] == first).astype(size.dtype)
@@ -275,7 +275,7 @@ def _over(x: Any, s: Any) -> Any:
 
 
 def _outside(U: Any, x: Any, s: Any) -> Any:
-    """What of x lies outside the space of U's columns, over s; nothing if U is square."""
+    """The part of x outside the space of U's columns, divided by s; zero if U is square."""
     return U * 0 if U.shape[-2] == U.shape[-1] else _over(x - np.matmul(U, np.matmul(H(U), x)), s)
 
 

@@ -1,15 +1,15 @@
 """Derivatives of np.fft.
 
-Every transform is linear, so a tangent goes through it. The four transposes:
+Every transform is linear, so a tangent goes through the transform itself. The four transposes:
 
-* fft and ifft: the matrix exp(-+2 pi i jk / n) is symmetric, so each is its own transpose, with its own normalization;
-* rfft: the cotangent, filled with zeros up to n, through fft; its real part counts;
-* irfft: y[j] = Re(sum of c[k] a[k] exp(2 pi i jk / n)) with c = 1 at k = 0 and at n / 2, where only the real part of `a`
-  counts, and c = 2 between (for the half that is not stored): its transpose is the first half of ifft, times c.
+* fft and ifft: the matrix exp(-+2 pi i jk / n) is symmetric, so each is its own transpose, with its own normalization.
+* rfft: fft of the cotangent, filled with zeros up to n, of which the real part is kept.
+* irfft: y[j] = Re(sum of c[k] a[k] exp(2 pi i jk / n)). Here c = 1 at k = 0 and k = n / 2, where only the real part of `a` is
+  used, and c = 2 in between (for the half that is not stored). Its transpose is the first half of ifft, times c.
 
-An input is cut or filled with zeros to n entries first; on the way back the cotangent is filled or cut likewise (`_fit`).
-hfft and ihfft are irfft and rfft with a conjugate and the opposite normalization, as NumPy defines them; the n-dimensional ones
-go one axis at a time in NumPy's order. float32 stays float32, as in NumPy 2.
+Each transform first cuts its input to n entries or fills it up with zeros; the transpose fills or cuts the cotangent (`_fit`).
+hfft and ihfft are irfft and rfft with a conjugate and the opposite normalization, as NumPy defines them. The n-dimensional
+transforms do one axis after the other, in NumPy's order. float32 stays float32, as in NumPy 2.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _OPPOSITE = {None: "forward", "backward": "forward", "ortho": "ortho", "forward"
 
 
 def _fit(x: Any, n: int, axis: int) -> Any:
-    """x with n entries along an axis: the first ones, or zeros after them."""
+    """x with n entries along an axis: cut off, or filled up with zeros."""
     have = x.shape[axis]
     if have >= n:
         return x if have == n else x[(slice(None),) * axis + (slice(n),)]
@@ -37,7 +37,7 @@ def _fit(x: Any, n: int, axis: int) -> Any:
 
 
 def _transform(function: Any, transpose: Callable[..., Any]) -> Primitive:
-    """A one-dimensional transform; transpose(g, n, axis, norm) gives the cotangent of the input once fitted to its length."""
+    """A one-dimensional transform; transpose(g, n, axis, norm) gives the cotangent of the input before `_fit`."""
     name = function.__name__
 
     def value(x: Any, *, n: int, axis: int, norm: str | None, length: int) -> Any:  # noqa: ARG001

@@ -1,15 +1,16 @@
 """Picking entries and putting them back: x[key], its transpose, and x[key] = v as a function.
 
-The transpose of x[key] is an array of zeros into which the cotangent is *added* at key, so that an entry picked twice gets both
-contributions. `accumulate` takes the fastest way that is right for the key:
+The transpose of x[key] *adds* the cotangent into an array of zeros at key, so an entry that was picked twice gets both
+contributions. `accumulate` takes the fastest method that is correct for the key:
 
-* a basic key (slices, integers, None, ...) and boolean masks pick no entry twice: an assignment,
-* integers along one axis (rows of a table): rows sorted by target, runs of equal ones summed by np.add.reduceat, which is 2 to
-  14 times as fast as np.add.at (8192 rows of 64 in a table of 1000: 4.5 against 9.6 ms; 2048 of 128 in 100: 0.46 against 6.3),
-* any other key picks single entries: np.add.at, which NumPy 2 has made fast for those.
+* Basic keys (slices, integers, None, ...) and boolean masks pick no entry twice: an assignment.
+* Integers along one axis (rows of a table): the rows are sorted by target, and runs of equal targets are summed by
+  np.add.reduceat. That is 2 to 14 times as fast as np.add.at (8192 rows of 64 in a table of 1000: 4.5 against 9.6 ms; 2048 rows
+  of 128 in a table of 100: 0.46 against 6.3 ms).
+* Any other key picks single entries: np.add.at, which NumPy 2 made fast for those.
 
-`put(x, v, key)` is NumPy's x.copy() with x[key] = v, differentiable in both; where key names an entry twice the last value
-stays, and only that one gets a cotangent. Integer arrays in keys are copied: writing to them later changes no gradient.
+`put(x, v, key)` is NumPy's x.copy() followed by x[key] = v, differentiable by both. If key names an entry twice, the last value
+stays, and only that one gets a cotangent. Integer arrays in keys are copied, so writing to them later changes no gradient.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def _is_basic(key: Any) -> bool:
 
 
 def index(key: Any) -> Any:
-    """A key without Tensors, and with arrays of its own."""
+    """The key without Tensors, and with copies of its arrays."""
     if isinstance(key, tuple):
         return tuple(index(list(k) if isinstance(k, tuple) else k) for k in key)
     if isinstance(key, slice):
@@ -52,7 +53,7 @@ def index(key: Any) -> Any:
 
 
 def accumulate(g: Any, key: Any, shape: tuple[int, ...], into: Any = None) -> Any:
-    """Zeros of `shape`, with g added at key; in `into` if that is given and of g's dtype."""
+    """Zeros of `shape` with g added at key; written to `into` if that is given and has g's dtype."""
     if into is not None and into.dtype == g.dtype:
         out = into
         out[...] = 0
@@ -71,7 +72,7 @@ def accumulate(g: Any, key: Any, shape: tuple[int, ...], into: Any = None) -> An
 
 
 def _single_axis(key: Any) -> int | None:
-    """The axis that a key picks integers along, if it is (:, ..., :, integers)."""
+    """The axis along which the key picks integers, if the key has the form (:, ..., :, integers)."""
     if isinstance(key, np.ndarray):
         return 0
     leading = all(isinstance(k, slice) and k == slice(None) for k in key[:-1])
@@ -120,7 +121,7 @@ _gather = Primitive(_pick, name="getitem", vjp={"x": _pick_vjp}, jvp={"x": LINEA
 
 @implements("getitem")
 def getitem(x: Any, key: Any) -> Any:
-    """x[key] for a Tensor x and any key that NumPy takes; integer Tensors in it count as arrays."""
+    """x[key] for a Tensor x and any key that NumPy takes; integer Tensors in the key count as arrays."""
     if _is_basic(key):
         return _view(x, key=key, shape=x.shape)
     key = index(key)
@@ -180,7 +181,7 @@ def take(a: Any, indices: Any, axis: int | None = None, out: Any = None, mode: s
 
 
 def within(indices: Any, n: int, mode: str) -> Any:
-    """Integer indices under NumPy's mode for those out of bounds."""
+    """Integer indices, treated by NumPy's mode for indices that are out of bounds."""
     indices = np.asarray(index(indices))
     if indices.dtype == bool:
         indices = indices.astype(np.intp)
@@ -194,7 +195,7 @@ def within(indices: Any, n: int, mode: str) -> Any:
 
 
 def along(shape: tuple[int, ...], indices: Any, axis: int) -> tuple[Any, ...]:
-    """The key that picks `indices` along one axis, entry by entry along the others."""
+    """The key that picks `indices` along one axis, separately for each entry of the other axes."""
     ndim = len(shape)
     key = [np.arange(n).reshape([-1 if i == k else 1 for k in range(ndim)]) for i, n in enumerate(shape)]
     key[axis] = indices
@@ -300,7 +301,7 @@ def _ends(m: Any) -> tuple[int, int]:
     return (m.shape[-2], m.shape[-1]) if m.ndim > 1 else (m.shape[0], m.shape[0])
 
 
-# Copies with entries left out or put in: picks from the old entries and the new ones together.
+# Copies with entries removed or inserted: picks from the old and the new entries together.
 
 
 @implements(np.delete)
@@ -320,7 +321,9 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
     axis = axis_of(axis, arr.ndim, "np.insert")
     obj, n = index(obj), arr.shape[axis]
     values = np.reshape(values, (1,) * (arr.ndim - values.ndim) + values.shape)
-    if isinstance(obj, slice) or np.ndim(obj):  # for a single number the values' first axis is already the inserted one
+    if isinstance(obj, slice) or np.ndim(
+        obj
+    ):  # for a single number, the first axis of `values` is already the inserted one
         values = np.moveaxis(values, axis, 0)
     count = len(np.insert(np.arange(n), obj, 0)) - n
     count = values.shape[0] if count == 1 else count

@@ -1,7 +1,7 @@
-"""Derivatives of the functions that put arrays together and take them apart, and of differences of neighbours.
+"""Derivatives of the functions that join arrays and split them, and of differences of neighbours.
 
-One primitive, concatenate: its transpose cuts the cotangent at the seams. The rest is composed of it, of slices and arithmetic.
-Lists of Tensors reach these functions because NumPy looks for Tensors inside the sequences that it is given here.
+There is one primitive, concatenate; its transpose cuts the cotangent at the seams. The rest is composed of it, of slices and of
+arithmetic. Lists of Tensors reach these functions because NumPy looks for Tensors inside the sequences that they take.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def append(arr: Any, values: Any, axis: int | None = None) -> Any:
 
 
 def _pieces(ary: Any, places: list[Any], axis: int) -> list[Any]:
-    """The slices of `ary` that hold the entries whose numbers stand in each array of `places`."""
+    """The slices of `ary` along an axis: one for each array of consecutive positions in `places`."""
     before = (slice(None),) * axis
     return [ary[(*before, slice(int(p[0]), int(p[-1]) + 1) if len(p) else slice(0, 0))] for p in places]
 
@@ -199,7 +199,7 @@ def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
 
 @implements(np.gradient)
 def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
-    """Second-order central differences inside, one-sided ones of order `edge_order` at the ends; spacings are differentiated."""
+    """Second-order central differences inside, one-sided ones of order `edge_order` at the ends; also by the spacings."""
     f = _floating(operand(f))
     axes = tuple(range(f.ndim)) if axis is None else tuple(
         axis_of(i, f.ndim, "np.gradient") for i in (axis if isinstance(axis, (tuple, list)) else (axis,))

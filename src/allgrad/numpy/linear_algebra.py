@@ -1,11 +1,11 @@
-"""Derivatives of np.linalg: solving, determinants, norms, powers. The factorizations have a file of their own.
+"""Derivatives of np.linalg: solving, determinants, norms, powers. The factorizations are in factorizations.py.
 
-With B = inv(A): dB = -B dA B, d det = det tr(B dA), d pinv by Golub and Pereyra (1973) at constant rank. The gradient of `det` is
-the matrix of cofactors, which exists for a singular matrix too (Giles 2008 divides by zero there): it comes from the SVD. Its
-own derivative, the second one of det, needs the inverse and raises LinAlgError where there is none.
+With B = inv(A): dB = -B dA B and d det = det tr(B dA); d pinv is by Golub and Pereyra (1973), at constant rank. The gradient of
+`det` is the matrix of cofactors. It is computed from the SVD, because it exists for a singular matrix too (Giles 2008 divides
+by zero there). The second derivative of det needs the inverse, and raises LinAlgError where there is none.
 
-Norms have gradient 0 at the zero vector. The nuclear and spectral norm, cond and svdvals take their derivatives from `svd`; where
-the largest singular value is a multiple one, np.max's convention holds.
+Norms have gradient 0 at the zero vector. The nuclear and the spectral norm, cond and svdvals are differentiated through `svd`;
+if the largest singular value is a multiple one, np.max's convention holds.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = np._
 
 @implements(np.linalg.lstsq)
 def lstsq(a: Any, b: Any, rcond: Any = None) -> Any:
-    """pinv(a) @ b, differentiated at constant rank, with NumPy's residuals, rank and singular values."""
+    """pinv(a) @ b, differentiated at constant rank, and NumPy's residuals, rank and singular values."""
     a, b = operand(a), operand(b)
     if a.ndim != 2 or b.ndim not in (1, 2):
         raise np.linalg.LinAlgError(
@@ -139,7 +139,7 @@ def lstsq(a: Any, b: Any, rcond: Any = None) -> Any:
 
 
 def _cofactors(a: Any) -> Any:
-    """det(A) inv(A)^T, from the SVD: finite whatever the rank."""
+    """det(A) inv(A)^T, computed from the SVD, so that it is finite at any rank."""
     U, s, Vh = np.linalg.svd(a, full_matrices=False)
     n = s.shape[-1]
     others = np.prod(np.where(np.eye(n, dtype=bool), s.dtype.type(1), s[..., None, :]), axis=-1)
@@ -230,7 +230,7 @@ def multi_dot(arrays: Any, *, out: Any = None) -> Any:
 
 
 def _cheapest(chain: list[Any]) -> Any:
-    """The product in the order of fewest multiplications (Cormen et al., matrix chains)."""
+    """The product in the order with the fewest multiplications (Cormen et al., matrix-chain multiplication)."""
     sizes = [x.shape[0] for x in chain] + [chain[-1].shape[1]]
     n = len(chain)
     cost, cut = np.zeros((n, n)), np.zeros((n, n), int)
@@ -253,7 +253,7 @@ def _cheapest(chain: list[Any]) -> Any:
 def _norm_slope(x: Any, ans: Any, p: float, axis: tuple[int, ...]) -> Any:
     """The derivative of the p-norm: conj(sign(x)) (|x| / norm)^(p - 1), and 0 at the zero vector."""
     plain = value(ans)
-    if not plain.all() or not np.isfinite(plain).all():  # the powers may have vanished or overflowed: scale x first
+    if not plain.all() or not np.isfinite(plain).all():  # the powers may have underflowed or overflowed: scale x first
         scale = np.max(np.abs(value(x)), axis=axis, keepdims=True, initial=0)
         x = x / np.where((scale == 0) | ~np.isfinite(scale), scale.dtype.type(1), scale)
         ans = _p_norm(x, p=p, axis=axis)
@@ -279,7 +279,7 @@ _p_norm = Primitive(
 
 
 def _of_vectors(x: Any, order: Any, axes: tuple[int, ...]) -> Any:
-    """A vector norm over one axis (over several, with order 2), which stay as axes of length 1."""
+    """A vector norm over one axis, or over several with order 2; the axes keep length 1."""
     if order in (None, 2):
         return _p_norm(x, p=2, axis=axes)
     if order == np.inf:
@@ -296,7 +296,7 @@ def _of_vectors(x: Any, order: Any, axes: tuple[int, ...]) -> Any:
 
 
 def _of_matrices(x: Any, order: Any, axes: tuple[int, int]) -> Any:
-    """A matrix norm over two axes, which stay as axes of length 1."""
+    """A matrix norm over two axes, which keep length 1."""
     if order in (None, "fro", "f"):
         return _p_norm(x, p=2, axis=axes)
     if order in (1, -1, np.inf, -np.inf):
@@ -311,7 +311,7 @@ def _of_matrices(x: Any, order: Any, axes: tuple[int, int]) -> Any:
 
 
 def _shaped(norms: Any, x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
-    """Norms along `axes`, which are still axes of length 1, in the shape that was asked for."""
+    """Norms along `axes`, which are still axes of length 1, in the shape that the caller asked for."""
     norms = norms if keepdims else np.squeeze(norms, axis=axes)
     if ord not in (None, 2, "fro", "f") or (ord == 2 and len(axes) > 1):
         return norms

@@ -1,7 +1,7 @@
 """The functions of `allgrad.numpy`: NumPy's own, which also take lists of Tensors where NumPy takes lists of numbers.
 
-NumPy looks for Tensors among a function's arguments, not inside lists: `np.mean([x, y])` would convert the list, which a tracked
-Tensor refuses. Here the list is stacked first. Functions of several arrays (`np.concatenate`) keep their lists.
+NumPy looks for Tensors among a function's arguments, not inside lists: `np.mean([x, y])` would convert the list, which a
+tracked Tensor refuses. Here the list is stacked first. Functions of several arrays (`np.concatenate`) keep their lists.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""Derivatives of the functions that skip NaNs: each replaces them by what does not count and calls the function of the same
-name without "nan". An entry that is NaN has derivative 0.
+"""Derivatives of the functions that skip NaNs.
+
+Each replaces NaNs by a neutral value and calls the function of the same name without "nan". The derivative by an entry that is
+NaN is 0.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from allgrad.numpy.reductions import counted
 
 
 def _numbers(a: Any, where: Any = True) -> np.ndarray[Any, Any]:
-    """Where `a` is a number that counts."""
+    """Where `a` is not NaN, and `where` is true."""
     present: np.ndarray[Any, Any] = np.logical_not(np.isnan(a.value))
     return present if where is True or where is UNSET else present & mask(where)
 

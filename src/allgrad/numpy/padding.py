@@ -1,11 +1,11 @@
 """np.pad in every mode.
 
-Entries that are copies (edge, reflect, symmetric, wrap) are picked: padding the *numbers* 0 ... n-1 of the entries along an axis
-the same way tells which entry stands where, so the values are one `take` an axis, and their derivative is that of indexing.
-The modes that compute (linear_ramp, maximum, mean, median, minimum, odd reflections) are written out. All go one axis at a
-time in NumPy's order, so that corners come out as NumPy's do.
+In the modes that copy entries (edge, reflect, symmetric, wrap), padding the *positions* 0 ... n-1 along an axis in the same way
+tells which entry goes where. So the values are one `take` per axis, whose derivative is that of indexing. The modes that
+compute (linear_ramp, maximum, mean, median, minimum, odd reflections) are written out. All modes pad one axis at a time, in
+NumPy's order, so that corners come out as NumPy's do.
 
-A function as the mode writes into the array it is given, which the tape cannot follow: it raises.
+A function as the mode writes into the array that it gets, and is refused.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def pad(array: Any, pad_width: Any, mode: Any = "constant", **options: Any) -> A
 
 
 def _pairs(given: Any, ndim: int, name: str) -> list[Any]:
-    """A (before, after) for each axis, from one number, one pair, one pair or number for each axis, or a dict of axes."""
+    """(before, after) for each axis, from a number, a pair, a pair or number per axis, or a dict of axes."""
     if isinstance(given, dict):
         full: list[Any] = [(0, 0)] * ndim
         for axis, value in given.items():
@@ -95,7 +95,7 @@ def _pad_first(x: Any, width: tuple[int, int], mode: str, value: Any) -> Any:
     """x padded along its first axis."""
     n, (before, after) = x.shape[0], width
     if n == 0 and mode not in ("constant", "empty"):
-        raise ValueError(f"np.pad(mode={mode!r}) cannot extend an axis of no entries.")
+        raise ValueError(f"np.pad(mode={mode!r}) cannot extend an axis without entries.")
     if mode in ("constant", "empty"):
         ends = [_filled(x, k, 0 if mode == "empty" else v) for k, v in zip(width, value or (0, 0), strict=True)]
         return np.concatenate([ends[0], x, ends[1]])
@@ -113,13 +113,13 @@ def _pad_first(x: Any, width: tuple[int, int], mode: str, value: Any) -> Any:
 
 
 def _filled(x: Any, count: int, value: Any) -> Any:
-    """`count` slices like those of x, of one value."""
+    """`count` slices with the shape of x's slices, filled with one value."""
     value = value.astype(x.dtype) if isinstance(value, Tensor) else np.asarray(value).astype(x.dtype)
     return np.broadcast_to(value, (count, *x.shape[1:]))
 
 
 def _ramp(edge: Any, end: Any, count: int) -> Any:
-    """From `end` (included) to the edge (not included) in `count` equal steps."""
+    """From `end` (included) to `edge` (excluded) in `count` equal steps."""
     steps = np.arange(count, dtype=edge.dtype).reshape(-1, *(1,) * edge.ndim) / edge.dtype.type(max(count, 1))
     end = end.astype(edge.dtype) if isinstance(end, Tensor) else np.asarray(end, edge.dtype)
     return end + (edge - end) * steps
@@ -139,10 +139,10 @@ def _statistic(part: Any, mode: str) -> Any:
 
 
 def _odd(x: Any, width: tuple[int, int], mode: str) -> Any:
-    """Odd reflections: 2 * edge - mirrored entry, again and again where the padding is longer than x.
+    """Odd reflections: 2 * edge - mirrored entry, repeated where the padding is longer than x.
 
-    Two of them in turn shift by a period and add twice the rise, 2 * (last - first): with p = period * turns + r, the entry at
-    place p is that at r, which lies in x or in its mirror image, plus `turns` times that.
+    Two reflections shift by one period and add twice the rise, 2 * (last - first). So with p = period * turns + r, the entry at
+    position p is the entry at r, which is in x or in its mirror image, plus `turns` times twice the rise.
     """
     n, gap = x.shape[0], mode == "symmetric"  # symmetric repeats the edge itself
     period = 2 * (n - 1 + gap)

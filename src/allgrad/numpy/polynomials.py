@@ -1,4 +1,8 @@
-"""Derivatives of polynomials given by their coefficients, the highest power first: np.polyval, polyfit, roots and the like."""
+"""Derivatives of polynomials in the form of np.polyval: coefficients with the highest power first.
+
+polyval, polyfit, polyadd, polysub, polymul, polydiv, polyder, polyint, roots and poly. The functions of np.polynomial are in
+polynomial.py.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +94,7 @@ def polydiv(u: Any, v: Any) -> tuple[Any, Any]:
 def polyfit(
     x: Any, y: Any, deg: Any, rcond: Any = None, full: bool = False, w: Any = None, cov: Any = False
 ) -> Any:  # fmt: skip
-    """Least squares with the columns of the Vandermonde matrix scaled to length 1, as NumPy does."""
+    """Least squares; as in NumPy, the columns of the Vandermonde matrix are scaled to length 1."""
     refuse("np.polyfit", full=full or None, cov=cov or None)
     x, y = operand(x) + 0.0, operand(y) + 0.0
     left, right = np.vander(x, int(deg) + 1), y
@@ -105,7 +109,7 @@ def polyfit(
 
 @implements(np.roots)
 def roots(p: Any) -> Any:
-    """The eigenvalues of the companion matrix; a root at 0 for each trailing zero, which is a constant."""
+    """The eigenvalues of the companion matrix, and a constant root at 0 for each trailing zero."""
     p = np.atleast_1d(operand(p))
     places = np.flatnonzero(value(p))
     if not places.size:

@@ -1,13 +1,13 @@
-"""Powers: x**y for arrays, and for a Python number as exponent, which is the usual case and a fast one.
+"""Powers: x**y for arrays, with a fast path for a Python number as exponent; square and square root.
 
 Singular points, in both modes and at every order:
 
-* x**0 is 1 everywhere, so its derivative in x is 0, at x = 0 too.
-* 0**y is 0 for y > 0, so its derivative in y is 0 there; so it is taken at y = 0.
-* x**n for 0 < n < 1 has an infinite derivative at 0, of which a zero cotangent sees nothing (singular.py).
-* A negative base has no derivative in a real exponent: NaN.
+* x**0 is 1 everywhere, so its derivative by x is 0, also at x = 0.
+* 0**y is 0 for y > 0, so its derivative by y is 0; at y = 0 it is taken as 0 too.
+* x**n for 0 < n < 1 has an infinite derivative at 0, which a cotangent of 0 turns into 0 (singular.py).
+* A negative base has no derivative by a real exponent: NaN.
 
-NumPy takes hundreds of times longer for `x**3` than for `x * x * x`, so whole exponents up to 8 are multiplied out.
+NumPy is hundreds of times slower for `x**3` than for `x * x * x`, so whole exponents up to 8 are multiplied out.
 """
 
 from __future__ import annotations

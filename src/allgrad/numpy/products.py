@@ -1,13 +1,13 @@
-"""Derivatives of the functions that multiply and sum: matmul and what can be written with it.
+"""Derivatives of the functions that multiply and sum: matmul, and what can be written with it.
 
-`matmul` is the one primitive that carries the weight of a network, and its rules know three things:
+`matmul` carries most of the work of a network. Its rules know three things:
 
-* an x of any rank times a 2-d y is one big GEMM of x flattened to two axes, forward and backward, not a loop over small ones;
-* the gradient of a 2-d y, x.T @ g with both flattened, is written straight into `into` where the engine offers it;
-* everything else is a product with swapped axes, summed to the argument's shape by the engine.
+* An x of any rank times a 2-d y is one big GEMM, forward and backward: x is flattened to two axes.
+* The gradient of a 2-d y, x.T @ g with both flattened, is written straight into `into` if the engine offers it.
+* Every other case is a product with swapped axes, which the engine sums to the argument's shape.
 
-The transposes here are without conjugation (JAX's convention); `vdot`, `vecdot`, `vecmat` and `correlate` conjugate in forward
-because NumPy defines them so. `einsum` has a file of its own.
+The transposes are without conjugation (JAX's convention). `vdot`, `vecdot`, `vecmat` and `correlate` conjugate in the forward
+pass, because NumPy defines them so. `einsum` has its own file.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Derivatives of the functions that reduce axes by a sum or an extremum: sum, mean, var, std, average, max, min, ptp, trapezoid.
 
-Keywords: `axis` (None, negative, tuples), `keepdims`, `dtype`, `initial` and `where` are honoured; `out` raises by name.
+`axis` (None, negative, tuples), `keepdims`, `dtype`, `initial` and `where` are honoured; `out` is refused.
 Conventions, the same in both modes:
 
-* `max` and `min` over equal entries share the gradient evenly among them.
-* `std` of a constant has derivative 0 (the subgradient of least norm).
+* If several entries equal the `max` or `min`, they share its gradient evenly.
+* The derivative of `std` of a constant is 0 (the subgradient of least norm).
 
-Products stand in cumulative.py, functions that skip NaNs in nan_functions.py, order statistics in sorting.py.
+Products are in cumulative.py, functions that skip NaNs in nan_functions.py, order statistics in sorting.py.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from allgrad.numpy.singular import quotient
 
 
 def spread(g: Any, axis: Any, keepdims: bool, shape: tuple[int, ...]) -> Any:
-    """A reduced array in the shape of what it was reduced from: the reduced axes come back by broadcasting."""
+    """A reduced array, broadcast to the shape that it was reduced from."""
     g = with_axes(g, axis, keepdims, shape)
     if isinstance(g, Tensor) or count(shape, None) > SMALL:
         return np.broadcast_to(g, shape)
-    filled = np.empty(shape, g.dtype)  # a fifth of the time that np.broadcast_to takes for its view
+    filled = np.empty(shape, g.dtype)  # five times as fast as np.broadcast_to on small arrays
     filled[...] = g
     return filled
 
@@ -50,7 +50,7 @@ SMALL = 1024
 
 
 def with_axes(g: Any, axis: Any, keepdims: bool, shape: tuple[int, ...]) -> Any:
-    """A reduced array with the reduced axes put back as axes of one entry, if they were dropped."""
+    """A reduced array whose reduced axes have length 1."""
     if keepdims or axis is None:
         return g
     axes = {i % len(shape) for i in (axis if isinstance(axis, tuple) else (axis,))}
@@ -58,7 +58,7 @@ def with_axes(g: Any, axis: Any, keepdims: bool, shape: tuple[int, ...]) -> Any:
 
 
 def count(shape: tuple[int, ...], axis: Any) -> int:
-    """How many entries of an array of this shape go into one entry of its reduction."""
+    """How many entries of an array of this shape are reduced to one."""
     if axis is None:
         return prod(shape)
     return prod(shape[i] for i in (axis if isinstance(axis, tuple) else (axis,)))
@@ -106,7 +106,7 @@ def sum(
 
 def _mean_value(x: Any, *, axis: Any, keepdims: bool, shape: tuple[int, ...], n: int) -> Any:  # noqa: ARG001
     if x.dtype.char in "fdFD" and n:
-        return _add_up(x, axis=axis, keepdims=keepdims) / n  # what np.mean does, in a third of its time
+        return _add_up(x, axis=axis, keepdims=keepdims) / n  # the same as np.mean, in a third of the time
     return np.mean(x, axis=axis, keepdims=keepdims)
 
 
@@ -132,7 +132,7 @@ def mean(
 
 
 def counted(a: Any, axis: Any, keepdims: bool, where: Any) -> Any:
-    """How many entries of `a` the mask leaves along the axes."""
+    """How many entries of `a` the mask selects along the axes."""
     return np.asarray(np.sum(np.broadcast_to(mask(where), a.shape), axis=axis, keepdims=keepdims))
 
 
@@ -149,7 +149,7 @@ def _deviation(x: Any, axis: Any) -> Any:
 
 
 def _per(n: Any) -> float:
-    """1 / n; NaN if there are no degrees of freedom left, as the variance itself."""
+    """1 / n; NaN, like the variance itself, if no degrees of freedom are left."""
     return 1 / n if n > 0 else np.nan
 
 
@@ -239,7 +239,7 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
 
 
 def _aligned(weights: Any, a: Any, axis: Any) -> Any:
-    """Weights in the form of `a`: its own shape, or that of the axes which are averaged over, in the order of `axis`."""
+    """Weights broadcast to a's shape; given in that shape, or in the shape of the averaged axes, in the order of `axis`."""
     if weights.shape == a.shape:
         return weights
     axes = tuple(i % a.ndim for i in (axis if isinstance(axis, tuple) else (axis,))) if axis is not None else ()
@@ -272,7 +272,7 @@ def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
 
 
 def _shares(ans: Any, x: Any, axis: Any, keepdims: bool) -> Any:
-    """For each entry its share in the extremum that it belongs to: 1 over the number of entries that attain it, or 0."""
+    """For each entry, its share of the extremum's gradient: 1 / (number of entries that attain it), or 0."""
     ans, x = (value(v) for v in (ans, x))
     chosen = np.equal(x, with_axes(ans, axis, keepdims, x.shape))
     if axis is None and np.count_nonzero(chosen) == 1:
@@ -280,7 +280,7 @@ def _shares(ans: Any, x: Any, axis: Any, keepdims: bool) -> Any:
     attained = np.add.reduce(chosen, axis=axis, keepdims=True, dtype=ans.dtype if ans.dtype.kind == "f" else float)
     if (attained == 1).all():
         return chosen
-    if np.isnan(ans).any():  # a NaN equals nothing, and is the extremum of its row
+    if np.isnan(ans).any():  # a NaN does not equal itself, and is the extremum of its row
         chosen = np.logical_or(chosen, np.isnan(x))
         attained = np.add.reduce(chosen, axis=axis, keepdims=True, dtype=attained.dtype)
     return chosen / np.maximum(attained, 1)
@@ -301,7 +301,7 @@ _extremum_rules: dict[str, Any] = {
 
 
 def _worst(dtype: np.dtype[Any], sign: int) -> Any:
-    """The least number of a dtype for sign = 1, the greatest for sign = -1."""
+    """The smallest number of a dtype for sign = 1, the largest for sign = -1."""
     if dtype.kind in "fc":
         return -sign * np.inf
     if dtype.kind == "b":
@@ -319,7 +319,7 @@ def _extremum(name: str, ufunc: np.ufunc, sign: int) -> Any:
     ) -> Any:
         keepdims = kept(keepdims)
         if where is not True and where is not UNSET and not given(initial):
-            raise ValueError(f"np.{name} with where= needs initial=, for the case that nothing is left.")
+            raise ValueError(f"np.{name} with where= needs initial=, because the mask may select nothing.")
         a = as_tensor(a)
         a = prepared(f"np.{name}", a, None, out, where, _worst(a.dtype, sign))
         if not given(initial):

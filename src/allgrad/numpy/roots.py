@@ -1,8 +1,8 @@
 """Roots that are squared again: norm(x)**2, sqrt(s)**2, abs(z)**2, hypot(x, y)**2, std(x)**2.
 
-A root has no second derivative at 0, and `quotient` takes its first one there as 0. The square of a root does have derivatives:
-the Hessian of norm(w)**2 is 2 I at w = 0 too. No rule can tell that from the root's derivatives alone, since 0 times infinity
-stands for any number. So a root with a zero in it keeps what it is the root of, and its square is that.
+A root has no second derivative at 0, and its first derivative there is taken as 0 (`quotient`). The square of a root does have
+derivatives: the Hessian of norm(w)**2 is 2 I at w = 0 too. The root's own derivatives cannot tell, because they give 0 times
+infinity. So a root that has a zero in it remembers the number under the root, and squaring it returns that number.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Root(Tensor):
-    """A tracked square root that is 0 somewhere, with its square."""
+    """A tracked square root that is 0 somewhere, and its square."""
 
     __slots__ = ("_made", "_square")
 
@@ -29,7 +29,7 @@ class Root(Tensor):
         self._made = (root.value, root.node, root.tangents)
 
     def squared(self) -> Any:
-        """The square as it was before the root was taken; None if this Tensor has been written since."""
+        """What the root was taken of; None if this Tensor has been written to since."""
         now = (self.value, self.node, self.tangents)
         return +self._square if all(a is b for a, b in zip(now, self._made, strict=True)) else None
 
@@ -38,7 +38,7 @@ class Root(Tensor):
 
 
 def rooted(root: Any, square: Callable[[], Any]) -> Any:
-    """A root, which keeps square() if it is tracked and has a zero in it."""
+    """`root`, which remembers square() if it is tracked and has a zero in it."""
     if type(root) is not Tensor or np.count_nonzero(root.value) == root.value.size:
         return root
     if root.node is None and root.tangents is None:

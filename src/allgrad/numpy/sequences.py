@@ -1,6 +1,6 @@
 """Ranges between Tensors, and Vandermonde matrices: closed formulas in differentiated functions.
 
-A range is written as a weighted mean of its ends, w * stop + (1 - w) * start, so that both ends are exact.
+A range is a weighted mean of its ends, w * stop + (1 - w) * start, so that both ends are exact.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from allgrad.numpy.dispatch import implements
 
 
 def _weights(start: Any, stop: Any, num: Any, endpoint: bool) -> tuple[Any, int]:
-    """0 ... 1 along a new first axis, in a dtype that promotes neither end, and the number of steps."""
+    """The weights 0 ... 1 along a new first axis, in a dtype that promotes neither end, and the number of steps."""
     num = int(num)
     if num < 0:
         raise ValueError(f"The number of samples must not be negative, got {num}.")

@@ -1,7 +1,7 @@
 """Derivatives of the functions that move entries without changing them: the transpose of each is another one.
 
-Five primitives (reshape, transpose, flip, broadcast_to, astype) and what is composed of them and of indexing. Padding, which
-computes new entries, has a file of its own.
+There are five primitives (reshape, transpose, flip, broadcast_to, astype); the rest is composed of them and of indexing.
+Padding, which computes new entries, has its own file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _reshape = Primitive(
 
 
 def _order(order: str, x: Any) -> str:
-    """ "A" and "K" depend on how the array lies in memory, which its cotangent need not share: settle it here."""
+    """The order as "C" or "F". "A" and "K" depend on the memory layout, which the cotangent need not share."""
     fortran = x.value.flags.f_contiguous and not x.value.flags.c_contiguous
     if order == "K" and not (x.value.flags.c_contiguous or fortran):
         raise ValueError(
@@ -282,7 +282,7 @@ def resize(a: Any, new_shape: Any) -> Any:
 def full_like(
     a: Any, fill_value: Any, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None, *, device: Any = None
 ) -> Any:  # fmt: skip
-    """Only the filling value counts. NumPy looks for Tensors in `a` alone: np.full_like(array, tensor) raises."""
+    """Differentiated by the fill value. NumPy only looks for Tensors in `a`: np.full_like(array, tensor) raises."""
     refuse("np.full_like", device=device, order=None if order in ("K", "C") else order, subok=None if subok else subok)
     shape = a.shape if shape is None else shape
     wanted = np.dtype(a.dtype if dtype is None else dtype)

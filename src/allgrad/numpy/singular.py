@@ -1,18 +1,18 @@
-"""Products and quotients in which zero wins: what keeps one entry's singular derivative from reaching another's gradient.
+"""Products and quotients in which zero wins, so that one entry's infinite derivative does not spoil another's gradient.
 
 In `np.where(x > 0, np.log(x), 0)` the entries with x = 0 receive a cotangent of exactly 0, and log'(0) is infinite. In floating
-point 0 * inf is NaN; here it is 0, because a cotangent of 0 says that the entry has no influence on the result. The same
-in forward mode. An infinite derivative that something does depend on stays infinite: grad(np.sqrt)(0.) is inf.
+point 0 * inf is NaN. Here it is 0, because a cotangent of 0 means that the entry has no influence on the result. The same
+holds in forward mode. An infinite derivative that the result does depend on stays infinite: grad(np.sqrt)(0.) is inf.
 
     product(a, b) = a * b, and 0 where a or b is 0
     quotient(a, b) = a / b, and 0 where a is 0
 
-Both are linear in `a`, so rules use them with the cotangent (or tangent) as `a`. They look for trouble after the fact: the
-sum of the squares of the result is finite unless one of them is not (or it overflows, which only costs time), and takes one
-pass at the speed of memory, or 0.4 us on small arrays. The walks that run rules have NumPy's warnings off.
+Both are linear in `a`, so rules pass the cotangent (or tangent) as `a`. The check comes after the computation: the sum of the
+squares of the result is finite unless an entry is not (or the sum overflows, which only costs time). It takes one pass at the
+speed of memory, or 0.4 us on small arrays. NumPy's warnings are off while rules run.
 
-A 0 that is a limit (the derivative of cbrt(x**3) at 0, where 0 meets infinity and the answer is 1) counts as 0 too, in both
-modes. Where the limit is known, it is written out: see roots.py.
+A 0 that is only a limit counts as 0 too, in both modes: for cbrt(x**3) at 0, where the true derivative is 1, both modes give 0.
+Where the limit is known, it is written out: see roots.py.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _zero_wins(result: Any, a: Any, b: Any) -> Any:
 
 
 class Factor(Rule):
-    """A rule given by a factor for the cotangent (or tangent): the partial derivative of an elementwise function."""
+    """A rule given by the factor that multiplies the cotangent (or tangent): an elementwise function's partial derivative."""
 
     __slots__ = ()
 
@@ -56,7 +56,7 @@ class Factor(Rule):
 
 
 class Quotient(Rule):
-    """A rule given by a denominator: the cotangent (or tangent) over it."""
+    """A rule given by the denominator that divides the cotangent (or tangent)."""
 
     __slots__ = ()
 

@@ -1,12 +1,12 @@
 """Derivatives of sort, partition and the order statistics: median, quantile, percentile.
 
-The derivative of sorting is that of taking entries in the sorted order, which is constant between ties. Among equal
-entries the order is the stable one (the first comes first), in both modes; so the median of equal entries takes its
-gradient from those which stand in the middle of that order.
+Sorting takes entries in the sorted order, which is constant between ties, so its derivative is that of indexing. Equal entries
+keep their order (a stable sort), in both modes. So the median of equal entries passes its gradient to the entries in the middle
+of that order.
 
-A quantile lies at a virtual index v = n q + m between two neighbours of the sorted row (Hyndman and Fan 1996):
-sorted[floor v] + gamma (sorted[floor v + 1] - sorted[floor v]). Where gamma varies with q (the interpolating methods) q may be a
-Tensor too. `weights=` and `overwrite_input=` raise by name.
+A quantile is at a virtual index v = n q + m between two neighbours of the sorted row (Hyndman and Fan 1996):
+sorted[floor v] + gamma (sorted[floor v + 1] - sorted[floor v]). With the interpolating methods gamma varies with q, and q may
+be a Tensor too. `weights=` and `overwrite_input=` are refused.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Array = np.ndarray[Any, Any]
 def sort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
     refuse("np.sort", order=order)
     a, axis = _along(a, axis)
-    # NumPy's other algorithms differ only in the order of equal entries, where ours is always the stable one.
+    # NumPy's other algorithms differ only in the order of equal entries; ours is always stable.
     if kind not in (None, "quicksort", "heapsort", "mergesort", "stable") or (kind is not None and stable is not None):
         raise ValueError(f"np.sort: kind={kind!r}, stable={stable!r}: give one of them, and a kind that NumPy knows.")
     return np.take_along_axis(a, np.argsort(a.value, axis=axis, kind="stable"), axis=axis)
@@ -54,7 +54,7 @@ def _along(a: Any, axis: Any) -> tuple[Any, int]:
     return (np.ravel(a), 0) if axis is None else (a, axis)
 
 
-# Where a quantile lies: q and n (how many numbers there are in the row) to the virtual index, and gamma from its fraction.
+# The position of a quantile: from q and n (the length of the row) to the virtual index, and gamma from its fraction.
 
 _LINES: dict[str, tuple[float, float]] = {  # alpha and beta of v = n q + alpha + q (1 - alpha - beta) - 1, interpolated
     "interpolated_inverted_cdf": (0.0, 1.0),
@@ -69,7 +69,7 @@ _STEPS: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {}
 
 
 def _step(function: Callable[[Array, Array], tuple[Array, Array]]) -> Callable[[Array, Array], tuple[Array, Array]]:
-    """A method whose gamma is a constant between its jumps: (n, q) -> lower index, gamma."""
+    """Register a method whose gamma is constant between jumps: (n, q) -> lower index, gamma."""
     _STEPS[function.__name__] = function
     return function
 
@@ -114,11 +114,11 @@ def closest_observation(n: Array, q: Array) -> tuple[Array, Array]:
 
 
 EXACT = ("lower", "higher", "nearest", "inverted_cdf", "closest_observation")
-"""The methods that give one of the numbers itself."""
+"""The methods that return one of the numbers itself."""
 
 
 def _place(method: str, n: Array, q: Any) -> tuple[Any, Any]:
-    """The lower neighbour's index, not yet within bounds, and gamma, in q's dtype."""
+    """The lower neighbour's index, not yet clipped to the row, and gamma in q's dtype."""
     n = n.astype(q.dtype)
     if method in _STEPS:
         low, gamma = _STEPS[method](n, value(q))
@@ -132,7 +132,7 @@ def _place(method: str, n: Array, q: Any) -> tuple[Any, Any]:
 
 
 def _quantile(a: Any, q: Any, axis: Any, method: str, keepdims: bool, skip_nan: bool) -> Any:
-    """The quantiles of an array; a Python number as q takes a's dtype, others promote."""
+    """The quantiles of an array. A Python number as q takes a's dtype; any other q promotes."""
     weak = type(q) in (int, float)
     q = q if isinstance(q, Tensor) else np.asarray(q, float if weak else None)
     rows, back = _rows(a, axis)
@@ -154,13 +154,13 @@ def _quantile(a: Any, q: Any, axis: Any, method: str, keepdims: bool, skip_nan: 
 
 
 def _between(below: Any, above: Any, gamma: Any) -> Any:
-    if not np.isfinite(above.value).all():  # where gamma is 0 the upper neighbour has no say, and may be infinite
+    if not np.isfinite(above.value).all():  # where gamma is 0, the upper neighbour does not count and may be infinite
         above = np.where(value(gamma) != 0, above, below)
     return below + gamma * (above - below)
 
 
 def _rows(a: Any, axis: Any) -> tuple[Any, tuple[int, ...]]:
-    """`a` with the axes to reduce made one, at the end; and the result's shape where they are kept."""
+    """`a` with the reduced axes merged into one at the end, and the result's shape for keepdims."""
     if axis is None:
         return np.ravel(a), (1,) * a.ndim
     axes = tuple(i % a.ndim for i in (axis if isinstance(axis, tuple) else (axis,)))
@@ -193,7 +193,7 @@ def _order_statistic(name: str, scale: float, skip_nan: bool) -> Any:
             q = np.asarray(q)
         q = q / scale if scale != 1 else q
         if not np.all((q >= 0) & (q <= 1)):
-            raise ValueError(f"np.{name}: q must lie between 0 and {scale:g}.")
+            raise ValueError(f"np.{name}: q must be between 0 and {scale:g}.")
         return _quantile(a, q, axis, method, kept(keepdims), skip_nan)
 
     rule.__name__ = name

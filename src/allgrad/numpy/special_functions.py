@@ -1,13 +1,13 @@
 """Derivatives of sinc, i0, unwrap and interp.
 
-sinc and the Bessel function i0 have derivatives that NumPy lacks. Each is a family of functions closed under
-differentiation, numbered by `n`, so that one primitive serves every order:
+The derivatives of sinc and of the Bessel function i0 are not in NumPy. Each belongs to a family of functions that is closed
+under differentiation and numbered by `n`, so one primitive serves every order:
 
-* d/dx of the n-th derivative of sinc is the (n+1)-th. With s_n = d^n/dy^n (sin y / y), the identity y s_0 = sin y
-  differentiated n times gives y s_n + n s_(n-1) = sin(y + n pi/2), a recurrence that is stable for |y| > n; closer to 0
-  the power series of sin y / y, differentiated n times term by term, converges fast.
+* d/dx of the n-th derivative of sinc is the (n+1)-th. Let s_n = d^n/dy^n (sin y / y). The identity y s_0 = sin y,
+  differentiated n times, gives y s_n + n s_(n-1) = sin(y + n pi/2), a recurrence that is stable for |y| > n. Closer to 0, the
+  power series of sin y / y, differentiated n times term by term, converges fast.
 * The modified Bessel functions satisfy I_n' = (I_(n-1) + I_(n+1)) / 2. I_n(x) is the mean of exp(x cos t) cos(n t) over a
-  period (Abramowitz and Stegun 9.6.19), and the trapezoidal rule of a periodic analytic function converges geometrically.
+  period (Abramowitz and Stegun 9.6.19), and the trapezoidal rule converges geometrically for a periodic analytic function.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Derivatives of covariances, of weighted counts, of the distinct values, and of functions applied along axes: compositions."""
+"""Derivatives of covariances, weighted counts, distinct values, and functions applied along axes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def corrcoef(x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -
     if c.ndim == 0:
         return c / c
     deviations = np.sqrt(np.real(np.diagonal(c)))
-    # NumPy clips what rounding puts outside [-1, 1]; a derivative must not stop there.
+    # NumPy clips results that rounding put outside [-1, 1]; that would make the derivative 0.
     return c / np.expand_dims(deviations, 1) / np.expand_dims(deviations, 0)
 
 
@@ -104,7 +104,7 @@ def unique(
     equal_nan: bool = True,
     sorted: bool = True,
 ) -> Any:
-    """The distinct values; equal ones take their gradient to the first of them."""
+    """The distinct values; each passes its gradient to its first occurrence."""
     refuse("np.unique", sorted=None if sorted else sorted)
     _, first, inverse, counts = np.unique(
         ar.value, return_index=True, return_inverse=True, return_counts=True, axis=axis, equal_nan=equal_nan

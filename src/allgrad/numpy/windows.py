@@ -15,7 +15,7 @@ from allgrad.numpy.dispatch import implements
 
 @implements(sliding_window_view)
 def windows(x: Any, window_shape: Any, axis: Any = None, *, subok: bool = False, writeable: bool = False) -> Any:
-    """The windows of x along some axes, as new axes at the end; picked, where NumPy gives a view."""
+    """The windows of x along some axes, as new axes at the end; a copy, where NumPy gives a view."""
     refuse("sliding_window_view", subok=subok or None, writeable=writeable or None)
     sizes = tuple(int(n) for n in np.atleast_1d(window_shape))
     axes = axes_of(tuple(range(x.ndim)) if axis is None else axis, x.ndim, "sliding_window_view")
@@ -29,7 +29,7 @@ def windows(x: Any, window_shape: Any, axis: Any = None, *, subok: bool = False,
 
 @implements(np.histogram)
 def histogram(a: Any, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None) -> Any:
-    """Differentiated in the weights; the bins that entries fall into are constant, so tracked entries are refused."""
+    """Differentiated by the weights. The counts are constant in the entries between jumps, so tracked entries are refused."""
     for name, x in (("a", a), ("bins", bins)):
         if isinstance(x, Tensor) and (x.node is not None or x.tangents is not None):
             raise NoRuleError(f"np.histogram is constant in {name} between jumps; pass {name}.detach().")
