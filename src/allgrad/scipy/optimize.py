@@ -10,6 +10,7 @@ are refused: where one is active the derivative is another one.
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from allgrad.autodiff.implicit import custom_root
 from allgrad.autodiff.modes import no_grad
 from allgrad.autodiff.tensor import Tensor
 from allgrad.autodiff.transforms import grad
+from allgrad.scipy.implicit import root_at
 from allgrad.scipy.registry import TABLE, Row, differentiates, operand, tracked, value, values
 
 if TYPE_CHECKING:
@@ -64,11 +66,6 @@ def _solved(name: str, result: Any) -> Any:
     return result
 
 
-def _as_found(f: Callable[[Any], Any], x: Any) -> Any:  # noqa: ARG001
-    """The solution that SciPy found already."""
-    return x
-
-
 def _polished(f: Callable[[Any], Any], x: Any) -> Any:
     """x after SciPy's root finder has run from there on the plain function, if that brought it closer to a root."""
     better = _scipy_optimize.root(lambda x: np.ravel(f(x.reshape(np.shape(x)))), np.ravel(x), tol=1e-14).x
@@ -108,12 +105,12 @@ def root(
             _plain(fun, args), value(operand(x0)), (), method, _plain(jac, args), tol, callback, options
         )
     found = _solved("root", result).x
-    result.x = custom_root(lambda x: operand(fun(x, *_tuple(args))), found, _as_found)
+    result.x = root_at(lambda x: operand(fun(x, *_tuple(args))), found)
     return result
 
 
 def _scalar_root(f: Callable[..., Any], args: Any, found: float) -> Any:
-    return custom_root(lambda x: operand(f(x, *_tuple(args))), float(found), _as_found)
+    return root_at(lambda x: operand(f(x, *_tuple(args))), float(found))
 
 
 def _scalar_captured(f: Callable[..., Any], *numbers: Any, args: Any = (), **keywords: Any) -> bool:
@@ -173,7 +170,7 @@ def newton(
     keywords |= {"fprime2": _plain(keywords.get("fprime2"), args)}
     with no_grad():
         found = _scipy_optimize.newton(_plain(func, args), value(x0), _plain(fprime, args), (), *positional, **keywords)
-    return custom_root(lambda x: operand(func(x, *_tuple(args))), found, _as_found)
+    return root_at(lambda x: operand(func(x, *_tuple(args))), found)
 
 
 @differentiates(_scipy_optimize.fixed_point, "optimize", also=_captured)
@@ -249,9 +246,14 @@ def minimize(
     return result
 
 
-@differentiates(
-    _scipy_optimize.minimize_scalar, "optimize", also=lambda fun, *_, args=(), **__: tracked(fun(0.5, *_tuple(args)))
-)
+def _captured_by_scalar(
+    fun: Callable[..., Any], bracket: Any = None, bounds: Any = None, args: Any = (), **_: Any
+) -> bool:
+    ends = bounds if bounds is not None else bracket if bracket is not None else (0.0, 1.0)
+    return tracked(fun((float(value(ends[0])) + float(value(ends[1]))) / 2, *_tuple(args)))
+
+
+@differentiates(_scipy_optimize.minimize_scalar, "optimize", also=_captured_by_scalar)
 def minimize_scalar(
     fun: Callable[..., Any],
     bracket: Any = None,
@@ -338,6 +340,8 @@ def curve_fit(
     _refuse("curve_fit", bounds=keywords.pop("bounds", None), full_output=keywords.pop("full_output", None))
     if sigma is not None and np.ndim(value(sigma)) != 1:
         raise NotDifferentiableError("curve_fit is differentiated with sigma=None or a vector of standard deviations.")
+    if p0 is None:
+        p0 = np.ones(len(inspect.signature(f).parameters) - 1)
     plain: list[Any] = [None if v is None else value(operand(v)) for v in (xdata, ydata, p0, sigma)]
     with no_grad():
         found = _scipy_optimize.curve_fit(lambda x, *p: value(f(x, *p)), *plain, absolute_sigma, **keywords)[0]

@@ -40,8 +40,10 @@ class QuadratureError(TapeError, ArithmeticError):
 
 def _captured(func: Callable[..., Any], a: Any, b: Any, args: Any = (), *_: Any, **__: Any) -> bool:
     """Whether the integrand captured a Tensor: it then returns one."""
-    ends = [float(np.clip(value(end), -1.0, 1.0)) if np.isinf(value(end)) else float(value(end)) for end in (a, b)]
-    middle = ends[0] + 0.4321 * (ends[1] - ends[0])
+    low, high = float(value(a)), float(value(b))
+    low = (min(0.0, high - 1) if np.isfinite(high) else 0.0) if np.isinf(low) else low
+    high = low + 1 if np.isinf(high) else high
+    middle = low + 0.4321 * (high - low)
     return tracked(func(middle, *(args if isinstance(args, tuple) else (args,))))
 
 

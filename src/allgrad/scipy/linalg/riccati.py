@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from allgrad.autodiff.errors import NotDifferentiableError
-from allgrad.autodiff.implicit import custom_root
 from allgrad.numpy.factorizations import T
+from allgrad.scipy.implicit import root_at
 from allgrad.scipy.registry import differentiates, operand, value
 from scipy import linalg
 
@@ -35,7 +35,7 @@ def solve_continuous_are(a: Any, b: Any, q: Any, r: Any, e: Any = None, s: Any =
         gain = np.linalg.solve(r, np.matmul(T(b), x))
         return np.matmul(T(a), x) + np.matmul(x, a) - np.matmul(np.matmul(x, b), gain) + q
 
-    return custom_root(residual, found, _as_found)
+    return root_at(residual, found)
 
 
 @differentiates(linalg.solve_discrete_are, "linalg")
@@ -49,9 +49,4 @@ def solve_discrete_are(a: Any, b: Any, q: Any, r: Any, e: Any = None, s: Any = N
         gain = np.linalg.solve(r + np.matmul(T(b), np.matmul(x, b)), moved)
         return np.matmul(T(a), np.matmul(x, a)) - x - np.matmul(T(moved), gain) + q
 
-    return custom_root(residual, found, _as_found)
-
-
-def _as_found(f: Any, x: Any) -> Any:  # noqa: ARG001
-    """The solution that SciPy found already."""
-    return x
+    return root_at(residual, found)
