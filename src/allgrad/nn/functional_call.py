@@ -47,7 +47,7 @@ def functional_call(module: Module, parameters: Mapping[str, Any], *args: Any, *
             close = get_close_matches(name, own, 1)
             hint = f" Did you mean {close[0]!r}?" if close else f" It has {list(own)[:8]}."
             raise InputError(f"functional_call: the model has no parameter {name!r}.{hint}")
-        given = value if isinstance(value, Tensor) else Tensor(np.asarray(value))
+        given = value if isinstance(value, Tensor) else Tensor(np.array(value))
         if given.shape != parameter.shape or given.dtype != parameter.dtype:
             raise InputError(
                 f"functional_call: {name!r} must have shape {parameter.shape} and dtype {parameter.dtype}; "

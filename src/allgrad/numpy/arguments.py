@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from allgrad.autodiff.errors import NoRuleError
+from allgrad.autodiff.saved import keep
 from allgrad.autodiff.tensor import Tensor
 
 UNSET = np._NoValue
@@ -37,9 +38,11 @@ def holds_tensor(x: Any) -> bool:
 
 
 def as_tensor(x: Any) -> Tensor:
-    """Like `operand`, but always a Tensor; a plain array becomes an untracked one."""
-    x = operand(x)
-    return x if isinstance(x, Tensor) else Tensor(x)
+    """Like `operand`, but always a Tensor. A plain array becomes an untracked one, with a copy that its owner cannot write."""
+    made = operand(x)
+    if isinstance(made, Tensor):
+        return made
+    return Tensor(keep(made) if made is x else made)
 
 
 def weak(x: Any) -> Any:

@@ -76,7 +76,7 @@ class _Power:
     """A -> A^t, as a function that is equal to another one of the same t."""
 
     def __init__(self, t: float) -> None:
-        self.t = t
+        self.t = float(t)  # an array of rank 0 could be overwritten before backward
 
     def __call__(self, a: Any) -> Any:
         if a.ndim == 2:
