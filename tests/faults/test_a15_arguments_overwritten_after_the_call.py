@@ -1,4 +1,4 @@
-"""Arrays that a function was called with, beside the tracked ones, could be overwritten before backward and change the gradient."""
+"""Plain arrays that a function was called with could be overwritten before backward, and changed the gradient."""
 
 import importlib
 from pathlib import Path
@@ -50,8 +50,9 @@ def test_later_writes_change_no_gradient(case, place):
         try:
             expected = gradients(case, place, seed, False)
         except (LostGradientError, ValueError) as error:  # NumPy does not ask this argument, so the call is refused
-            assert isinstance(error, LostGradientError) or isinstance(error.__cause__, LostGradientError)
-            return
+            if isinstance(error, LostGradientError) or isinstance(error.__cause__, LostGradientError):
+                return
+            raise
         got = gradients(case, place, seed, True)
         for a, b in zip(expected, got, strict=True):
             np.testing.assert_array_equal(a, b)
