@@ -17,7 +17,7 @@ exception as well, so that `except ValueError` works for those who use allgrad a
 
 from __future__ import annotations
 
-__all__ = ["AllgradError", "CollectiveError", "NonFiniteError", "UsageError"]
+__all__ = ["AllgradError", "CollectiveError", "NonFiniteError", "OptionError", "UsageError"]
 
 EXIT_STOPPED = 4
 """The exit code of a run that a signal stopped after saving its state."""
@@ -33,6 +33,10 @@ class UsageError(AllgradError):
     """The command line or the configuration is wrong."""
 
     exit_code = 2
+
+
+class OptionError(UsageError, ValueError):
+    """A component, such as a layer or an optimizer, cannot be built with these options."""
 
 
 class CollectiveError(AllgradError, RuntimeError):

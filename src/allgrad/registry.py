@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from allgrad.errors import AllgradError, UsageError
+from allgrad.errors import AllgradError, OptionError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,6 +110,8 @@ class Registry:
         entry = self._entries[section.name]
         try:
             made = entry.factory(*arguments, **section.options())
+        except OptionError as error:
+            raise ComponentError(f"{self.kind} {entry.name!r}: {error}") from error
         except AllgradError:
             raise
         except MemoryError as error:

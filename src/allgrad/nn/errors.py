@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from allgrad.errors import AllgradError, UsageError
+from allgrad.errors import AllgradError, OptionError
 
 
-class LayerOptionError(UsageError, ValueError):
+class LayerOptionError(OptionError):
     """A layer cannot be built with these options."""
 
 

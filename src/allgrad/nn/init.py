@@ -1,8 +1,8 @@
 """Initial weights, by name, from explicit generators.
 
-Every initialiser is a function `(shape, rng, *, dtype, ...) -> array`; the same generator state gives the same bits. Shapes are
-ours: the last axis is the output, what stands before it feeds it, so a linear weight is (in, out) and a convolution's
-(kernel..., in, out). fan_in = product of all axes but the last; fan_out = that with the last axis in place of the one before.
+Each initializer is a function `(shape, rng, *, dtype, ...) -> array`. The same generator state gives the same bits. Shapes are
+ours: the last axis is the output, and the axes before it are inputs, so a linear weight is (in, out) and a convolution's
+(kernel..., in, out). fan_in is the product of all axes except the last; fan_out has the last axis instead of the one before it.
 
     weight = init.kaiming_normal((784, 512), rng)
     weight = init.by_name("xavier_uniform")((784, 512), rng)

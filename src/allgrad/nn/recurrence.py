@@ -10,7 +10,7 @@ itself is one product with U and a few elementwise calls. The recurrences, with 
 
 An operation's result is h_1 ... h_T, shape (T, N, H); an LSTM's has one row more, C_T. The sigmoid is (1 + tanh(x / 2)) / 2, so
 that all gates of a step take one tanh; `_Gates` holds the constants that make that one affine map before and one behind. An
-LSTM's step is a kernel (`Kernels.lstm_forward`), whose gates lie one behind the other, (4, N, H).
+LSTM's step is a kernel (`Kernels.lstm_forward`), whose gates are one array (4, N, H).
 """
 
 from __future__ import annotations

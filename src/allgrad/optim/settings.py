@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from allgrad.errors import UsageError
+from allgrad.errors import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ _LIMITS = {
 }
 
 
-class SettingError(UsageError, ValueError):
+class SettingError(OptionError):
     """An optimizer or schedule was given a setting that it does not have, or a value that is out of range."""
 
 
