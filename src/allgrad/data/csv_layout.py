@@ -82,7 +82,7 @@ def find_separator(text: str) -> str:
         header[separator] = lengths[0] if lengths else 0
         if len(set(lengths)) == 1 and lengths[0] > 1:
             consistent[separator] = lengths[0]
-    votes = consistent or header
+    votes = consistent or {separator: fields for separator, fields in header.items() if fields > 1} or {",": 1}
     return max(votes, key=votes.__getitem__)  # the first one of equals
 
 
