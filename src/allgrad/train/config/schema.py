@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from allgrad.comm import STALL_SECONDS
 from allgrad.train.config.registry import Location
 
 __all__ = [
@@ -204,7 +205,7 @@ class ParallelSection(Section):
     """Threads of a matrix product. Changes the bits of the result."""
     comm: Literal["auto", "thread", "polling"] = "auto"
     """What drives MPI: a `thread`, or the main thread between operations (`polling`). `auto`: what the MPI library allows."""
-    stall_seconds: Annotated[float, Field(gt=0, le=1e6)] = 300.0
+    stall_seconds: Annotated[float, Field(gt=0, le=1e6)] = STALL_SECONDS
     """Seconds without progress in a reduction after which the job ends, with a report of the ranks that are missing."""
 
 
