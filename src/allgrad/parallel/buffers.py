@@ -43,16 +43,17 @@ class WorkerBuffers:
         self.opening: dict[str, Array] = {}
         self.ended: dict[int, dict[str, Array]] = {}
 
+    def step(self) -> AbstractContextManager[None]:
+        """Around one step. If it fails, the model gets its opening state back."""
+        return self._step() if self.rules else _NOTHING
+
     @contextmanager
-    def step(self) -> Iterator[None]:
-        """One step. If it fails, the model gets its opening state back."""
-        self.opening = self.model.buffers_state() if self.rules else {}
-        self.ended = {}
+    def _step(self) -> Iterator[None]:
+        self.opening, self.ended = self.model.buffers_state(), {}
         try:
             yield
         except BaseException:
-            if self.opening:
-                self.model.load_buffers_state(self.opening)
+            self.model.load_buffers_state(self.opening)
             raise
 
     def worker(self, worker: int) -> AbstractContextManager[None]:

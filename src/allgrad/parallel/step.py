@@ -194,7 +194,7 @@ class StepRunner:
         return terms.means(summed[:n_terms].tolist()), used
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Work:
     """What the workers of a step have to do; see `StepRunner.run`."""
 
