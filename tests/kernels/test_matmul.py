@@ -195,6 +195,14 @@ def test_what_does_not_fit_is_refused(product):
         product(np.stack([a, a]), np.stack([b, b, b]))
     with pytest.raises(ValueError, match=r"out must have shape \(2, 4\). Got \(2, 3\)"):
         product(a, b, out=a)
+    with pytest.raises(TypeError, match=r"Got >f4, >f4 instead"):
+        product(a.astype(">f4"), b.astype(">f4"))
+    fixed = np.zeros((2, 4), np.float32)
+    fixed.flags.writeable = False
+    with pytest.raises(ValueError, match=r"out is read-only"):
+        product(a, b, out=fixed)
+    with pytest.raises(ValueError, match=r"bias must have shape \(4,\). Got \(0,\)"):
+        product(a, b, bias=a[0, :0])
     with pytest.raises(ValueError, match=r"bias must have shape \(4,\). Got \(3,\)"):
         product(a, b, bias=a[0])
 

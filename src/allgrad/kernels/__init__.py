@@ -1,4 +1,4 @@
-"""The hot loops of training, in two sets behind one interface: NumPy always, numba where it is installed.
+"""The hot loops of training, in two sets behind one interface: compiled by numba (the default), and NumPy.
 
 The set is chosen once, at the first call of `active()`: the environment variable ALLGRAD_KERNELS (`numpy` or `numba`)
 if it is set, else numba if it is installed, else NumPy. `use(name)` chooses, or changes, by hand. Importing this

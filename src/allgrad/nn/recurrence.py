@@ -98,7 +98,8 @@ def _in_blocks(u: Array, rows: int, gates: int = 1) -> Array:
     A block holds columns of one of `gates` equal parts only.
     """
     inner, columns = len(u), u.shape[1] // gates
-    most = SMALL // max(1, rows * inner)
+    # The numba kernels have a product of their own, which needs no small pieces.
+    most = SMALL // max(1, rows * inner) if active().name == "numpy" else columns
     width = next((w for w in range(min(columns, most), COLUMNS - 1, -1) if columns % w == 0), columns)
     return np.ascontiguousarray(u.reshape(inner, -1, width).transpose(1, 0, 2))
 

@@ -20,14 +20,20 @@ BLOCK_COLUMNS = 2048
 """Columns of B that are packed at a time."""
 CACHE = 1 << 18
 """Bytes of packed B that stay in the second-level cache."""
-UNPACKED_ROWS = 24
+UNPACKED_ROWS = 36
 """With at most this many rows a panel of B is used too few times to be worth a copy."""
+
+DONE, COPY, ROOM, MISMATCH = 0, 1, 2, 3
+"""What `multiply` answers. Unless it is DONE, nothing was written, because: c may overlap an argument, its rows are not
+contiguous, or a stride is no multiple of the element size; the scratch is too small; shapes do not fit.
+"""
 
 # What depends on the tile and the dtype is put in by `product.Product`, which compiles these functions for both.
 ITEM = LANES = ROWS = SUMS = WIDEST = 0
 
 
-def scratch_size(rows: int, inner: int, columns: int, lanes: int) -> int:
+@register_jitable
+def scratch_size(rows: Any, inner: Any, columns: Any, lanes: Any) -> Any:
     """Elements of scratch that `multiply` needs."""
     return (min(rows, BLOCK_ROWS) + 16 + min(columns, BLOCK_COLUMNS) + 8 * lanes) * min(inner, DEPTH) + 2 * lanes
 
@@ -64,29 +70,33 @@ def fits(a: Any, b: Any, c: Any, bias: Any) -> bool:
     return (high < low_a or high_a < low) and (high < low_b or high_b < low)
 
 
-def multiply_batches(a: Any, b: Any, c: Any, bias: Any, room: Any) -> bool:
+def multiply_batches(a: Any, b: Any, c: Any, bias: Any, room: Any) -> Any:
     """`multiply` for each index of the first two axes, of which those of a and b may have length 1."""
     for i in range(c.shape[0]):
         for j in range(c.shape[1]):
             a_ = a[i if a.shape[0] > 1 else 0, j if a.shape[1] > 1 else 0]
             b_ = b[i if b.shape[0] > 1 else 0, j if b.shape[1] > 1 else 0]
-            if not multiply(a_, b_, c[i, j], bias, room):
-                return False
-    return True
+            answer = multiply(a_, b_, c[i, j], bias, room)
+            if answer != DONE:
+                return answer
+    return DONE
 
 
-def multiply(a: Any, b: Any, c: Any, bias: Any, room: Any) -> bool:
-    """c = a @ b + bias for a (rows, inner), b (inner, columns), c (rows, columns).
+def multiply(a: Any, b: Any, c: Any, bias: Any, room: Any) -> Any:
+    """c = a @ b + bias for a (rows, inner), b (inner, columns), c (rows, columns); `DONE`, or why not.
 
-    `bias` is (columns,), or empty. `room` is scratch of at least `scratch_size` elements. False, and nothing is written, if c
-    may overlap an argument, if its rows are not contiguous, or if a stride is no multiple of the element size.
+    `bias` is (columns,), or empty. `room` is scratch of at least `scratch_size` elements.
     """
     rows, inner = a.shape
     columns = b.shape[1]
+    if b.shape[0] != inner or c.shape != (rows, columns) or (bias.size and bias.size != columns):
+        return MISMATCH
     if rows == 0 or columns == 0:
-        return True
+        return DONE
     if not fits(a, b, c, bias):
-        return False
+        return COPY
+    if room.size < scratch_size(rows, inner, columns, LANES):
+        return ROOM
     a_row, a_step = a.strides[0] // ITEM, a.strides[1] // ITEM
     b_step, b_column = b.strides[0] // ITEM, b.strides[1] // ITEM
     c_row = c.strides[0] // ITEM
@@ -131,7 +141,7 @@ def multiply(a: Any, b: Any, c: Any, bias: Any, room: Any) -> bool:
                             steps, from_a, row_a, step_a, from_b, step_b, address(c) + (top * c_row + left + j) * ITEM, c_row,
                             lanes, flags, address(bias) + (left + j) * ITEM, high, vectors, ITEM, LANES, SUMS, ROWS, WIDEST,
                         )  # fmt: skip
-    return True
+    return DONE
 
 
 def pack_a(steps: Any, first: Any, last: Any, tiles: Any, rows: Any, source: Any, step: Any, room: Any) -> None:

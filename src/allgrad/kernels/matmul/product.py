@@ -8,6 +8,7 @@ number of rows, columns and batches around it, or the number of threads. (BLAS l
 from __future__ import annotations
 
 import platform
+import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +16,29 @@ import llvmlite.binding  # type: ignore[import-untyped]
 import numba
 import numpy as np
 
-from allgrad.kernels.blocks import constant, scratch
 from allgrad.kernels.jit import PerDtype, compiled, specialised
 from allgrad.kernels.matmul import blocking, tiles
+from allgrad.kernels.matmul.blocking import COPY, DONE
 
 if TYPE_CHECKING:
     from allgrad.kernels.blocks import Array
 
-SCRATCH = 8
-"""Which of the thread's temporaries the packed operands use; no caller of the product has this one."""
 _DTYPES = "fd"
+
+
+class _Memory(threading.local):
+    """Per thread and dtype: scratch for packed operands, which grows to what the largest product needs, and no bias."""
+
+    def __init__(self) -> None:
+        self.room = {char: np.empty(1 << 16, char) for char in _DTYPES}
+        self.none = {char: np.empty(0, char) for char in _DTYPES}
+
+    def grow(self, dtype: np.dtype[Any], size: int) -> None:
+        if self.room[dtype.char].size < size:
+            self.room[dtype.char] = np.empty(1 << size.bit_length(), dtype)
+
+
+_memory = _Memory()
 
 
 @cache
@@ -58,32 +72,49 @@ class Product:
             TypeError: if the dtypes differ, or are neither float32 nor float64.
             ValueError: if shapes do not fit.
         """
+        dtype = a.dtype
+        # numba looks at an array's kind of number and not at its byte order. NumPy's native dtypes are single objects.
+        usual = a.ndim == 2 and b.ndim == 2 and dtype.isnative and b.dtype is dtype
+        usual = (
+            usual and (out is None or out.dtype is dtype) and (bias is None or (bias.dtype is dtype and bias.size > 0))
+        )
+        if usual:
+            try:  # whatever else does not fit is found, and named, with care
+                c = np.empty((a.shape[0], b.shape[1]), dtype) if out is None else out
+                shift = _memory.none[dtype.char] if bias is None else bias
+                if self._one[dtype](a, b, c, shift, _memory.room[dtype.char]) == DONE:
+                    return c
+            except (KeyError, TypeError):
+                pass
+        return self._with_care(a, b, out, bias)
+
+    def _with_care(self, a: Array, b: Array, out: Array | None, bias: Array | None) -> Array:
         shape = _checked_shape(a, b, out, bias)
         c = np.empty(shape, a.dtype) if out is None else out
-        bias = constant(a.dtype, 0, 0) if bias is None else np.ascontiguousarray(bias)
-        if not self._run(a, b, c, bias, shape):
+        shift = _memory.none[a.dtype.char] if bias is None else np.array(bias)
+        _memory.grow(a.dtype, blocking.scratch_size(shape[-2], a.shape[-1], shape[-1], self.tile.lanes(a.dtype)))
+        # A stack is multiplied matrix by matrix, so here the loops' own check comes too late.
+        overlaps = c.ndim > 2 and out is not None and (np.may_share_memory(c, a) or np.may_share_memory(c, b))
+        if overlaps or self._run(a, b, c, shift) != DONE:
             result = np.empty(shape, a.dtype)
-            self._run(np.array(a), np.array(b), result, bias, shape)
+            self._run(np.array(a), np.array(b), result, shift)
             c[...] = result
         return c
 
-    def _run(self, a: Array, b: Array, c: Array, bias: Array, shape: tuple[int, ...]) -> bool:
-        """Whether these arrays could be multiplied as they are."""
+    def _run(self, a: Array, b: Array, c: Array, bias: Array) -> int:
+        """`blocking.multiply`'s answer for matrices or stacks of them."""
         if not (a.flags.aligned and b.flags.aligned and c.flags.aligned):
-            return False
-        size = blocking.scratch_size(shape[-2], a.shape[-1], shape[-1], self.tile.lanes(a.dtype))
-        room = scratch(a.dtype, SCRATCH, (1 << max(12, size.bit_length()),))
-        if len(shape) == 2:
-            return bool(self._one[a.dtype](a, b, c, bias, room))
-        if np.may_share_memory(c, a) or np.may_share_memory(c, b):
-            return False
-        loops = self._many[a.dtype]
+            return COPY
+        room = _memory.room[a.dtype.char]
+        if c.ndim == 2:
+            return int(self._one[a.dtype](a, b, c, bias, room))
+        loops, outer = self._many[a.dtype], c.shape[:-4]
         a, b, c = (x[(None,) * (4 - x.ndim)] if x.ndim < 4 else x for x in (a, b, c))
-        if c.ndim == 4:
-            return bool(loops(a, b, c, bias, room))
-        outer = shape[:-4]
+        if not outer:
+            return int(loops(a, b, c, bias, room))
         a, b = (np.broadcast_to(x, (*outer, *x.shape[-4:])) for x in (a, b))
-        return all(loops(a[index], b[index], c[index], bias, room) for index in np.ndindex(*outer))
+        answers = [int(loops(a[index], b[index], c[index], bias, room)) for index in np.ndindex(*outer)]
+        return max(answers, default=DONE)
 
     def _variant(self, dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
         constants = self.tile.constants(dtype)
@@ -99,12 +130,15 @@ def _checked_shape(a: Array, b: Array, out: Array | None, bias: Array | None) ->
     dtype = a.dtype
     if (
         dtype.char not in _DTYPES
+        or not dtype.isnative
         or b.dtype != dtype
         or (out is not None and out.dtype != dtype)
         or (bias is not None and bias.dtype != dtype)
     ):
         given = ", ".join(str(x.dtype) for x in (a, b, out, bias) if x is not None)
         raise TypeError(f"matmul: all arrays must be float32, or all float64. Got {given} instead.")
+    if out is not None and not out.flags.writeable:
+        raise ValueError("matmul: out is read-only.")
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
         raise ValueError(
             f"matmul: expects a of shape (..., rows, inner) and b of shape (..., inner, columns). Got {a.shape} and {b.shape}."
