@@ -238,7 +238,7 @@ def test_a_damaged_checkpoint_is_named_once_and_the_one_before_is_used(mpirun, w
     model.write_bytes(model.read_bytes()[:-1])
     job = mpirun(COMMAND, 2, "resume", str(run))
     assert job.stderr.count("model.safetensors has") == 1
-    assert "The one before it is used." in job.stderr
+    assert "Using the one before it." in job.stderr
     assert_like_the_whole(run, whole[1])
     for path in (run / "checkpoints").iterdir():
         (path / "manifest.json").unlink()

@@ -359,7 +359,7 @@ TOKENS = ["data.name=tokens", "data.path=ids.npy", "data.vocabulary_size=9", "da
         ),
         (
             [*TOKENS, "loss.name=cross_entropy", "model.name=gpt", "model.context=4", "model.heads=3"],
-            "model 'gpt': MultiheadAttention: heads must divide the features",
+            "MultiheadAttention: heads must divide the features",
         ),
         (
             [*TOKENS, "loss.name=cross_entropy", "model.name=lstm", "logging.sample=5"],

@@ -13,7 +13,7 @@ from allgrad.train.run.build import Options, new_run, resume_run
 
 def trained_on(trainer, run, stop=None):
     """The first input of each sample that the workers got, step by step; the loader has made more ahead."""
-    seen, counts = [], trainer.loss.counts
+    seen, counts = [], trainer.objective.loss.counts
 
     def note(part):
         seen.extend(part["inputs"][:, 0].tolist())
@@ -24,7 +24,7 @@ def trained_on(trainer, run, stop=None):
             if trainer.progress.step == stop:
                 trainer.stop_request.asked = True
 
-    trainer.loss.counts = note
+    trainer.objective.loss.counts = note
     trainer.callbacks.append(Stop())
     return seen, trainer.run(run)["weights_sha256"]
 

@@ -31,7 +31,8 @@ def environment(config: RunConfig, plugins: Sequence[str | Path] = ()) -> dict[s
     """Name -> value of everything that must be equal on all ranks of a sound job."""
     blas = kernels.describe_blas()
     return {
-        "configuration": _digest(dump_yaml(config).encode()),
+        # Only rank 0 uses the run's directory, and ranks may be in different working directories.
+        "configuration": _digest(dump_yaml(config.model_copy(update={"run": type(config.run)()})).encode()),
         "allgrad's code": _code(Path(allgrad.__file__).parent),
         "plugins": " ".join(plugin_digests(plugins).values()),
         "Python": platform.python_version(),
