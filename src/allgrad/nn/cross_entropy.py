@@ -139,13 +139,22 @@ class CrossEntropyLoss(Loss):
                 f"Got logits {prediction.shape} and labels {labels.dtype} {labels.shape} instead."
             )
         labels = labels.reshape(-1)
-        counted = labels[labels != self.ignore_index]
-        check_range(self, counted, prediction.shape[-1], "label", "classes")
+        count = self._count(labels, prediction.shape[-1])
         total = _with_labels(
             _rows(prediction, prediction.shape[-1]), labels=labels, ignore_index=self.ignore_index,
             label_smoothing=self.label_smoothing, scale=scale,
         )  # fmt: skip
-        return total, int(counted.size)
+        return total, count
+
+    def _count(self, labels: Any, classes: int) -> int:
+        """How many labels count; each of them must be a class."""
+        # The usual case at the price of one comparison: a negative label is huge as an unsigned number.
+        usual = labels.dtype == np.int64 and not 0 <= self.ignore_index < classes
+        if usual and np.logical_and.reduce(labels.view(np.uint64) < classes):
+            return int(labels.size)
+        counted = labels[labels != self.ignore_index]
+        check_range(self, counted, classes, "label", "classes")
+        return int(counted.size)
 
     def extra_repr(self) -> str:
         return f"ignore_index={self.ignore_index}, label_smoothing={self.label_smoothing}"
