@@ -121,7 +121,7 @@ def test_extreme_logits_stay_finite() -> None:
         (nn.CrossEntropyLoss(), LOGITS, np.full(8, 5), "label 5 at position .* is out of range for 5 classes"),
         (nn.CrossEntropyLoss(), LOGITS, SOFT[:, :4], r"\(8, 5\) and \(8, 4\)"),
         (nn.MSELoss(), LOGITS, TARGET[:, :1], r"MSELoss: .*\(8, 5\) and \(8, 1\)"),
-        (nn.MSELoss(), LOGITS, LABELS[:, None] * np.ones((1, 5), int), "the target must be floating"),
+        (nn.MSELoss(), LOGITS, LABELS[:, None] * np.ones((1, 5), int), "the target must be a float array"),
         (nn.NLLLoss(), LOGITS, np.full(8, 7), "is out of range for 5 classes"),
         (nn.NLLLoss(), LOGITS, SOFT[:, 0], "integer labels"),
     ],

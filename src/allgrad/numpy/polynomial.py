@@ -16,6 +16,7 @@ import numpy as _numpy
 from allgrad.autodiff.tensor import Tensor as _Tensor
 
 _PACKAGE = "numpy.polynomial."
+_NUMPY = "allgrad.numpy"  # looked up when it is used: it imports this module
 
 
 class _Namespace:
@@ -25,15 +26,11 @@ class _Namespace:
 
     def array(self, object: Any, **options: Any) -> Any:
         """An array that Tensors may be added into."""
-        import allgrad.numpy as namespace
-
-        made = namespace.array(object, **options)
+        made = sys.modules[_NUMPY].array(object, **options)
         return made if isinstance(made, _Tensor) or made.dtype.kind not in "fc" else _Tensor(made)
 
     def __getattr__(self, name: str) -> Any:
-        import allgrad.numpy as namespace
-
-        return getattr(namespace, name)
+        return getattr(sys.modules[_NUMPY], name)
 
 
 _NAMESPACE = _Namespace()
