@@ -115,7 +115,7 @@ def test_mistakes_are_named(call, message):
 
 @pytest.mark.parametrize("k", [-2, 0, 1])
 def test_diag_of_a_matrix_that_is_not_square(k):
-    """TRAPS.md 16: HIPS autograd 1.9.1 gives a gradient of shape (2, 2), without a word."""
+    """HIPS autograd 1.9.1 gives a gradient of shape (2, 2), without a word."""
     x = np.random.default_rng(0).standard_normal((2, 4))
     g = ag.grad(lambda x: np.sum(np.diag(x, k) ** 2))(x)
     np.testing.assert_allclose(g, 2 * x * np.eye(2, 4, k))

@@ -39,7 +39,7 @@ def test_the_ends_of_a_range_are_exact():
 
 
 def test_linspace_sums_over_the_axes_along_which_an_end_was_broadcast():
-    """TRAPS.md 3: HIPS autograd 1.9.1 gives a gradient of shape (3,) for the single start, without a word."""
+    """HIPS autograd 1.9.1 gives a gradient of shape (3,) for the single start, without a word."""
     g = ag.grad(lambda a: np.sum(np.linspace(a, np.array([1.0, 2.0, 3.0]), 5)))(0.5)
     assert np.shape(g) == ()
     np.testing.assert_allclose(g, 3 * np.sum(1 - np.linspace(0, 1, 5)))

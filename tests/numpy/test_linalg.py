@@ -22,7 +22,7 @@ def test_rule(case, seed):
 
 @pytest.mark.parametrize("rank", [0, 1, 2])
 def test_the_gradient_of_det_of_a_singular_matrix_is_its_cofactors(rank):
-    """TRAPS.md 9 for matrices; HIPS autograd 1.9.1 raises LinAlgError."""
+    """A singular point: HIPS autograd 1.9.1 raises LinAlgError."""
     rng = np.random.default_rng(0)
     a = rng.standard_normal((3, rank)) @ rng.standard_normal((rank, 3))
     want = [[(-1) ** (i + j) * np.linalg.det(np.delete(np.delete(a, i, 0), j, 1)) for j in range(3)] for i in range(3)]

@@ -18,7 +18,7 @@ def test_rule(case, seed):
 
 @pytest.mark.parametrize("shift", [(1, 2), (1, -1), 3])
 def test_roll_with_a_tuple_of_shifts(shift):
-    """TRAPS.md 16: HIPS autograd 1.9.1 negates a tuple as if it were a number: TypeError."""
+    """HIPS autograd 1.9.1 negates a tuple as if it were a number: TypeError."""
     x, axis = np.arange(12.0).reshape(3, 4), (0, 1)
     w = np.random.default_rng(0).standard_normal((3, 4))
     g = ag.grad(lambda x: np.sum(np.roll(x, shift, axis) * w))(x)

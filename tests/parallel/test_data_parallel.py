@@ -33,7 +33,7 @@ def whole_batch_gradient(model, x, y):
 @pytest.mark.parametrize("workers", [1, 2, 3, 8])
 @pytest.mark.parametrize("size", [8, 13, 3, 1])
 def test_the_gradient_is_that_of_the_whole_batch(workers, size):
-    """TRAPS 23: unequal parts and empty workers weigh rightly."""
+    """Unequal parts and empty workers weigh rightly."""
     model = linear_model()
     replica = parallel.DataParallel(model, World(), virtual_workers=workers)
     x, y = batch(size)
@@ -93,7 +93,7 @@ def test_buckets_are_small_where_they_travel_between_nodes(nodes, sizes):
 
 
 def test_parameters_that_some_or_no_workers_use():
-    """TRAPS 19."""
+    """A parameter that no worker used has no gradient, and one that some used has zeros from the others."""
     model = Branches()
     replica = parallel.DataParallel(model, World(), virtual_workers=2, bucket_mb=1e-5)
     x, y = batch(8)
@@ -127,7 +127,7 @@ class Recording(nn.Module):
 
 
 def test_buffers_do_not_leak_from_worker_to_worker():
-    """TRAPS 20."""
+    """Each worker starts from the state at the opening of the step."""
     model = Recording()
     replica = parallel.DataParallel(model, World(), virtual_workers=4)
     x, y = batch(12)
@@ -182,7 +182,7 @@ def test_gradients_are_views_of_one_flat_array():
 
 
 def test_a_gradient_in_flight_is_not_written():
-    """TRAPS 21: the engine makes a bucket's arrays read-only; the tape says what that means."""
+    """The engine makes a bucket's arrays read-only; the tape says what that means."""
     w = ag.tensor([1.0, 2.0], requires_grad=True)
     memory = np.zeros(2)
     w.bind(grad=memory)
@@ -272,7 +272,7 @@ def test_a_step_that_fails_leaves_nothing_behind(where, workers):
 
 
 def test_a_backward_inside_the_loss_adds_to_the_gradient():
-    """TRAPS 20: the events are armed for the one backward that ends the worker, whatever the loss does before."""
+    """The events are armed for the one backward that ends the worker, whatever the loss does before."""
     model, twin = linear_model(), linear_model()
     replica = parallel.DataParallel(model, World(), virtual_workers=2, bucket_mb=1e-5)
     x, y = batch(8)

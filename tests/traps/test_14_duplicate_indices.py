@@ -1,4 +1,4 @@
-"""TRAPS.md 14: an entry that is picked twice gets both gradients, whatever kind of key picks it."""
+"""An entry that is picked twice gets both gradients, whatever kind of key picks it."""
 
 from __future__ import annotations
 
