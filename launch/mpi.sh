@@ -43,7 +43,7 @@ use_mpi() {
     fi
 }
 
-# one_blas_thread [N]: N (default 1) BLAS threads a rank. The ranks are the parallelism, and the bits depend on this number.
+# one_blas_thread [N]: N (default 1) BLAS threads per rank. The ranks are the parallelism, and the bits depend on this number.
 one_blas_thread() {
     local name
     for name in OPENBLAS MKL OMP BLIS NUMBA; do
@@ -72,7 +72,7 @@ bound_mpirun() {
 }
 
 # training RUN CONFIG [key=value ...]: sets the array $training to the command that one rank runs: the start of a run, or,
-# where RUN has been begun already, going on with it.
+# if RUN was started before, its continuation.
 training() {
     local run=$1
     shift
@@ -83,8 +83,8 @@ training() {
     fi
 }
 
-# finished RUN: whether the run came to its end. An exit code alone does not say so: Open MPI's mpirun gives 0 when a whole
-# node has died, and a run that was stopped for the time limit ends well, too.
+# finished RUN: whether the run is complete. An exit code alone does not say so: Open MPI's mpirun returns 0 when a whole
+# node has died.
 finished() {
     [ -f "$1/summary.json" ]
 }

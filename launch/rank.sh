@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What the cluster launchers start as one rank: `rank.sh COMMAND...`. Becomes COMMAND, so that signals reach it.
 #
-#   LOGS=folder                     one file a rank, rank-0000.log ...; rank 0's output is also shown as usual
-#   STAGE_FROM=path STAGE_TO=folder copies the data to this node's own disk first, once a node and job
+#   LOGS=folder                     one file per rank, rank-0000.log ...; the output of rank 0 is also shown as usual
+#   STAGE_FROM=path STAGE_TO=folder copies the data to this node's own disk first, once per node and job
 set -euo pipefail
 
 rank=0
