@@ -5,13 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from small_run import summary, write_config
 
 from allgrad.cli.main import main
-from allgrad.cli.mpirun import _judge, _who_died, job_command, job_environment
+from allgrad.cli.mpirun import _judge, _who_died, job_environment
 from allgrad.train.checkpoint.format import list_checkpoints, read_checkpoint
 
 RANKS = [[0, "a", 11], [1, "b", 12]]
@@ -119,18 +118,6 @@ def test_the_exit_code_is_true(capsys) -> None:
     assert _judge(3, {"state": "running", **at}, [], 2) == 3
     assert _judge(139, {}, [], 2) == 1
     assert capsys.readouterr().err.count("Continue it with `allgrad resume d -n 2`.") == 2
-
-
-def test_files_in_the_working_directory_take_no_packages_place(mpi_flavour, tmp_path, clean_environment) -> None:
-    """`python -m` would import a pydantic.py that is there."""
-    (tmp_path / "pydantic.py").write_text("raise SystemExit('the wrong pydantic')")
-    config = write_config(tmp_path, train={"steps": 3, "early_stopping": None})
-    command = [str(Path(sys.executable).with_name("allgrad")), "train", "-n", "2", str(config), "run.dir=run"]
-    done = subprocess.run(
-        command, env=clean_environment({}), cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "-P" in job_command(2, "allgrad")
 
 
 def test_one_blas_thread_unless_told(monkeypatch) -> None:

@@ -390,24 +390,5 @@ def test_no_right_to_write(whole) -> None:
         assert content(home / "run") == before
 
 
-@pytest.mark.parametrize(("times", "code"), [(1, 4), (2, 130)])
-def test_ctrl_c_saves_and_a_second_one_ends_at_once(tmp_path, times, code) -> None:
-    config = write_config(tmp_path, train={"early_stopping": None}, checkpoint={"every": None})
-    # A job in the background of a shell is started with SIGINT ignored, and Python then leaves it so.
-    program = "signal.signal(signal.SIGINT, signal.default_int_handler); " \
-        "import allgrad.train.trainer as t; step = t.Trainer._train_step; " \
-        "t.Trainer._train_step = lambda s: [os.kill(os.getpid(), signal.SIGINT) " \
-        f"for _ in range({times} * (s.progress.step == 25))] and None or step(s)"  # fmt: skip
-    run = tmp_path / "run"
-    done = limited(["train", str(config), f"run.dir={run}"], before=program)
-    assert done.returncode == code, done.stderr
-    if times == 1:
-        assert f"stopped after 26 of {STEPS} steps, and saved. Continue with `allgrad resume {run}`." in done.stdout
-        assert list_checkpoints(run / "checkpoints")[0].name == "step-000026"
-    else:
-        assert done.stderr == "allgrad: interrupted\n"
-    assert main(["resume", str(run)]) == 0
-
-
 def test_signals_and_limits_of_this_process_are_as_before() -> None:
     assert (signal.getsignal(signal.SIGTERM), resource.getrlimit(resource.RLIMIT_FSIZE)) == BEFORE

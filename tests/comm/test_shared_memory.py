@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from allgrad.comm import shared_memory
 from allgrad.comm.launcher import LaunchError
-
-SHM = Path("/dev/shm")
 
 
 def test_too_little_room_is_a_message(monkeypatch, tmp_path) -> None:
@@ -56,25 +52,3 @@ def test_only_mapped_segments_are_unlinked(tmp_path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["maps", "mpich_shm_others", "something"]
     assert [path.name for path in shared_memory.left_behind(tmp_path)] == ["mpich_shm_others"]
     assert shared_memory.unlink_segments(tmp_path, tmp_path / "nowhere") == []
-
-
-def killed():
-    import os
-    import signal
-
-    from allgrad import comm
-
-    world = comm.init()
-    world.barrier()
-    if world.rank == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    world.barrier()
-
-
-def test_a_killed_job_leaves_nothing(mpi_flavour, mpirun) -> None:
-    if mpi_flavour[0] != "mpich":
-        pytest.skip("about MPICH's segments")
-    before = set(SHM.glob("mpich_shm_*"))
-    assert mpirun(killed, 3, check=False).code != 0
-    left = {path for path in set(SHM.glob("mpich_shm_*")) - before if path.stat().st_uid == os.getuid()}
-    assert not left & set(shared_memory.left_behind())

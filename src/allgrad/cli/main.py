@@ -24,6 +24,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from allgrad.autodiff.errors import TapeError
 from allgrad.cli.single_process import refuse_ranks
 from allgrad.errors import AllgradError, CollectiveError, UsageError
 
@@ -95,6 +96,8 @@ def _run(command: str, arguments: Sequence[str]) -> int:
 
 def _exit_code(error: Exception) -> int | None:
     """The exit code of an error that is a message to the user; None for a bug."""
+    if isinstance(error, TapeError):
+        return None  # a mistake in code that uses the tape, which the traceback shows
     if isinstance(error, AllgradError):
         return error.exit_code
     return 1 if isinstance(error, OSError) else None

@@ -28,6 +28,7 @@ Everything here is a pure function of integers, or adds NumPy arrays; nothing kn
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -58,6 +59,21 @@ def block(rank: int, ranks: int, virtual_workers: int) -> range:
             f"Start at most {virtual_workers} ranks, or raise batch.virtual_workers to {ranks} or more."
         )
     return range(rank * virtual_workers // ranks, (rank + 1) * virtual_workers // ranks)
+
+
+def cut(count: int, virtual_workers: int) -> list[slice]:
+    """The slice of a batch of `count` samples that each virtual worker gets, in order.
+
+    Raises:
+        ValueError: `virtual_workers` is not positive, or `count` is negative.
+
+    >>> [(s.start, s.stop) for s in cut(10, 4)]
+    [(0, 2), (2, 5), (5, 7), (7, 10)]
+    """
+    if virtual_workers < 1 or count < 0:
+        raise ValueError(f"cut: expected count >= 0 and virtual_workers >= 1. Got {count} and {virtual_workers}.")
+    edges = [worker * count // virtual_workers for worker in range(virtual_workers + 1)]
+    return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
 
 
 def root_level(virtual_workers: int) -> int:

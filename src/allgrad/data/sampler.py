@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from allgrad.comm.tree import cut as cut
 from allgrad.data.random import permutation
 
 if TYPE_CHECKING:
@@ -42,24 +43,6 @@ class GlobalBatch:
     epoch: int
     number: int
     indices: NDArray[np.int64]
-
-
-def cut(count: int, virtual_workers: int) -> list[slice]:
-    """The slice of a batch of `count` samples that each virtual worker gets, in order.
-
-    Raises:
-        ValueError: when `virtual_workers` is not positive, or `count` is negative.
-
-    Example:
-        >>> [(s.start, s.stop) for s in cut(10, 4)]
-        [(0, 2), (2, 5), (5, 7), (7, 10)]
-    """
-    if virtual_workers < 1 or count < 0:
-        raise ValueError(f"cut: expected count >= 0 and virtual_workers >= 1. Got {count} and {virtual_workers}.")
-    return [
-        slice(worker * count // virtual_workers, (worker + 1) * count // virtual_workers)
-        for worker in range(virtual_workers)
-    ]
 
 
 def evaluation_batches(count: int, size: int) -> Iterator[NDArray[np.int64]]:

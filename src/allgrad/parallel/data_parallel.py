@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from allgrad.autodiff.containers import flatten as flatten_containers
 from allgrad.comm import block
+from allgrad.comm.tree import cut
 from allgrad.memory import flatten
 from allgrad.parallel.buckets import default_bucket_mb, plan_buckets
 from allgrad.parallel.buffers import WorkerBuffers
@@ -138,11 +139,8 @@ class DataParallel:
         rows = {len(a) for a in arrays}
         if len(rows) != 1:
             raise ValueError(f"split: the arrays of a batch must be equally long. Got lengths {sorted(rows)} instead.")
-        size = rows.pop()
-        cuts = {
-            w: slice(w * size // self.virtual_workers, (w + 1) * size // self.virtual_workers) for w in self.workers
-        }
-        return {w: build([a[cut] for a in arrays]) for w, cut in cuts.items()}
+        cuts = cut(rows.pop(), self.virtual_workers)
+        return {w: build([a[cuts[w]] for a in arrays]) for w in self.workers}
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
