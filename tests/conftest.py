@@ -30,6 +30,12 @@ settings.register_profile("allgrad", deadline=None, derandomize=True, suppress_h
 settings.load_profile("allgrad")
 
 
+def pytest_configure():
+    """A shell starts jobs in the background with SIGINT ignored, and processes inherit that: tests of interrupts would wait."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collect_file():
     """No doctests from tests: their collector ignores a file that cannot be imported, and then its tests are missing unseen."""
