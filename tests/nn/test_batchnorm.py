@@ -73,7 +73,7 @@ def test_a_skip_connection_inside_is_one_behind(activation: str | None, training
         results.append([y.value, tx.grad, tp.grad, layer.weight.grad, layer.bias.grad])
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
-    with pytest.raises(ValueError, match=r"skip connection.*\(2, 8\)"):
+    with pytest.raises(ValueError, match=r"a residual of the input's dtype and shape.*\(2, 8\)"):
         nn.BatchNorm2d(8)(x, np.zeros((2, 8), np.float32))
 
 

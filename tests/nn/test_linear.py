@@ -103,7 +103,7 @@ def test_input_that_needs_no_gradient_gets_none() -> None:
         (
             np.zeros((3, 4)),
             TypeError,
-            r"Linear '0': its parameters are float32, and the input of shape \(3, 4\) is float64",
+            r"Linear '0': its parameters are float32, but the input of shape \(3, 4\) is float64",
         ),
         (np.zeros((3, 4), int), TypeError, "int64"),
         (np.float32(1), ValueError, r"Got shape \(\)"),
