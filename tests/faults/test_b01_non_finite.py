@@ -167,4 +167,4 @@ def test_held_out_data_with_nan(tmp_path, capsys) -> None:
     assert main(["eval", str(run)]) == 3
     out, err = capsys.readouterr()
     assert json.loads(out)["loss"] == "NaN"
-    assert "loss, rmse, r2: not a finite number" in err
+    assert "Not finite on these data: loss, rmse, r2." in err

@@ -165,6 +165,7 @@ def mistaken():
     module.configure, module.run = (lambda parser: None), run
     sys.modules["allgrad.cli.probe_for_test"] = module
     cli.COMMANDS["probe_for_test"] = "a test's command"
+    cli.PARALLEL = (*cli.PARALLEL, "probe_for_test")
     sys.exit(cli.main(["probe_for_test"]))
 
 

@@ -27,7 +27,8 @@ def test_a_deleted_directory_is_an_error(tmp_path, monkeypatch, capsys) -> None:
     )
     words = [str(config), "train.callbacks=[delete]", "--plugin", str(tmp_path / "plugin.py")]
     assert main(["train", *words, f"run.dir={tmp_path / 'run'}"]) == 1
-    assert "it was deleted while the run was writing to it" in capsys.readouterr().err
+    err = capsys.readouterr().err  # the thread that writes a checkpoint may be the first to notice
+    assert "it was deleted while the run was writing to it" in err or "Cannot write the checkpoint" in err
 
 
 def test_leftovers_do_not_block_a_resume(tmp_path) -> None:
