@@ -66,7 +66,9 @@ def typed(clone, mpi_flavour, clean_environment, tmp_path):
     def run(name: str, text: str, images: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
         words = shlex.join(small(name, images))
         allgrad = Path(sys.executable).with_name("allgrad")
-        clone.program("allgrad", f'[ "$1" != train ] || set -- "$@" {words}\nexec {allgrad} "$@"')
+        # However many cores this machine has, `-n auto` is two ranks.
+        two = '[ "$2 $3" != "-n auto" ] || set -- train -n 2 "${@:4}"'
+        clone.program("allgrad", f'[ "$1" != train ] || set -- "$@" {words}\n{two}\nexec {allgrad} "$@"')
         environment = clean_environment({"MPIRUN": mpirun, "RSH": "fakersh", **settings})
         environment["PATH"] = f"{clone.root}/system:{os.defpath}"
         return subprocess.run(
@@ -97,7 +99,8 @@ def test_local(clone, typed, tmp_path, monkeypatch) -> None:
     assert ended_like_one_process("local", clone.root / "runs" / "local", tmp_path, monkeypatch)
     again = typed("local", command("local"))
     assert again.returncode == 2
-    assert "already holds this run.\nContinue it with `allgrad resume runs/local`" in again.stderr
+    run = clone.root / "runs" / "local"
+    assert f"already holds this run.\nContinue it with `allgrad resume {run}`" in again.stderr
 
 
 def test_hostfile(clone, typed, tmp_path, monkeypatch) -> None:

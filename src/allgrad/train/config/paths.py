@@ -1,8 +1,9 @@
-"""Paths in a configuration: relative to the file that says them, absolute in what a run stores."""
+"""Paths in a configuration: those of inputs are relative to the file that says them, a run stores them absolute."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from allgrad.train.config.errors import Mistake
@@ -11,7 +12,6 @@ from allgrad.train.config.schema import Section
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
     from allgrad.train.config.schema import RunConfig
 
@@ -31,14 +31,14 @@ def absolute_paths(section: S, directory: Callable[[Path_], Path | None], at: Pa
         at: where `section` is in the configuration.
     """
     changes: dict[str, Any] = {}
-    for path, value, is_location in _fields(section, at):
+    for path, value, location in _fields(section, at):
         if isinstance(value, Section):
             changes[str(path[-1])] = absolute_paths(value, directory, path)
         elif isinstance(value, tuple) and any(isinstance(part, Section) for part in value):
             parts = (absolute_paths(part, directory, (*path, place)) for place, part in enumerate(value))
             changes[str(path[-1])] = tuple(parts)
-        elif is_location and (base := directory(path)) is not None:
-            changes[str(path[-1])] = _absolute(value, base)
+        elif location is not None and (base := directory(path)) is not None:
+            changes[str(path[-1])] = _absolute(value, Path.cwd() if location.output else base)
     return section.model_copy(update=changes)
 
 
@@ -73,8 +73,8 @@ def check_environment(
 
 
 def _locations(section: Section, at: Path_) -> Iterator[Path_]:
-    for path, value, is_location in _fields(section, at):
-        if is_location:
+    for path, value, location in _fields(section, at):
+        if location is not None:
             yield path
         for part, where in [(value, path)] if isinstance(value, Section) else _parts(value, path):
             yield from _locations(part, where)
@@ -86,7 +86,8 @@ def _parts(value: Any, path: Path_) -> list[tuple[Section, Path_]]:
     return [(part, (*path, place)) for place, part in parts if isinstance(part, Section)]
 
 
-def _fields(section: Section, at: Path_) -> Iterator[tuple[Path_, Any, bool]]:
-    """Of each field: its path, its value, and whether it is a path."""
+def _fields(section: Section, at: Path_) -> Iterator[tuple[Path_, Any, Location | None]]:
+    """Of each field: its path in the configuration, its value, and its mark if the value is a path."""
     for key, field in type(section).model_fields.items():
-        yield (*at, key), getattr(section, key), any(isinstance(mark, Location) for mark in field.metadata)
+        mark = next((mark for mark in field.metadata if isinstance(mark, Location)), None)
+        yield (*at, key), getattr(section, key), mark

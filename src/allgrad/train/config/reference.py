@@ -36,8 +36,8 @@ A run is described by one YAML file. This page lists every key that it can have.
   the old component.
 - **References.** `${data.context}` is the value of another key, and `$${` a literal `${`. `${env:NAME}` is an environment
   variable, accepted only in paths.
-- **Paths** are relative to the file that says them, or to the working directory on the command line; `~` is the home directory. A
-  run stores absolute paths.
+- **Paths** are relative to the file that says them, or to the working directory on the command line; `~` is the home directory.
+  `run.dir` is always relative to the working directory. A run stores absolute paths.
 - **Values.** `1e-3` and `100_000` are numbers. `on`, `010`, `0x1F` and `1:30` are texts, which are refused where a number is
   expected. A text that looks like a number needs quotes.
 - **Components** (models, data sets, losses, ...) are named by `name`; `loss: mse` is short for `loss: {name: mse}`. A plugin

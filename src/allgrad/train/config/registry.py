@@ -87,9 +87,11 @@ BUILTIN: tuple[str, ...] = (
 class Location:
     """Marks an option as a path, or a list of them: `path: Annotated[str, Location()]`.
 
-    A relative path is relative to the file that says it, `~` is the home directory, a run stores the absolute path, and a
-    resumed run may be given another one.
+    A relative path is relative to the file that says it (with `output`, to the working directory), `~` is the home directory,
+    a run stores the absolute path, and a resumed run may be given another one.
     """
+
+    output: bool = False
 
 
 models = Registry("model", "an allgrad.nn.Module", ("named_parameters", "state_dict"))

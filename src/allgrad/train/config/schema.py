@@ -116,8 +116,8 @@ def _single_name(name: str) -> str:
 class RunSection(Section):
     """Where results are written."""
 
-    dir: Annotated[str | None, Location()] = None
-    """The run's directory. null: `runs/NAME-DATE-TIME` in the working directory."""
+    dir: Annotated[str | None, Location(output=True)] = None
+    """The run's directory, relative to the working directory. null: `runs/NAME-DATE-TIME`."""
     name: Annotated[str, AfterValidator(_single_name)] | None = None
     """The run's name, for its directory and its summary. null: the name of the configuration file."""
 
