@@ -97,7 +97,7 @@ def test_traceback_option_shows_where_a_users_mistake_arose(command) -> None:
     ("argv", "words"),
     [
         (["dta"], "Did you mean 'data'?"),
-        (["nothing-like-it"], "there is no command 'nothing-like-it'. Known:"),
+        (["nothing-like-it"], "There is no command 'nothing-like-it'. The commands are"),
         (["--colour"], "--colour"),
         (["data"], "NAME"),
         (["data", "mnist"], "'fashion-mnist'"),

@@ -94,3 +94,22 @@ def test_unknown_letters_are_refused():
 
     with pytest.raises(ValueError, match="unknown letter in signature: 'z1'"):
         PerDtype(lambda x: None, "z1")[np.dtype("float32")]
+
+
+PRODUCTS = """
+import sys
+import numpy as np
+from allgrad.kernels.matmul.product import matmul
+for name in sys.argv[1:]:
+    a = np.random.default_rng(0).standard_normal((200, 100)).astype(name)
+    np.testing.assert_allclose(matmul(a.T, a), a.T @ a, rtol=1e-3, atol=1e-3)
+print("{}")
+"""
+
+
+def test_what_different_processes_compiled_is_not_linked_to_one_another(tmp_path):
+    """Float32 and float64 loops that were each the first of a process have helpers with the same numbers in their names."""
+    environment = {**os.environ, "ALLGRAD_CACHE": str(tmp_path)}
+    for dtypes in (["float32"], ["float64"], ["float32", "float64"], ["float64", "float32"]):
+        command = [sys.executable, "-c", PRODUCTS, *dtypes]
+        finish(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))

@@ -167,7 +167,11 @@ def _enable_cache(dispatcher: Any) -> None:
 
 
 def specialised(function: Callable[..., Any], suffix: str, constants: dict[str, Any]) -> Callable[..., Any]:
-    """The same function with some global constants replaced, under a name of its own, hence with cache files of its own."""
+    """The same function with some global constants replaced, under a name of its own, hence with cache files of its own.
+
+    `suffix` must tell apart all that `constants` tells apart: LLVM links by name and argument types, and the number that
+    numba adds to a name starts again in every process, so machine code from the cache can meet a namesake.
+    """
     assert isinstance(function, python_types.FunctionType)
     copy = python_types.FunctionType(
         function.__code__,

@@ -118,7 +118,10 @@ class Product:
 
     def _variant(self, dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
         constants = self.tile.constants(dtype)
-        helpers = {f.__name__: compiled(specialised(f, "", constants)) for f in (blocking.pack_a, blocking.pack_b)}
+        # Their arguments are addresses and counts, whatever the dtype. Only these names keep LLVM from linking one dtype's
+        # loops, read from the cache, to the other dtype's helpers.
+        suffix = f"{dtype.name}_{self.tile.name}"
+        helpers = {f.__name__: compiled(specialised(f, suffix, constants)) for f in (blocking.pack_a, blocking.pack_b)}
         return f"_{self.tile.name}", {**constants, **helpers}
 
     def _batches(self, dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
