@@ -57,7 +57,7 @@ def shortage(node: str, ranks: int, threads: int, cores: float) -> str | None:
     >>> shortage("n1", 2, 1, 2) is None
     True
     >>> shortage("n1", 4, 2, 6)[:59]
-    'Node n1 runs 4 ranks of 2 BLAS threads, 8 in all, on 6 core'
+    'Node n1 runs 4 ranks of 2 BLAS threads, 8 in all, on 6 phys'
     """
     if ranks * threads <= cores:
         return None
