@@ -63,7 +63,7 @@ def _path(t: Any) -> list[Any]:
 
 
 def leaf_behind(t: Any) -> Any:
-    """The leaf that `t` is, or is a view of; None if there is none."""
+    """The leaf itself if `t` is one, the leaf that `t` is a view of, or None."""
     root = _path(t)[-1]
     return root if isinstance(root.node, Leaf) else None
 

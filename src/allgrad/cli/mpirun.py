@@ -48,7 +48,7 @@ def find_mpirun() -> str:
     """The mpirun beside this Python, else the one on PATH.
 
     Raises:
-        AllgradError: there is none.
+        AllgradError: if there is no mpirun in either place.
     """
     found = shutil.which("mpirun", path=str(Path(sys.executable).parent)) or shutil.which("mpirun")
     if found is None:

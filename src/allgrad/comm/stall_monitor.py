@@ -348,7 +348,7 @@ class StallMonitor:
         if self.progress.unfinished() is not None:
             return
         if not self._said_farewell:
-            # Rank 0 takes part in every collective and hears of everyone who leaves; everyone is told of rank 0.
+            # Rank 0 takes part in every collective and learns of every rank that leaves. All ranks are told when rank 0 leaves.
             self._send_all({"kind": "leaving", "posted": self.progress.posted})
             self._said_farewell = True
         # The barrier comes after every message has been received, so that none is left over in MPI_Finalize.

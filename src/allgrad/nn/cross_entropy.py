@@ -112,7 +112,7 @@ class CrossEntropyLoss(Loss):
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
     def forward(self, prediction: Any, target: Any) -> Any:
-        """The mean over the rows that count, or 0 if there are none."""
+        """The mean over the rows that are not ignored; 0 if all are."""
         if _is_soft(target):
             return super().forward(prediction, target)
         return self._labelled(prediction, target, None)[0]

@@ -2,7 +2,7 @@
 
 With B = inv(A): dB = -B dA B and d det = det tr(B dA); d pinv is by Golub and Pereyra (1973), at constant rank. The gradient of
 `det` is the matrix of cofactors. It is computed from the SVD, because it exists for a singular matrix too (Giles 2008 divides
-by zero there). The second derivative of det needs the inverse, and raises LinAlgError where there is none.
+by zero there). The second derivative of det needs the inverse, and raises LinAlgError for a singular matrix.
 
 Norms have gradient 0 at the zero vector. The nuclear and the spectral norm, cond and svdvals are differentiated through `svd`;
 if the largest singular value is a multiple one, np.max's convention holds.

@@ -1,7 +1,7 @@
 """The loops around the micro-kernel, in numba's subset: blocks that stay in cache, and the packing that feeds them.
 
-The order of the loops and the sizes of the blocks change no bit, because a block of k goes on with the sums that the one
-before it left in C.
+The order of the loops and the sizes of the blocks change no bit, because each block of k starts from the sums that the
+previous block left in C.
 """
 
 from __future__ import annotations

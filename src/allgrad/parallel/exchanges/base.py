@@ -1,8 +1,8 @@
 """The interface of gradient exchanges.
 
-An exchange is told of each bucket when this rank's part of it is final, and starts its sum over all ranks. When `finish` returns,
-the sums of all posted buckets are in place. The reducer posts the same buckets in the same order on every rank, and knows
-nothing of what an exchange does with them.
+The reducer posts each bucket as soon as this rank's part of it is final, and the exchange starts to sum it over all ranks. When
+`finish` returns, the sums of all posted buckets are in place. The buckets and their order are the same on every rank, and the
+reducer knows nothing of what an exchange does with them.
 
 To write one: subclass `Exchange`, set `same_bits`, write `post`, and register the class by `register_exchange`. What an
 exchange keeps between steps (error feedback, outer optimizers) belongs into `state_dict`.

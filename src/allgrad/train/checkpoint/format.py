@@ -118,7 +118,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         DamagedCheckpointError: anything in it is not what was written.
-        CheckpointError: there is none, or it cannot be read for lack of permission.
+        CheckpointError: if there is no checkpoint, or no permission to read it.
     """
     from safetensors.numpy import load
 

@@ -120,7 +120,7 @@ def find_checkpoint(directory: Path, config: RunConfig, *, best: bool = False) -
     """The newest whole checkpoint of a run, or the best one.
 
     Raises:
-        RunDirectoryError: there is none.
+        RunDirectoryError: if the run has no checkpoint yet.
     """
     checkpoints = directory / "checkpoints"
     found = load_best(checkpoints, config.train.monitor.mode) if best else load_newest(checkpoints)
