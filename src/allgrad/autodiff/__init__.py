@@ -11,12 +11,11 @@ from allgrad.autodiff.implicit import custom_root
 from allgrad.autodiff.modes import detect_anomaly, no_grad
 from allgrad.autodiff.primitive import Primitive
 from allgrad.autodiff.recompute import checkpoint, on_recompute
-from allgrad.autodiff.rule import JOINTLY_LINEAR, LINEAR, Rule
+from allgrad.autodiff.rule import LINEAR, Rule
 from allgrad.autodiff.tensor import RULES, Tensor, tensor
 from allgrad.autodiff.transforms import grad, jvp, value_and_grad, vjp
 
 __all__ = [
-    "JOINTLY_LINEAR",
     "LINEAR",
     "RULES",
     "FinalGradients",
