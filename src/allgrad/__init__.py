@@ -7,6 +7,7 @@
     ag.nn, ag.optim                                                    networks and optimizers
     ag.comm, ag.parallel                                               ranks, and one model on all of them
     ag.train                                                           the trainer behind the command `allgrad`
+    ag.load(RUN)                                                       a trained model with its preprocessing
 
 Importing the package imports the tape and NumPy's derivatives; the rest is imported at its first use.
 """
@@ -36,12 +37,14 @@ _PACKAGES = (
     "train",
 )
 
-__all__ = [*_names, *_PACKAGES, "__version__"]  # noqa: F405, PLE0604 - strings, and __getattr__ knows the last
+__all__ = [*_names, *_PACKAGES, "__version__", "load"]  # noqa: F405, PLE0604 - strings, and __getattr__ knows the last
 
 
 def __getattr__(name: str) -> _Any:
     if name in _PACKAGES:
         return _importlib.import_module(f"allgrad.{name}")
+    if name == "load":
+        return _importlib.import_module("allgrad.train.run.predictor").load
     if name == "__version__":
         from importlib.metadata import version
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from allgrad.data import DataError
-from allgrad.data.tables import Columns, read_table, table_source
+from allgrad.data.table_files import read_table
+from allgrad.data.tables import Columns, table_source
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,7 +22,8 @@ from allgrad.data.labels import class_count
 from allgrad.data.npy import open_array, open_arrays
 from allgrad.data.points import heat_equation_source
 from allgrad.data.sources import read_bytes
-from allgrad.data.tables import Columns, read_table, table_source
+from allgrad.data.table_files import read_table
+from allgrad.data.tables import Columns, table_source
 from allgrad.data.text import text_source, tokens_source
 
 if TYPE_CHECKING:

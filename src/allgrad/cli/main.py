@@ -36,6 +36,7 @@ __all__ = ["main"]
 COMMANDS = {
     "train": "train what a configuration describes",
     "resume": "continue a run, on any number of ranks",
+    "predict": "use a run's model on new rows",
     "eval": "evaluate a run's model on its held-out data",
     "sample": "let a run's language model write",
     "digest": "print the SHA-256 of a run's weights",
@@ -46,7 +47,7 @@ COMMANDS = {
     "doctor": "check this machine and its MPI, and say what to do",
 }
 
-PARALLEL = ("train", "resume", "doctor")
+PARALLEL = ("train", "resume", "predict", "doctor")
 """The commands whose processes, under mpirun, are the ranks of one job. The others run in a single process."""
 
 

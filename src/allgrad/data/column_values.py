@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from allgrad.data.errors import DataError, listed, quoted
+from allgrad.data.number_texts import NumberTexts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,10 @@ def is_missing(text: str, *, numeric: bool) -> bool:
 
 def missing_rows(table: Table, name: str, *, numeric: bool) -> NDArray[np.int64]:
     """The rows of a column that have no value."""
-    missing = [row for row, text in enumerate(table.column(name)) if is_missing(text, numeric=numeric)]
+    texts = table.column(name)
+    if isinstance(texts, NumberTexts):
+        return np.flatnonzero(np.isnan(texts.values))
+    missing = [row for row, text in enumerate(texts) if is_missing(text, numeric=numeric)]
     return np.array(missing, dtype=np.int64)
 
 
@@ -45,13 +49,7 @@ def numbers(table: Table, name: str) -> NDArray[np.float64]:
     """
     if name in table.parsed:
         return table.parsed[name]
-    texts = table.column(name)
-    if table.decimal == ",":
-        texts = [text.replace(",", ".") if "." not in text else "." for text in texts]
-    try:
-        values = np.array(texts, dtype=np.float64)
-    except ValueError:
-        values = np.array([_number(text) for text in texts])
+    values = _parsed(table.column(name), table.decimal)
     for row in np.flatnonzero(~np.isfinite(values)).tolist():
         text = table.column(name)[row]
         if not is_missing(text, numeric=True):
@@ -92,6 +90,18 @@ def mean_and_scale(values: NDArray[np.float64]) -> tuple[float, float]:
     """
     mean, scale = float(values.mean()), float(values.std())
     return mean, 1.0 if scale <= _CONSTANT * float(np.abs(values).max()) else scale
+
+
+def _parsed(texts: Sequence[str], decimal: str) -> NDArray[np.float64]:
+    """The numbers; NaN for a text that is none."""
+    if isinstance(texts, NumberTexts):
+        return texts.values
+    if decimal == ",":
+        texts = [text.replace(",", ".") if "." not in text else "." for text in texts]
+    try:
+        return np.array(texts, dtype=np.float64)
+    except ValueError:
+        return np.array([_number(text) for text in texts])
 
 
 def _number(text: str) -> float:

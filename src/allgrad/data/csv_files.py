@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from allgrad.data.csv_layout import Layout, decode_text, find_decimal, find_separator
 from allgrad.data.errors import DataError, listed
+from allgrad.data.number_texts import NumberTexts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +33,7 @@ class Table:
         name: what messages call the table, usually the file's path.
         lines: the line of the file in which each row begins, from 1; without it, messages count rows from 1.
         decimal: the decimal mark of its numbers.
+        separator: the character between the fields of its file.
         parsed: the columns that were read as numbers already.
     """
 
@@ -39,6 +41,7 @@ class Table:
     name: str = "table"
     lines: Sequence[int] | None = None
     decimal: Literal[".", ","] = "."
+    separator: str = ","
     parsed: dict[str, NDArray[np.float64]] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -66,7 +69,10 @@ class Table:
 
     def rows(self, chosen: Sequence[int]) -> Table:
         """The table with only these rows."""
-        columns = {name: [texts[row] for row in chosen] for name, texts in self.columns.items()}
+        columns = {
+            name: texts.take(chosen) if isinstance(texts, NumberTexts) else [texts[row] for row in chosen]
+            for name, texts in self.columns.items()
+        }
         lines = self.lines or range(1, len(self) + 1)
         return replace(self, columns=columns, lines=[lines[row] for row in chosen], parsed={})
 
@@ -101,7 +107,7 @@ def parse_csv(content: bytes, name: str, layout: Layout | None = None) -> Table:
             "%s is read as %s, with the separator %r and the decimal mark %r.", name, encoding, separator, decimal
         )
     columns = dict(zip(header, map(list, zip(*rows[1:], strict=True)), strict=True))
-    return Table(columns, name, lines[1:], decimal)
+    return Table(columns, name, lines[1:], decimal, separator)
 
 
 def _read_rows(text: str, separator: str, name: str) -> tuple[list[list[str]], list[int]]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from allgrad.data.csv_files import Table
 
-__all__ = ["Columns", "Missing", "drop_missing", "fit_columns", "resolve_columns"]
+__all__ = ["Columns", "Missing", "complete_rows", "drop_missing", "fit_columns", "resolve_columns"]
 
 Missing: TypeAlias = Literal["error", "drop", "mean", "category"]
 
@@ -88,12 +88,18 @@ def resolve_columns(table: Table, columns: Columns) -> Columns:
 
 def drop_missing(table: Table, columns: Columns) -> Table:
     """The table without the rows in which a column that is used has no value."""
-    missing = [missing_rows(table, name, numeric=columns.is_numeric(name)) for name in columns.names()]
+    names = columns.names()
+    kept = complete_rows(table, names, [name for name in names if columns.is_numeric(name)])
+    return table if len(kept) == len(table) else table.rows(kept.tolist())
+
+
+def complete_rows(table: Table, names: Sequence[str], numeric: Sequence[str]) -> NDArray[np.int64]:
+    """The rows that have a value in each of these columns; `numeric` says which of them hold numbers."""
+    missing = [missing_rows(table, name, numeric=name in numeric) for name in names]
     dropped = np.unique(np.concatenate(missing))
-    if not len(dropped):
-        return table
-    _log.info("%s: %d of %d rows have missing values and are left out.", table.name, len(dropped), len(table))
-    return table.rows(np.setdiff1d(np.arange(len(table)), dropped).tolist())
+    if len(dropped):
+        _log.info("%s: %d of %d rows have missing values and are left out.", table.name, len(dropped), len(table))
+    return np.setdiff1d(np.arange(len(table)), dropped)
 
 
 def fit_columns(table: Table, columns: Columns, train: NDArray[np.int64]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from allgrad.data.datasets import Batch
 
-__all__ = ["Augmentation", "ImageDataset", "image_source"]
+__all__ = ["Augmentation", "ImageDataset", "image_source", "standardised"]
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,7 @@ class ImageDataset:
         _check_images(images, labels, "images")
         self._images = images if images.ndim == 4 else images[..., None]
         self._labels = labels.astype(np.int64)
-        self._mean = np.float32(255 * mean)
-        self._factor = np.float32(1 / (255 * scale))
+        self._mean, self._scale = mean, scale
         self._augmentation = augmentation or Augmentation()
         self._seed = seed
 
@@ -87,10 +86,7 @@ class ImageDataset:
             pixels[mirrored] = pixels[mirrored, :, ::-1]
         if self._augmentation.shift:
             pixels = self._shifted(pixels, indices, epoch)
-        inputs = pixels.astype(np.float32)
-        inputs -= self._mean
-        inputs *= self._factor
-        return {"inputs": inputs, "targets": self._labels[indices]}
+        return {"inputs": standardised(pixels, mean=self._mean, scale=self._scale), "targets": self._labels[indices]}
 
     def _shifted(self, pixels: NDArray[np.uint8], indices: NDArray[np.int64], epoch: int) -> NDArray[np.uint8]:
         reach = self._augmentation.shift
@@ -102,6 +98,14 @@ class ImageDataset:
         columns = (start[:, 1:] + np.arange(width))[:, None, :]
         moved: NDArray[np.uint8] = padded[np.arange(count)[:, None, None], rows, columns]
         return moved
+
+
+def standardised(pixels: NDArray[np.uint8], *, mean: float, scale: float) -> NDArray[np.float32]:
+    """Pixels of 8 bits as (pixel / 255 - mean) / scale."""
+    inputs = pixels.astype(np.float32)
+    inputs -= np.float32(255 * mean)
+    inputs *= np.float32(1 / (255 * scale))
+    return inputs
 
 
 def image_source(

@@ -1,11 +1,10 @@
-"""CSV files with typed columns as data; `allgrad.data.preprocess` says what becomes of the columns."""
+"""Tables with typed columns as data; `allgrad.data.preprocess` says what becomes of the columns."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from allgrad.data.column_values import codes
-from allgrad.data.csv_files import Table, parse_csv
 from allgrad.data.datasets import ArrayDataset, DataInfo, DataSource, check_fitted
 from allgrad.data.digest import content_digest
 from allgrad.data.errors import DataError
@@ -13,6 +12,7 @@ from allgrad.data.fit import Columns, drop_missing, fit_columns, resolve_columns
 from allgrad.data.preprocess import encode_inputs, encode_targets, feature_names
 from allgrad.data.sources import data_path, read_bytes
 from allgrad.data.split import split_rows
+from allgrad.data.table_files import parse_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from allgrad.data.csv_files import Table
     from allgrad.data.csv_layout import Layout
 
-__all__ = ["Columns", "read_table", "table_source"]
+__all__ = ["Columns", "table_source"]
 
 
 def table_source(
@@ -35,7 +36,7 @@ def table_source(
     layout: Layout | None = None,
     fitted: Mapping[str, Any] | None = None,
 ) -> DataSource:
-    """Training and held-out rows of a CSV file with a header (gzip or not).
+    """Training and held-out rows of a CSV file with a header (gzip or not), a Parquet or an Arrow file.
 
     Inputs are (rows, features) float32; targets are (rows, 1) float32 values or (rows,) int64 class numbers.
     `info.extra` has "features" (names of the inputs) and, for values, "target_mean", "target_scale" and "target_transform";
@@ -50,7 +51,7 @@ def table_source(
         DataError: naming file, line and column where something is not as declared.
     """
     content = read_bytes(data_path(path))
-    table = parse_csv(content, path, layout)
+    table = parse_table(content, path, layout)
     if fitted is None:
         columns = resolve_columns(table, columns)
     else:
@@ -69,15 +70,6 @@ def table_source(
     return DataSource(
         _rows(arrays, train), _rows(arrays, valid), _info(columns, fitted), fitted, content_digest(content)
     )
-
-
-def read_table(path: str, layout: Layout | None = None) -> Table:
-    """The columns of a CSV file as texts.
-
-    Raises:
-        DataError: when the file is missing, or is not a CSV file with a header and rows.
-    """
-    return parse_csv(read_bytes(data_path(path)), path, layout)
 
 
 def _classes(table: Table, columns: Columns) -> NDArray[np.int64]:

@@ -1,22 +1,23 @@
-"""A run's model without its training data: for sampling, prediction and inspection."""
+"""A run's model without its training data: for prediction, sampling and inspection."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from allgrad import kernels
+from allgrad import comm, kernels
 from allgrad.data import DataInfo
 from allgrad.train.checkpoint.format import load_best, load_newest
-from allgrad.train.checkpoint.state import check_weights, part_of
-from allgrad.train.config import registry, resolve
+from allgrad.train.checkpoint.state import broadcast_checkpoint, check_weights, part_of
+from allgrad.train.config import from_json, registry, resolve
+from allgrad.train.run.agreement import on_every_rank, on_rank_0
 from allgrad.train.run.directory import RunDirectoryError, open_run_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from allgrad import nn
     from allgrad.train.checkpoint.format import Checkpoint
@@ -81,13 +82,20 @@ class LoadedModel:
     step: int
 
 
-def load_model(directory: str | Path, *, best: bool = False, plugins: Sequence[str | Path] = ()) -> LoadedModel:
+def load_model(
+    directory: str | Path,
+    *,
+    best: bool = False,
+    plugins: Sequence[str | Path] = (),
+    world: comm.World | None = None,
+) -> LoadedModel:
     """The model of a run, from its newest whole checkpoint. The training data are not needed.
 
     Args:
         directory: the run's, or one of its checkpoints.
         best: the checkpoint with the best metric instead of the newest.
         plugins: what registered the run's own components.
+        world: the ranks that load it together; only rank 0 reads the directory.
 
     Raises:
         RunDirectoryError: it is not a run's directory, or has no checkpoint.
@@ -101,10 +109,24 @@ def load_model(directory: str | Path, *, best: bool = False, plugins: Sequence[s
         >>> loaded.model(inputs).shape  # doctest: +SKIP
         (32, 1)
     """
-    run = open_run_directory(directory)
-    config = resolve(run / "config.yaml", plugins=plugins)
+    world = world or comm.World()
+    found: Checkpoint | None = None
+
+    def read() -> str:
+        nonlocal found
+        run = open_run_directory(directory)
+        config = resolve(run / "config.yaml", plugins=plugins)
+        found = find_checkpoint(run, config, best=best)
+        return config.model_dump_json()
+
+    text = on_rank_0(world, read)
+    config = on_every_rank(world, lambda: from_json(text, plugins=plugins))
+    checkpoint = broadcast_checkpoint(world, found, Path(directory) / "checkpoints")
+    return on_every_rank(world, lambda: _built(config, checkpoint))
+
+
+def _built(config: RunConfig, checkpoint: Checkpoint) -> LoadedModel:
     kernels.set_up_blas(config.parallel.blas_threads)
-    checkpoint = find_checkpoint(run, config, best=best)
     record = DataRecord.from_checkpoint(checkpoint)
     model: nn.Module = registry.models.build(config.model, record.info, np.random.default_rng(0))
     check_weights(model.state_dict(), checkpoint)
