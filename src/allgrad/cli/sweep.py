@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from allgrad.cli.arguments import add_plugins, add_ranks, plugin_words, rank_count
-from allgrad.cli.mpirun import job_command, run_job
+from allgrad.cli.job import run_job
+from allgrad.cli.mpirun import job_command
 from allgrad.cli.ranks import fitting_here
 from allgrad.errors import AllgradError, UsageError
 

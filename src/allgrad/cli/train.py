@@ -11,7 +11,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from allgrad.cli.arguments import add_config, add_plugins, add_ranks, plugin_words, rank_count
-from allgrad.cli.mpirun import report_outcome, run_job
+from allgrad.cli.job import report_outcome, run_job
 from allgrad.cli.single_process import refuse_ranks
 from allgrad.errors import EXIT_STOPPED, AllgradError, CollectiveError, UsageError
 

@@ -3,7 +3,8 @@
 After the gradients are reduced, every rank looks at the loss and at the gradients. Exchanges that give every rank the same bits
 make them find the same; with any other exchange they agree on it. What happens then is `train.nonfinite`:
 
-- `stop`: the run ends with a `NonFiniteError`; weights and checkpoints are those of the step before.
+- `stop`: the run ends with a `NonFiniteError`; weights and checkpoints are those of the step before. Each rank first runs its
+  workers of that step again in anomaly mode, so that the message names the operation that made the first NaN or infinity.
 - `skip`: this step changes nothing; at most `SKIPS` such steps in a row.
 - `rollback`: back to the newest checkpoint, and on from there with the batches that follow the offending one; at most
   `ROLLBACKS` times to the same checkpoint.
@@ -16,12 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from allgrad import detect_anomaly, nn
+from allgrad.autodiff.engine import pull
+from allgrad.autodiff.errors import AnomalyError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from allgrad.memory import Arena
 
-__all__ = ["ROLLBACKS", "SKIPS", "all_finite", "describe_non_finite"]
+__all__ = ["ROLLBACKS", "SKIPS", "all_finite", "describe_non_finite", "first_operation"]
 
 SKIPS = 10
 """Steps in a row that may be skipped."""
@@ -61,3 +66,32 @@ def describe_non_finite(loss: float, terms: Mapping[str, float], gradients: Aren
         return ""  # in memory that belongs to no parameter with a gradient
     more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
     return f"the gradient of {bad[0]}{more} is not finite, though the loss is {loss:.6g}"
+
+
+def first_operation(
+    model: nn.Module, objective: Callable[[Any], Any], micro_batches: Mapping[int, Any], *, seed: int, step: int
+) -> str:
+    """The operation that makes the first NaN or infinity in a step, in words; "" if running these workers again makes none.
+
+    The workers run again with the same weights and random numbers. No `.grad` changes, nothing is communicated, and buffers are
+    as after the step.
+
+    Args:
+        model: the replica's, with the weights that the step began with.
+        objective: a worker's loss.
+        micro_batches: worker -> its part of the batch.
+        seed: of the layers' random numbers.
+        step: its number.
+    """
+    leaves = [parameter.node for parameter in model.parameters()]
+    for worker, part in sorted(micro_batches.items()):
+        try:
+            with detect_anomaly(), nn.random_stream(seed=seed, step=step, worker=worker, model=model):
+                loss = objective(part)
+                for root in loss.values() if isinstance(loss, dict) else (loss,):
+                    pull([root], [np.ones_like(root.value)], leaves, linked=False)
+        except AnomalyError as error:
+            return f"worker {worker}: {error}"
+        except Exception:  # noqa: BLE001 - what ends the run is the NaN, which is reported in any case
+            continue
+    return ""

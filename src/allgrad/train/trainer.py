@@ -31,7 +31,8 @@ from allgrad.train.evaluation import non_finite
 from allgrad.train.loggers.progress import ProgressLine
 from allgrad.train.loggers.reporter import Reporter
 from allgrad.train.loggers.summary import write_summary
-from allgrad.train.nonfinite import ROLLBACKS, SKIPS, all_finite, describe_non_finite
+from allgrad.train.nonfinite import ROLLBACKS, SKIPS, all_finite, describe_non_finite, first_operation
+from allgrad.train.replica_check import ReplicaCheck
 from allgrad.train.run.agreement import on_every_rank, on_rank_0
 from allgrad.train.run.directory import unlock_run
 from allgrad.train.run.progress import Progress
@@ -39,7 +40,7 @@ from allgrad.train.run.workload import build_workload
 from allgrad.train.signals import StopRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from allgrad.comm import Times, World
@@ -129,6 +130,7 @@ class Trainer:
         )
         configured = [registry.callbacks.build(section) for section in config.train.callbacks]
         self.callbacks: list[Callback] = [*self._early_stopping(), *configured, *callbacks]
+        self.replica_check = self._replica_check() if config.parallel.verify_every else None
         self.progress = Progress()
         self.parts = self._parts()
         self.worker: int | None = None
@@ -157,6 +159,16 @@ class Trainer:
         """Not the model, whose weights are loaded before the replica is made; nor the data, nor callbacks that are new."""
         new = {name for name in self.parts if name.startswith(_CALLBACK) and name not in checkpoint.state}
         return {name: part for name, part in self.parts.items() if name not in {"model", "data"} | new}
+
+    def _replica_check(self) -> ReplicaCheck:
+        parts: dict[str, Callable[[], Iterable[Any]]] = {
+            "weights": self.replica.flat.params.flat.values,
+            "buffers": lambda: [buffer for _, buffer in self.model.named_buffers()],
+            "optimizer state": lambda: [a for arena in self.optimizer.state.values() for a in arena.flat.values()],
+        }
+        if self.ema is not None:
+            parts["averaged weights"] = self.ema.average.flat.values
+        return ReplicaCheck(self.world, parts)
 
     def stop(self, reason: str) -> None:
         """End the run after this step; every rank must call it at the same step."""
@@ -221,7 +233,7 @@ class Trainer:
             self._roll_back(wrong)
             return
         if wrong:
-            self._skip_or_stop(wrong)
+            self._skip_or_stop(wrong, micro_batches)
         else:
             self._clip()
             self.optimizer.step()
@@ -231,6 +243,8 @@ class Trainer:
         self.progress.samples += batch.samples
         self.progress.epoch, self.progress.train_loss = batch.epoch, result.loss
         self._note_communication(result)
+        if self.replica_check is not None and self.progress.step % (self.config.parallel.verify_every or 1) == 0:
+            self.replica_check.check(self.progress.step)
         if self.writer is not None:
             self.writer.check()
         self._emit("on_step", result)
@@ -282,17 +296,19 @@ class Trainer:
             wrong = next((text for text in self.world.all_gather_json(wrong) if text), "")
         return wrong
 
-    def _skip_or_stop(self, wrong: str) -> None:
+    def _skip_or_stop(self, wrong: str, micro_batches: dict[int, Any]) -> None:
         step, skipped = self.progress.step, self.progress.skipped
         if self.config.train.nonfinite == "skip":
             skipped.append(step)
             if skipped[-SKIPS:] != list(range(step - SKIPS + 1, step + 1)):
                 return
             wrong += f", for the {SKIPS}th step in a row"
+        operation = first_operation(self.model, self.objective, micro_batches, seed=self.config.seed, step=step)
+        found = next((text for text in self.world.all_gather_json(operation) if text), "")
+        cause = f" The first operation that made one, in {found}" if found else ""
         raise NonFiniteError(
-            f"Step {step}: {wrong}. The weights are those of the step before. A lower optimizer.lr or optimizer.clip_norm "
-            "may avoid it; --debug --anomaly names the operation that made the first NaN; train.nonfinite=skip or rollback "
-            "continues without such a step."
+            f"Step {step}: {wrong}.{cause} The weights are those of the step before. A lower optimizer.lr or "
+            "optimizer.clip_norm may avoid it; train.nonfinite=skip or rollback continues without such a step."
         )
 
     def _roll_back(self, wrong: str) -> None:
@@ -402,6 +418,8 @@ class Trainer:
                 f"After {step} steps some weights are NaN or infinite. They are not saved; the newest checkpoint is from "
                 "before. Lower optimizer.lr or optimizer.clip_norm, and resume from it."
             )
+        if self.replica_check is not None:
+            self.replica_check.check(step)
         self.saved = step
         if self.writer is not None:
             evaluated = self.progress.evaluated == step

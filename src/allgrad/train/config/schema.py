@@ -207,6 +207,9 @@ class ParallelSection(Section):
     """What drives MPI: a `thread`, or the main thread between operations (`polling`). `auto`: what the MPI library allows."""
     stall_seconds: Annotated[float, Field(gt=0, le=1e6)] = STALL_SECONDS
     """Seconds without progress in a reduction after which the job ends, with a report of the ranks that are missing."""
+    verify_every: Count | None = None
+    """Steps between comparisons of weights and optimizer state over the ranks, which find memory that was corrupted; they are also
+    compared before each checkpoint. null: never."""
 
 
 class LoggingSection(Section):

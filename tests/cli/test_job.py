@@ -9,8 +9,10 @@ import sys
 import pytest
 from small_run import summary, write_config
 
+from allgrad.cli.job import Outcome, _judge, _who_died
 from allgrad.cli.main import main
-from allgrad.cli.mpirun import _judge, _who_died, job_environment
+from allgrad.cli.mpirun import job_environment
+from allgrad.cli.processes import alive
 from allgrad.train.checkpoint.format import list_checkpoints, read_checkpoint
 
 RANKS = [[0, "a", 11], [1, "b", 12]]
@@ -112,12 +114,34 @@ def test_who_died() -> None:
 
 def test_the_exit_code_is_true(capsys) -> None:
     at = {"directory": "d", "ranks": RANKS}
-    assert _judge(0, {"state": "complete", **at}, [], 2) == 0
-    assert _judge(1, {"state": "stopped", **at}, [], 2) == 4
-    assert _judge(0, {"state": "running", **at}, [], 2) == 1
-    assert _judge(3, {"state": "running", **at}, [], 2) == 3
-    assert _judge(139, {}, [], 2) == 1
+    assert _judge(0, Outcome("complete", **at), [], 2) == 0
+    assert _judge(1, Outcome("stopped", **at), [], 2) == 4
+    assert _judge(0, Outcome("running", **at), [], 2) == 1
+    assert _judge(3, Outcome("running", **at), [], 2) == 3
+    assert _judge(139, Outcome(), [], 2) == 1
     assert capsys.readouterr().err.count("Continue it with `allgrad resume d -n 2`.") == 2
+
+
+def test_a_run_that_was_complete_is_complete(capsys) -> None:
+    """Its last words were written and read by all ranks; what happens to their processes afterwards loses nothing."""
+    assert _judge(1, Outcome("complete", "d", RANKS), [MPICH], 2) == 0
+    assert capsys.readouterr().err == (
+        "allgrad: Rank 1 (process 12 on b) died: SIGKILL. The run was complete before the job failed.\n"
+    )
+
+
+def test_no_process_outlives_the_job(acting, tmp_path) -> None:
+    """A rank's child that keeps the job's output open used to keep the job from ending."""
+    action = f"""
+            import subprocess
+            from pathlib import Path
+            child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+            Path({str(tmp_path / "child")!r}).write_text(str(child.pid))
+            os.kill(os.getpid(), signal.SIGKILL)"""
+    code, _, err = acting(action, rank=1)
+    assert code == 1
+    assert not alive(int((tmp_path / "child").read_text()))
+    assert "that the launcher left running" in err
 
 
 def test_one_blas_thread_unless_told(monkeypatch) -> None:

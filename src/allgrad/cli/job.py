@@ -1,0 +1,237 @@
+"""Running a command of allgrad on several ranks, and judging how the job ended.
+
+Contract.
+
+- mpirun gets a session of its own, because at Ctrl-C MPICH's kills the ranks, and Open MPI's does so at SIGTERM. SIGINT, SIGTERM
+  and SIGUSR1 to this process all reach the ranks as SIGUSR1, upon which a run saves its state and ends. A second SIGINT or
+  SIGTERM ends the job at once.
+- An exit code alone proves nothing: mpirun gives 0 when a rank calls `os._exit(0)`, and Open MPI's when a whole node dies. So a
+  training reports its outcome in a file (`report_outcome`), and a job without one has failed. A run that reported that it is
+  complete is complete, whatever happened to its processes afterwards.
+- No process outlives the job: a launcher whose ranks on this machine are all gone is ended, and so are ranks whose launcher is.
+- The last words of a job that failed name the process that died, if the launcher says which, and how to continue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from allgrad.cli.mpirun import job_command, job_environment
+from allgrad.cli.processes import alive, end_processes, marked
+from allgrad.errors import EXIT_STOPPED, NonFiniteError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from allgrad.comm import World
+
+__all__ = ["OUTCOME", "Outcome", "forwarding", "report_outcome", "run_job"]
+
+OUTCOME = "ALLGRAD_OUTCOME"
+"""The environment variable that names the file into which a training reports; it also marks the processes of the job."""
+
+_ORPHANED = 5.0  # seconds for which a launcher may live without any rank on this machine
+_DIED = (
+    re.compile(r"PID (?P<pid>\d+) RUNNING AT (?P<host>\S+)"),  # MPICH
+    re.compile(r"with PID (?P<pid>\d+) on node (?P<host>\S+)"),  # Open MPI
+)
+_SIGNAL = re.compile(r"EXIT CODE: (?P<signal>\d+)|exited on signal (?P<other>\d+)")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training has reported.
+
+    Attributes:
+        state: "running", "complete" or "stopped"; "" if nothing was reported.
+        directory: the run's, or None.
+        ranks: (rank, host, process) of each rank.
+    """
+
+    state: str = ""
+    directory: str | None = None
+    ranks: list[list[Any]] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, file: Path) -> Outcome:
+        """What `report_outcome` wrote."""
+        return cls(**json.loads(file.read_text())) if file.is_file() else cls()
+
+
+def report_outcome(world: World, directory: Path, state: str) -> None:
+    """Tell whoever started this job (`run_job`) where the run is and how it ended; all ranks call it together.
+
+    Args:
+        world: the ranks.
+        directory: the run's.
+        state: "running", "complete" or "stopped".
+    """
+    place = os.environ.get(OUTCOME)
+    if place is None:
+        return
+    ranks = world.all_gather_json([world.rank, world.host, os.getpid()])
+    if world.rank == 0:
+        beside = Path(f"{place}.partial")
+        beside.parent.mkdir(parents=True, exist_ok=True)  # on another host than the one that made it
+        beside.write_text(json.dumps({"state": state, "directory": str(directory), "ranks": ranks}))
+        beside.replace(place)
+
+
+def run_job(ranks: int, *arguments: str) -> int:
+    """Run `allgrad ARGUMENTS` on `ranks` ranks to its end; returns the exit code.
+
+    Raises:
+        AllgradError: there is no mpirun.
+    """
+    command = job_command(ranks, "allgrad", *arguments)
+    print(f"allgrad: {' '.join(command)}", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix="allgrad-job-") as name:
+        # A supervisor has chosen a file already, and reads it after this.
+        file = Path(os.environ.get(OUTCOME) or Path(name) / "outcome.json")
+        environment = job_environment() | {OUTCOME: str(file)}
+        process = subprocess.Popen(
+            command, env=environment, text=True, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        died: list[str] = []
+        # MPICH's mpirun says on its standard output which process died, Open MPI's on its standard error.
+        assert process.stdout is not None
+        assert process.stderr is not None
+        pairs = ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
+        readers = [threading.Thread(target=_copy, args=(*pair, died), daemon=True) for pair in pairs]
+        for reader in readers:
+            reader.start()
+        with forwarding(process):
+            code = _wait(process, file)
+        _end_orphans(process.pid, str(file))
+        for reader in readers:
+            reader.join()
+        return _judge(code, Outcome.read(file), died, ranks)
+
+
+def _wait(process: subprocess.Popen[str], file: Path) -> int:
+    """The launcher's exit code; it is ended if its ranks on this machine are all gone and it stays."""
+    seen, gone_since = False, None
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(timeout=1.0)
+        local = [pid for _, host, pid in Outcome.read(file).ranks if host == os.uname().nodename]
+        here = any(map(alive, local))
+        seen = seen or here
+        if here or not seen:
+            gone_since = None
+            continue
+        gone_since = gone_since or time.monotonic()
+        if time.monotonic() - gone_since > _ORPHANED:
+            print("allgrad: the launcher has outlived its ranks; ending it", file=sys.stderr, flush=True)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _end_orphans(launcher: int, mark: str) -> None:
+    """End what a launcher that is gone has left running here."""
+    left = [process for process in marked(OUTCOME, mark) if process not in (launcher, *_ancestors())]
+    if left:
+        print(f"allgrad: ending {len(left)} processes that the launcher left running", file=sys.stderr, flush=True)
+        end_processes(left)
+
+
+def _ancestors() -> Iterator[int]:
+    """The processes that started this one: a supervisor's children carry its mark."""
+    process = os.getppid()
+    while process > 1:
+        yield process
+        try:
+            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return
+
+
+def _copy(stream: IO[str], target: IO[str], died: list[str]) -> None:
+    """Pass on what the job writes, and note what the launcher says about processes that died."""
+    with stream:
+        for line in stream:
+            target.write(line)
+            target.flush()
+            if any(pattern.search(line) for pattern in (*_DIED, _SIGNAL)):
+                died.append(line)
+
+
+def _judge(code: int, outcome: Outcome, died: list[str], ranks: int) -> int:
+    """The exit code that is true, and last words where the run is not complete."""
+    if outcome.state == "complete":
+        if code:
+            who = _who_died(died, outcome.ranks)
+            print(f"allgrad: {who}The run was complete before the job failed.", file=sys.stderr, flush=True)
+        return 0
+    if outcome.state == "stopped":
+        return EXIT_STOPPED
+    if (directory := outcome.directory) is not None:
+        who = _who_died(died, outcome.ranks)
+        print(
+            f"allgrad: {who}The run in {directory} is not complete. Continue it with `allgrad resume {directory} -n {ranks}`.",
+            file=sys.stderr,
+            flush=True,
+        )
+    return code if code in (1, UsageError.exit_code, NonFiniteError.exit_code) else 1
+
+
+def _who_died(lines: Sequence[str], ranks: Sequence[Sequence[Any]]) -> str:
+    """The rank that died, in words; "" if nothing is known. `ranks`: (rank, host, process) of each."""
+    text = "\n".join(lines)
+    found = next((match for pattern in _DIED if (match := pattern.search(text))), None)
+    if found is None:
+        return ""
+    pid = int(found["pid"])
+    rank = next((rank for rank, _, process in ranks if process == pid), None)
+    reason = _SIGNAL.search(text)
+    number = int(reason["signal"] or reason["other"]) if reason else 0
+    with contextlib.suppress(ValueError):
+        if number:
+            return (
+                f"Rank {'?' if rank is None else rank} (process {pid} on {found['host']}) died: "
+                f"{signal.Signals(number).name}. "
+            )
+    return f"Rank {'?' if rank is None else rank} (process {pid} on {found['host']}) failed. "
+
+
+@contextlib.contextmanager
+def forwarding(process: subprocess.Popen[str]) -> Iterator[list[int]]:
+    """Inside, signals to this process reach the job; see the top of this file.
+
+    Args:
+        process: the job's first process, which leads a session.
+
+    Returns:
+        The signals that came so far.
+    """
+    asked: list[int] = []
+
+    def pass_on(number: int, frame: Any) -> None:  # noqa: ARG001
+        again = bool(asked)
+        asked.append(number)
+        with contextlib.suppress(ProcessLookupError):
+            if again and number in (signal.SIGINT, signal.SIGTERM):
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.send_signal(signal.SIGUSR1)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, pass_on) for number in numbers}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

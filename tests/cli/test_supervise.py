@@ -1,0 +1,155 @@
+"""Supervised runs: started again after a failure, to the same weights; given up where a restart changes nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from runs import train
+from small_run import summary, write_config
+
+from allgrad.cli.main import main
+from allgrad.cli.supervise import continuation
+from allgrad.train.checkpoint.format import list_checkpoints
+
+PLUGIN = """
+import os, signal, time
+from pathlib import Path
+from allgrad.train import Callback, register_callback
+
+class Act(Callback):
+    def on_step(self, run, result):
+        for step, rank, once, action in {actions!r}:
+            mark = Path({place!r}, "done-%d-%d" % (step, rank))
+            if run.progress.step == step and run.world.rank == rank and not (once and mark.exists()):
+                mark.touch()
+                exec(action)
+
+@register_callback("act")
+def act():
+    return Act()
+"""
+
+
+@pytest.fixture
+def supervised(mpi_flavour, tmp_path, clean_environment):
+    """supervised([(step, rank, once, action), ...], *options) -> (exit code, errors) of a supervised `train -n 2`."""
+
+    def start(actions, *options: str, overrides=()):
+        (tmp_path / "plugin.py").write_text(PLUGIN.format(actions=actions, place=str(tmp_path)))
+        config = write_config(tmp_path, train={"steps": 40, "early_stopping": None, "callbacks": ["act"]})
+        allgrad = [sys.executable, "-P", "-m", "allgrad"]
+        words = [
+            "train",
+            "-n",
+            "2",
+            str(config),
+            "--plugin",
+            str(tmp_path / "plugin.py"),
+            f"run.dir={tmp_path / 'run'}",
+        ]
+        command = [*allgrad, "supervise", "--pause", "0", *options, "--", *allgrad, *words, *overrides]
+        done = subprocess.run(
+            command, env=clean_environment({}), capture_output=True, text=True, timeout=300, check=False
+        )
+        return done.returncode, done.stderr
+
+    return start
+
+
+def test_killed_ranks_cost_no_bit(supervised, tmp_path) -> None:
+    kill = "os.kill(os.getpid(), signal.SIG{})".format
+    actions = [
+        (7, 1, True, kill("KILL")),
+        (13, 0, True, kill("SEGV")),
+        (24, 1, True, kill("TERM")),
+        (35, 0, True, "os._exit(0)"),
+    ]
+    code, err = supervised(actions)
+    assert code == 0, err
+    assert err.count("starting again from") == 4
+    assert "starting again from the beginning in 0 s" in err
+    assert "starting again from the checkpoint of step 10 in 0 s" in err
+    steps = {"train.steps": 40, "train.early_stopping": "null"}
+    calm = train(write_config(tmp_path), tmp_path / "calm", *(f"{key}={value}" for key, value in steps.items()))
+    assert summary(tmp_path / "run")["weights_sha256"] == calm["weights_sha256"]
+
+
+def test_the_same_error_twice_is_final(supervised) -> None:
+    code, err = supervised([(12, 1, False, "raise RuntimeError('the disk of the moon is full')")])
+    assert code == 1
+    assert err.count("starting again") == 1
+    assert (
+        "failed twice with the same error at the checkpoint of step 10: RuntimeError: the disk of the moon is full"
+        in err
+    )
+
+
+def test_failures_without_progress_are_counted(supervised) -> None:
+    code, err = supervised([(12, 1, False, "os.kill(os.getpid(), signal.SIGKILL)")], "--retries", "2")
+    assert code == 1
+    assert err.count("starting again") == 1
+    assert "failed 2 times in a row without getting past the checkpoint of step 10" in err
+
+
+def test_a_mistake_is_not_repeated(supervised, tmp_path) -> None:
+    code, err = supervised([], overrides=["optimizer.lr=fast"])
+    assert code == 2
+    assert "ended with exit code 2, which a restart would not change" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_asked_to_stop_it_stops(supervised, tmp_path) -> None:
+    """The signal reaches the supervisor, whose number the plugin finds in the environment of the ranks' parents."""
+    action = "pid = int(os.environ['ALLGRAD_TEST_SUPERVISOR']); os.kill(pid, signal.SIGTERM); time.sleep(0.5)"
+    wrapper = tmp_path / "wrapper.sh"
+    wrapper.write_text('#!/bin/sh\nexport ALLGRAD_TEST_SUPERVISOR=$$\nexec "$@"\n')
+    wrapper.chmod(0o755)
+    (tmp_path / "plugin.py").write_text(PLUGIN.format(actions=[(12, 0, True, action)], place=str(tmp_path)))
+    config = write_config(
+        tmp_path, train={"steps": 4000, "early_stopping": None, "callbacks": ["act"], "eval_every": None}
+    )
+    allgrad = [sys.executable, "-P", "-m", "allgrad"]
+    words = ["train", str(config), "--plugin", str(tmp_path / "plugin.py"), f"run.dir={tmp_path / 'run'}"]
+    command = [str(wrapper), *allgrad, "supervise", "--", *allgrad, *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 4, done.stderr
+    assert "starting again" not in done.stderr
+    assert list_checkpoints(tmp_path / "run" / "checkpoints")
+
+
+def test_what_is_not_a_run_of_ours_is_started_again_as_it_is(tmp_path) -> None:
+    (tmp_path / "config.yaml").touch()
+    assert continuation(["mpirun", "-n", "2", "allgrad", "train", "a.yaml", "x=1", "--anomaly"], tmp_path) == [
+        "mpirun", "-n", "2", "allgrad", "resume", str(tmp_path), "--anomaly",
+    ]  # fmt: skip
+    assert continuation(["python", "train.py", "train"], tmp_path) == ["python", "train.py", "train"]
+    (tmp_path / "config.yaml").unlink()
+    assert continuation(["allgrad", "train", "a.yaml"], tmp_path) == ["allgrad", "train", "a.yaml"]
+
+
+def test_nothing_is_left_of_an_attempt(tmp_path, capfd) -> None:
+    """Whatever the command leaves running is ended before it is started again."""
+    script = tmp_path / "leave.sh"
+    script.write_text(f"sleep 1000 & echo $! >> {tmp_path}/left; exit 1\n")
+    assert main(["supervise", "--retries", "2", "--pause", "0", "--", "sh", str(script)]) == 1
+    left = [int(pid) for pid in (tmp_path / "left").read_text().split()]
+    assert len(left) == 2
+    for pid in left:
+        assert not Path(f"/proc/{pid}").exists() or Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
+    assert "the job: failed 2 times in a row without getting past the beginning" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--retries", "0", "--", "true"], "--retries must be at least 1"),
+        ([], "The command to supervise is missing"),
+        (["--", "/no/such/program"], "Cannot start '/no/such/program': No such file or directory."),
+    ],
+)
+def test_mistakes(words, said, capsys) -> None:
+    assert main(["supervise", *words]) == 2
+    assert said in capsys.readouterr().err
