@@ -168,3 +168,31 @@ def test_held_out_data_with_nan(tmp_path, capsys) -> None:
     out, err = capsys.readouterr()
     assert json.loads(out)["loss"] == "NaN"
     assert "Not finite on these data: loss, rmse, r2." in err
+
+
+LOG = """
+import numpy as np
+from allgrad import nn
+from allgrad.train import register_loss
+from allgrad.train.components.losses import Regression
+
+class Risky(Regression):
+    def sums(self, model, batch):
+        risky = np.log(np.maximum(model(batch["inputs"]), 0.0))  # the line that is to be named
+        return {"loss": super().sums(model, batch)["loss"] + 0.0 * np.sum(risky)}
+
+@register_loss("risky")
+def risky(info):
+    return Risky(nn.MSELoss())
+"""
+
+
+def test_the_operation_that_made_the_first_one_is_named(tmp_path) -> None:
+    """The step is run again in anomaly mode, without being asked; nothing but the message changes."""
+    (tmp_path / "risky.py").write_text(LOG)
+    config = write_config(tmp_path, loss={"name": "risky"})
+    with np.errstate(all="ignore"), pytest.raises(NonFiniteError) as caught:
+        train(config, tmp_path / "run", plugins=[tmp_path / "risky.py"])
+    said = str(caught.value)
+    assert "The first operation that made one, in worker 0: log gave " in said
+    assert f"at {tmp_path / 'risky.py'}:9 in sums" in said

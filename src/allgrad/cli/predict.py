@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allgrad.cli.arguments import add_best, add_plugins, add_ranks, add_run, plugin_words, rank_count
-from allgrad.cli.mpirun import report_outcome, run_job
+from allgrad.cli.job import report_outcome, run_job
 from allgrad.cli.single_process import refuse_ranks
 
 if TYPE_CHECKING:

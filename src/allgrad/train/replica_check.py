@@ -97,8 +97,8 @@ class ReplicaCheck:
         raise CorruptionError(
             f"After {step} steps the ranks no longer hold the same bits:\n"
             + "\n".join(lines)
-            + "\nThe memory or the CPU of a machine may be faulty, or something wrote into the arrays. Nothing was saved since the "
-            "last comparison: `allgrad resume` continues from a checkpoint in which all ranks agreed."
+            + "\nThe memory or the CPU of a machine may be faulty, or something wrote into the arrays. Nothing was saved since "
+            "the last comparison: `allgrad resume` continues from a checkpoint in which all ranks agreed."
         )
 
 

@@ -208,8 +208,8 @@ class ParallelSection(Section):
     stall_seconds: Annotated[float, Field(gt=0, le=1e6)] = STALL_SECONDS
     """Seconds without progress in a reduction after which the job ends, with a report of the ranks that are missing."""
     verify_every: Count | None = None
-    """Steps between comparisons of weights and optimizer state over the ranks, which find memory that was corrupted; they are also
-    compared before each checkpoint. null: never."""
+    """Steps between comparisons of weights and optimizer state over the ranks, which find corrupted memory. If given, they are
+    also compared before each checkpoint. null: never."""
 
 
 class LoggingSection(Section):

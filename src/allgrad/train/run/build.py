@@ -46,6 +46,7 @@ MAY_CHANGE = (
     "parallel.bucket_mb",
     "parallel.comm",
     "parallel.stall_seconds",
+    "parallel.verify_every",
 )
 """What may be changed when a run is resumed, besides the location of its data: its length, and what it reports."""
 
