@@ -46,9 +46,11 @@ def test_missing_values_are_an_error_with_their_count(column: str) -> None:
         column: ROWS[column],
     }
     table = Table(rows, "t.csv")
-    count = sum(text in ("", "NA") for text in ROWS[column])
+    absent = [str(row) for row, text in enumerate(ROWS[column], start=1) if text in ("", "NA")]
+    where = f": rows {', '.join(absent)}" if len(absent) > 1 else ""
     with pytest.raises(
-        DataError, match=rf"column '{column}': the value is missing \({count} of 6 rows\)\. Choose `missing"
+        DataError,
+        match=rf"column '{column}': the value is missing \({len(absent)} of 6 rows{where}\)\. Choose `missing",
     ):
         encode_inputs(table, fit_columns(table, columns("error"), TRAIN))
 
@@ -98,7 +100,9 @@ def test_rows_with_missing_values_are_left_out(tmp_path: Path) -> None:
     assert len(data.train) + len(data.valid) == 12  # the unused column may be missing
     again = source(tmp_path, text, declared, fitted=data.fitted)
     np.testing.assert_array_equal(everything(again, "inputs"), everything(data, "inputs"))
-    with pytest.raises(DataError, match=r"line 15, column 'price': the value is missing \(2 of 15 rows\)"):
+    with pytest.raises(
+        DataError, match=r"line 15, column 'price': the value is missing \(2 of 15 rows: lines 15, 16\)"
+    ):
         source(tmp_path, text, Columns("price", numeric=("size",), missing="mean"))
     bad = text + "7,x,\n"
     with pytest.raises(DataError, match=r"line 17, column 'price': expected a finite number. Got 'x'"):

@@ -29,3 +29,18 @@ def test_every_group_is_split_by_itself() -> None:
     assert np.bincount(groups[valid]).tolist() == [90, 9, 1]
     assert np.array_equal(np.sort(np.concatenate([train, valid])), np.arange(1000))
     assert not np.array_equal(valid, split_rows(1000, 0.1, seed=1, groups=groups)[1])
+
+
+def test_folds_partition_the_rows_and_each_class_as_scikit_learns_do() -> None:
+    classes = np.repeat([0, 1, 2], [23, 11, 4])
+    for groups in (None, classes):
+        folds = [split_rows(38, 0.1, seed=1, groups=groups, fold=(number, 5)) for number in range(5)]
+        assert np.array_equal(np.sort(np.concatenate([valid for _, valid in folds])), np.arange(38))
+        assert all(np.array_equal(np.union1d(train, valid), np.arange(38)) for train, valid in folds)
+        sizes = [len(valid) for _, valid in folds]
+        assert max(sizes) - min(sizes) <= 1
+        for group in range(3) if groups is not None else ():
+            counts = [int((classes[valid] == group).sum()) for _, valid in folds]
+            assert max(counts) - min(counts) <= 1
+    with pytest.raises(DataError, match=r"fold must be in 0\.\.4, because there are 5 folds\. Got 5"):
+        split_rows(38, 0.1, seed=1, fold=(5, 5))

@@ -41,6 +41,8 @@ def arrays_source(
     targets: str,
     valid_fraction: float,
     split_seed: int,
+    stratify: bool = False,
+    fold: tuple[int, int] | None = None,
     fitted: Mapping[str, Any] | None = None,
 ) -> DataSource:
     """Training and validation data from array files.
@@ -50,6 +52,8 @@ def arrays_source(
         valid: the same for validation; without it, `valid_fraction` of the training rows is held out.
         task: whether targets are class numbers (integers) or values.
         inputs, targets: names of the two arrays in the files.
+        stratify: hold out the same fraction of every class.
+        fold: (number, of how many): hold out this fold of a k-fold cross-validation instead of `valid_fraction`.
         fitted: stored preprocessing: shapes and the number of classes are taken from it.
 
     Raises:
@@ -57,8 +61,10 @@ def arrays_source(
     """
     rows = _open_pair(train, inputs, targets, task)
     files = {train: rows}
+    kept = np.arange(len(rows))
     if valid is None:
-        kept, held_out = split_rows(len(rows), valid_fraction, split_seed, what=train)
+        groups = np.asarray(rows.arrays["targets"]) if stratify and task == "classes" else None
+        kept, held_out = split_rows(len(rows), valid_fraction, split_seed, groups=groups, fold=fold, what=train)
         halves: tuple[Dataset, Dataset] = (Subset(rows, kept), Subset(rows, held_out))
     else:
         files[valid] = _open_pair(valid, inputs, targets, task)
@@ -67,7 +73,11 @@ def arrays_source(
     for path, dataset in files.items():
         check_fitted(fitted, {"kind": "arrays", "task": task}, path)
         _check_shapes(path, dataset, fitted)
-    info = DataInfo(task, tuple(fitted["input_shape"]), fitted["outputs"])
+    extra = {}
+    if task == "classes":
+        labels = np.asarray(rows.arrays["targets"], np.int64)[kept]
+        extra = {"class_counts": np.bincount(labels, minlength=fitted["outputs"]).tolist()}
+    info = DataInfo(task, tuple(fitted["input_shape"]), fitted["outputs"], extra)
     digest = content_digest(*(array for dataset in files.values() for array in dataset.arrays.values()))
     return DataSource(*halves, info, fitted, digest)
 

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from allgrad.data.csv_files import Table
 
-__all__ = ["codes", "is_missing", "mean_and_scale", "missing_rows", "numbers"]
+__all__ = ["UNSEEN", "codes", "is_missing", "mean_and_scale", "missing_rows", "numbers", "shown_rows"]
+
+UNSEEN = -2
+"""The code of a text that is not in the list of names."""
 
 _CONSTANT = float(np.finfo(np.float32).eps)
 _MISSING_NUMBERS = {"", "na", "n/a", "nan", "null", "none", "?", "-"}
@@ -60,8 +63,11 @@ def numbers(table: Table, name: str) -> NDArray[np.float64]:
     return values
 
 
-def codes(table: Table, name: str, known: Sequence[str]) -> NDArray[np.int64]:
+def codes(table: Table, name: str, known: Sequence[str], *, unseen: bool = False) -> NDArray[np.int64]:
     """The place of each text in `known`; -1 where the value is missing and the empty text is not known.
+
+    Args:
+        unseen: a text that is not known has the code `UNSEEN`, and is not an error.
 
     Raises:
         DataError: when a text is neither known nor missing.
@@ -69,13 +75,24 @@ def codes(table: Table, name: str, known: Sequence[str]) -> NDArray[np.int64]:
     place = {text: code for code, text in enumerate(known)}
     empty = place.get("", -1)
     texts = table.column(name)
-    code = {text: place.get(text, empty if not text.strip() else -2) for text in set(texts)}
+    code = {text: place.get(text, empty if not text.strip() else UNSEEN) for text in set(texts)}
     found = np.fromiter(map(code.__getitem__, texts), np.int64, len(texts))
-    unknown = np.flatnonzero(found == -2)
-    if len(unknown):
+    unknown = np.flatnonzero(found == UNSEEN)
+    if len(unknown) and not unseen:
         row = int(unknown[0])
         raise DataError(f"{table.place(row, name)}: expected one of {listed(known)}. Got {quoted(texts[row])}.")
     return found
+
+
+def shown_rows(table: Table, chosen: NDArray[np.bool_]) -> str:
+    """The first of several chosen rows, for a message that names the first one already: ": lines 3, 8, 9, ..."."""
+    rows = np.flatnonzero(chosen)[:5].tolist()
+    if len(rows) < 2:
+        return ""
+    what, numbers_of = (
+        ("rows", [row + 1 for row in rows]) if table.lines is None else ("lines", [table.lines[r] for r in rows])
+    )
+    return f": {what} {', '.join(map(str, numbers_of))}{', ...' if int(chosen.sum()) > len(rows) else ''}"
 
 
 def mean_and_scale(values: NDArray[np.float64]) -> tuple[float, float]:

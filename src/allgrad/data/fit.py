@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from allgrad.data.column_values import codes, is_missing, mean_and_scale, missing_rows, numbers
+from allgrad.data.dates import DAY, date_seconds, find_format
 from allgrad.data.errors import DataError, listed
 from allgrad.data.preprocess import transformed
 
@@ -38,6 +39,9 @@ class Columns:
         numeric: columns of numbers; "auto" for all columns that have only numbers and are not named elsewhere.
         categorical: columns of names without an order.
         ordinal: columns of names with an order: column to names, lowest first.
+        dates: columns of dates, with or without a time of day.
+        date_format: how they are written: "auto" (found from the content), "iso", or a format of Python's `strptime`.
+        unseen: what happens to a category that no row of the data had. "error": refused. "ignore": that column's inputs are 0.
         transform: applied to a numeric target before it is standardised: "none", "log", "log1p".
         missing: what happens to rows with a missing input. "error": refused. "drop": left out. "mean": the mean of the training
             rows takes its place; for a categorical column, the share of each category. "category": missing is a category of
@@ -49,12 +53,15 @@ class Columns:
     numeric: Sequence[str] | Literal["auto"] = ()
     categorical: Sequence[str] = ()
     ordinal: Mapping[str, Sequence[str]] | None = None
+    dates: Sequence[str] = ()
+    date_format: str = "auto"
+    unseen: Literal["error", "ignore"] = "error"
     transform: Literal["none", "log", "log1p"] = "none"
     missing: Missing = "error"
 
     def names(self) -> list[str]:
         """All columns that are used, the target last."""
-        return [*self.numeric, *self.categorical, *(self.ordinal or {}), self.target]
+        return [*self.numeric, *self.categorical, *(self.ordinal or {}), *self.dates, self.target]
 
     def is_numeric(self, name: str) -> bool:
         """Whether a column holds numbers."""
@@ -68,7 +75,7 @@ def resolve_columns(table: Table, columns: Columns) -> Columns:
         DataError: when a column is missing or declared twice, or there are no input columns.
     """
     if columns.numeric == "auto":
-        named = {*columns.categorical, *(columns.ordinal or {}), columns.target}
+        named = {*columns.categorical, *(columns.ordinal or {}), *columns.dates, columns.target}
         free = [name for name in table.columns if name not in named]
         numeric = [name for name in free if _has_numbers_only(table, name)]
         if unused := [name for name in free if name not in numeric]:
@@ -79,10 +86,12 @@ def resolve_columns(table: Table, columns: Columns) -> Columns:
         table.column(name)
         if names.count(name) > 1:
             raise DataError(
-                f"{table.name}: column {name!r} is declared more than once (numeric, categorical, ordinal, target)."
+                f"{table.name}: column {name!r} is declared more than once (numeric, categorical, ordinal, dates, target)."
             )
     if len(names) == 1:
-        raise DataError(f"{table.name}: there are no input columns. List them under numeric, categorical or ordinal.")
+        raise DataError(
+            f"{table.name}: there are no input columns. List them under numeric, categorical, ordinal or dates."
+        )
     return columns
 
 
@@ -117,6 +126,9 @@ def fit_columns(table: Table, columns: Columns, train: NDArray[np.int64]) -> dic
         ranks[ranks < 0] = np.nan
         column = {"name": name, "type": "ordinal", "order": list(order), **_fit_scale(table, name, ranks, train)}
         fitted.append(_note_missing(column, ranks, columns.missing))
+    fitted += [_fit_date(table, name, columns, train) for name in columns.dates]
+    if columns.unseen == "ignore":
+        fitted = [{**column, "unseen": "ignore"} if column["type"] == "categorical" else column for column in fitted]
     target: dict[str, Any] = {"name": columns.target, "type": columns.task}
     if columns.task == "classes":
         target["classes"] = _classes(table, columns.target)
@@ -137,6 +149,14 @@ def _fit_numeric(table: Table, name: str, missing: Missing, train: NDArray[np.in
     values = numbers(table, name)
     column = {"name": name, "type": "numeric", **_fit_scale(table, name, values, train)}
     return _note_missing(column, values, missing)
+
+
+def _fit_date(table: Table, name: str, columns: Columns, train: NDArray[np.int64]) -> dict[str, Any]:
+    written = find_format(table, name) if columns.date_format == "auto" else columns.date_format
+    seconds = date_seconds(table, name, written)
+    clock = bool((seconds[train] % DAY > 0).any())
+    column = {"name": name, "type": "date", "format": written, "clock": clock}
+    return _note_missing({**column, **_fit_scale(table, name, seconds, train)}, seconds, columns.missing)
 
 
 def _note_missing(column: dict[str, Any], values: NDArray[np.float64], missing: Missing) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def image_source(
 ) -> DataSource:
     """Training and validation data from (images, labels). Validation images are not augmented.
 
-    `info.extra` has "mean" and "scale" of the training images' pixels in 0..1.
+    `info.extra` has "mean" and "scale" of the training images' pixels in 0..1, and the "class_counts" of the training images.
 
     Args:
         what: what messages call the data.
@@ -150,7 +150,8 @@ def image_source(
     training = ImageDataset(*train, **scaling, augmentation=augmentation, seed=seed)
     validation = ImageDataset(*valid, **scaling)
     shape = training.batch(np.zeros(0, np.int64))["inputs"].shape[1:]
-    info = DataInfo("classes", shape, fitted["classes"], scaling)
+    counts = np.bincount(train[1], minlength=fitted["classes"]).tolist()
+    info = DataInfo("classes", shape, fitted["classes"], {**scaling, "class_counts": counts})
     return DataSource(training, validation, info, fitted, digest or content_digest(*train, *valid))
 
 

@@ -6,14 +6,17 @@ the training file:
     {"kind": "table", "missing": "error",
      "columns": [{"name": "carat", "type": "numeric", "mean": 0.8, "scale": 0.47},
                  {"name": "cut", "type": "categorical", "categories": ["Fair", "Good"]},
-                 {"name": "grade", "type": "ordinal", "order": ["low", "high"], "mean": 0.5, "scale": 0.5}],
+                 {"name": "grade", "type": "ordinal", "order": ["low", "high"], "mean": 0.5, "scale": 0.5},
+                 {"name": "sold", "type": "date", "format": "iso", "clock": false, "mean": 1.7e9, "scale": 3.1e7}],
      "target": {"name": "price", "type": "values", "transform": "log", "mean": 7.8, "scale": 1.0}}
 
 A target of classes is {"name": ..., "type": "classes", "classes": [...]}.
 
 Numeric columns are standardised: (value - mean) / scale, with the mean and the standard deviation of the training rows.
 A categorical column becomes one 0/1 input per category. An ordinal column becomes its rank in the given order, standardised.
-A constant column is centred and not scaled (see `allgrad.data.column_values.mean_and_scale`).
+A date becomes the inputs that `allgrad.data.dates` describes. A column of categories with "unseen": "ignore" is all 0 for a
+category that it does not have; without it, such a category is an error. A constant column is centred and not scaled (see
+`allgrad.data.column_values.mean_and_scale`).
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from allgrad.data.column_values import codes, numbers
+from allgrad.data.column_values import codes, numbers, shown_rows
+from allgrad.data.dates import PERIODS, cycles, date_seconds
 from allgrad.data.errors import DataError, quoted
 
 if TYPE_CHECKING:
@@ -68,8 +72,7 @@ def encode_inputs(table: Table, fitted: Mapping[str, Any]) -> NDArray[np.float32
     inputs = np.zeros((len(table), sum(widths)), np.float32)
     place = 0
     for column, width in zip(fitted["columns"], widths, strict=True):
-        write = _write_categories if column["type"] == "categorical" else _write_numbers
-        write(inputs[:, place : place + width], table, column, fitted["missing"])
+        _WRITE[column["type"]](inputs[:, place : place + width], table, column, fitted["missing"])
         place += width
     return inputs
 
@@ -142,7 +145,11 @@ def _features(column: Mapping[str, Any]) -> list[str]:
     name = column["name"]
     if column["type"] == "categorical":
         return [f"{name}={category or 'missing'}" for category in column["categories"]]
-    return [name, f"{name}=missing"] if column.get("missing") else [name]
+    names = [name]
+    if column["type"] == "date":
+        periods = [period for period in PERIODS if column["clock"] or period != "day"]
+        names += [f"{name}={period} {wave}" for period in periods for wave in ("sin", "cos")]
+    return [*names, f"{name}=missing"] if column.get("missing") else names
 
 
 def _write_numbers(inputs: NDArray[np.float32], table: Table, column: Mapping[str, Any], missing: str) -> None:
@@ -153,8 +160,29 @@ def _write_numbers(inputs: NDArray[np.float32], table: Table, column: Mapping[st
     else:
         values = numbers(table, column["name"])
         absent = np.isnan(values)
+    _write_scaled(inputs, values, absent, table, column, missing)
+
+
+def _write_dates(inputs: NDArray[np.float32], table: Table, column: Mapping[str, Any], missing: str) -> None:
+    """Fill the inputs (rows, 5 to 8) of a column of dates; the cycles of a missing date are 0."""
+    seconds = date_seconds(table, column["name"], column["format"])
+    absent = np.isnan(seconds)
+    waves = cycles(np.where(absent, 0.0, seconds), clock=column["clock"])
+    inputs[:, 1 : 1 + waves.shape[1]] = np.where(absent[:, None], 0.0, waves)
+    _write_scaled(inputs, seconds, absent, table, column, missing)
+
+
+def _write_scaled(
+    inputs: NDArray[np.float32],
+    values: NDArray[np.float64],
+    absent: NDArray[np.bool_],
+    table: Table,
+    column: Mapping[str, Any],
+    missing: str,
+) -> None:
+    """Fill the first input with the standardised values, and the last one, if it is for that, with what is missing."""
     if column.get("missing"):
-        inputs[:, 1] = absent
+        inputs[:, -1] = absent
     elif missing != "mean":
         _refuse_missing(table, column["name"], absent, _ADVICE[missing])
     inputs[:, 0] = (np.where(absent, column["mean"], values) - column["mean"]) / column["scale"]
@@ -162,13 +190,17 @@ def _write_numbers(inputs: NDArray[np.float32], table: Table, column: Mapping[st
 
 def _write_categories(inputs: NDArray[np.float32], table: Table, column: Mapping[str, Any], missing: str) -> None:
     """Fill the inputs (rows, categories) of a categorical column."""
-    found = codes(table, column["name"], column["categories"])
-    absent = found < 0
+    found = codes(table, column["name"], column["categories"], unseen=column.get("unseen") == "ignore")
+    absent = found == -1
     if missing == "mean":
         inputs[absent] = column["shares"]
     else:
         _refuse_missing(table, column["name"], absent, _ADVICE[missing])
-    inputs[np.flatnonzero(~absent), found[~absent]] = 1.0
+    known = np.flatnonzero(found >= 0)
+    inputs[known, found[known]] = 1.0
+
+
+_WRITE = {"numeric": _write_numbers, "ordinal": _write_numbers, "date": _write_dates, "categorical": _write_categories}
 
 
 _ADVICE = {
@@ -182,5 +214,6 @@ def _refuse_missing(table: Table, name: str, absent: NDArray[np.bool_], advice: 
     if absent.any():
         row = int(np.argmax(absent))
         raise DataError(
-            f"{table.place(row, name)}: the value is missing ({int(absent.sum()):,} of {len(absent):,} rows). {advice}"
+            f"{table.place(row, name)}: the value is missing ({int(absent.sum()):,} of {len(absent):,} rows"
+            f"{shown_rows(table, absent)}). {advice}"
         )

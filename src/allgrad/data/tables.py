@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from allgrad.data.column_values import codes
 from allgrad.data.datasets import ArrayDataset, DataInfo, DataSource, check_fitted
 from allgrad.data.digest import content_digest
@@ -17,7 +19,6 @@ from allgrad.data.table_files import parse_table
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from allgrad.data.csv_files import Table
@@ -33,6 +34,7 @@ def table_source(
     valid_fraction: float,
     split_seed: int,
     stratify: bool = False,
+    fold: tuple[int, int] | None = None,
     layout: Layout | None = None,
     fitted: Mapping[str, Any] | None = None,
 ) -> DataSource:
@@ -40,10 +42,11 @@ def table_source(
 
     Inputs are (rows, features) float32; targets are (rows, 1) float32 values or (rows,) int64 class numbers.
     `info.extra` has "features" (names of the inputs) and, for values, "target_mean", "target_scale" and "target_transform";
-    for classes, "classes".
+    for classes, "classes" and "class_counts" (of the training rows).
 
     Args:
         stratify: hold out the same fraction of every class.
+        fold: (number, of how many): hold out this fold of a k-fold cross-validation instead of `valid_fraction`.
         layout: how the file is written; by default, all of it is found from the content.
         fitted: stored preprocessing; nothing is fitted, and a category or class that it does not know is an error.
 
@@ -58,18 +61,17 @@ def table_source(
         columns = _checked_columns(fitted, columns, path)
     if columns.missing == "drop":
         table = drop_missing(table, columns)
-    train, valid = split_rows(
-        len(table), valid_fraction, split_seed, groups=_classes(table, columns) if stratify else None, what=path
-    )
+    groups = _classes(table, columns) if stratify else None
+    train, valid = split_rows(len(table), valid_fraction, split_seed, groups=groups, fold=fold, what=path)
     if fitted is None:
         fitted = fit_columns(table, columns, train)
     arrays: dict[str, NDArray[Any]] = {
         "inputs": encode_inputs(table, fitted),
         "targets": encode_targets(table, fitted),
     }
-    return DataSource(
-        _rows(arrays, train), _rows(arrays, valid), _info(columns, fitted), fitted, content_digest(content)
-    )
+    training = _rows(arrays, train)
+    info = _info(columns, fitted, training.arrays["targets"])
+    return DataSource(training, _rows(arrays, valid), info, fitted, content_digest(content))
 
 
 def _classes(table: Table, columns: Columns) -> NDArray[np.int64]:
@@ -82,10 +84,11 @@ def _rows(arrays: Mapping[str, NDArray[Any]], rows: NDArray[np.int64]) -> ArrayD
     return ArrayDataset({key: array[rows] for key, array in arrays.items()})
 
 
-def _info(columns: Columns, fitted: Mapping[str, Any]) -> DataInfo:
+def _info(columns: Columns, fitted: Mapping[str, Any], targets: NDArray[Any]) -> DataInfo:
     features, target = feature_names(fitted), fitted["target"]
     if columns.task == "classes":
-        outputs, extra = len(target["classes"]), {"classes": target["classes"]}
+        outputs = len(target["classes"])
+        extra = {"classes": target["classes"], "class_counts": np.bincount(targets, minlength=outputs).tolist()}
     else:
         outputs, extra = 1, {f"target_{key}": target[key] for key in ("mean", "scale", "transform")}
     return DataInfo(columns.task, (len(features),), outputs, {"features": features, **extra})
@@ -96,7 +99,8 @@ def _checked_columns(fitted: Mapping[str, Any], columns: Columns, path: str) -> 
     check_fitted(fitted, {"kind": "table"}, path)
     inputs, target = fitted["columns"], fitted["target"]
     names = {
-        kind: [column["name"] for column in inputs if column["type"] == kind] for kind in ("numeric", "categorical")
+        kind: [column["name"] for column in inputs if column["type"] == kind]
+        for kind in ("numeric", "categorical", "date")
     }
     stored = Columns(
         target["name"],
@@ -104,6 +108,9 @@ def _checked_columns(fitted: Mapping[str, Any], columns: Columns, path: str) -> 
         names["numeric"],
         names["categorical"],
         {column["name"]: column["order"] for column in inputs if column["type"] == "ordinal"},
+        names["date"],
+        columns.date_format,
+        columns.unseen,
         target.get("transform", "none"),
         fitted["missing"],
     )
@@ -120,6 +127,7 @@ def _options(columns: Columns, stored: Columns | None = None) -> dict[str, Any]:
         "numeric": list(numeric),
         "categorical": list(columns.categorical),
         "ordinal": {name: list(order) for name, order in (columns.ordinal or {}).items()},
+        "dates": list(columns.dates),
         "transform": columns.transform if columns.task == "values" else "none",
         "missing": columns.missing,
     }

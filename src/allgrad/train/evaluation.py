@@ -187,6 +187,6 @@ def _named(values: Mapping[str, Array], prefix: str) -> dict[str, Any]:
     }
 
 
-def non_finite(metrics: Mapping[str, float]) -> list[str]:
-    """The names of the metrics that are NaN or infinite."""
-    return [name for name, value in metrics.items() if not math.isfinite(value)]
+def non_finite(metrics: Mapping[str, Any]) -> list[str]:
+    """The names of the metrics that are NaN or infinite; tables of counts are neither."""
+    return [name for name, value in metrics.items() if isinstance(value, float) and not math.isfinite(value)]

@@ -7,9 +7,9 @@ import pytest
 
 import allgrad as ag
 from allgrad import nn
-from allgrad.data import IGNORE
+from allgrad.data import IGNORE, DataInfo
 from allgrad.data.points import BOUNDARY, EXACT, INITIAL, INTERIOR, heat_equation_source
-from allgrad.train.components.losses import CrossEntropy, HeatEquation, Regression
+from allgrad.train.components.losses import CrossEntropy, HeatEquation, Regression, cross_entropy
 
 
 @pytest.fixture
@@ -81,3 +81,44 @@ def test_the_heat_equation_is_evaluated_against_the_exact_solution(rng) -> None:
     part = {"targets": exact, "kind": np.full(7, EXACT)}
     total, count = HeatEquation(0.1, 1.0, 1.0).evaluate(ag.tensor(prediction), part)
     assert (total, count) == (pytest.approx(np.sum((prediction - exact) ** 2)), 7.0)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_weights_of_classes_are_those_of_pytorch(rng, smoothing) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is what is compared with")
+    logits, labels = rng.normal(size=(40, 3)).astype(np.float32), rng.integers(0, 3, 40)
+    info = DataInfo("classes", (3,), 3, {"classes": ["a", "b", "c"], "class_counts": [30, 6, 0]})
+    loss = cross_entropy(info, label_smoothing=smoothing, class_weights={"b": 4.0, "c": 0.5})
+    batch = {"inputs": logits, "targets": labels}
+    mean = loss.sums(lambda x: ag.tensor(x), batch)["loss"].item() / loss.counts(batch)["loss"]
+    expected = torch.nn.functional.cross_entropy(
+        torch.tensor(logits), torch.tensor(labels), weight=torch.tensor([1.0, 4.0, 0.5]), label_smoothing=smoothing
+    )
+    assert mean == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_balanced_weights_are_those_of_scikit_learn() -> None:
+    peer = pytest.importorskip("sklearn.utils.class_weight", reason="scikit-learn is what is compared with")
+    labels = np.repeat([0, 1, 2], [30, 6, 4])
+    info = DataInfo("classes", (1,), 3, {"class_counts": np.bincount(labels).tolist()})
+    loss = cross_entropy(info, class_weights="balanced")
+    expected = peer.compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    for label in range(3):
+        assert loss.counts({"targets": np.array([label])})["loss"] == pytest.approx(expected[label])
+    assert loss.counts({"targets": np.array([0, IGNORE])})["loss"] == pytest.approx(expected[0])
+
+
+@pytest.mark.parametrize(
+    ("info", "weights", "message"),
+    [
+        (
+            DataInfo("classes", (1,), 2, {"classes": ["a", "b"]}),
+            {"x": 1.0},
+            "class_weights names 'x'. The classes are 'a', 'b'",
+        ),
+        (DataInfo("tokens", (1,), 2), "balanced", "needs data with class labels"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(info, weights, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        cross_entropy(info, class_weights=weights)

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from allgrad.data import IGNORE, DataInfo
-from allgrad.train.components.metrics import AUC, DEFAULTS, F1, R2, Accuracy, RelativeL2, RootMeanSquareError
+from allgrad.train.components.metrics import (
+    AUC,
+    DEFAULTS,
+    F1,
+    R2,
+    Accuracy,
+    Confusion,
+    MeanAbsoluteError,
+    RelativeL2,
+    RootMeanSquareError,
+)
 from allgrad.train.config import registry
 from allgrad.train.config.errors import ConfigError
 from allgrad.train.config.registry import ComponentError
@@ -91,10 +101,32 @@ def test_every_metric_reports_what_it_says(rng) -> None:
 def test_what_does_not_fit_is_refused() -> None:
     registry.load_builtin()
     section = type("Section", (), {"name": "auc", "options": lambda self: {}})()
-    with pytest.raises(ComponentError, match="it is defined for 2 classes, and the data have 3"):
-        registry.metrics.build(section, DataInfo("classes", (2,), 3, {}))
+    with pytest.raises(ComponentError, match="it is defined for 2 classes or more, and the data have 1"):
+        registry.metrics.build(section, DataInfo("classes", (2,), 1, {}))
     check_monitor("loss", ("loss", "f1"))
     with pytest.raises(
         ConfigError, match=r"train\.monitor\.metric: accuracy is not reported\. Evaluations report loss, f1"
     ):
         check_monitor("accuracy", ("loss", "f1"))
+
+
+def test_the_confusion_matrix_and_the_areas_of_several_classes_are_those_of_scikit_learn(rng) -> None:
+    peer = pytest.importorskip("sklearn.metrics", reason="scikit-learn is what is compared with")
+    outputs, targets = rng.normal(size=(60, 4)), rng.integers(0, 4, 60)
+    expected = peer.confusion_matrix(targets, outputs.argmax(axis=1), labels=range(5)).tolist()
+    assert added(Confusion(5), np.pad(outputs, ((0, 0), (0, 1)), constant_values=-9), targets)["confusion"] == expected
+    shares = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
+    assert added(AUC(), outputs, targets)["auc"] == pytest.approx(
+        peer.roc_auc_score(targets, shares, multi_class="ovr")
+    )
+
+
+def test_errors_of_a_table_are_in_the_units_of_its_target(rng) -> None:
+    peer = pytest.importorskip("sklearn.metrics", reason="scikit-learn is what is compared with")
+    info = DataInfo("values", (1,), 1, {"target_mean": 7.0, "target_scale": 2.0, "target_transform": "log"})
+    outputs, targets = rng.normal(size=(2, 50, 1))
+    predicted, true = np.exp(7 + 2 * outputs), np.exp(7 + 2 * targets)
+    rmse, mae = (registry.metrics[name].factory(info) for name in ("rmse", "mae"))
+    assert isinstance(mae, MeanAbsoluteError)
+    assert added(rmse, outputs, targets)["rmse"] == pytest.approx(peer.root_mean_squared_error(true, predicted))
+    assert added(mae, outputs, targets)["mae"] == pytest.approx(peer.mean_absolute_error(true, predicted))

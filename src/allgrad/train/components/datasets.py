@@ -20,6 +20,7 @@ Fitted = Mapping[str, Any] | None
 """Stored preprocessing of an earlier run, which is then used instead of fitting anew."""
 
 Count = Annotated[int, Field(ge=1)]
+Folds = Annotated[int, Field(ge=2)] | None
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 File = Annotated[str, Location()]
 OptionalFile = Annotated[str | None, Location()]
@@ -80,6 +81,9 @@ def csv_table(
     numeric: tuple[str, ...] | Literal["auto"] = (),
     categorical: tuple[str, ...] = (),
     ordinal: dict[str, tuple[str, ...]] = {},  # noqa: B006 (never written)
+    dates: tuple[str, ...] = (),
+    date_format: str = "auto",
+    unseen: Literal["error", "ignore"] = "error",
     transform: Literal["none", "log", "log1p"] = "none",
     missing: Literal["error", "drop", "mean", "category"] = "error",
     separator: str = "auto",
@@ -88,8 +92,10 @@ def csv_table(
     valid_fraction: Fraction = 0.1,
     split_seed: int = 0,
     stratify: bool = False,
+    folds: Folds = None,
+    fold: Annotated[int, Field(ge=0)] = 0,
 ) -> DataSource:
-    """A CSV file with typed columns; a random fraction of its rows is held out.
+    """A table with typed columns (CSV, Parquet, Arrow); a random fraction of its rows is held out.
 
     Args:
         path: the file, with a header, gzip or not; `package:diamonds.csv.gz` comes with allgrad.
@@ -98,6 +104,10 @@ def csv_table(
         numeric: columns of numbers; `auto` for all columns that have only numbers and are not named elsewhere.
         categorical: columns of names without an order; one 0/1 input per name.
         ordinal: columns of names with an order: column to names, lowest first.
+        dates: columns of dates; each becomes its time, and its place in the year, the week and the day.
+        date_format: how dates are written; `auto` finds it, `iso` is ISO 8601, or a format of Python's `strptime`.
+        unseen: what happens to a category in new rows that the data did not have: refuse (error), or set that column's inputs to
+            0 (ignore).
         transform: function that is applied to the target before it is standardised.
         missing: what happens where an input is missing: refuse (error), leave the row out (drop), use the mean of the training
             rows (mean), or treat it as a category of its own (category).
@@ -107,14 +117,19 @@ def csv_table(
         valid_fraction: fraction of the rows that is held out.
         split_seed: seed of the choice of held-out rows.
         stratify: hold out the same fraction of every class.
+        folds: number of folds of a cross-validation, instead of `valid_fraction`.
+        fold: which of the folds is held out, from 0.
     """
-    columns = tables.Columns(target, task, numeric, categorical, ordinal, transform, missing)
+    columns = tables.Columns(
+        target, task, numeric, categorical, ordinal, dates, date_format, unseen, transform, missing
+    )
     return tables.table_source(
         path,
         columns,
         valid_fraction=valid_fraction,
         split_seed=split_seed,
         stratify=stratify,
+        fold=None if folds is None else (fold, folds),
         layout=Layout(separator, decimal, encoding),
         fitted=fitted,
     )
@@ -132,6 +147,9 @@ def array_files(
     targets: str = "targets",
     valid_fraction: Fraction = 0.1,
     split_seed: int = 0,
+    stratify: bool = False,
+    folds: Folds = None,
+    fold: Annotated[int, Field(ge=0)] = 0,
 ) -> DataSource:
     """Arrays in .npz files or directories of .npy files, memory-mapped.
 
@@ -143,6 +161,9 @@ def array_files(
         targets: name of the array of targets.
         valid_fraction: fraction of the samples that is held out if `valid` is not given.
         split_seed: seed of the choice of held-out samples.
+        stratify: hold out the same fraction of every class.
+        folds: number of folds of a cross-validation, instead of `valid_fraction`.
+        fold: which of the folds is held out, from 0.
     """
     return arrays.arrays_source(
         train,
@@ -152,6 +173,8 @@ def array_files(
         targets=targets,
         valid_fraction=valid_fraction,
         split_seed=split_seed,
+        stratify=stratify,
+        fold=None if folds is None else (fold, folds),
         fitted=fitted,
     )
 

@@ -12,7 +12,7 @@ A training loss answers these questions about a micro-batch (a dict of arrays, s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -20,6 +20,7 @@ from pydantic import Field
 import allgrad as ag
 from allgrad import nn
 from allgrad.data.datasets import IGNORE
+from allgrad.data.errors import listed
 from allgrad.data.points import BOUNDARY, EXACT, INITIAL, INTERIOR
 from allgrad.train.config.registry import register_loss
 
@@ -59,17 +60,39 @@ class Objective:
 
 
 class CrossEntropy:
-    """Classes and tokens: the mean negative log-likelihood in nats over all targets except ignored ones."""
+    """Classes and tokens: the mean negative log-likelihood in nats over all targets except ignored ones.
 
-    def __init__(self, label_smoothing: float) -> None:
+    With weights w of the classes, a sample of class y counts w[y] times in training, and the mean is over the sum of these. With
+    smoothing e, its target is (1 - e) w[y] on its class plus e / classes w on each class, as in PyTorch. The loss that is
+    reported on held-out data has neither.
+    """
+
+    def __init__(self, label_smoothing: float, weights: np.ndarray | None = None) -> None:
         self._train = nn.CrossEntropyLoss(ignore_index=IGNORE, label_smoothing=label_smoothing)
         self._plain = nn.CrossEntropyLoss(ignore_index=IGNORE)
+        self._weights, self._smoothing = weights, label_smoothing
 
     def counts(self, batch: Batch) -> dict[str, float]:
-        return {"loss": float(np.count_nonzero(batch["targets"] != IGNORE))}
+        targets = batch["targets"]
+        if self._weights is None:
+            return {"loss": float(np.count_nonzero(targets != IGNORE))}
+        return {"loss": float(self._weights[targets[targets != IGNORE]].sum())}
 
     def sums(self, model: Model, batch: Batch) -> dict[str, Any]:
-        return {"loss": self._train.terms(model(batch["inputs"]), batch["targets"])[0]}
+        outputs = model(batch["inputs"])
+        if self._weights is None:
+            return {"loss": self._train.terms(outputs, batch["targets"])[0]}
+        return {"loss": self._plain.terms(outputs, self._weighted(batch["targets"], outputs.dtype))[0]}
+
+    def _weighted(self, labels: np.ndarray, dtype: Any) -> np.ndarray:
+        """The targets (samples, classes), each row as large as its sample counts; 0 for an ignored one."""
+        weights = self._weights
+        assert weights is not None
+        counted = np.flatnonzero(labels != IGNORE)
+        targets = np.zeros((len(labels), len(weights)))
+        targets[counted] = weights * (self._smoothing / len(weights))
+        targets[counted, labels[counted]] += (1 - self._smoothing) * weights[labels[counted]]
+        return targets.astype(dtype)
 
     def evaluate(self, outputs: Any, batch: Batch) -> tuple[float, float]:
         total, count = self._plain.terms(outputs, batch["targets"])
@@ -140,16 +163,40 @@ class HeatEquation:
 
 @register_loss("cross_entropy", kinds=("classes", "tokens"))
 def cross_entropy(
-    info: DataInfo,  # noqa: ARG001 (what every loss is given)
+    info: DataInfo,
     *,
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    class_weights: dict[str, Annotated[float, Field(ge=0)]] | Literal["none", "balanced"] = "none",
 ) -> CrossEntropy:
     """Softmax and negative log-likelihood of class numbers or next tokens.
 
     Args:
         label_smoothing: probability that is spread over all classes rather than given to the target, in training.
+        class_weights: how much a sample of each class counts in training: all the same (none), in inverse proportion to the
+            number of its samples (balanced), or numbers by the name of the class; a class that is not named counts 1.
     """
-    return CrossEntropy(label_smoothing)
+    return CrossEntropy(label_smoothing, _class_weights(info, class_weights))
+
+
+def _class_weights(info: DataInfo, chosen: dict[str, float] | str) -> np.ndarray | None:
+    """The weight of each class; None where all are 1. Balanced: samples / (classes * samples of the class).
+
+    Raises:
+        ValueError: a class is unknown, or the data do not say how many samples each class has.
+    """
+    if chosen == "none":
+        return None
+    if isinstance(chosen, dict):
+        names = [str(name) for name in info.extra.get("classes", range(info.outputs))]
+        if unknown := [name for name in chosen if name not in names]:
+            raise ValueError(f"class_weights names {listed(unknown)}. The classes are {listed(names)}.")
+        return np.array([chosen.get(name, 1.0) for name in names])
+    if "class_counts" not in info.extra:
+        raise ValueError(
+            "class_weights: balanced needs data with class labels that say how many samples each class has."
+        )
+    counts = np.array(info.extra["class_counts"], np.float64)
+    return np.where(counts > 0, counts.sum() / (len(counts) * np.maximum(counts, 1)), 0.0)
 
 
 @register_loss("mse", kinds=("values",))

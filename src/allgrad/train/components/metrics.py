@@ -5,7 +5,7 @@ A metric is computed apart from the loss, from the model's outputs for one micro
 - `names`: what it reports, for example ("rmse", "r2").
 - `sums(outputs, batch)`: numbers or arrays of a fixed shape, by name, which add up over the samples. They are summed over
   the virtual workers by the fixed tree, so they have the same bits at any number of ranks.
-- `results(sums)`: from the totals over the whole evaluation set to the reported numbers.
+- `results(sums)`: from the totals over the whole evaluation set to what is reported: numbers, or a table (a list of lists).
 
 A metric that no sum can express (a ranking, say) sets `gathered = True`. Its `sums` then returns arrays with one row per
 sample; every rank gets all rows, in the order of the virtual workers, and `results` sees them concatenated.
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from allgrad.data.datasets import IGNORE
+from allgrad.data.preprocess import decode_values
 from allgrad.train.config.registry import register_metric
 
 if TYPE_CHECKING:
@@ -32,7 +33,18 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
     Sums = Mapping[str, float | Array]
 
-__all__ = ["AUC", "DEFAULTS", "F1", "R2", "Accuracy", "Metric", "RelativeL2", "RootMeanSquareError"]
+__all__ = [
+    "AUC",
+    "DEFAULTS",
+    "F1",
+    "R2",
+    "Accuracy",
+    "Confusion",
+    "MeanAbsoluteError",
+    "Metric",
+    "RelativeL2",
+    "RootMeanSquareError",
+]
 
 DEFAULTS = {"classes": ("accuracy",), "tokens": ("accuracy",), "values": ("rmse", "r2"), "points": ("relative_l2",)}
 """The metrics of each kind of data where the configuration names none."""
@@ -45,7 +57,7 @@ class Metric(Protocol):
 
     def sums(self, outputs: Array, batch: Batch) -> Sums: ...
 
-    def results(self, sums: Sums) -> dict[str, float]: ...
+    def results(self, sums: Sums) -> dict[str, Any]: ...
 
 
 class Accuracy:
@@ -107,10 +119,11 @@ class F1:
 
 
 class AUC:
-    """The area under the ROC curve of two classes: the probability that a sample of class 1 scores higher than one of 0.
+    """The area under the ROC curve: the probability that a sample of a class scores higher for it than one of another class.
 
-    Computed from ranks, with ties at their mean rank (Mann & Whitney, 1947). The score is the difference of the two
-    logits. NaN where only one class occurs.
+    Computed from ranks, with ties at their mean rank (Mann & Whitney, 1947). Two classes: that of the second one, with the
+    difference of the logits as the score. More: the mean over the classes of each against the rest, with its probability as the
+    score (scikit-learn's `roc_auc_score(multi_class="ovr")`). NaN where a class does not occur, or nothing else does.
 
     Example:
         >>> metric = AUC()
@@ -124,33 +137,98 @@ class AUC:
 
     def sums(self, outputs: Array, batch: Batch) -> Sums:
         logits = np.asarray(outputs, np.float64)
-        return {"score": logits[:, 1] - logits[:, 0], "target": np.asarray(batch["targets"], np.float64)}
+        if logits.shape[1] == 2:
+            score = logits[:, 1:] - logits[:, :1]
+        else:
+            raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+            score = raised / raised.sum(axis=1, keepdims=True)
+        return {"score": score, "target": np.asarray(batch["targets"], np.float64)}
 
     def results(self, sums: Sums) -> dict[str, float]:
-        score, positive = np.asarray(sums["score"]), np.asarray(sums["target"]) == 1
+        scores, targets = np.asarray(sums["score"]), np.asarray(sums["target"])
+        classes = [1] if scores.shape[1] == 1 else range(scores.shape[1])
+        areas = [self._area(score, targets == number) for score, number in zip(scores.T, classes, strict=True)]
+        return {"auc": float(np.mean(areas))}
+
+    @staticmethod
+    def _area(score: Array, positive: Array) -> float:
         ones, zeros = int(np.count_nonzero(positive)), int(np.count_nonzero(~positive))
         if not ones or not zeros:
-            return {"auc": math.nan}
+            return math.nan
         _, place, counts = np.unique(score, return_inverse=True, return_counts=True)
         ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
-        return {"auc": float((ranks[positive].sum() - ones * (ones + 1) / 2) / (ones * zeros))}
+        return float((ranks[positive].sum() - ones * (ones + 1) / 2) / (ones * zeros))
+
+
+class Confusion:
+    """How often each class is predicted for each: row i, column j counts the samples of class i that are taken for class j.
+
+    Example:
+        >>> metric = Confusion(2)
+        >>> logits, targets = np.eye(2)[[0, 1, 1]], np.array([0, 1, 0])
+        >>> metric.results(metric.sums(logits, {"targets": targets}))
+        {'confusion': [[1, 1], [0, 1]]}
+    """
+
+    names: ClassVar = ("confusion",)
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+
+    def sums(self, outputs: Array, batch: Batch) -> Sums:
+        pairs = batch["targets"] * self.classes + np.argmax(outputs, axis=-1)
+        counts = np.bincount(pairs, minlength=self.classes**2).astype(np.float64)
+        return {"counts": counts.reshape(self.classes, self.classes)}
+
+    def results(self, sums: Sums) -> dict[str, Any]:
+        return {"confusion": np.asarray(sums["counts"]).astype(int).tolist()}
 
 
 class RootMeanSquareError:
-    """The root of the mean squared error over all entries, in the units of the targets that the model is trained on."""
+    """The root of the mean squared error over all entries, in the units of the data.
+
+    Args:
+        target: how the data set scaled its targets, as `allgrad.data.preprocess.decode_values` takes it; None: not at all.
+    """
 
     names: ClassVar = ("rmse",)
 
+    def __init__(self, target: Mapping[str, Any] | None = None) -> None:
+        self.target = target
+
+    def errors(self, outputs: Array, batch: Batch) -> Array:
+        """Prediction minus target, float64, in the units of the data."""
+        if self.target is None:
+            return np.asarray(outputs, np.float64) - batch["targets"].astype(np.float64)
+        fitted = {"target": self.target}
+        return decode_values(outputs, fitted) - decode_values(batch["targets"], fitted)
+
     def sums(self, outputs: Array, batch: Batch) -> Sums:
-        error = np.asarray(outputs, np.float64) - batch["targets"].astype(np.float64)
+        error = self.errors(outputs, batch)
         return {"squares": float(np.sum(error * error)), "count": float(error.size)}
 
     def results(self, sums: Sums) -> dict[str, float]:
         return {"rmse": math.sqrt(float(sums["squares"]) / float(sums["count"]))}
 
 
+class MeanAbsoluteError(RootMeanSquareError):
+    """The mean absolute error over all entries, in the units of the data."""
+
+    names: ClassVar = ("mae",)
+
+    def sums(self, outputs: Array, batch: Batch) -> Sums:
+        error = self.errors(outputs, batch)
+        return {"absolute": float(np.sum(np.abs(error))), "count": float(error.size)}
+
+    def results(self, sums: Sums) -> dict[str, float]:
+        return {"mae": float(sums["absolute"]) / float(sums["count"])}
+
+
 class R2:
-    """The share of the targets' variance that the model explains; NaN for targets that are all equal."""
+    """The share of the variance that the model explains, of the targets as it is trained on them (after `transform`).
+
+    NaN for targets that are all equal.
+    """
 
     names: ClassVar = ("r2",)
 
@@ -198,16 +276,34 @@ def f1(info: DataInfo) -> F1:
 
 @register_metric("auc", kinds=("classes",))
 def auc(info: DataInfo) -> AUC:
-    """The area under the ROC curve; for two classes."""
-    if info.outputs != 2:
-        raise ValueError(f"it is defined for 2 classes, and the data have {info.outputs}.")
+    """The area under the ROC curve: of the second of two classes, or the mean over more classes of each against the rest."""
+    if info.outputs < 2:
+        raise ValueError(f"it is defined for 2 classes or more, and the data have {info.outputs}.")
     return AUC()
 
 
+@register_metric("confusion", kinds=("classes",))
+def confusion(info: DataInfo) -> Confusion:
+    """The confusion matrix: a row for each true class, a column for each predicted one."""
+    return Confusion(info.outputs)
+
+
 @register_metric("rmse", kinds=("values", "points"))
-def rmse(info: DataInfo) -> RootMeanSquareError:  # noqa: ARG001
-    """The root mean squared error."""
-    return RootMeanSquareError()
+def rmse(info: DataInfo) -> RootMeanSquareError:
+    """The root mean squared error, in the units of the target."""
+    return RootMeanSquareError(_target(info))
+
+
+@register_metric("mae", kinds=("values", "points"))
+def mae(info: DataInfo) -> MeanAbsoluteError:
+    """The mean absolute error, in the units of the target."""
+    return MeanAbsoluteError(_target(info))
+
+
+def _target(info: DataInfo) -> dict[str, Any] | None:
+    if "target_mean" not in info.extra:
+        return None
+    return {key: info.extra[f"target_{key}"] for key in ("mean", "scale", "transform")}
 
 
 @register_metric("r2", kinds=("values",))

@@ -58,7 +58,8 @@ class ProgressLine(Logger):
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         """Show where the run is; an evaluation gets a line of its own."""
         if "eval" in values:
-            shown = "  ".join(f"{name} {value:.4f}" for name, value in values["eval"].items())
+            numbers = {name: value for name, value in values["eval"].items() if not isinstance(value, list)}
+            shown = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
             self.message(f"evaluation after {step} steps: {shown}")
         if "loss" not in values or self._silent:
             return
