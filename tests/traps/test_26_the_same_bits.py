@@ -10,7 +10,7 @@ def job(how):
     from replicas import Branches, digest, train
 
     from allgrad import comm, nn
-    from allgrad.memory import aligned_zeros, flatten
+    from allgrad.memory import Private, aligned_zeros, flatten
 
     world = comm.init()
     hashes = []
@@ -18,11 +18,12 @@ def job(how):
         model, options = Branches(), {"comm": mode}
         if how == "addresses":  # elsewhere in memory on every rank
 
-            def elsewhere(length, dtype):
-                step = 64 // dtype.itemsize
-                return aligned_zeros(length + 8 * step, dtype)[(1 + world.rank % 7) * step :][:length]
+            class Elsewhere(Private):
+                def allocate(self, length, dtype):
+                    step = 64 // dtype.itemsize
+                    return aligned_zeros(length + 8 * step, dtype)[(1 + world.rank % 7) * step :][:length]
 
-            flat = flatten(model.named_parameters(), allocate_params=elsewhere, allocate_grads=elsewhere)
+            flat = flatten(model.named_parameters(), sharing=Elsewhere())
             assert flat is flatten(model.named_parameters())
         if how == "late":  # one bucket: nothing starts before the whole backward is over
             options |= {"bucket_mb": 25, "first_bucket_mb": 25}

@@ -121,16 +121,17 @@ class Leaf(Node):
 
     The gradient is in `buffer`. A bound leaf (`Tensor.bind`) has been told which array that is: the first contribution of a
     pass is written there, later ones are added. An unbound leaf gets a new array in each pass. `filled` says whether the
-    buffer holds a gradient now.
+    buffer holds a gradient now, and `shared` that other processes see it too: it is read-only, and can be emptied.
     """
 
-    __slots__ = ("bound", "buffer", "filled", "storage")
+    __slots__ = ("bound", "buffer", "filled", "shared", "storage")
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         super().__init__(None, (), shape, dtype)
         self.buffer: np.ndarray[Any, Any] | None = None
         self.bound = False
         self.filled = False
+        self.shared = False
         self.storage = Storage([0])
 
     def accumulate(self, gradient: Any) -> None:
@@ -141,6 +142,11 @@ class Leaf(Node):
             self.filled = True
             return
         assert self.buffer is not None
+        if self.shared:
+            raise InFlightError(
+                f"The gradient of a parameter of shape {self.shape} is in memory that the ranks of this node share. Run backward "
+                "passes through DataParallel.step."
+            )
         if not self.buffer.flags.writeable:
             raise InFlightError(
                 f"The gradient of a parameter of shape {self.shape} is being reduced over the ranks and cannot be written "
@@ -152,15 +158,15 @@ class Leaf(Node):
             np.copyto(self.buffer, gradient)
         self.filled = True
 
-    def redirect(self, buffer: np.ndarray[Any, Any], filled: bool = False) -> None:
+    def redirect(self, buffer: np.ndarray[Any, Any], filled: bool = False, shared: bool = False) -> None:
         """Collect in another array from now on; `filled` says whether it already holds a part of the gradient."""
-        self.buffer, self.bound, self.filled = buffer, True, filled
+        self.buffer, self.bound, self.filled, self.shared = buffer, True, filled, shared
 
     def clear(self) -> None:
         """Empty the gradient."""
         if not self.bound:
             self.buffer = None
-        elif self.buffer is not None and not self.buffer.flags.writeable:
+        elif self.buffer is not None and not self.buffer.flags.writeable and not self.shared:
             raise InFlightError(
                 "zero_grad() was called while the gradient is being reduced over the ranks. Wait for the reduction first."
             )

@@ -31,9 +31,12 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -189,6 +192,38 @@ def plan_block(workers: range, virtual_workers: int, separate: bool = False) -> 
         merges = [()] * (len(order) - 1) + [tuple(pair for now in merges for pair in now)]
     slots = tuple(held[node] for node in nodes)
     return BlockPlan(workers, virtual_workers, order, nodes, slots, tuple(writes), tuple(merges), max(writes) + 1)
+
+
+def additions(
+    nodes: Sequence[Node], virtual_workers: int
+) -> tuple[list[tuple[int, int]], list[tuple[Node, int]]]:
+    """How to add up given nodes, each time into the left operand.
+
+    Returns:
+        The (left, right) positions in `nodes` of each addition, in order; and what is left: the maximal nodes, from left to
+        right, and the positions where they are.
+
+    >>> additions([Node(0, 0), Node(0, 1), Node(1, 1)], 4)
+    ([(0, 1), (0, 2)], [(Node(level=2, place=0), 0)])
+    >>> additions([Node(0, 1), Node(0, 2), Node(0, 3)], 4)
+    ([(1, 2)], [(Node(level=0, place=1), 0), (Node(level=1, place=1), 1)])
+    """
+    steps: list[tuple[int, int]] = []
+    held: dict[Node, int] = {}
+    for position, node in enumerate(nodes):
+        at = position
+        while node.level < root_level(virtual_workers):
+            sibling = Node(node.level, node.place ^ 1)
+            if cover(sibling, virtual_workers):
+                if sibling not in held:
+                    break
+                other = held.pop(sibling)
+                left, right = (other, at) if node.place & 1 else (at, other)
+                steps.append((left, right))
+                at = left
+            node = Node(node.level + 1, node.place >> 1)
+        held[node] = at
+    return steps, sorted(held.items(), key=lambda item: cover(item[0], virtual_workers).start)
 
 
 class Assembly:

@@ -10,3 +10,8 @@ from allgrad.memory.arena import Segment as Segment
 from allgrad.memory.arena import Slot as Slot
 from allgrad.memory.flat import FlatParameters as FlatParameters
 from allgrad.memory.flat import flatten as flatten
+from allgrad.memory.flat import home_of as home_of
+from allgrad.memory.sharing import PRIVATE as PRIVATE
+from allgrad.memory.sharing import Private as Private
+from allgrad.memory.sharing import Sharing as Sharing
+from allgrad.memory.sharing import share_of as share_of

@@ -10,14 +10,18 @@ Leaves are told apart by identity: a tied parameter is one leaf, has one slot, a
 from __future__ import annotations
 
 import weakref
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from allgrad.autodiff import Tensor
-from allgrad.memory.allocator import Allocator, aligned_zeros, give_back_freed
+from allgrad.memory.allocator import give_back_freed
 from allgrad.memory.arena import Arena, Layout, ParameterSpec
+from allgrad.memory.sharing import PRIVATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from allgrad.memory.sharing import Sharing
 
 # By id of the leaf. An entry lives as long as its FlatParameters, which holds the leaf, so an id cannot be reused under it.
 _homes: weakref.WeakValueDictionary[int, FlatParameters] = weakref.WeakValueDictionary()
@@ -31,27 +35,61 @@ class FlatParameters:
         params: the values; each leaf's `.value` is a view of them.
         grads: the gradients; backward writes them.
         leaves: name -> leaf, in order of registration.
+        sharing: the processes that share this memory. If there are several, the leaves take the values of the first one.
     """
 
-    def __init__(
-        self, leaves: dict[str, Tensor], groups: Sequence[int], allocate_params: Allocator, allocate_grads: Allocator
-    ) -> None:
+    def __init__(self, leaves: dict[str, Tensor], groups: Sequence[int], sharing: Sharing) -> None:
         specs = [
             ParameterSpec(name, leaf.shape, leaf.dtype, group)
             for (name, leaf), group in zip(leaves.items(), groups, strict=True)
         ]
         self.layout = Layout.plan(specs)
-        self.params, self.grads = Arena(self.layout, allocate_params), Arena(self.layout, allocate_grads)
-        self.leaves = leaves
+        self.params, self.grads = Arena(self.layout, sharing.allocate), Arena(self.layout, sharing.allocate)
+        self.leaves, self.sharing = leaves, sharing
         self._names = {id(leaf): name for name, leaf in leaves.items()}
+        if sharing.rank:
+            sharing.barrier()
         for name, leaf in leaves.items():
+            if sharing.rank:
+                leaf.value = self.params[name]
             leaf.bind(value=self.params[name], grad=self.grads[name])
             _homes[id(leaf)] = self
+        if not sharing.rank:
+            sharing.barrier()
+        if sharing.ranks > 1:
+            self._let_write(False)
         give_back_freed()  # the arrays that the leaves had until now, and what made them
 
     def name_of(self, leaf: Tensor) -> str:
         """The name of a leaf. Raises KeyError for a leaf that is not here."""
         return self._names[id(leaf)]
+
+    @contextmanager
+    def updating(self) -> Iterator[None]:
+        """Around an update. If the memory is shared, each process writes its own share only, or all write the same numbers."""
+        self.sharing.barrier()
+        yield
+        self.sharing.barrier()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """As `updating`, for writes through the leaves or `params[name]`, which are read-only otherwise if the memory is shared.
+
+        For example around `model.load_state_dict(state)`, which all processes call with the same state.
+        """
+        with self.updating():
+            if self.sharing.ranks == 1:
+                yield
+                return
+            self._let_write(True)
+            try:
+                yield
+            finally:
+                self._let_write(False)
+
+    def _let_write(self, writable: bool) -> None:
+        for name in self.leaves:
+            self.params[name].flags.writeable = writable
 
     def touch(self, names: Iterable[str] | None = None) -> None:
         """Values in the flat arrays were changed: graphs that saved them can no longer run backward."""
@@ -72,8 +110,7 @@ def flatten(
     parameters: Iterable[Tensor | tuple[str, Tensor]],
     groups: Sequence[int] | None = None,
     *,
-    allocate_params: Allocator = aligned_zeros,
-    allocate_grads: Allocator = aligned_zeros,
+    sharing: Sharing = PRIVATE,
 ) -> FlatParameters:
     """Move leaves into flat memory, or find them there.
 
@@ -82,7 +119,7 @@ def flatten(
             in order of registration. A leaf that is given twice counts once. Names default to the leaf's own, then to
             `parameter0`, `parameter1`, ...; a default that is taken already gets its position appended (`weight#2`).
         groups: one number per parameter: members of a group become neighbours in memory. Only the first call uses it.
-        allocate_params, allocate_grads: where the memory comes from. Only the first call uses them.
+        sharing: which processes share the memory; all of them call this together. Only the first call uses it.
 
     Raises:
         ValueError: there are no leaves; two have the same name; or some are in flat memory already and others are not, or
@@ -102,7 +139,7 @@ def flatten(
     found = {id(home): home for leaf in leaves.values() if (home := _homes.get(id(leaf))) is not None}
     homeless = [name for name, leaf in leaves.items() if id(leaf) not in _homes]
     if not found:
-        return FlatParameters(leaves, group_of, allocate_params, allocate_grads)
+        return FlatParameters(leaves, group_of, sharing)
     if len(found) == 1 and not homeless:
         return next(iter(found.values()))
     raise ValueError(
@@ -110,6 +147,11 @@ def flatten(
         f"{len(homeless)} are in none{': ' + ', '.join(homeless[:3]) if homeless else ''}. Flatten the whole model first "
         "(flatten(model.named_parameters())), then make optimizers for its parts."
     )
+
+
+def home_of(leaf: Tensor) -> FlatParameters | None:
+    """The flat memory in which a leaf is."""
+    return _homes.get(id(leaf))
 
 
 def _named(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from annotated_types import Ge, Le
 
+from allgrad.memory import Arena, Layout, ParameterSpec
 from allgrad.optim.layouts import from_torch, to_torch
 from allgrad.optim.norms import norm
 from allgrad.optim.optimizer import Optimizer
@@ -16,7 +17,7 @@ from allgrad.optim.settings import NonNegative
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from allgrad.memory import Arena, Slot
+    from allgrad.memory import Slot
     from allgrad.optim.groups import Group
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -71,7 +72,14 @@ class Adafactor(Optimizer):
         weight_decay: NonNegative = 0.0,
     ) -> None:
         super().__init__(params, locals())
-        self._factors = {slot.name: _factors(self._torch(slot, self.flat.params)) for slot in self._slots}
+        specs = {slot.name: _factors(self._torch(slot, self.flat.params)) for slot in self._slots}
+        flat = [
+            ParameterSpec(f"{name}/{key}", shape, self.flat.layout[name].dtype)
+            for name, shapes in specs.items()
+            for key, shape in shapes.items()
+        ]
+        arena = Arena(Layout.plan(flat), self.flat.sharing.allocate)
+        self._factors = {name: {key: arena[f"{name}/{key}"] for key in shapes} for name, shapes in specs.items()}
 
     def moments_of(self, name: str, options: Mapping[str, Any]) -> dict[str, Array]:  # noqa: ARG002
         """`row_var` and `col_var` of a parameter with two axes or more, `variance` of any other."""
@@ -109,8 +117,9 @@ class Adafactor(Optimizer):
         return np.asarray(row * column / np.maximum(row.mean(-2, keepdims=True), eps1))
 
 
-def _factors(p: Array) -> dict[str, Array]:
+def _factors(p: Array) -> dict[str, tuple[int, ...]]:
+    """The shapes of a parameter's state."""
     if p.ndim < 2:
-        return {"variance": np.zeros(p.shape, p.dtype)}
+        return {"variance": p.shape}
     *batch, rows, columns = p.shape
-    return {"row_var": np.zeros((*batch, rows, 1), p.dtype), "col_var": np.zeros((*batch, 1, columns), p.dtype)}
+    return {"row_var": (*batch, rows, 1), "col_var": (*batch, 1, columns)}

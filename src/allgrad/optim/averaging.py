@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad.kernels.blocks import scratch, spans
-from allgrad.memory import Arena, FlatParameters, flatten
+from allgrad.memory import Arena, FlatParameters, flatten, share_of
 from allgrad.optim.groups import members_of
 from allgrad.optim.settings import Fraction, checked
 from allgrad.optim.state import load_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class EMA:
@@ -51,21 +53,25 @@ class EMA:
         self.decay = checked("EMA", "decay", decay, Fraction)
         self.ramp = ramp
         self.updates = 0
-        self.average = Arena(self.flat.layout)
-        for dtype, values in self.flat.params.flat.items():
-            self.average.flat[dtype][...] = values
+        sharing = self.flat.sharing
+        self.average = Arena(self.flat.layout, sharing.allocate)
+        self._share = share_of(self.flat.layout, sharing.rank, sharing.ranks, whole=False)
+        with self.flat.updating():
+            for values, average in self._pairs():
+                average[...] = values
 
     def update(self) -> None:
         """Move the average towards the current weights. Call it once after each optimizer step."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.ramp else self.decay
         self.updates += 1
-        for dtype, values in self.flat.params.flat.items():
-            average, share = self.average.flat[dtype], dtype.type(1 - decay)
-            for span in spans(values.size):
-                difference = scratch(dtype, 0, (span.stop - span.start,))
-                np.subtract(values[span], average[span], difference)
-                np.multiply(difference, share, difference)
-                np.add(average[span], difference, average[span])
+        with self.flat.updating():
+            for values, average in self._pairs():
+                weight = values.dtype.type(1 - decay)
+                for span in spans(values.size):
+                    difference = scratch(values.dtype, 0, (span.stop - span.start,))
+                    np.subtract(values[span], average[span], difference)
+                    np.multiply(difference, weight, difference)
+                    np.add(average[span], difference, average[span])
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
@@ -90,11 +96,16 @@ class EMA:
         self.updates = int(state["updates"])
 
     def _swap(self) -> None:
-        for dtype, values in self.flat.params.flat.items():
-            average = self.average.flat[dtype]
-            for span in spans(values.size):
-                kept = scratch(dtype, 0, (span.stop - span.start,))
-                kept[...] = values[span]
-                values[span] = average[span]
-                average[span] = kept
+        with self.flat.updating():
+            for values, average in self._pairs():
+                for span in spans(values.size):
+                    kept = scratch(values.dtype, 0, (span.stop - span.start,))
+                    kept[...] = values[span]
+                    values[span] = average[span]
+                    average[span] = kept
         self.flat.touch()
+
+    def _pairs(self) -> Iterator[tuple[Array, Array]]:
+        """The weights and their average, of each dtype: the part that this rank updates."""
+        for dtype, (start, stop) in self._share.items():
+            yield self.flat.params.flat[dtype][start:stop], self.average.flat[dtype][start:stop]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from allgrad.errors import AllgradError
-from allgrad.optim.gradients import gradients_of
+from allgrad.optim.gradients import changing, gradients_of
 from allgrad.optim.norms import sum_of_squares
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def clip_norm(
     """
     if not max_norm >= 0:
         raise ValueError(f"clip_norm: max_norm must be 0 or more. Got {max_norm} instead.")
+    params = list(params) if isinstance(params, Iterator) else params
     gradients = gradients_of(params, unused, caller="clip_norm")
     squares = {name: sum_of_squares(gradient) for name, gradient in gradients.items()}
     norm = math.sqrt(sum(squares.values()))
@@ -75,8 +77,9 @@ def clip_norm(
         return norm
     if norm > max_norm:
         factor = max_norm / (norm + EPSILON)
-        for gradient in gradients.values():
-            gradient *= gradient.dtype.type(factor)
+        with changing(gradients, params) as parts:
+            for part in parts:
+                part *= part.dtype.type(factor)
     return norm
 
 
@@ -104,5 +107,7 @@ def clip_value(params: FlatParameters | Iterable[Any], limit: float, *, unused: 
     """
     if not limit >= 0:
         raise ValueError(f"clip_value: limit must be 0 or more. Got {limit} instead.")
-    for gradient in gradients_of(params, unused, caller="clip_value").values():
-        np.clip(gradient, -limit, limit, out=gradient)
+    params = list(params) if isinstance(params, Iterator) else params
+    with changing(gradients_of(params, unused, caller="clip_value"), params) as parts:
+        for part in parts:
+            np.clip(part, -limit, limit, out=part)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from allgrad.autodiff import Tensor
-from allgrad.memory import FlatParameters
+from allgrad.memory import FlatParameters, home_of, share_of
 from allgrad.optim.groups import members_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -55,6 +56,38 @@ def gradients_of(
             found[name if name not in found else f"{name}#{index}"] = leaf.grad
         seen.add(id(leaf))
     return found
+
+
+@contextmanager
+def changing(gradients: Mapping[str, Array], params: Any) -> Iterator[list[Array]]:
+    """The parts of these gradients that this process changes: all of them, unless the ranks of a node share them.
+
+    Args:
+        gradients: what `gradients_of(params)` returned.
+        params: as given there.
+    """
+    flat = _flat_of(params)
+    if flat is None or flat.sharing.ranks == 1:
+        yield list(gradients.values())
+        return
+    share = share_of(flat.layout, flat.sharing.rank, flat.sharing.ranks, whole=False)
+    places = {flat.grads[name].ctypes.data: name for name in flat.leaves if flat.grads[name].size}
+    parts = []
+    for gradient in (each for each in gradients.values() if each.size):
+        slot = flat.layout[places[gradient.ctypes.data]]
+        start, stop = share[slot.dtype]
+        parts.append(flat.grads.flat[slot.dtype][max(slot.offset, start) : min(slot.stop, stop)])
+    with flat.updating():
+        yield [part for part in parts if part.size]
+
+
+def _flat_of(params: Any) -> FlatParameters | None:
+    flat = params if isinstance(params, FlatParameters) else getattr(params, "flat", None)
+    if isinstance(flat, FlatParameters):
+        return flat
+    members = members_of(params)
+    leaf = members[0][1] if members and isinstance(members[0], tuple) else members[0] if members else None
+    return None if leaf is None else home_of(leaf)
 
 
 def _wrong(caller: str, given: Any) -> TypeError:

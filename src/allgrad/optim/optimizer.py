@@ -11,6 +11,8 @@ The contract
 - A parameter without a gradient is skipped: no decay, no moment, no step counted, as in PyTorch (`grad is None`).
   `step()` finds those parameters itself. If the gradients come from elsewhere (a reduction over workers), the caller passes
   `step(unused=names)`: the parameters that no worker used.
+- In memory that the ranks of a node share, a step updates this rank's share only, between two barriers (`memory/sharing.py`).
+  All ranks call it together.
 - `step(within=...)` updates only a given slice of each flat array, which is all that sharding needs. For optimizers that
   need whole parameters, a slice must begin and end between parameters.
 - `state_dict()` is keyed by parameter names and does not depend on the number of ranks.
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from allgrad.memory import Arena, Slot, flatten
+from allgrad.memory import Arena, Slot, flatten, share_of
 from allgrad.optim.groups import Group, split_groups
 from allgrad.optim.settings import declared
 from allgrad.optim.state import load_arrays, plain_options
@@ -104,7 +106,8 @@ class Optimizer:
         for slot in self._slots:
             self._check_slot(slot)
         self.steps = dict.fromkeys((slot.name for slot in self._slots), 0)
-        self.state = {moment: Arena(self.flat.layout) for moment in self.moments}
+        self.state = {moment: self._new_arena() for moment in self.moments}
+        self._share: Within | None = None
         self._plan: tuple[Any, list[Run]] | None = None
 
     # Stepping.
@@ -124,11 +127,14 @@ class Optimizer:
         if not all(name in self.flat.layout for name in skip):
             unknown = sorted(set(skip) - set(self.flat.leaves))
             raise KeyError(f"{self._title}.step: there are no parameters named {unknown} (argument `unused`).")
-        if self.needs_whole_parameters:
-            moved = self._step_parameters(skip, within)
-        else:
-            moved = self._step_runs(skip, within)
-        self.flat.touch(moved)
+        within = self._own_share() if within is None else within
+        with self.flat.writing() if self.needs_whole_parameters else self.flat.updating():
+            if self.needs_whole_parameters:
+                moved = self._step_parameters(skip, within)
+            else:
+                moved = self._step_runs(skip, within)
+        shared = self.flat.sharing.ranks > 1  # then other ranks have moved the other parameters
+        self.flat.touch([name for name in self.steps if name not in skip] if shared else moved)
 
     def zero_grad(self) -> None:
         """Empty the gradients of this optimizer's parameters; the next backward pass writes them anew."""
@@ -192,8 +198,22 @@ class Optimizer:
     def _arena(self, moment: str) -> Arena:
         """The Arena of a moment, made at its first use."""
         if moment not in self.state:
-            self.state[moment] = Arena(self.flat.layout)
+            self.state[moment] = self._new_arena()
         return self.state[moment]
+
+    def _new_arena(self) -> Arena:
+        return Arena(self.flat.layout, self.flat.sharing.allocate)
+
+    def _own_share(self) -> Within | None:
+        """What this rank updates: None for everything."""
+        sharing = self.flat.sharing
+        if sharing.ranks > 1 and self._share is None:
+            self._share = share_of(self.flat.layout, sharing.rank, sharing.ranks, whole=self.needs_whole_parameters)
+        if sharing.ranks > 1:
+            for group in self.groups:  # all ranks make moments together, also those that have nothing to update
+                for name in group.names[:1]:
+                    self.moments_of(name, group.options)
+        return self._share
 
     def _update_run(self, run: Run, step: int) -> None:
         """Move the run's parameters by one step, the `step`-th of each (from 1)."""

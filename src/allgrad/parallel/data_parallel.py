@@ -25,13 +25,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from allgrad.autodiff.containers import flatten as flatten_containers
-from allgrad.comm import block
+from allgrad.comm import NodeMemory, block
 from allgrad.comm.tree import cut
-from allgrad.memory import flatten
+from allgrad.memory import PRIVATE, flatten
 from allgrad.parallel.buckets import default_bucket_mb, plan_buckets
 from allgrad.parallel.buffers import WorkerBuffers
-from allgrad.parallel.exchanges import describe_exchange, make_exchange
+from allgrad.parallel.exchanges import NodeExchange, describe_exchange, make_exchange
 from allgrad.parallel.parameter_guard import ParameterGuard
+from allgrad.parallel.placement import choose_placement
 from allgrad.parallel.reducer import Reducer
 from allgrad.parallel.step import StepResult, StepRunner
 
@@ -56,6 +57,8 @@ class DataParallel:
             inside one.
         reduction: how gradients are summed over the ranks: the name of an exchange ("exact": the fixed tree; "mpi": MPI's
             own all-reduce, whose bits depend on the number of ranks), a mapping of `name` and options, or an `Exchange`.
+        memory: "node": the ranks of a node share one copy of parameters and optimizer state (`placement.py`), "rank": each
+            has its own, "auto": where it pays. Changes no bit. An optimizer is made after this object.
         comm: who drives MPI: "thread", "polling", or "auto": the thread if the MPI library allows it.
         seed: of the layers' random numbers.
         groups: a number for each parameter: members of a group become neighbours in memory (optimizer groups).
@@ -80,6 +83,7 @@ class DataParallel:
         bucket_mb: float | None = None,
         first_bucket_mb: float = 0.5,
         reduction: str | Mapping[str, Any] | Exchange = "exact",
+        memory: Literal["auto", "node", "rank"] = "auto",
         comm: Literal["auto", "thread", "polling"] = "auto",
         seed: int = 0,
         groups: Sequence[int] | None = None,
@@ -88,7 +92,8 @@ class DataParallel:
         record: bool = True,
         stall_seconds: float | None = None,
     ) -> None:
-        self.exchange = make_exchange(reduction)
+        exchange = make_exchange(reduction)
+        _one_of("memory", memory, "auto", "node", "rank")
         _one_of("weights", weights, "broadcast", "verify")
         _one_of("comm", comm, *_MODES)
         if world.engine is not None:
@@ -96,17 +101,24 @@ class DataParallel:
         self.model, self.world = model, world
         self.virtual_workers = world.size if virtual_workers is None else virtual_workers
         _check_dtypes(model)
-        self.flat = flatten(model.named_parameters(), groups)
         bucket_mb = default_bucket_mb(world.nodes) if bucket_mb is None else bucket_mb
         settings = {
             "virtual workers": self.virtual_workers, "seed": seed, "reduction": describe_exchange(reduction),
-            "bucket_mb": bucket_mb, "first_bucket_mb": first_bucket_mb,
-            "layout of the parameters in memory": self.flat.layout.digest(),
+            "memory": memory, "bucket_mb": bucket_mb, "first_bucket_mb": first_bucket_mb,
         }  # fmt: skip
-        parameters = {f"parameter {slot.name}": f"{slot.dtype} {slot.shape}" for slot in self.flat.layout.slots}
+        parameters = {f"parameter {name}": f"{p.dtype} {p.shape}" for name, p in model.named_parameters()}
         world.verify({name: str(value) for name, value in settings.items()} | parameters)
         self.workers = block(world.rank, world.size, self.virtual_workers)
-        self._agree_on_weights(weights)
+        if weights == "verify":
+            world.verify_arrays({name: p.value for name, p in model.named_parameters()}, "initial weights")
+            world.verify_arrays(dict(model.named_buffers()), "initial buffer")
+        self.placement = choose_placement(memory, model, world, exchange)
+        shared = NodeMemory(world) if self.placement.memory == "node" else None
+        self.exchange = exchange if shared is None else NodeExchange(shared)
+        self.flat = flatten(model.named_parameters(), groups, sharing=shared or PRIVATE)
+        world.verify({"layout of the parameters in memory": self.flat.layout.digest()})
+        if weights == "broadcast":
+            self._broadcast_weights()
         threaded = any(module.communicates_across_workers for module in model.modules())
         buckets = plan_buckets(self.flat.layout, bucket_mb, first_bucket_mb)
         self.reducer = Reducer(
@@ -120,14 +132,10 @@ class DataParallel:
         self._guard = ParameterGuard(model, self.flat)
         self._sync, self._accumulated = True, False
 
-    def _agree_on_weights(self, how: str) -> None:
-        buffers = dict(self.model.named_buffers())
-        if how == "verify":
-            self.world.verify_arrays({name: self.flat.params[name] for name in self.flat.leaves}, "initial weights")
-            self.world.verify_arrays(buffers, "initial buffer")
-            return
-        for array in (*self.flat.params.flat.values(), *buffers.values()):
-            self.world.broadcast(array)
+    def _broadcast_weights(self) -> None:
+        with self.flat.updating():  # in shared memory, all ranks of a node write the same numbers
+            for array in (*self.flat.params.flat.values(), *dict(self.model.named_buffers()).values()):
+                self.world.broadcast(array)
         self.flat.touch()
 
     def parameters(self) -> Iterator[nn.Parameter]:

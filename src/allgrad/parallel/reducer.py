@@ -41,7 +41,6 @@ import numpy as np
 from allgrad.autodiff import FinalGradients, Tensor
 from allgrad.autodiff.node import Leaf
 from allgrad.comm.tree import block, plan_block
-from allgrad.memory import Arena
 from allgrad.parallel.exchanges import BucketGradients
 
 if TYPE_CHECKING:
@@ -93,8 +92,9 @@ class Reducer:
         self.separate = separate
         workers = block(self.world.rank, self.world.size, self.virtual_workers)
         self.plan = plan_block(workers, self.virtual_workers, separate)
-        self.arenas = [self.flat.grads, *(Arena(self.flat.layout) for _ in range(self.plan.arrays - 1))]
+        self.arenas = self.exchange.arenas(self.flat, self.plan.arrays, separate=separate)
         self._views = [[arena[name] for name in self.names] for arena in self.arenas]
+        self._results = [self._result(name) for name in self.names]
         self._filled = [[False] * len(self.names) for _ in self.plan.order]
         views, digest = self._views[self.plan.writes[-1]], self.flat.layout.digest()
         members = {name: i for i, name in enumerate(self.names)}
@@ -108,6 +108,14 @@ class Reducer:
             )
             for bucket in self.buckets
         ]
+
+    def _result(self, name: str) -> Any:
+        """What a leaf shows as its `.grad`. Read-only if the ranks of a node share it, or each of them might scale it."""
+        view = self.flat.grads[name]
+        if self.flat.sharing.ranks > 1:
+            view = view.view()
+            view.flags.writeable = False
+        return view
 
     def _nodes(self) -> Iterator[tuple[Any, int]]:
         """The partial sums that this rank gives to the exchange, and the arenas in which they are."""
@@ -148,7 +156,7 @@ class Reducer:
             raise
 
     def _begin(self, number: int) -> None:
-        self.exchange.finish()  # the buckets of a step that failed
+        self.exchange.drop()  # the buckets of a step that failed
         self._number = number
         self._pending = [len(bucket.names) for bucket in self.buckets]
         self._counted = [False] * len(self.names)
@@ -251,8 +259,9 @@ class Reducer:
 
     def publish(self, used: Collection[str]) -> None:
         """Let the leaves of these names show the main arena as `.grad`, and all others None."""
-        for name, leaf, view in zip(self.names, self._leaves, self._views[0], strict=True):
-            leaf.redirect(view, name in used)
+        shared = self.flat.sharing.ranks > 1
+        for name, leaf, view in zip(self.names, self._leaves, self._results, strict=True):
+            leaf.redirect(view, name in used, shared)
 
 
 def _leaf(tensor: Tensor) -> Leaf:

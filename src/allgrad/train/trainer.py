@@ -108,6 +108,7 @@ class Trainer:
             self.model,
             world,
             virtual_workers=config.batch.virtual_workers,
+            memory=config.parallel.memory,
             bucket_mb=config.parallel.bucket_mb,
             reduction=registry.exchanges.build(config.parallel.reduction),
             comm=config.parallel.comm,
@@ -325,7 +326,8 @@ class Trainer:
                 f"Step {at}: {wrong}. The run has returned to the checkpoint of step {found.step} {ROLLBACKS} times already, "
                 "so it stops here. Lower optimizer.lr or optimizer.clip_norm, or look at the data."
             )
-        self.model.load_state_dict(found.model)
+        with self.replica.flat.writing():
+            self.model.load_state_dict(found.model)
         restore(self._parts_to_restore(found), found)
         self.loader.load_state_dict(skipped)
         self.progress.rollbacks = [*history, [at, found.step]]
@@ -402,6 +404,8 @@ class Trainer:
             "comm_hidden_fraction": self.overlap.hidden_fraction,
             "same_bits_at_any_rank_count": self.replica.exchange.same_bits,
             "parameters": self.model.parameter_count(),
+            "memory": self.replica.placement.memory,
+            "memory_why": self.replica.placement.why,
             "stopped": progress.stopping,
             "skipped_steps": progress.skipped,
             "rollbacks": progress.rollbacks,

@@ -4,6 +4,7 @@ from allgrad.parallel.exchanges.base import BucketGradients as BucketGradients
 from allgrad.parallel.exchanges.base import Exchange as Exchange
 from allgrad.parallel.exchanges.exact import ExactExchange as ExactExchange
 from allgrad.parallel.exchanges.mpi import MPIExchange as MPIExchange
+from allgrad.parallel.exchanges.node import NodeExchange as NodeExchange
 from allgrad.parallel.exchanges.registry import describe_exchange as describe_exchange
 from allgrad.parallel.exchanges.registry import exchanges as exchanges
 from allgrad.parallel.exchanges.registry import make_exchange as make_exchange

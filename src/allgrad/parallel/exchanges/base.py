@@ -14,10 +14,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from allgrad.memory import Arena
+
 if TYPE_CHECKING:
     import numpy as np
 
     from allgrad.comm import Handle, Times, World
+    from allgrad.memory import FlatParameters
     from allgrad.parallel.buckets import Bucket
 
     Array = np.ndarray[Any, np.dtype[Any]]
@@ -51,12 +54,14 @@ class Exchange(ABC):
         same_bits: whether the sums have the same bits at any number of ranks.
         per_worker: whether the exchange needs each virtual worker's gradients and not only their sums: all `nodes` then have
             level 0, and each local worker costs the memory of one more gradient.
+        in_shared_memory: whether `NodeExchange` computes the same where ranks share their memory, and may take its place.
         world, virtual_workers: set by `open`.
         handles: the collectives that `post` has started in this step.
     """
 
     same_bits: ClassVar[bool]
     per_worker: ClassVar[bool] = False
+    in_shared_memory: ClassVar[bool] = False
 
     world: World
     virtual_workers: int
@@ -65,6 +70,13 @@ class Exchange(ABC):
     def open(self, world: World, virtual_workers: int) -> None:
         """Called once, before the first step. An exchange belongs to one model."""
         self.world, self.virtual_workers, self.handles = world, virtual_workers, []
+
+    def arenas(self, flat: FlatParameters, count: int, *, separate: bool) -> list[Arena]:  # noqa: ARG002
+        """The memory of this rank's gradients: `count` arenas. The first one is `flat.grads`, unless the ranks share that.
+
+        `separate` is that of `comm.tree.plan_block`. All ranks call this together.
+        """
+        return [flat.grads, *(Arena(flat.layout) for _ in range(count - 1))]
 
     @abstractmethod
     def post(self, gradients: BucketGradients, *, step: int, ready: float) -> None:
@@ -84,6 +96,10 @@ class Exchange(ABC):
         for handle in handles:
             handle.wait()
         return [handle.times for handle in handles if handle.times is not None]
+
+    def drop(self) -> None:
+        """Forget the buckets of a step that failed: nobody needs their sums."""
+        self.finish()
 
     def state_dict(self) -> dict[str, Any]:
         """What the next step depends on. Most exchanges keep nothing."""

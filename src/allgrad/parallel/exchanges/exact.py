@@ -17,6 +17,7 @@ class ExactExchange(Exchange):
     """Adds the virtual workers' gradients in one fixed order; see `comm.tree`."""
 
     same_bits = True
+    in_shared_memory = True
 
     def post(self, gradients: BucketGradients, *, step: int, ready: float) -> None:
         """Start the sum of a bucket."""

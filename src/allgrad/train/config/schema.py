@@ -199,6 +199,9 @@ class ParallelSection(Section):
     reduction: Component = Field(default={"name": "exact"}, validate_default=True)
     """How gradients are summed, as a name or a section with a `name`. `exact` (the default): the same bits at any number of
     ranks; `mpi`: MPI's own all-reduce, in its library's order."""
+    memory: Literal["auto", "node", "rank"] = "auto"
+    """Where parameters and optimizer state are. `node`: once per node, in memory that its ranks share, and each rank updates its
+    share. `rank`: once per rank. `auto`: `node` where it pays. Changes no bit."""
     bucket_mb: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Size of the buckets in which gradients are sent, in MiB. null: 1 between nodes, 25 inside one node."""
     blas_threads: Annotated[int, Field(ge=1, le=4096)] = 1

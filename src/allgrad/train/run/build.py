@@ -43,6 +43,7 @@ MAY_CHANGE = (
     "checkpoint.*",
     "logging.*",
     "batch.eval_size",
+    "parallel.memory",
     "parallel.bucket_mb",
     "parallel.comm",
     "parallel.stall_seconds",

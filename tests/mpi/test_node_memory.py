@@ -1,0 +1,107 @@
+"""`memory: node`: one hash with `memory: rank` and with one process, for every optimizer and kind of model."""
+
+import pytest
+
+OPTIMIZERS = {
+    "sgd": {"lr": 0.05, "momentum": 0.9, "nesterov": True},
+    "adam": {"lr": 1e-2, "weight_decay": 0.1},
+    "adamw": {"lr": 1e-2},
+    "lion": {"lr": 1e-3},
+    "lamb": {"lr": 1e-2},
+    "lars": {"lr": 0.1},
+    "muon": {"lr": 1e-2},
+    "adafactor": {"lr": 1e-2},
+}
+
+
+def train(cases):
+    """{case: hash of the weights, the average, the optimizer's state and the losses} for (name, optimizer, memory)."""
+    import hashlib
+    import json
+
+    import numpy as np
+
+    from allgrad import comm, nn, optim, parallel
+
+    class Convolutional(nn.Module):
+        def __init__(self, norm):
+            self.conv = nn.Conv2d(1, 4, 3, padding=1, rng=0)
+            self.norm = norm(4)
+            self.head = nn.Linear(4, 3, rng=1)
+
+        def forward(self, x):
+            return self.head(np.mean(np.maximum(self.norm(self.conv(x)), 0), axis=(1, 2)))
+
+    def problem(name):
+        rng = np.random.default_rng(5)
+        if name == "mlp":  # large enough that every rank has a slice of a bucket
+            model = nn.Sequential(nn.Linear(9, 700, rng=0), nn.Tanh(), nn.Dropout(0.3), nn.Linear(700, 30, rng=1))
+            return model, (rng.standard_normal((200, 9), dtype=np.float32), rng.integers(0, 3, 200)), nn.CrossEntropyLoss()
+        if name == "gpt":
+            model = nn.models.GPT(11, context=6, layers=1, width=16, heads=2, tied=True, dropout=0.1, rng=0)
+            tokens = rng.integers(0, 11, (200, 7))
+            return model, (tokens[:, :-1], tokens[:, 1:]), nn.CrossEntropyLoss()
+        model = Convolutional(nn.SyncBatchNorm if name == "sync batch norm" else nn.BatchNorm2d)
+        images = rng.standard_normal((200, 5, 5, 1), dtype=np.float32)
+        return model, (images, rng.integers(0, 3, 200)), nn.CrossEntropyLoss()
+
+    def run(name, optimizer, memory):
+        model, arrays, criterion = problem(name)
+        replica = parallel.DataParallel(model, world, virtual_workers=8, memory=memory, bucket_mb=0.01, seed=3)
+        made = getattr(optim, optimizer[0])(model.parameters(), **optimizer[1])
+        average = optim.EMA(made.flat, 0.9)
+        results = []
+        for step in range(4):
+            chosen = np.random.default_rng(step).permutation(200)[: 45 if step % 3 else 5]
+            parts = replica.split(tuple(a[chosen] for a in arrays))
+            loss = lambda part: criterion(model(part[0]), part[1])  # noqa: E731
+            if step == 2 and name == "mlp":
+                with replica.no_sync():
+                    results.append(replica.step(loss, parts, 100))
+            results.append(replica.step(loss, parts, step))
+            norm = optim.clip_norm(made if step % 2 else model.parameters(), 0.01)
+            optim.clip_value(made, 0.005)
+            made.step(result.unused if (result := results[-1]) and step else None)
+            made.zero_grad()
+            average.update()
+            results.append(norm)
+        with average.swapped():
+            results.append(model.state_dict())
+        if world.size > 1 and memory == "node":
+            assert replica.placement.memory == "node"
+        digest = hashlib.sha256()
+
+        def update(value):
+            if isinstance(value, np.ndarray):
+                digest.update(np.ascontiguousarray(value).tobytes())
+            elif isinstance(value, dict):
+                for key in sorted(value):
+                    update(value[key])
+            elif isinstance(value, list):
+                for each in value:
+                    update(each)
+            elif isinstance(value, parallel.StepResult):
+                digest.update(repr((value.loss, sorted(value.unused))).encode())
+            else:
+                digest.update(json.dumps(value).encode())
+
+        update([model.state_dict(), average.state_dict(), made.state_dict(), results])
+        return digest.hexdigest()
+
+    world = comm.init()
+    classes = {name.lower(): name for name in vars(optim)}
+    return [run(name, (classes[kind], options), memory) for name, kind, options, memory in cases]
+
+
+def cases(ranks):
+    """A covering set: every optimizer and kind of model at some rank count, the GPT with AdamW at all of them."""
+    names = ["mlp", "gpt", "batch norm", "sync batch norm"]
+    kinds = list(OPTIMIZERS)
+    chosen = [(names[(i + ranks) % 4], kind) for i, kind in enumerate(kinds) if ranks < 5 or i % 3 == ranks % 3]
+    return [(name, kind, OPTIMIZERS[kind], "node") for name, kind in {("gpt", "adamw"), *chosen}]
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4, 5, 8])
+def test_one_hash(mpirun, ranks):
+    wanted = cases(ranks)
+    assert mpirun(train, ranks, wanted).values == [train(wanted)] * ranks
