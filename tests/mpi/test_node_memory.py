@@ -36,7 +36,11 @@ def train(cases):
         rng = np.random.default_rng(5)
         if name == "mlp":  # large enough that every rank has a slice of a bucket
             model = nn.Sequential(nn.Linear(9, 700, rng=0), nn.Tanh(), nn.Dropout(0.3), nn.Linear(700, 30, rng=1))
-            return model, (rng.standard_normal((200, 9), dtype=np.float32), rng.integers(0, 3, 200)), nn.CrossEntropyLoss()
+            return (
+                model,
+                (rng.standard_normal((200, 9), dtype=np.float32), rng.integers(0, 3, 200)),
+                nn.CrossEntropyLoss(),
+            )
         if name == "gpt":
             model = nn.models.GPT(11, context=6, layers=1, width=16, heads=2, tied=True, dropout=0.1, rng=0)
             tokens = rng.integers(0, 11, (200, 7))

@@ -194,9 +194,7 @@ def plan_block(workers: range, virtual_workers: int, separate: bool = False) -> 
     return BlockPlan(workers, virtual_workers, order, nodes, slots, tuple(writes), tuple(merges), max(writes) + 1)
 
 
-def additions(
-    nodes: Sequence[Node], virtual_workers: int
-) -> tuple[list[tuple[int, int]], list[tuple[Node, int]]]:
+def additions(nodes: Sequence[Node], virtual_workers: int) -> tuple[list[tuple[int, int]], list[tuple[Node, int]]]:
     """How to add up given nodes, each time into the left operand.
 
     Returns:

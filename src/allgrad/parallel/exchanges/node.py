@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 GRAIN = 4096
 """Elements below which a bucket is not cut further: its first ranks add it."""
 
-_BLOCK = 1 << 15  # elements that are added at a time where there are several additions, so that partial sums stay in cache
+_BLOCK = (
+    1 << 15
+)  # elements that are added at a time where there are several additions, so that partial sums stay in cache
 
 
 class _Posted(NamedTuple):
@@ -96,7 +98,9 @@ class NodeExchange(Exchange):
             array.flags.writeable = True
         done = self.world.clock()
         return [
-            Times(each.gradients.bucket.label, each.step, each.gradients.out.nbytes, each.ready, each.posted, began, done)
+            Times(
+                each.gradients.bucket.label, each.step, each.gradients.out.nbytes, each.ready, each.posted, began, done
+            )
             for each in posted
         ]
 
