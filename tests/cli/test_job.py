@@ -108,6 +108,8 @@ def test_a_signal_saves_the_run(mpi_flavour, tmp_path, clean_environment, number
 def test_who_died() -> None:
     assert _who_died([MPICH], RANKS) == "Rank 1 (process 12 on b) died: SIGKILL. "
     assert _who_died([OPENMPI], RANKS) == "Rank 1 (process 12 on b) died: SIGSEGV. "
+    waited = "Rank 0 (process 11 on a) died: SIGALRM, after it had waited for the other ranks to start or to end. "
+    assert _who_died(["=   PID 11 RUNNING AT a\n=   EXIT CODE: 14\n"], RANKS) == waited
     assert _who_died(["PID 99 RUNNING AT c\n"], RANKS) == "Rank ? (process 99 on c) failed. "
     assert _who_died(["anything"], RANKS) == ""
 
@@ -148,6 +150,15 @@ def test_one_blas_thread_unless_told(monkeypatch) -> None:
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert (job_environment()["OPENBLAS_NUM_THREADS"], job_environment()["OMP_NUM_THREADS"]) == ("1", "3")
+
+
+def test_a_job_on_one_machine_opens_no_ports(monkeypatch) -> None:
+    """UCX opens two for each rank unless it is told to use shared memory only; an allocation may have other machines."""
+    for name in ("UCX_TLS", "SLURM_JOB_ID", "PBS_NODEFILE", "LSB_HOSTS", "PE_HOSTFILE"):
+        monkeypatch.delenv(name, raising=False)
+    assert job_environment()["UCX_TLS"] == "sm,self"
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert "UCX_TLS" not in job_environment()
 
 
 @pytest.mark.parametrize("words", [["-n", "0"], ["-n", "many"], ["-n", "2", "--debug"]])

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from allgrad.comm import World
 
-__all__ = ["OUTCOME", "Outcome", "forwarding", "report_outcome", "run_job"]
+__all__ = ["OUTCOME", "Outcome", "forwarding", "report_outcome", "run_job", "wait_for"]
 
 OUTCOME = "ALLGRAD_OUTCOME"
 """The environment variable that names the file into which a training reports; it also marks the processes of the job."""
@@ -48,6 +48,8 @@ _DIED = (
     re.compile(r"with PID (?P<pid>\d+) on node (?P<host>\S+)"),  # Open MPI
 )
 _SIGNAL = re.compile(r"EXIT CODE: (?P<signal>\d+)|exited on signal (?P<other>\d+)")
+
+_MEANING: dict[int, str] = {signal.SIGALRM: ", after it had waited for the other ranks to start or to end"}
 
 
 @dataclass(frozen=True)
@@ -114,15 +116,20 @@ def run_job(ranks: int, *arguments: str) -> int:
         for reader in readers:
             reader.start()
         with forwarding(process):
-            code = _wait(process, file)
+            code = wait_for(process, file)
         _end_orphans(process.pid, str(file))
         for reader in readers:
             reader.join()
         return _judge(code, Outcome.read(file), died, ranks)
 
 
-def _wait(process: subprocess.Popen[str], file: Path) -> int:
-    """The launcher's exit code; it is ended if its ranks on this machine are all gone and it stays."""
+def wait_for(process: subprocess.Popen[str], file: Path) -> int:
+    """The launcher's exit code; it is ended if its ranks on this machine are all gone and it stays.
+
+    Args:
+        process: the launcher, which leads a session.
+        file: where the job reports.
+    """
     seen, gone_since = False, None
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -202,7 +209,7 @@ def _who_died(lines: Sequence[str], ranks: Sequence[Sequence[Any]]) -> str:
         if number:
             return (
                 f"Rank {'?' if rank is None else rank} (process {pid} on {found['host']}) died: "
-                f"{signal.Signals(number).name}. "
+                f"{signal.Signals(number).name}{_MEANING.get(number, '')}. "
             )
     return f"Rank {'?' if rank is None else rank} (process {pid} on {found['host']}) failed. "
 

@@ -45,10 +45,15 @@ def job_command(ranks: int, module: str, *arguments: str) -> list[str]:
 
 
 def job_environment() -> dict[str, str]:
-    """The environment of a job: this process's, with one BLAS thread per rank unless it says otherwise."""
+    """The environment of a job: this process's, with one BLAS thread per rank unless it says otherwise.
+
+    Outside a scheduler's allocation such a job has one machine, so its ranks open no ports: MPICH's UCX gets shared memory only.
+    """
     environment = dict(os.environ)
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         environment.setdefault(name, "1")
+    if not any(name in environment for name in ("SLURM_JOB_ID", "PBS_NODEFILE", "LSB_HOSTS", "PE_HOSTFILE")):
+        environment.setdefault("UCX_TLS", "sm,self")
     with contextlib.suppress(AllgradError):
         if _is_open_mpi(find_mpirun()):
             environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from allgrad.cli.job import OUTCOME, Outcome, forwarding
+from allgrad.cli.job import OUTCOME, Outcome, forwarding, wait_for
 from allgrad.cli.processes import end_processes, marked
 from allgrad.errors import EXIT_STOPPED, NonFiniteError, UsageError
 
@@ -113,7 +113,7 @@ class _Supervisor:
         except OSError as error:
             raise UsageError(f"Cannot start {command[0]!r}: {error.strerror}.") from error
         with forwarding(process) as asked:
-            code = process.wait()
+            code = wait_for(process, self.file)
         end_processes(marked(OUTCOME, str(self.file)))
         directory = Outcome.read(self.file).directory
         if directory is not None:

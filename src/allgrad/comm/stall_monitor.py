@@ -15,6 +15,8 @@ What is not a stall:
 - A collective that has finished by the time the ranks answer.
 - Time in which a rank has announced a long task (`World.long_task`), such as rank 0 writing a checkpoint.
 
+Ranks end with their launcher: one whose parent process dies would train on unseen, and hold the run's lock.
+
 Ranks end together. A rank whose program is over says so and waits for the others. If another rank still needs it for a
 collective that it never posted, or if a rank falls silent now, the job ends with a message instead of waiting for ever.
 """
@@ -115,6 +117,7 @@ class StallMonitor:
         self._ticked, self._now = time.monotonic(), 0.0  # seconds that were seen passing
         self._changed = 0.0  # when something moved last
         self._told = False
+        self._parent = os.getppid()  # the launcher's process on this node, or a shell of it
         self._next_tick = self._next_beat = 0.0
         self._sending: list[tuple[Any, Any]] = []
         # One receive for each rank that writes to this one, and none from MPI.ANY_SOURCE: MPICH 5.0.2 lost messages on those
@@ -137,6 +140,8 @@ class StallMonitor:
         self._next_tick = clock + (0.0 if self._leaving else min(0.05, self.limit / 20))
         self._now += min(clock - self._ticked, self.limit / 10)
         self._ticked = clock
+        if os.getppid() != self._parent:
+            self._end("The launcher's process on this node has died, so the other ranks may be gone.")
         self._receive()
         self._sending = [(request, buffer) for request, buffer in self._sending if not request.Test()]
         self._look_for_leavers()

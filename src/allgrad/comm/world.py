@@ -23,6 +23,7 @@ from . import cores, failure, launcher
 from .agreement import DisagreementError, compare
 from .engine import Engine
 from .stall_monitor import STALL_SECONDS
+from .time_limit import set_time_limit, time_limit
 from .topology import Topology
 from .transport import Collective
 
@@ -212,7 +213,8 @@ def init(*, blas_threads: int = 1, mpi: bool | None = None, stall_seconds: float
         launch = launcher.detect(os.environ) if mpi is None else launcher.Launch("the caller", None) if mpi else None
         world = World()
         if launch is not None:
-            world.join(launch)
+            with time_limit(stall_seconds):
+                world.join(launch)
             failure.install(world)
             atexit.register(_leave, world, os.getpid())
             if world.size > 1:
@@ -235,4 +237,7 @@ def _count_cores(world: World, blas_threads: int) -> None:
 
 def _leave(world: World, process: int) -> None:
     if os.getpid() == process:  # a forked child has neither the thread nor a place in the job
+        limit = world.engine.stall_seconds if world.engine is not None else STALL_SECONDS
         world.close()
+        if world.size > 1:
+            set_time_limit(limit)  # for MPI_Finalize, which waits for all ranks
