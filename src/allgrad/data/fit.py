@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from allgrad.data.csv_files import Table
 
-__all__ = ["Columns", "Missing", "complete_rows", "drop_missing", "fit_columns", "resolve_columns"]
+__all__ = ["Columns", "Missing", "complete_rows", "drop_missing", "fit_columns", "fit_inputs", "resolve_columns"]
 
 Missing: TypeAlias = Literal["error", "drop", "mean", "category"]
 
@@ -119,6 +119,18 @@ def fit_columns(table: Table, columns: Columns, train: NDArray[np.int64]) -> dic
     Raises:
         DataError: naming file, line and column where a value is not as declared.
     """
+    target: dict[str, Any] = {"name": columns.target, "type": columns.task}
+    if columns.task == "classes":
+        target["classes"] = _classes(table, columns.target)
+    else:
+        values = transformed(table, columns.target, columns.transform)
+        target |= {"transform": columns.transform, **_fit_scale(table, columns.target, values, train)}
+    fitted = {"kind": "table", "missing": columns.missing, "columns": fit_inputs(table, columns, train)}
+    return {**fitted, "target": target}
+
+
+def fit_inputs(table: Table, columns: Columns, train: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """The fitted preprocessing of the input columns alone."""
     fitted = [_fit_numeric(table, name, columns.missing, train) for name in columns.numeric]
     fitted += [_fit_categorical(table, name, columns.missing, train) for name in columns.categorical]
     for name, order in (columns.ordinal or {}).items():
@@ -129,13 +141,7 @@ def fit_columns(table: Table, columns: Columns, train: NDArray[np.int64]) -> dic
     fitted += [_fit_date(table, name, columns, train) for name in columns.dates]
     if columns.unseen == "ignore":
         fitted = [{**column, "unseen": "ignore"} if column["type"] == "categorical" else column for column in fitted]
-    target: dict[str, Any] = {"name": columns.target, "type": columns.task}
-    if columns.task == "classes":
-        target["classes"] = _classes(table, columns.target)
-    else:
-        values = transformed(table, columns.target, columns.transform)
-        target |= {"transform": columns.transform, **_fit_scale(table, columns.target, values, train)}
-    return {"kind": "table", "missing": columns.missing, "columns": fitted, "target": target}
+    return fitted
 
 
 def _has_numbers_only(table: Table, name: str) -> bool:
