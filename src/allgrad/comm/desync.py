@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,13 +21,18 @@ import numpy as np
 from allgrad.errors import CollectiveError
 
 from .agreement import compare
+from .board import KEY, MESSAGE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .board import Board
     from .transport import Collective, Transfer
 
 _DETAIL = 2048  # bytes in which a rank describes its collective when hashes differ
 _VALUE = 100  # characters of one property
-_HASH = 8
+_HASH = KEY
+_NOTHING = np.empty(0, np.uint8)
 _GATHERED = 1 << 15  # bytes of all ranks' messages together, as long as each has at least 64
 
 
@@ -40,7 +46,7 @@ def room(size: int) -> int:
     >>> room(2), room(64), room(1000)
     (1016, 504, 56)
     """
-    return max(64, min(1024, _GATHERED // size)) - _HASH
+    return max(64, min(MESSAGE, _GATHERED // size)) - _HASH
 
 
 def describe(collective: Collective, number: int) -> str:
@@ -56,9 +62,8 @@ def agree(checks: Any, details: Any, size: int, collective: Collective, number: 
 
     `checks` and `details` are communicators of its own: ranks may have posted more checks before they see a difference.
     """
-    text = "\0".join((*collective.what, *collective.what.values(), str(number)))
     mine = np.zeros(_HASH + room(size), np.uint8)
-    mine[:_HASH] = np.frombuffer(hashlib.blake2b(text.encode(), digest_size=_HASH).digest(), np.uint8)
+    mine[:_HASH] = np.array([fingerprint(collective.what, str(number))]).view(np.uint8)
     stop = _HASH
     if collective.payload is not None and fits_into_check(collective, size):
         stop += collective.payload.size
@@ -69,6 +74,43 @@ def agree(checks: Any, details: Any, size: int, collective: Collective, number: 
         if collective.arrived is not None and fits_into_check(collective, size):
             collective.arrived(everyone[:, _HASH:stop])
         return
+    yield from _say_what_differs(details, size, collective, number)
+
+
+def post(board: Board, collective: Collective, size: int) -> int:
+    """Post on the board what `agree_on_board` looks at; returns the number of the message."""
+    payload = collective.payload if fits_into_check(collective, size) else None
+    return board.post(fingerprint(collective.what), _NOTHING if payload is None else payload)
+
+
+def agree_on_board(
+    board: Board, message: int, details: Any, size: int, collective: Collective, number: int
+) -> Transfer:
+    """As `agree`, for ranks that share a notice board, on which `post` has posted `message`."""
+    while not board.arrived(message):
+        yield None
+    payload = collective.payload if fits_into_check(collective, size) else None
+    keys, payloads = board.read(message, 0 if payload is None else payload.size)
+    same = bool((keys == keys[0]).all())
+    if same and payload is not None and collective.arrived is not None:
+        collective.arrived(payloads)
+    board.done(message)
+    if not same:
+        yield from _say_what_differs(details, size, collective, number)
+
+
+def fingerprint(what: Mapping[str, str], *more: str) -> int:
+    """A hash of what a collective is: 64 bits, signed."""
+    return _fingerprint("\0".join((*what, *what.values(), *more)))
+
+
+@lru_cache(maxsize=256)
+def _fingerprint(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=_HASH).digest(), "little", signed=True)
+
+
+def _say_what_differs(details: Any, size: int, collective: Collective, number: int) -> Transfer:
+    """Exchange the words, and raise on every rank."""
     short = {
         key: value if len(value) <= _VALUE else value[: _VALUE - 3] + "..." for key, value in collective.what.items()
     }

@@ -23,6 +23,7 @@ from .transport import Lane, Times
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from .board import Board
     from .transport import Collective, Handle, Transfer
     from .tree import Array
 
@@ -45,6 +46,7 @@ class Pending:
     handle: Handle
     ready: float
     number: int = -1
+    message: int | None = None  # its number on the notice board, once it is there
     posted: float = 0.0
     progress: float | None = None
     check: Running | None = None
@@ -83,12 +85,14 @@ class Pipeline:
     Attributes:
         posted, finished, moves: how many collectives were posted and finished, and how often a transfer moved.
         error: what has failed the pipeline.
+        board: where ranks agree if all of them are on one node and share memory; None: by messages.
     """
 
     def __init__(
         self, communicators: Communicators | None, *, window: int, record: bool, check: bool, offset: float
     ) -> None:
         self.communicators = communicators or Communicators(None, None, None)
+        self.board: Board | None = None
         self.record, self.offset = record, offset
         self.size = 1 if communicators is None else communicators.data.Get_size()
         self.check = check and self.size > 1
@@ -108,20 +112,26 @@ class Pipeline:
         """Seconds on rank 0's clock."""
         return time.perf_counter() + self.offset
 
-    def add(self, collective: Collective, handle: Handle) -> None:
-        """Post a collective; `take_in` begins it."""
+    def add(self, collective: Collective, handle: Handle, message: int | None = None) -> None:
+        """Post a collective; `take_in` begins it. `message`: its number on the notice board, if it is there already."""
         ready = self.clock() if collective.ready is None else collective.ready
-        pending = Pending(collective, handle, ready, transfers=collective.transfers)
+        pending = Pending(collective, handle, ready, message=message, transfers=collective.transfers)
         with self._posting:
             pending.number = self.posted
             self.posted += 1
             self._inbox.append(pending)
 
+    def count_finished(self) -> None:
+        """A collective was posted and finished elsewhere, while nothing else was under way."""
+        with self._posting:
+            self.posted += 1
+            self.finished += 1
+
     def unfinished(self) -> Pending | None:
         """The oldest collective that is not finished."""
         try:
-            return self._queue[0] if self._queue else self._inbox[0]
-        except IndexError:
+            return self._queue[0] if self._queue else self._inbox[0] if self._inbox else None
+        except IndexError:  # another thread was quicker
             return None
 
     def take_times(self) -> list[Times]:
@@ -154,14 +164,28 @@ class Pipeline:
             pending = self._inbox[0]
             pending.posted = self.clock()
             if self.check:
-                _, checks, details = self.communicators
-                checking = desync.agree(checks, details, self.size, pending.collective, pending.number)
+                checking = self._checking(pending)
+                if checking is None:
+                    break
                 pending.check = self._pool.start(checking)
                 if desync.fits_into_check(pending.collective, self.size):
                     pending.transfers = iter(())
             self._queue.append(self._inbox.popleft())
             taken = True
         return taken
+
+    def _checking(self, pending: Pending) -> Transfer | None:
+        """The check of a collective, begun; None if there is no room for it now."""
+        _, checks, details = self.communicators
+        if self.board is None:
+            return desync.agree(checks, details, self.size, pending.collective, pending.number)
+        if pending.message is None:
+            if not self.board.has_room():
+                return None
+            pending.message = desync.post(self.board, pending.collective, self.size)
+        return desync.agree_on_board(
+            self.board, pending.message, details, self.size, pending.collective, pending.number
+        )
 
     def _advance_checks(self) -> bool:
         moved = False

@@ -70,14 +70,16 @@ class RequestPool:
         """Run a transfer as far as its completed requests allow; returns whether it moved. Raises what the transfer raises."""
         moved = False
         while not running.pending and not running.ended:
-            moved = True
             try:
                 # A sum that overflows is for the trainer to detect; it must not end the communication thread.
                 with np.errstate(all="ignore"):
                     requests = next(running.transfer)
             except StopIteration:
                 running.ended = True
-                break
+                return True
+            if requests is None:  # it waits for other ranks' shared memory
+                return moved
+            moved = True
             running.pending = len(requests)
             self._requests += requests
             self._owners += [running] * len(requests)

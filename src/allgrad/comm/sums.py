@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,11 +36,20 @@ def tree_sum(world: World, per_worker: Array, *, virtual_workers: int | None = N
     >>> tree_sum(World(), np.array([[1.0, 2.0], [3.0, 4.0]]))
     array([4., 6.])
     """
-    return tree_sum_later(world, per_worker, virtual_workers=virtual_workers)()
+    return _tree_sum(world, per_worker, virtual_workers, lambda packed: partial(world.all_gather, packed))()
 
 
 def tree_sum_later(world: World, per_worker: Array, *, virtual_workers: int | None = None) -> Callable[[], Array]:
     """Start a `tree_sum`; call the result to get the value. Ranks must start in the same order, and may fetch in any."""
+    return _tree_sum(world, per_worker, virtual_workers, world.all_gather_later)
+
+
+def _tree_sum(
+    world: World,
+    per_worker: Array,
+    virtual_workers: int | None,
+    all_gather: Callable[[Array], Callable[[], Array]],
+) -> Callable[[], Array]:
     rows = np.array(per_worker, np.float64, order="C")  # a copy: the tree adds in place
     if rows.ndim != 2:
         raise ValueError(
@@ -69,7 +79,7 @@ def tree_sum_later(world: World, per_worker: Array, *, virtual_workers: int | No
     packed = np.zeros((max(len(nodes) for nodes in table), rows.shape[1]))
     for row, node in zip(packed, table[world.rank], strict=False):
         row[:] = mine.pending[node]
-    fetch = world.all_gather_later(packed)
+    fetch = all_gather(packed)
 
     def value() -> Array:
         out = np.empty(rows.shape[1])

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from .topology import Topology
     from .tree import Array
 
-Transfer = Generator[list[Any], None, None]
-"""One chunk of a collective under way. It yields the requests that it waits for, and never blocks."""
+Transfer = Generator[list[Any] | None, None, None]
+"""One chunk of a collective under way. It yields the requests that it waits for, or None to be resumed in the next round, and
+never blocks."""
 
 
 class Lane(NamedTuple):

@@ -21,7 +21,9 @@ import numpy as np
 
 from . import cores, failure, launcher
 from .agreement import DisagreementError, compare
+from .board import Board
 from .engine import Engine
+from .node_memory import NodeMemory, SharedMemoryError
 from .stall_monitor import STALL_SECONDS
 from .time_limit import set_time_limit, time_limit
 from .topology import Topology
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from .tree import Array
 
 _PIECE = 1 << 30  # bytes that a single MPI call moves at most: counts stay inside 32 bits with every MPI library
+_NO_BYTES = np.empty(0, np.uint8)
 _world: World | None = None
 
 
@@ -43,17 +46,35 @@ class World(Topology):
 
     Attributes:
         engine: moves collectives; None in a world of one rank, unless somebody started one.
+        board: through which small collectives go, if all ranks are on one node.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.engine: Engine | None = None
+        self.board: Board | None = None
 
     def start_engine(self, **settings: Any) -> Engine:
         """Start the engine, or replace it by one with other settings; see `Engine`. All ranks call it together."""
         self.close()
         self.engine = Engine(self, **settings)
+        self.engine.pipeline.board = self.board
         return self.engine
+
+    def open_board(self) -> str:
+        """From now on, small messages between the ranks of a single node go through shared memory. All ranks call it together.
+
+        Returns:
+            Why the ranks of a node cannot share memory, in words; "" if they can.
+        """
+        if self.engine is None or self.local_size < self.size or self.board is not None:
+            return ""
+        try:
+            self.board = Board(NodeMemory(self))
+        except SharedMemoryError as error:  # on every rank
+            return str(error)
+        self.engine.pipeline.board = self.board
+        return ""
 
     def close(self) -> None:
         """End the engine, on all ranks together."""
@@ -113,6 +134,9 @@ class World(Topology):
         if self.size == 1 or not array.nbytes:
             return lambda: everyone
         mine, theirs = array.reshape(-1).view(np.uint8), everyone.reshape(self.size, -1).view(np.uint8)
+        if not later and (rows := self._exchange("all_gather", mine)) is not None:
+            np.copyto(theirs, rows)
+            return lambda: everyone
         arrived = partial(np.copyto, theirs)
         handle = self._submit("all_gather", mine.size, methodcaller("Iallgather", mine, theirs), mine, arrived, later)
 
@@ -140,8 +164,14 @@ class World(Topology):
 
     def barrier(self) -> None:
         """Return when every rank has called this."""
-        if self.size > 1:
+        if self.size > 1 and self._exchange("barrier", _NO_BYTES) is None:
             self._submit("barrier", 0, methodcaller("Ibarrier")).wait()
+
+    def _exchange(self, kind: str, payload: Array) -> Array | None:
+        """All ranks' payloads by the quick way; None if there is none now."""
+        if self.engine is None:
+            return None
+        return self.engine.exchange({"collective": kind, "bytes": str(payload.size)}, payload)
 
     def _submit(
         self,

@@ -53,12 +53,13 @@ def choose_placement(
     """
     if world.size == world.nodes:
         return Placement("rank", "each node has one rank")
+    unshareable = node_memory.reason_against() or world.open_board()
     if wanted == "rank":
         return Placement("rank", "as configured")
     leaves = list(model.parameters())
     if world.nodes > 1:
         reason = "several nodes"
-    refusals = world.all_gather_json(_reason_against(leaves, exchange))
+    refusals = world.all_gather_json(_reason_against(leaves, exchange) or unshareable)
     reason = next((f"{text} (rank {rank})" for rank, text in enumerate(refusals) if text), "")
     if wanted == "node":
         if reason:
@@ -78,4 +79,4 @@ def _reason_against(leaves: Sequence[Tensor], exchange: Exchange) -> str:
         return f"the exchange {type(exchange).__name__} needs each rank's own gradients"
     if any((home := home_of(leaf)) is not None and home.sharing.ranks == 1 for leaf in leaves):
         return "the parameters are in this rank's own memory already (make DataParallel before the optimizer)"
-    return node_memory.reason_against() or ""
+    return ""

@@ -1,0 +1,81 @@
+"""The notice board: threads take the place of ranks."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from allgrad.comm.board import RING, Board
+
+
+class Memory:
+    """What ranks share, and who asks."""
+
+    def __init__(self, ranks):
+        self.ranks, self.rank, self.array = ranks, 0, None
+
+    def allocate(self, length, dtype):
+        if self.array is None:
+            self.array = np.zeros(length, dtype)
+        return self.array
+
+
+def boards(ranks):
+    memory, made = Memory(ranks), []
+    for rank in range(ranks):
+        memory.rank = rank
+        made.append(Board(memory))
+    return made
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 5])
+def test_everybody_reads_everybodys_message(ranks):
+    rounds, failures = 4 * RING, []
+
+    def run(board):
+        for number in range(rounds):
+            while not board.has_room():
+                pass
+            everyone = np.zeros((ranks, 3), np.uint8)
+            payload = np.array([board.rank, number, 7], np.uint8)
+            if not board.exchange(number, payload, everyone, spins=0):  # late: as the engine does it
+                while not board.arrived(number):
+                    pass
+                keys, rows = board.read(number, 3)
+                everyone[:] = rows
+                assert (keys == number).all()
+                board.done(number)
+            if everyone.tolist() != [[rank, number, 7] for rank in range(ranks)]:
+                failures.append((board.rank, number, everyone.tolist()))
+
+    threads = [threading.Thread(target=run, args=(board,)) for board in boards(ranks)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_a_place_is_used_again_only_when_all_have_read_it():
+    first, second = boards(2)
+    payload = np.zeros(1, np.uint8)
+    for _ in range(RING):
+        assert first.has_room()
+        first.post(1, payload)
+    assert not first.has_room()
+    for number in range(RING):
+        second.post(1, payload)
+        assert second.arrived(number)
+    first.done(0)
+    assert not first.has_room()
+    second.done(0)
+    assert first.has_room()
+
+
+def test_other_keys_are_seen_and_stay_to_be_read():
+    first, second = boards(2)
+    nothing, everyone = np.empty(0, np.uint8), np.empty((2, 0), np.uint8)
+    first.post(3, nothing)
+    assert not second.exchange(4, nothing, everyone, spins=10)
+    keys, _ = second.read(0, 0)
+    assert keys.tolist() == [3, 4]
