@@ -80,10 +80,10 @@ class Board:
         """
         number = self.posted
         self.posted += 1
-        return self._atomics.DONE == self._atomics.exchange(
+        return self._atomics.exchange(
             self._bytes, payload, everyone.reshape(-1), self.rank, self.ranks, number, self._place(number), MESSAGE, key,
             spins,
-        )  # fmt: skip
+        ) == self._atomics.DONE  # fmt: skip
 
     def arrived(self, number: int, spins: int = 0) -> bool:
         """Whether all ranks have posted message `number`."""

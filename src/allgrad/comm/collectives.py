@@ -77,9 +77,13 @@ def owners(
     virtual_workers: int,
     tag: int,
     scratch: Scratch,
+    table: Sequence[Sequence[Node]] | None = None,
 ) -> Transfer:
-    """From every rank's maximal `nodes` to the root in `out`, which may be the memory of one of them."""
-    table = rank_nodes(size, virtual_workers)
+    """From every rank's maximal `nodes` to the root in `out`, which may be the memory of one of them.
+
+    `table`: which nodes each rank has; by default those of the workers that it runs.
+    """
+    table = rank_nodes(size, virtual_workers) if table is None else table
     cuts = [owner * out.size // size for owner in range(size + 1)]
     own = slice(cuts[rank], cuts[rank + 1])
     others = [other for other in range(size) if other != rank]

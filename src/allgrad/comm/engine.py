@@ -197,13 +197,17 @@ class Engine:
 
     def wait_for(self, handle: Handle) -> None:
         """Block until the handle's collective is finished or has failed, and move collectives meanwhile, without sleeping."""
+        self.wait_until(handle.event.is_set)
+
+    def wait_until(self, true: Callable[[], bool]) -> None:
+        """Block until a condition is true, and move collectives meanwhile, without sleeping."""
         with self._counting:
             self._waiting += 1
         idle = 0
         try:
-            while not handle.event.is_set():
+            while not true():
                 with self._mpi:
-                    moved = handle.event.is_set() or self._progress()
+                    moved = true() or self._progress()
                 idle = 0 if moved else idle + 1
                 self._pause(idle)
         finally:

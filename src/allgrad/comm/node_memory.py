@@ -65,7 +65,7 @@ class NodeMemory:
 
     def barrier(self) -> None:
         """Return when all ranks of this node have called this."""
-        self.world.barrier()
+        self.world.node_barrier()
 
 
 def reason_against() -> str | None:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_PRETEND = "ALLGRAD_PRETEND_NODES"
+"""An environment variable for tests: the ranks of a host behave like this many nodes."""
+
+
 class Topology:
     """The place of this process in the job. Without MPI it is rank 0 of 1.
 
@@ -25,6 +29,7 @@ class Topology:
         rank, size: the number of this rank, and the number of ranks in the job.
         node, nodes: the number of this rank's node, and the number of nodes.
         local_rank, local_size: the same inside the node.
+        node_sizes: the number of ranks of each node.
         host: the name of the node.
         is_mpi: whether MPI was started.
         comm: the mpi4py communicator with this numbering; None without MPI.
@@ -34,6 +39,7 @@ class Topology:
 
     def __init__(self) -> None:
         self.rank, self.size, self.node, self.nodes, self.local_rank, self.local_size = 0, 1, 0, 1, 0, 1
+        self.node_sizes: tuple[int, ...] = (1,)
         self.host = platform.node()
         self.is_mpi = False
         self.comm: Any = None
@@ -52,6 +58,8 @@ class Topology:
         comm = MPI.COMM_WORLD
         launcher.check_size(launch, comm.Get_size(), MPI.Get_library_version().splitlines()[0])
         shared = comm.Split_type(MPI.COMM_TYPE_SHARED, comm.Get_rank())
+        if pretended := int(os.environ.get(_PRETEND, "0")):
+            shared = shared.Split(shared.Get_rank() * pretended // shared.Get_size(), shared.Get_rank())
         self.local_rank, self.local_size = shared.Get_rank(), shared.Get_size()
         leader = np.array([comm.Get_rank()])
         shared.Bcast(leader)
@@ -62,6 +70,7 @@ class Topology:
         shared_memory.unlink_segments()  # every rank has joined
         leaders = sorted(set(places[:, 0].tolist()))
         self.node, self.nodes = leaders.index(int(leader[0])), len(leaders)
+        self.node_sizes = tuple(int((places[:, 0] == each).sum()) for each in leaders)
         self.comm = comm.Split(0, self.node * comm.Get_size() + self.local_rank)
         self.rank, self.size, self.is_mpi = self.comm.Get_rank(), self.comm.Get_size(), True
 

@@ -46,7 +46,7 @@ class World(Topology):
 
     Attributes:
         engine: moves collectives; None in a world of one rank, unless somebody started one.
-        board: through which small collectives go, if all ranks are on one node.
+        board: of the ranks of this node; None before `open_board`.
     """
 
     def __init__(self) -> None:
@@ -58,23 +58,29 @@ class World(Topology):
         """Start the engine, or replace it by one with other settings; see `Engine`. All ranks call it together."""
         self.close()
         self.engine = Engine(self, **settings)
-        self.engine.pipeline.board = self.board
+        self._use_board(self.engine)
         return self.engine
 
     def open_board(self) -> str:
-        """From now on, small messages between the ranks of a single node go through shared memory. All ranks call it together.
+        """Let the ranks of each node share a notice board. All ranks call it together.
+
+        If there is a single node, all small collectives go through it from now on.
 
         Returns:
             Why the ranks of a node cannot share memory, in words; "" if they can.
         """
-        if self.engine is None or self.local_size < self.size or self.board is not None:
+        if self.engine is None or self.board is not None:
             return ""
         try:
             self.board = Board(NodeMemory(self))
         except SharedMemoryError as error:  # on every rank
             return str(error)
-        self.engine.pipeline.board = self.board
+        self._use_board(self.engine)
         return ""
+
+    def _use_board(self, engine: Engine) -> None:
+        if self.nodes == 1:
+            engine.pipeline.board = self.board
 
     def close(self) -> None:
         """End the engine, on all ranks together."""
@@ -166,6 +172,16 @@ class World(Topology):
         """Return when every rank has called this."""
         if self.size > 1 and self._exchange("barrier", _NO_BYTES) is None:
             self._submit("barrier", 0, methodcaller("Ibarrier")).wait()
+
+    def node_barrier(self) -> None:
+        """Return when every rank of this node has called this. Needs the board."""
+        if self.nodes == 1:
+            self.barrier()
+        elif self.local_size > 1:
+            assert self.board is not None
+            assert self.engine is not None
+            self.engine.wait_until(partial(self.board.arrived, self.board.post(0, _NO_BYTES)))
+            self.board.done(self.board.posted - 1)
 
     def _exchange(self, kind: str, payload: Array) -> Array | None:
         """All ranks' payloads by the quick way; None if there is none now."""

@@ -57,8 +57,6 @@ def choose_placement(
     if wanted == "rank":
         return Placement("rank", "as configured")
     leaves = list(model.parameters())
-    if world.nodes > 1:
-        reason = "several nodes"
     refusals = world.all_gather_json(_reason_against(leaves, exchange) or unshareable)
     reason = next((f"{text} (rank {rank})" for rank, text in enumerate(refusals) if text), "")
     if wanted == "node":

@@ -156,7 +156,7 @@ class Reducer:
             raise
 
     def _begin(self, number: int) -> None:
-        self.exchange.drop()  # the buckets of a step that failed
+        self.exchange.begin()
         self._number = number
         self._pending = [len(bucket.names) for bucket in self.buckets]
         self._counted = [False] * len(self.names)

@@ -97,8 +97,8 @@ class Exchange(ABC):
             handle.wait()
         return [handle.times for handle in handles if handle.times is not None]
 
-    def drop(self) -> None:
-        """Forget the buckets of a step that failed: nobody needs their sums."""
+    def begin(self) -> None:
+        """Called before a step writes its first gradient. The buckets of an earlier step that failed are forgotten."""
         self.finish()
 
     def state_dict(self) -> dict[str, Any]:

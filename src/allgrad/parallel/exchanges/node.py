@@ -1,24 +1,40 @@
 """The exchange of `memory: node`: sums in memory that the ranks of a node share. The same bits as the exact exchange.
 
-Each rank's workers collect their gradients in arenas that all ranks of the node see. Nothing is sent: when the gradients of all
-ranks are final, each rank adds up its slice of every bucket, in the order of the fixed tree, and writes the sum into the one
-arena that is everybody's `flat.grads`. That arena is also the first one of the node's first rank, so no memory is needed
-for the sums.
+Each rank's workers collect their gradients in arenas that all ranks of the node see. When the gradients of all ranks are final,
+each rank adds up its slice of every bucket, in the order of the fixed tree, and writes the sum into the one arena that is
+everybody's `flat.grads`. That arena is also the first one of the node's first rank, so no memory is needed for the sums.
+
+On one node, nothing is sent: all additions are made in `finish`, between two barriers. (Ranks have a core each, so there
+is nobody who could add during the backward pass without taking time from it.)
+
+Between nodes, the owner of a slice adds what its own node has, and exchanges the partial sums with the owners of the same
+slice on the other nodes. All owners do this at once, each over a communicator of its own, bucket by bucket during the backward
+pass. The slices are cut for the node with the fewest ranks; other ranks of larger nodes own none. The tree is the same,
+because workers are numbered in (node, local rank) order: a node's ranks run neighbouring workers.
+
+When may an owner read what another rank of its node has written? After the check that precedes each collective
+(`comm/desync.py`), or the barrier: a rank takes part in these when its gradients are final, and both order memory.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from allgrad.comm import Node, Times, additions, block, plan_block
+from allgrad.comm import Collective, Node, Times, additions, block, collectives, plan_block
+from allgrad.comm.all_reduce import CHUNK_BYTES
+from allgrad.comm.tree import maximal_nodes
 from allgrad.memory import Arena
 from allgrad.parallel.exchanges.base import Exchange
 
 if TYPE_CHECKING:
-    from allgrad.comm import NodeMemory
+    from collections.abc import Callable, Iterator
+
+    from allgrad.comm import Lane, NodeMemory, Transfer, World
     from allgrad.memory import FlatParameters
+    from allgrad.parallel.buckets import Bucket
     from allgrad.parallel.exchanges.base import BucketGradients
 
     Array = np.ndarray[Any, np.dtype[Any]]
@@ -29,6 +45,7 @@ GRAIN = 4096
 _BLOCK = (
     1 << 15
 )  # elements that are added at a time where there are several additions, so that partial sums stay in cache
+_LINE = 64
 
 
 class _Posted(NamedTuple):
@@ -39,8 +56,23 @@ class _Posted(NamedTuple):
     guarded: list[Array]
 
 
+class _Sums(NamedTuple):
+    """The additions (left, right, result) for a slice, and the nodes of the tree that they leave, with their arrays."""
+
+    steps: list[tuple[Array, Array, Array]]
+    left: list[tuple[Node, Array]]
+
+    def add_up(self) -> None:
+        size = self.steps[0][0].size if self.steps else 0
+        length = size if len(self.steps) == 1 else _BLOCK
+        for start in range(0, size, max(length, 1)):
+            span = slice(start, start + length)
+            for left, right, out in self.steps:
+                np.add(left[span], right[span], out=out[span])
+
+
 class NodeExchange(Exchange):
-    """Sums over the ranks of a node in shared memory.
+    """Sums over the ranks of a node in shared memory, and over nodes by messages.
 
     Args:
         memory: what the ranks of this node share.
@@ -51,7 +83,20 @@ class NodeExchange(Exchange):
     def __init__(self, memory: NodeMemory) -> None:
         self.memory = memory
         self._posted: list[_Posted] = []
-        self._additions: dict[int, list[tuple[Array, Array, Array]]] = {}
+        self._sums: dict[tuple[int, int], _Sums] = {}
+        self._owners: Any = None  # the communicator of this slice's owners
+
+    def open(self, world: World, virtual_workers: int) -> None:
+        """Find out who owns which slices, and connect the owners."""
+        super().open(world, virtual_workers)
+        self.slices = min(world.node_sizes)
+        firsts = np.cumsum([0, *world.node_sizes]).tolist()
+        blocks = [block(rank, world.size, virtual_workers) for rank in range(world.size)]
+        spans = [range(blocks[a].start, blocks[b - 1].stop) for a, b in zip(firsts, firsts[1:], strict=False)]
+        self._table = [maximal_nodes(workers, virtual_workers) for workers in spans]
+        if world.nodes > 1:
+            owner = world.local_rank < self.slices
+            self._owners = world.comm.Split(world.local_rank if owner else self.slices, world.node)
 
     def arenas(self, flat: FlatParameters, count: int, *, separate: bool) -> list[Arena]:
         """This rank's arenas, in shared memory."""
@@ -71,20 +116,28 @@ class NodeExchange(Exchange):
             self._nodes += [(node, arenas[slot]) for node, slot in zip(plan.nodes, plan.slots, strict=True)]
             if rank == world.local_rank:
                 mine = [flat.grads if each is flat.grads.flat else _arena(flat, each) for each in arenas]
-        self._additions.clear()
+        self._out = flat.grads.flat
+        self._sums.clear()
         assert len(mine) == count
         return mine
 
     def post(self, gradients: BucketGradients, *, step: int, ready: float) -> None:
         """This rank's part of a bucket is final: nobody writes it until `finish`."""
-        arrays = [*gradients.views, *(array for *_, array in gradients.nodes)]
-        guarded = [array for array in arrays if array.flags.writeable]
+        guard = [*gradients.views, *(array for *_, array in gradients.nodes)]
+        if self.world.nodes > 1:
+            self._send(gradients, step, ready, guard)
+            return
+        guarded = [array for array in guard if array.flags.writeable]
         for array in guarded:
             array.flags.writeable = False
         self._posted.append(_Posted(gradients, step, ready, self.world.clock(), guarded))
 
     def finish(self) -> list[Times]:
-        """Add up this rank's slice of every bucket, and wait until the other ranks have added theirs."""
+        """Return when all ranks of this node have the sums of all buckets."""
+        if self.handles:
+            times = super().finish()
+            self.memory.barrier()
+            return times
         if not self._posted:
             return []
         posted, self._posted = self._posted, []
@@ -92,10 +145,11 @@ class NodeExchange(Exchange):
         began = self.world.clock()
         with np.errstate(all="ignore"):  # a sum that overflows is for the trainer to detect
             for each in posted:
-                self._add_up(each.gradients)
+                own = self._own(each.gradients.bucket, 0, 1)
+                if own is not None:
+                    self._summed(each.gradients.bucket, 0, own).add_up()
         self.memory.barrier()
-        for array in (array for each in posted for array in each.guarded):
-            array.flags.writeable = True
+        _release(posted)
         done = self.world.clock()
         return [
             Times(
@@ -104,38 +158,74 @@ class NodeExchange(Exchange):
             for each in posted
         ]
 
-    def drop(self) -> None:
-        """Forget the buckets of a step that failed."""
+    def begin(self) -> None:
+        """Forget the buckets of a step that failed, and wait until nobody reads the sums of the last step any more."""
+        super().finish()
         posted, self._posted = self._posted, []
-        for array in (array for each in posted for array in each.guarded):
-            array.flags.writeable = True
+        _release(posted)
+        self.memory.barrier()
 
-    def _add_up(self, gradients: BucketGradients) -> None:
-        index = gradients.bucket.index
-        if index not in self._additions:
-            self._additions[index] = self._plan(gradients)
-        steps = self._additions[index]
-        size = steps[0][0].size if steps else 0
-        block = size if len(steps) == 1 else _BLOCK
-        for start in range(0, size, max(block, 1)):
-            span = slice(start, start + block)
-            for left, right, out in steps:
-                np.add(left[span], right[span], out=out[span])
+    # Slices of buckets.
 
-    def _plan(self, gradients: BucketGradients) -> list[tuple[Array, Array, Array]]:
-        """The additions (left, right, result) for this rank's slice of a bucket."""
-        bucket, out = gradients.bucket, gradients.out
-        slices = max(1, min(self.memory.ranks, out.size // GRAIN))
-        if self.memory.rank >= slices:
-            return []
-        step = 64 // out.itemsize
-        start, stop = (i * out.size // slices // step * step for i in (self.memory.rank, self.memory.rank + 1))
-        own = slice(start, out.size if self.memory.rank == slices - 1 else stop)
-        arrays = [bucket.of(flat)[own] for _, flat in self._nodes]
-        steps, _ = additions([node for node, _ in self._nodes], self.virtual_workers)
-        planned = [(arrays[left], arrays[right], arrays[left]) for left, right in steps]
-        planned[-1] = (*planned[-1][:2], out.view()[own])
-        return planned
+    def _own(self, bucket: Bucket, chunk: int, chunks: int) -> slice | None:
+        """The elements of a bucket, counted from its start, that this rank adds up, or one chunk of them."""
+        size, grain = bucket.stop - bucket.start, _LINE // bucket.dtype.itemsize
+        slices = max(1, min(self.slices, size // GRAIN))
+        rank = self.memory.rank
+        if rank >= slices:
+            return None
+        cuts = (rank * chunks + chunk, rank * chunks + chunk + 1)
+        start, stop = (cut * size // (slices * chunks) // grain * grain for cut in cuts)
+        return slice(start, size if cuts[1] == slices * chunks else stop)
+
+    def _summed(self, bucket: Bucket, chunk: int, own: slice) -> _Sums:
+        if (bucket.index, chunk) not in self._sums:
+            arrays = [bucket.of(flat)[own] for _, flat in self._nodes]
+            order, left = additions([node for node, _ in self._nodes], self.virtual_workers)
+            steps = [(arrays[a], arrays[b], arrays[a]) for a, b in order]
+            if self.world.nodes == 1:  # the last addition gives the sum; its first operand may be anywhere
+                steps[-1] = (*steps[-1][:2], bucket.of(self._out)[own])
+            self._sums[bucket.index, chunk] = _Sums(steps, [(node, arrays[at]) for node, at in left])
+        return self._sums[bucket.index, chunk]
+
+    # Between nodes.
+
+    def _send(self, gradients: BucketGradients, step: int, ready: float, guard: list[Array]) -> None:
+        bucket, out = gradients.bucket, gradients.out.view()
+        chunks = max(1, -(-bucket.nbytes // (self.slices * CHUNK_BYTES)))
+
+        def transfers() -> Iterator[Callable[[Lane], Transfer]]:
+            return (partial(self._transfer, bucket, out, chunk, chunks) for chunk in range(chunks))
+
+        what = {
+            "collective": "all-reduce (node)",
+            "bucket": bucket.label,
+            "step": str(step),
+            "elements": f"{out.size} {out.dtype.str}",
+            "layout": gradients.layout,
+            "virtual workers": str(self.virtual_workers),
+        }
+        collective = Collective(
+            what, transfers(), bucket.nbytes, label=bucket.label, step=step, ready=ready, guard=guard
+        )
+        self.handles.append(self.world.transport.submit(collective))
+
+    def _transfer(self, bucket: Bucket, out: Array, chunk: int, chunks: int, lane: Lane) -> Transfer:
+        """One chunk of this rank's slice: add up what the node has, then exchange it with the other nodes."""
+        own = self._own(bucket, chunk, chunks)
+        if own is None:
+            return
+        sums = self._summed(bucket, chunk, own)
+        sums.add_up()
+        yield from collectives.owners(
+            self._owners, self.world.node, self.world.nodes, sums.left, out[own],
+            virtual_workers=self.virtual_workers, tag=lane.tag, scratch=lane.scratch, table=self._table,
+        )  # fmt: skip
+
+
+def _release(posted: list[_Posted]) -> None:
+    for array in (array for each in posted for array in each.guarded):
+        array.flags.writeable = True
 
 
 def _arena(flat: FlatParameters, arrays: dict[np.dtype[Any], Array]) -> Arena:
