@@ -18,6 +18,7 @@ When may an owner read what another rank of its node has written? After the chec
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -92,7 +93,7 @@ class NodeExchange(Exchange):
         self.slices = min(world.node_sizes)
         firsts = np.cumsum([0, *world.node_sizes]).tolist()
         blocks = [block(rank, world.size, virtual_workers) for rank in range(world.size)]
-        spans = [range(blocks[a].start, blocks[b - 1].stop) for a, b in zip(firsts, firsts[1:], strict=False)]
+        spans = [range(blocks[a].start, blocks[b - 1].stop) for a, b in itertools.pairwise(firsts)]
         self._table = [maximal_nodes(workers, virtual_workers) for workers in spans]
         if world.nodes > 1:
             owner = world.local_rank < self.slices
