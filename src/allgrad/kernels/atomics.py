@@ -1,9 +1,9 @@
 """Counters in memory that processes share: one process publishes what it wrote, another sees it.
 
-Memory is an array of bytes. A counter is an int64 in it that one process alone writes, at the start of a cache line of its own. `publish` stores it with release semantics and `reached` loads it with
-acquire semantics: whoever sees the new count also sees everything that the writer stored before it. On x86 these are plain
-moves, which the processor keeps in order, and what is prevented is reordering by the compiler. On Arm, LLVM emits the
-instructions that order memory there (`stlr`, `ldar`).
+Memory is an array of bytes. A counter is an int64 in it that one process alone writes, at the start of a cache line of its own.
+`publish` stores it with release semantics and `reached` loads it with acquire semantics: whoever sees the new count also sees
+everything that the writer stored before it. On x86 these are plain moves, which the processor keeps in order, and what is
+prevented is reordering by the compiler. On Arm, LLVM emits the instructions that order memory there (`stlr`, `ldar`).
 """
 
 from __future__ import annotations
