@@ -7,6 +7,7 @@
     ag.nn, ag.optim                                                    networks and optimizers
     ag.comm, ag.parallel                                               ranks, and one model on all of them
     ag.train                                                           the trainer behind the command `allgrad`
+    ag.launch(function, ranks=4)                                       a function on several ranks, from a notebook or a script
     ag.load(RUN)                                                       a trained model with its preprocessing
 
 Importing the package imports the tape and NumPy's derivatives; the rest is imported at its first use.
@@ -37,7 +38,7 @@ _PACKAGES = (
     "train",
 )
 
-__all__ = [*_names, *_PACKAGES, "__version__", "load"]  # noqa: F405, PLE0604 - strings, and __getattr__ knows the last
+__all__ = [*_names, *_PACKAGES, "__version__", "launch", "load"]  # noqa: F405, PLE0604 - strings, and __getattr__ knows the last ones
 
 
 def __getattr__(name: str) -> _Any:
@@ -45,6 +46,8 @@ def __getattr__(name: str) -> _Any:
         return _importlib.import_module(f"allgrad.{name}")
     if name == "load":
         return _importlib.import_module("allgrad.train.run.predictor").load
+    if name == "launch":
+        return _importlib.import_module("allgrad.launching").launch
     if name == "__version__":
         from importlib.metadata import version
 

@@ -106,27 +106,27 @@ def test_a_signal_saves_the_run(mpi_flavour, tmp_path, clean_environment, number
 
 
 def test_who_died() -> None:
-    assert _who_died([MPICH], RANKS) == "Rank 1 (process 12 on b) died: SIGKILL. "
-    assert _who_died([OPENMPI], RANKS) == "Rank 1 (process 12 on b) died: SIGSEGV. "
+    assert _who_died(MPICH, RANKS) == "Rank 1 (process 12 on b) died: SIGKILL. "
+    assert _who_died(OPENMPI, RANKS) == "Rank 1 (process 12 on b) died: SIGSEGV. "
     waited = "Rank 0 (process 11 on a) died: SIGALRM, after it had waited for the other ranks to start or to end. "
-    assert _who_died(["=   PID 11 RUNNING AT a\n=   EXIT CODE: 14\n"], RANKS) == waited
-    assert _who_died(["PID 99 RUNNING AT c\n"], RANKS) == "Rank ? (process 99 on c) failed. "
-    assert _who_died(["anything"], RANKS) == ""
+    assert _who_died("=   PID 11 RUNNING AT a\n=   EXIT CODE: 14\n", RANKS) == waited
+    assert _who_died("PID 99 RUNNING AT c\n", RANKS) == "Rank ? (process 99 on c) failed. "
+    assert _who_died("anything", RANKS) == ""
 
 
 def test_the_exit_code_is_true(capsys) -> None:
     at = {"directory": "d", "ranks": RANKS}
-    assert _judge(0, Outcome("complete", **at), [], 2) == 0
-    assert _judge(1, Outcome("stopped", **at), [], 2) == 4
-    assert _judge(0, Outcome("running", **at), [], 2) == 1
-    assert _judge(3, Outcome("running", **at), [], 2) == 3
-    assert _judge(139, Outcome(), [], 2) == 1
+    assert _judge(0, Outcome("complete", **at), "", 2) == 0
+    assert _judge(1, Outcome("stopped", **at), "", 2) == 4
+    assert _judge(0, Outcome("running", **at), "", 2) == 1
+    assert _judge(3, Outcome("running", **at), "", 2) == 3
+    assert _judge(139, Outcome(), "", 2) == 1
     assert capsys.readouterr().err.count("Continue it with `allgrad resume d -n 2`.") == 2
 
 
 def test_a_run_that_was_complete_is_complete(capsys) -> None:
     """Its last words were written and read by all ranks; what happens to their processes afterwards loses nothing."""
-    assert _judge(1, Outcome("complete", "d", RANKS), [MPICH], 2) == 0
+    assert _judge(1, Outcome("complete", "d", RANKS), MPICH, 2) == 0
     assert capsys.readouterr().err == (
         "allgrad: Rank 1 (process 12 on b) died: SIGKILL. The run was complete before the job failed.\n"
     )

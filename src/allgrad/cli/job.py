@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from allgrad.comm import World
 
-__all__ = ["OUTCOME", "Outcome", "forwarding", "report_outcome", "run_job", "wait_for"]
+__all__ = ["OUTCOME", "Outcome", "forwarding", "report_outcome", "run_command", "run_job", "wait_for"]
 
 OUTCOME = "ALLGRAD_OUTCOME"
 """The environment variable that names the file into which a training reports; it also marks the processes of the job."""
@@ -102,25 +102,39 @@ def run_job(ranks: int, *arguments: str) -> int:
     with tempfile.TemporaryDirectory(prefix="allgrad-job-") as name:
         # A supervisor has chosen a file already, and reads it after this.
         file = Path(os.environ.get(OUTCOME) or Path(name) / "outcome.json")
-        environment = job_environment() | {OUTCOME: str(file)}
-        process = subprocess.Popen(
-            command, env=environment, text=True, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        died: list[str] = []
-        # MPICH's mpirun says on its standard output which process died, Open MPI's on its standard error.
-        assert process.stdout is not None
-        assert process.stderr is not None
-        pairs = ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
-        readers = [threading.Thread(target=_copy, args=(*pair, died), daemon=True) for pair in pairs]
-        for reader in readers:
-            reader.start()
-        with forwarding(process):
-            code = wait_for(process, file)
-        _end_orphans(process.pid, str(file))
-        for reader in readers:
-            reader.join()
+        code, _, died = run_command(command, job_environment(), file)
         return _judge(code, Outcome.read(file), died, ranks)
+
+
+def run_command(command: Sequence[str], environment: dict[str, str], file: Path) -> tuple[int, list[int], str]:
+    """Run a launcher's command to its end, and see to it that nothing of it is left.
+
+    Args:
+        command: the launcher and what it starts.
+        environment: of the job.
+        file: where a training reports; its path marks the processes of the job.
+
+    Returns:
+        The exit code, the signals that came for the job, and what the launcher said about processes that died.
+    """
+    process = subprocess.Popen(
+        command, env=environment | {OUTCOME: str(file)}, text=True, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    died: list[str] = []
+    # MPICH's mpirun says on its standard output which process died, Open MPI's on its standard error.
+    assert process.stdout is not None
+    assert process.stderr is not None
+    pairs = ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
+    readers = [threading.Thread(target=_copy, args=(*pair, died), daemon=True) for pair in pairs]
+    for reader in readers:
+        reader.start()
+    with forwarding(process) as asked:
+        code = wait_for(process, file)
+    _end_orphans(process.pid, str(file))
+    for reader in readers:
+        reader.join()
+    return code, asked, "".join(died)
 
 
 def wait_for(process: subprocess.Popen[str], file: Path) -> int:
@@ -176,7 +190,7 @@ def _copy(stream: IO[str], target: IO[str], died: list[str]) -> None:
                 died.append(line)
 
 
-def _judge(code: int, outcome: Outcome, died: list[str], ranks: int) -> int:
+def _judge(code: int, outcome: Outcome, died: str, ranks: int) -> int:
     """The exit code that is true, and last words where the run is not complete."""
     if outcome.state == "complete":
         if code:
@@ -195,9 +209,8 @@ def _judge(code: int, outcome: Outcome, died: list[str], ranks: int) -> int:
     return code if code in (1, UsageError.exit_code, NonFiniteError.exit_code) else 1
 
 
-def _who_died(lines: Sequence[str], ranks: Sequence[Sequence[Any]]) -> str:
+def _who_died(text: str, ranks: Sequence[Sequence[Any]]) -> str:
     """The rank that died, in words; "" if nothing is known. `ranks`: (rank, host, process) of each."""
-    text = "\n".join(lines)
     found = next((match for pattern in _DIED if (match := pattern.search(text))), None)
     if found is None:
         return ""
@@ -235,7 +248,8 @@ def forwarding(process: subprocess.Popen[str]) -> Iterator[list[int]]:
             else:
                 process.send_signal(signal.SIGUSR1)
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    here = threading.current_thread() is threading.main_thread()  # elsewhere, signals cannot be handled
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) if here else ()
     before = {number: signal.signal(number, pass_on) for number in numbers}
     try:
         yield asked
