@@ -40,6 +40,7 @@ COMMANDS = {
     "resume": "continue a run, on any number of ranks",
     "supervise": "run a command that trains, and start it again after failures",
     "predict": "use a run's model on new rows",
+    "export": "write a run's model as an ONNX file",
     "eval": "evaluate a run's model on its held-out data",
     "sample": "let a run's language model write",
     "digest": "print the SHA-256 of a run's weights",
