@@ -26,6 +26,7 @@ The conventions that every rule relies on:
 from __future__ import annotations
 
 import inspect
+import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -165,6 +166,10 @@ class RulePlan(ArgumentPlan):
         return contributions
 
 
+PRIMITIVES: weakref.WeakSet[Primitive] = weakref.WeakSet()
+"""Every operation of this process; `recorded.py` asks which of them were recorded."""
+
+
 class Primitive(Rules):
     """A function with its derivatives. Calling it on Tensors records; calling it on anything else just computes.
 
@@ -205,6 +210,7 @@ class Primitive(Rules):
         self.keeps_statics = not views  # those of views are numbers
         self.by_user = by_user
         self.plans: dict[tuple[int, int], ArgumentPlan] = {}
+        PRIMITIVES.add(self)
         self.joint = as_rule(joint) if joint else None
         self.defvjp(**(vjp or {}))
         if isinstance(jvp, dict):

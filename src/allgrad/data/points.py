@@ -17,6 +17,7 @@ from allgrad.data.datasets import ArrayDataset, DataInfo, DataSource, check_fitt
 from allgrad.data.digest import settings_digest
 from allgrad.data.errors import DataError
 from allgrad.data.random import stream
+from allgrad.kernels.portable_math import exp, sin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +38,7 @@ def heat_solution(points: np.ndarray, alpha: float) -> np.ndarray:
         1.0
     """
     x, t = points[:, :1], points[:, 1:]
-    solution: np.ndarray = np.exp(-alpha * np.pi**2 * t) * np.sin(np.pi * x)
+    solution: np.ndarray = exp(-alpha * np.pi**2 * t) * sin(np.pi * x)
     return solution
 
 
@@ -71,7 +72,7 @@ def heat_equation_source(
     begin = np.stack([rng.random(initial), np.zeros(initial)], axis=1)
     points = np.concatenate([inside, ends, begin])
     kind = np.repeat([INTERIOR, BOUNDARY, INITIAL], [interior, boundary, initial])
-    targets = np.where(kind[:, None] == INITIAL, np.sin(np.pi * points[:, :1]), 0.0)
+    targets = np.where(kind[:, None] == INITIAL, sin(np.pi * points[:, :1]), 0.0)
     axis = np.linspace(0.0, 1.0, grid)
     lattice = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
     exact = np.full(len(lattice), EXACT)

@@ -28,6 +28,7 @@ import numpy as np
 from allgrad.data.column_values import codes, numbers, shown_rows
 from allgrad.data.dates import PERIODS, cycles, date_seconds
 from allgrad.data.errors import DataError, quoted
+from allgrad.kernels.portable_math import log, log1p
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -138,7 +139,8 @@ def transformed(table: Table, name: str, transform: str) -> NDArray[np.float64]:
         )
     if transform == "none":
         return values
-    return np.log(values) if transform == "log" else np.log1p(values)
+    result: NDArray[np.float64] = (log if transform == "log" else log1p)(values)
+    return result
 
 
 def _features(column: Mapping[str, Any]) -> list[str]:

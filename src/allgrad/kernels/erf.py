@@ -13,6 +13,7 @@ import math
 import numpy as np
 
 from allgrad.kernels.blocks import BLOCK, Array, output, spans
+from allgrad.kernels.portable_math import exp
 
 # erf(x) = x P(x^2) / Q(x^2) for |x| <= 0.46875; highest power first.
 _NEAR_P = (
@@ -110,7 +111,7 @@ def erfc_positive(x: Array) -> Array:
 
 def _gauss(x: Array) -> Array:
     head = np.trunc(x * 16) / 16
-    return np.asarray(np.exp(-head * head) * np.exp(-(x - head) * (x + head)))
+    return np.asarray(exp(-head * head) * exp(-(x - head) * (x + head)))
 
 
 def _ratio(numerator: tuple[float, ...], denominator: tuple[float, ...], x: Array) -> Array:

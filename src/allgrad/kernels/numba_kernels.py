@@ -4,6 +4,8 @@ multiply-add. Documented in `interface.Kernels`.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from allgrad.kernels import numba_loops as loops
@@ -12,6 +14,7 @@ from allgrad.kernels.jit import PerDtype, contiguous
 from allgrad.kernels.matmul.product import matmul as matmul
 from allgrad.kernels.numpy_losses import checked_labels
 from allgrad.kernels.numpy_pooling import Pair, pooled_shape
+from allgrad.kernels.portable_math import power
 
 name = "numba"
 
@@ -60,9 +63,9 @@ def adam(
     decoupled: bool,
 ) -> None:
     """See `Kernels.adam`."""
-    root = (1 - beta2**step) ** 0.5
+    root = math.sqrt(1 - power(beta2, step))
     shrink, decay = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
-    rate = lr * root / (1 - beta1**step)
+    rate = lr * root / (1 - power(beta1, step))
     _adam[p.dtype](p, g, m, v, rate, eps * root, beta1, 1 - beta1, beta2, 1 - beta2, shrink, decay)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from allgrad.kernels.blocks import Array, scratch, spans
+from allgrad.kernels.portable_math import power
 
 
 def adam(
@@ -26,8 +29,8 @@ def adam(
     m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) is computed as m * rate / (sqrt(v) + eps'), which saves two passes.
     """
     scalar = p.dtype.type
-    root = (1 - beta2**step) ** 0.5
-    rate, small = scalar(lr * root / (1 - beta1**step)), scalar(eps * root)
+    root = math.sqrt(1 - power(beta2, step))
+    rate, small = scalar(lr * root / (1 - power(beta1, step))), scalar(eps * root)
     b1, b2, c1, c2 = scalar(beta1), scalar(beta2), scalar(1 - beta1), scalar(1 - beta2)
     shrink, decay = scalar(1 - lr * weight_decay), scalar(weight_decay)
     for span in spans(p.size):

@@ -18,6 +18,7 @@ from allgrad.autodiff.modes import CURRENT
 from allgrad.kernels.erf import erfc_positive
 from allgrad.nn.errors import LayerOptionError
 from allgrad.nn.module import Module
+from allgrad.nn.primitives import exp, log, tanh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +112,7 @@ def elu(alpha: float) -> ActivationFunction:
 
     def reference(x: Any) -> Any:
         below = np.where(x > 0, _zero(x), x)  # exp would overflow where its value is not used
-        return np.where(x > 0, x, (np.exp(below) - 1) * alpha)
+        return np.where(x > 0, x, (exp(below) - 1) * alpha)
 
     return _with_slope("elu", forward, reference)
 
@@ -128,7 +129,7 @@ def _sigmoid(x: Array, y: Array, derivative: Array | None = None) -> None:  # no
 
 
 def sigmoid_reference(x: Any) -> Any:
-    return np.tanh(x * 0.5) * 0.5 + 0.5
+    return tanh(x * 0.5) * 0.5 + 0.5
 
 
 SIGMOID = ActivationFunction("sigmoid", _sigmoid, lambda g, y: g * (y - y * y), sigmoid_reference, False)
@@ -145,7 +146,7 @@ def _tanh_backward(g: Array, y: Array) -> Array:
     return d
 
 
-TANH = ActivationFunction("tanh", _tanh, _tanh_backward, lambda x: np.tanh(x), False)
+TANH = ActivationFunction("tanh", _tanh, _tanh_backward, tanh, False)
 
 
 def _silu(x: Array, y: Array, derivative: Array | None) -> None:
@@ -169,7 +170,7 @@ def _softplus(x: Array, y: Array, derivative: Array | None) -> None:
 
 def softplus_reference(x: Any) -> Any:
     size = np.where(x > 0, x, -x)
-    return np.where(x > 0, x, _zero(x)) + np.log(1 + np.exp(-size))
+    return np.where(x > 0, x, _zero(x)) + log(1 + exp(-size))
 
 
 SOFTPLUS = _with_slope("softplus", _softplus, softplus_reference)
@@ -200,11 +201,11 @@ normal_cdf = Primitive(
 
 
 def _normal_density(x: Any) -> Any:
-    return np.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
+    return exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
 
 
 def _gelu_tanh_reference(x: Any) -> Any:
-    return x * (0.5 + 0.5 * np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))))
+    return x * (0.5 + 0.5 * tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))))
 
 
 GELU_EXACT = _with_slope("gelu", _gelu, lambda x: x * normal_cdf(x))

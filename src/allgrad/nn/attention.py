@@ -24,6 +24,7 @@ import numpy as np
 
 from allgrad import kernels
 from allgrad.autodiff import Fused
+from allgrad.nn.primitives import exp, matmul
 from allgrad.nn.softmax import row_shift
 
 Array = np.ndarray[Any, Any]
@@ -187,19 +188,19 @@ def attention_reference(
     q = np.reshape(turned[:, : heads.queries], (batch, heads.keys, group, length, features))
     k = turned[:, heads.queries : heads.queries + heads.keys, None]
     v = turned[:, heads.queries + heads.keys :, None]
-    scores = np.matmul(q, np.swapaxes(k, -1, -2)) * scale
+    scores = matmul(q, np.swapaxes(k, -1, -2)) * scale
     seen = np.ones((length, length), bool)
     if causal:
         seen = np.tril(seen)
     if padding_mask is not None:
         seen = seen & ~padding_mask[:, None, None, None, :]
     low = np.where(seen, scores, np.full((), np.finfo(scores.dtype).min, scores.dtype))
-    e = np.where(seen, np.exp(low - row_shift(low)), np.zeros((), scores.dtype))
+    e = np.where(seen, exp(low - row_shift(low)), np.zeros((), scores.dtype))
     total = np.sum(e, axis=-1, keepdims=True)
     p = e / np.where(total > 0, total, np.ones((), scores.dtype))
     if dropout is not None:
         p = p * np.reshape(dropout, p.shape)
-    answer = np.reshape(np.matmul(p, v), (batch, heads.queries, length, features))
+    answer = np.reshape(matmul(p, v), (batch, heads.queries, length, features))
     return np.transpose(answer, (0, 2, 1, 3))
 
 

@@ -57,7 +57,7 @@ class _Convolution(Module):
         self.weight = Parameter(init.fan_in_uniform(shape, rng, dtype=dtype), layout=layout)
         self.bias = None
         if bias:
-            bound = math.prod(shape[:-1]) ** -0.5
+            bound = 1 / math.sqrt(math.prod(shape[:-1]))
             self.bias = Parameter(init.uniform((out_channels,), rng, bound=bound, dtype=dtype))
 
     def _check(self, x: Any) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from allgrad import kernels
 from allgrad.autodiff import Fused, Tensor
+from allgrad.kernels import portable_math
 from allgrad.nn import init
 from allgrad.nn.checks import check_range, private_copy, refuse_input
 from allgrad.nn.errors import InputError, InputTypeError, LayerOptionError
@@ -174,9 +175,9 @@ class LearnedPositions(Module):
 
 def rotary_tables(length: int, features: int, base: float, dtype: npt.DTypeLike) -> tuple[Array, Array]:
     """cos and sin of position * base^(-2 i / features), each (length, features / 2)."""
-    rates = base ** (-np.arange(0, features, 2) / features)
+    rates = portable_math.power(base, -np.arange(0, features, 2) / features)
     angles = np.arange(length)[:, None] * rates
-    return np.cos(angles).astype(dtype), np.sin(angles).astype(dtype)
+    return portable_math.cos(angles).astype(dtype), portable_math.sin(angles).astype(dtype)
 
 
 def _rotate(x: Array, cos: Array, sin: Array, heads: int) -> Array:

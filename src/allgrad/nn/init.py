@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from allgrad.kernels import portable_math
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -79,7 +81,7 @@ def uniform(shape: Shape, rng: Rng, *, bound: float = 1.0, dtype: npt.DTypeLike 
 
 def normal(shape: Shape, rng: Rng, *, std: float = 1.0, dtype: npt.DTypeLike = np.float32) -> Array:
     """Normal with mean 0."""
-    return (generator(rng).standard_normal(shape) * std).astype(dtype)
+    return (portable_math.normal(generator(rng), shape) * std).astype(dtype)
 
 
 def truncated_normal(
@@ -87,10 +89,10 @@ def truncated_normal(
 ) -> Array:
     """Normal with mean 0; numbers beyond `limit` times std are drawn again. The standard deviation is smaller than `std`."""
     g = generator(rng)
-    drawn = g.standard_normal(shape)
+    drawn = portable_math.normal(g, shape)
     outside = np.abs(drawn) > limit
     while outside.any():
-        drawn[outside] = g.standard_normal(int(outside.sum()))
+        drawn[outside] = portable_math.normal(g, (int(outside.sum()),))
         outside = np.abs(drawn) > limit
     return (drawn * std).astype(dtype)
 
@@ -123,7 +125,7 @@ def xavier_normal(shape: Shape, rng: Rng, *, gain: float = 1.0, dtype: npt.DType
 def orthogonal(shape: Shape, rng: Rng, *, gain: float = 1.0, dtype: npt.DTypeLike = np.float32) -> Array:
     """As a matrix (fan_in, out), the weight has orthonormal columns, or orthonormal rows if it is wide (Saxe et al. 2014)."""
     rows, columns = fans(shape)[0], shape[-1]
-    tall = generator(rng).standard_normal((max(rows, columns), min(rows, columns)))
+    tall = portable_math.normal(generator(rng), (max(rows, columns), min(rows, columns)))
     q, r = np.linalg.qr(tall)
     q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)  # otherwise it is not uniform over the orthogonal matrices
     return (gain * (q if rows >= columns else q.T)).reshape(shape).astype(dtype)

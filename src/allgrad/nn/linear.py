@@ -15,7 +15,7 @@ import numpy.typing as npt
 from allgrad import kernels
 from allgrad.autodiff import Fused
 from allgrad.autodiff.modes import CURRENT
-from allgrad.nn import init
+from allgrad.nn import init, primitives
 from allgrad.nn.activations import ActivationFunction, activation_function
 from allgrad.nn.checks import refuse_input
 from allgrad.nn.errors import LayerOptionError
@@ -84,7 +84,7 @@ def _backward(
 
 
 def _reference(x: Any, weight: Any, bias: Any, *, activation: ActivationFunction | None, transposed: bool) -> Any:
-    y = np.matmul(x, np.transpose(weight) if transposed else weight)
+    y = primitives.matmul(x, np.transpose(weight) if transposed else weight)
     if bias is not None:
         y = y + bias
     return y if activation is None else activation.reference(y)
@@ -168,7 +168,7 @@ class Linear(Module):
             self.weight = Parameter(weight, layout=TRANSPOSED)
         self.bias = None
         if bias:
-            self.bias = Parameter(init.uniform((out_features,), rng, bound=in_features**-0.5, dtype=dtype))
+            self.bias = Parameter(init.uniform((out_features,), rng, bound=1 / math.sqrt(in_features), dtype=dtype))
         self.activation = activation_function(activation)
 
     def forward(self, x: Any) -> Any:

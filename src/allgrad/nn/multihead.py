@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ class MultiheadAttention(Module):
         return self.out_proj(np.reshape(answer, (batch, length, self.features)))
 
     def _attend(self, packed: Any, padding_mask: Array | None) -> Any:
-        scale = self.head_features**-0.5
+        scale = 1 / math.sqrt(self.head_features)
         if not (self.training and self.dropout):
             return packed_attention(
                 packed, heads=self.heads, causal=self.causal, padding_mask=padding_mask, scale=scale

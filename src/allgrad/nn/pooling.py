@@ -18,6 +18,7 @@ from allgrad.nn.checks import check_image
 from allgrad.nn.convolution.geometry import pair, pooled_length
 from allgrad.nn.errors import InputError, LayerOptionError
 from allgrad.nn.module import Module
+from allgrad.nn.primitives import matmul
 
 if TYPE_CHECKING:
     from allgrad.nn.convolution.geometry import Pair
@@ -230,8 +231,8 @@ def _adaptive_matrix(length: int, count: int, dtype: np.dtype[Any]) -> Array:
 def _weigh(x: Any, rows: Array, columns: Array) -> Any:
     """rows x columns' for each sample and channel of (batch, height, width, channels)."""
     n, h, w, channels = x.shape
-    x = np.matmul(rows, np.reshape(x, (n, h, w * channels)))
-    return np.matmul(columns, np.reshape(x, (n, len(rows), w, channels)))
+    x = matmul(rows, np.reshape(x, (n, h, w * channels)))
+    return matmul(columns, np.reshape(x, (n, len(rows), w, channels)))
 
 
 class AvgPool2d(_Pool2d):

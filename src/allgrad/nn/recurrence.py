@@ -24,6 +24,7 @@ from allgrad.autodiff import Fused
 from allgrad.kernels import active
 from allgrad.nn.activations import sigmoid_reference
 from allgrad.nn.gradients import write_gradient
+from allgrad.nn.primitives import matmul, tanh
 
 if TYPE_CHECKING:
     from allgrad.nn.parameter import Array
@@ -186,8 +187,8 @@ def _rnn_reference(x: Any, h: Any, _cell: None, w: Any, u: Any, b: Any, c: Any, 
     h = np.zeros((x.shape[1], u.shape[0]), x.dtype) if h is None else h
     out = []
     for x_t in x:
-        a = _plus(x_t @ w, b) + _plus(h @ u, c)
-        h = np.where(a > 0, a, np.zeros((), a.dtype)) if relu else np.tanh(a)
+        a = _plus(matmul(x_t, w), b) + _plus(matmul(h, u), c)
+        h = np.where(a > 0, a, np.zeros((), a.dtype)) if relu else tanh(a)
         out.append(h)
     return np.stack(out)
 
@@ -254,10 +255,10 @@ def _lstm_reference(x: Any, h: Any, cell: Any, w: Any, u: Any, b: Any, c: Any) -
     h, cell = start if h is None else h, start if cell is None else cell
     out = []
     for x_t in x:
-        a = _plus(x_t @ w, b) + _plus(h @ u, c)
+        a = _plus(matmul(x_t, w), b) + _plus(matmul(h, u), c)
         i, f, o = (sigmoid_reference(a[:, k * n : (k + 1) * n]) for k in (0, 1, 3))
-        cell = f * cell + i * np.tanh(a[:, 2 * n : 3 * n])
-        h = o * np.tanh(cell)
+        cell = f * cell + i * tanh(a[:, 2 * n : 3 * n])
+        h = o * tanh(cell)
         out.append(h)
     return np.stack([*out, cell])
 
@@ -330,9 +331,9 @@ def _gru_reference(x: Any, h: Any, _cell: None, w: Any, u: Any, b: Any, c: Any) 
     h = np.zeros((x.shape[1], n), x.dtype) if h is None else h
     out = []
     for x_t in x:
-        a, p = _plus(x_t @ w, b), _plus(h @ u, c)
+        a, p = _plus(matmul(x_t, w), b), _plus(matmul(h, u), c)
         rz = sigmoid_reference(a[:, : 2 * n] + p[:, : 2 * n])
-        new = np.tanh(a[:, 2 * n :] + rz[:, :n] * p[:, 2 * n :])
+        new = tanh(a[:, 2 * n :] + rz[:, :n] * p[:, 2 * n :])
         h = new + rz[:, n:] * (h - new)
         out.append(h)
     return np.stack(out)

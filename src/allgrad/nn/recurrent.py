@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class _Recurrent(Module):
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.directions = ("", "_reverse") if bidirectional else ("",)
         self.has_bias, self.dtype = bias, np.dtype(dtype)
-        columns, bound = self.gates * hidden_size, hidden_size**-0.5
+        columns, bound = self.gates * hidden_size, 1 / math.sqrt(hidden_size)
         inner = input_size
         for layer in range(num_layers):
             for direction in self.directions:

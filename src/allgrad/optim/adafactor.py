@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from annotated_types import Ge, Le
 
+from allgrad.kernels.portable_math import power
 from allgrad.memory import Arena, Layout, ParameterSpec
 from allgrad.optim.layouts import from_torch, to_torch
 from allgrad.optim.norms import norm
@@ -93,11 +94,11 @@ class Adafactor(Optimizer):
         if not p.size:
             return
         eps1 = float(np.finfo(slot.dtype).eps) if group.eps[0] is None else group.eps[0]
-        alpha = max(group.eps[1], norm(p) / math.sqrt(p.size)) * min(group.lr, step**-0.5)
+        alpha = max(group.eps[1], norm(p) / math.sqrt(p.size)) * min(group.lr, 1 / math.sqrt(step))
         if group.weight_decay:
             p *= scalar(1 - group.lr * group.weight_decay)
         g = self._torch(slot, self.flat.grads)
-        u = self._second_moment(slot.name, g, scalar(step**group.beta2_decay), scalar(eps1))
+        u = self._second_moment(slot.name, g, scalar(power(step, group.beta2_decay)), scalar(eps1))
         np.maximum(u, scalar(eps1 * eps1), out=u)
         np.sqrt(u, out=u)
         np.divide(g, u, out=u)

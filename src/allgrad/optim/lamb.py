@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from allgrad.kernels.portable_math import power
 from allgrad.optim.norms import norm
 from allgrad.optim.optimizer import Optimizer
 from allgrad.optim.settings import Beta, NonNegative
@@ -74,9 +75,9 @@ class LAMB(Optimizer):
         m += scalar(1 - b1) * g
         v *= scalar(b2)
         v += scalar(1 - b2) * g * g
-        r = np.sqrt(v * scalar(1 / (1 - b2**step)))
+        r = np.sqrt(v * scalar(1 / (1 - power(b2, step))))
         r += scalar(group.eps)
-        np.divide(m * scalar(1 / (1 - b1**step)), r, out=r)
+        np.divide(m * scalar(1 / (1 - power(b1, step))), r, out=r)
         if group.weight_decay:
             r += scalar(group.weight_decay) * p
         ratio = 1.0

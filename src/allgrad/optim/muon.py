@@ -158,7 +158,8 @@ def orthogonalized(matrix: Array, coefficients: tuple[float, float, float], step
     tall = matrix.shape[0] > matrix.shape[1]
     x = np.ascontiguousarray(matrix.T if tall else matrix)
     x = x / matrix.dtype.type(max(norm(x), eps))
+    matmul = kernels.active().matmul
     for _ in range(steps):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
+        gram = matmul(x, x.T)
+        x = a * x + matmul(b * gram + c * matmul(gram, gram), x)
     return np.asarray(x.T if tall else x)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, get_type_hints
 
 from annotated_types import Ge
 
+from allgrad.kernels.portable_math import cos, power
 from allgrad.optim.settings import Count, Fraction, NonNegative, Positive, checked
 from allgrad.stateful import StateError
 
@@ -75,7 +76,7 @@ class StepDecay(_Checked):
     gamma: Positive = 0.1
 
     def __call__(self, step: int) -> float:
-        return float(self.gamma ** (step // self.every))
+        return float(power(self.gamma, step // self.every))
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Polynomial(_Checked):
     final: Fraction = 0.0
 
     def __call__(self, step: int) -> float:
-        return self.final + (1 - self.final) * float((1 - _progress(step, self.steps)) ** self.power)
+        return self.final + (1 - self.final) * float(power(1 - _progress(step, self.steps), self.power))
 
 
 @dataclass(frozen=True)
@@ -277,4 +278,4 @@ def _progress(step: int, steps: int) -> float:
 
 def _half_cosine(x: float) -> float:
     """From 1 at 0 to 0 at 1."""
-    return (1 + math.cos(math.pi * x)) / 2
+    return float(1 + cos(math.pi * x)) / 2

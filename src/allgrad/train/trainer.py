@@ -35,6 +35,7 @@ from allgrad.train.nonfinite import ROLLBACKS, SKIPS, all_finite, describe_non_f
 from allgrad.train.replica_check import ReplicaCheck
 from allgrad.train.run.agreement import on_every_rank, on_rank_0
 from allgrad.train.run.directory import unlock_run
+from allgrad.train.run.portability import Portability
 from allgrad.train.run.progress import Progress
 from allgrad.train.run.workload import build_workload
 from allgrad.train.signals import StopRequest
@@ -142,6 +143,7 @@ class Trainer:
         if checkpoint is not None:
             on_every_rank(world, lambda: restore(self._parts_to_restore(checkpoint), checkpoint))
             self.saved = self.progress.step
+        self.portability = Portability(config, self.replica.exchange, self.progress.not_portable)
 
     def _parts(self) -> dict[str, Stateful]:
         parts: dict[str, Stateful] = {
@@ -257,7 +259,8 @@ class Trainer:
         """The step's gradients; an exception says in which worker it arose."""
         self.worker = None
         try:
-            return self.replica.step(self.objective, micro_batches, self.progress.step)
+            with self.portability.watch():
+                result = self.replica.step(self.objective, micro_batches, self.progress.step)
         except Exception as error:
             if self.worker is not None:
                 step = self.progress.step
@@ -266,6 +269,9 @@ class Trainer:
                     f"In step {step}, worker {self.worker}: `{where}` stops right before it, in one process."
                 )
             raise
+        self.portability.settle(self.world)
+        self.progress.not_portable = self.portability.reasons
+        return result
 
     def _clip(self) -> None:
         settings = self.config.optimizer
@@ -403,6 +409,7 @@ class Trainer:
             "samples_per_second": progress.samples / progress.seconds if progress.seconds else None,
             "comm_hidden_fraction": self.overlap.hidden_fraction,
             "same_bits_at_any_rank_count": self.replica.exchange.same_bits,
+            **self.portability.summary(),
             "parameters": self.model.parameter_count(),
             "memory": self.replica.placement.memory,
             "memory_why": self.replica.placement.why,

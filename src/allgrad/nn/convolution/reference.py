@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from allgrad.nn.primitives import matmul
+
 if TYPE_CHECKING:
     from allgrad.nn.convolution.epilogue import Epilogue
     from allgrad.nn.convolution.geometry import Geometry, Pair
@@ -61,11 +63,11 @@ def _padded(x: Any, padding: tuple[Pair, Pair]) -> Any:
 def _by_group(pixels: Any, weight: Any, groups: int) -> Any:
     """(..., C) times (C / groups, O), each group of channels with its own columns."""
     if groups == 1:
-        return pixels @ weight
+        return matmul(pixels, weight)
     inner, outer = weight.shape
     split = np.reshape(pixels, (*pixels.shape[:-1], groups, 1, inner))
     matrices = np.transpose(np.reshape(weight, (inner, groups, outer // groups)), (1, 0, 2))
-    return np.reshape(split @ matrices, (*pixels.shape[:-1], outer))
+    return np.reshape(matmul(split, matrices), (*pixels.shape[:-1], outer))
 
 
 def _pooled(y: Any, tile: Pair) -> Any:

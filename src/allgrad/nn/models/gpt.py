@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ class GPT(Module):
             initialize(block.self_attn.in_proj_weight, 0.02)
             initialize(block.linear1.weight, 0.02)
             for layer in (block.self_attn.out_proj, block.linear2):
-                initialize(layer.weight, 0.02 / (2 * layers) ** 0.5)
+                initialize(layer.weight, 0.02 / math.sqrt(2 * layers))
             for layer in (block.linear1, block.linear2):
                 if layer.bias is not None:
                     layer.bias.assign(np.zeros(layer.bias.shape))

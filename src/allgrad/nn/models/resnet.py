@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -109,5 +110,5 @@ class ResNet18(Module):
 def _start(module: Module, rng: np.random.Generator) -> None:
     if isinstance(module, Conv2d):
         kh, kw, _, outer = module.weight.shape
-        std = (2 / (kh * kw * outer)) ** 0.5
+        std = math.sqrt(2 / (kh * kw * outer))
         module.weight.assign(init.normal(module.weight.shape, rng, std=std, dtype=module.weight.dtype))

@@ -23,6 +23,7 @@ SUMMARY_KEYS = (
     "seconds",
     "samples_per_second",
     "comm_hidden_fraction",
+    "portable",
 )
 """What every summary has at least; scripts rely on these keys."""
 

@@ -28,7 +28,7 @@ from allgrad.train.run.directory import (
     recorded_plugins,
 )
 from allgrad.train.run.model import find_checkpoint
-from allgrad.train.run.provenance import TOLERATED, environment, write_provenance
+from allgrad.train.run.provenance import environment, hardware, write_provenance
 from allgrad.train.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -183,8 +183,8 @@ def _verify(config: RunConfig, world: comm.World, options: Options) -> dict[str,
         world.engine.configure(stall_seconds=config.parallel.stall_seconds)
     properties = environment(config, options.plugins)
     if world.size > 1:
-        world.verify(properties, tolerate=TOLERATED)
-    return properties
+        world.verify(properties)
+    return properties | hardware()
 
 
 def _record(trainer: Trainer, directory: Path, properties: dict[str, str], options: Options) -> None:

@@ -27,6 +27,7 @@ class Progress:
         stopping: why the run ends after this step, or None while it continues.
         skipped: the steps whose update was skipped because of a non-finite loss or gradient.
         rollbacks: for each rollback, the step where it happened and the step that the run returned to.
+        not_portable: why the bits depend on the CPU; empty if they do not (run/portability.py).
 
     Example:
         >>> progress = Progress(step=3)
@@ -47,6 +48,7 @@ class Progress:
     stopping: str | None = None
     skipped: list[int] = field(default_factory=list)
     rollbacks: list[list[int]] = field(default_factory=list)
+    not_portable: list[str] = field(default_factory=list)
 
     def state_dict(self) -> dict[str, Any]:
         """Every field, as JSON values."""
@@ -55,4 +57,5 @@ class Progress:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over every field of a `state_dict()`."""
         for each in fields(self):
-            setattr(self, each.name, state[each.name])
+            if each.name in state:
+                setattr(self, each.name, state[each.name])

@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 
     from allgrad.train.config.schema import RunConfig
 
-__all__ = ["TOLERATED", "environment", "write_provenance"]
-
-TOLERATED = ("CPU", "BLAS kernel")
-"""Differences that a mixed cluster has. They are a warning, not an error: the bits are then those of this set of machines."""
+__all__ = ["environment", "hardware", "write_provenance"]
 
 
 def environment(config: RunConfig, plugins: Sequence[str | Path] = ()) -> dict[str, str]:
@@ -41,9 +38,12 @@ def environment(config: RunConfig, plugins: Sequence[str | Path] = ()) -> dict[s
         "kernels": kernels.active().name,
         "BLAS": f"{blas['library']} {blas['version']}",
         "BLAS threads": str(blas["threads"]),
-        "BLAS kernel": str(blas["architecture"]),
-        "CPU": _cpu(),
     }
+
+
+def hardware() -> dict[str, str]:
+    """Name -> value of what may differ in a mixed cluster. The bits of a portable run do not depend on it (portability.py)."""
+    return {"BLAS kernel": str(kernels.describe_blas()["architecture"]), "CPU": _cpu()}
 
 
 def write_provenance(path: Path, values: Mapping[str, str], plugins: Sequence[str | Path], **more: Any) -> None:
