@@ -66,3 +66,37 @@ def test_a_row_has_the_same_bits_in_any_company_and_anywhere(kernels: Any) -> No
         return [a[-2:].tobytes() for a in (new, h, dcell, dz)]
 
     assert step(slice(None), 0) == step(slice(None), 3) == step(slice(5, None), 1)
+
+
+def gru_formula(a: Any, p: Any, bias: Any, before: Any) -> Any:
+    """h, of sums (3, rows, n) in which the sigmoids' are halved."""
+    r, keep = (1 / (1 + np.exp(-2 * (a[k] + p[k]))) for k in range(2))
+    new = np.tanh(a[2] + r * (p[2] + bias))
+    return new + keep * (before - new)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (4, 33), (32, 128), (0, 4)])
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_gru_step_equals_its_formula(kernels: Any, dtype: Any, shape: tuple[int, int], biased: bool) -> None:
+    rng = np.random.default_rng(1)
+    z, product = (rng.normal(size=(3, *shape)).astype(dtype) for _ in range(2))
+    before, dh = (rng.normal(size=shape).astype(dtype) for _ in range(2))
+    bias = rng.normal(size=shape[1]).astype(dtype) if biased else np.zeros(shape[1], dtype)
+    tolerance = {"rtol": 2e-5, "atol": 2e-6} if dtype == np.float32 else {"rtol": 1e-12, "atol": 1e-14}
+    wanted, pull = ag.vjp(gru_formula, *(np.float64(a) for a in (z, product, bias, before)))
+    da, dp, _, dbefore = pull(np.float64(dh))
+    factors = np.array([0.5, 0.5, 1])[:, None, None]  # of twice the sum, for a sigmoid
+
+    h, candidate = np.full_like(before, np.nan), np.full_like(before, np.nan)
+    kernels.gru_forward(z, product, bias if biased else None, before, candidate, h)
+    np.testing.assert_allclose(h, wanted, **tolerance)
+    np.testing.assert_allclose(candidate, product[2] + bias, **tolerance)
+
+    dz, dproduct, d = (np.full(s, np.nan, dtype) for s in [(shape[0], 3 * shape[1])] * 2 + [shape])
+    d[...] = dh
+    kernels.gru_backward(z, candidate, before, d, dz, dproduct)
+    for found, exact in ((dz, da), (dproduct, dp)):
+        np.testing.assert_allclose(
+            found.reshape(shape[0], 3, shape[1]).transpose(1, 0, 2), exact * factors, **tolerance
+        )
+    np.testing.assert_allclose(d, dbefore, **tolerance)

@@ -249,6 +249,22 @@ class Kernels(Protocol):
         2 a_0, 2 a_1, a_2, 2 a_3, side by side in dz (rows, 4 n), and that of `cell`, in dcell.
         """
 
+    def gru_forward(
+        self, z: Array, product: Array, bias: Array | None, before: Array, candidate: Array, h: Array
+    ) -> None:
+        """One step of a GRU (Cho et al. 2014, with PyTorch's candidate): r = sigmoid(2 (z_0 + product_0)), k = sigmoid(2 (z_1 +
+        product_1)), candidate = product_2 + bias, n = tanh(z_2 + r candidate), h = n + k (before - n).
+
+        z and product are (3, rows, n), the rest is (rows, n), and the bias (n,). z is overwritten by what `gru_backward` of the
+        same kernels needs of the gates; `candidate` and `h` are written and overlap nothing.
+        """
+
+    def gru_backward(self, z: Array, candidate: Array, before: Array, dh: Array, dz: Array, dproduct: Array) -> None:
+        """Backward through `gru_forward`, which left z and candidate: from dh, the cotangent of h, come those of 2 z_0, 2 z_1 and
+        z_2, side by side in dz (rows, 3 n), those of 2 product_0, 2 product_1 and product_2 in dproduct (rows, 3 n), and in dh
+        what reaches `before` past the gates.
+        """
+
     # -- sums over rows ------------------------------------------------------------------------------------------
 
     def bias_gradient(self, g: Array, *, out: Array | None = None) -> Array:

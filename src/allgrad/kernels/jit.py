@@ -31,6 +31,8 @@ import numba
 import numpy as np
 from numba import types
 
+from allgrad.kernels.compile_cache import compiling
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -83,9 +85,13 @@ class PerDtype:
             if dtype.char not in self._compiled:
                 name, constants = self._variant(dtype) if self._variant else ("", {})
                 dispatcher = compiled(specialised(self._function, dtype.name + name, constants))
+                signature = _signature(self._signature, dtype)
                 if self._cache:
                     _enable_cache(dispatcher)
-                dispatcher.compile(_signature(self._signature, dtype))
+                    with compiling(cache_folder(), f"{self._function.__module__}.{dispatcher.py_func.__qualname__}"):
+                        dispatcher.compile(signature)
+                else:
+                    dispatcher.compile(signature)
                 dispatcher.disable_compile()
                 self._compiled[dtype.char] = dispatcher
             return self._compiled[dtype.char]

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from allgrad.kernels import numba_gru
 from allgrad.kernels import numba_loops as loops
 from allgrad.kernels.blocks import Array, as_rows, constant, output, scratch
 from allgrad.kernels.jit import PerDtype, contiguous
@@ -45,6 +46,8 @@ _max_pool_forward = PerDtype(loops.max_pool_forward, "r4 n n n n n n n n w4")
 _max_pool_backward = PerDtype(loops.max_pool_backward, "r4 r4 r4 n n n n n n n n w4 w1")
 _lstm_forward = PerDtype(loops.lstm_forward, "w1 r1 r1 w1 w1")
 _lstm_backward = PerDtype(loops.lstm_backward, "r3 r2 r2 r2 w2 w2")
+_gru_forward = PerDtype(numba_gru.gru_forward, "w3 r3 r1 r2 w2 w2")
+_gru_backward = PerDtype(numba_gru.gru_backward, "r3 r2 r2 w2 w2 w2")
 _embedding_gradient = PerDtype(loops.embedding_gradient, "r2 k w2")
 
 
@@ -306,6 +309,16 @@ def lstm_backward(z: Array, cell: Array, new: Array, dh: Array, dcell: Array, dz
     """See `Kernels.lstm_backward`."""
     squashed = tanh(new, out=scratch(z.dtype, 0, new.shape))
     _lstm_backward[z.dtype](z, cell, squashed, dh, dcell, dz)
+
+
+def gru_forward(z: Array, product: Array, bias: Array | None, before: Array, candidate: Array, h: Array) -> None:
+    """See `Kernels.gru_forward`."""
+    _gru_forward[z.dtype](z, product, _filled(bias, before, 0), before, candidate, h)
+
+
+def gru_backward(z: Array, candidate: Array, before: Array, dh: Array, dz: Array, dproduct: Array) -> None:
+    """See `Kernels.gru_backward`."""
+    _gru_backward[z.dtype](z, candidate, before, dh, dz, dproduct)
 
 
 def bias_gradient(g: Array, *, out: Array | None = None) -> Array:

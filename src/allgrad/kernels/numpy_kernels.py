@@ -20,6 +20,8 @@ from allgrad.kernels.numpy_norms import rms_norm_backward as rms_norm_backward
 from allgrad.kernels.numpy_norms import rms_norm_forward as rms_norm_forward
 from allgrad.kernels.numpy_pooling import max_pool_backward as max_pool_backward
 from allgrad.kernels.numpy_pooling import max_pool_forward as max_pool_forward
+from allgrad.kernels.numpy_recurrence import gru_backward as gru_backward
+from allgrad.kernels.numpy_recurrence import gru_forward as gru_forward
 from allgrad.kernels.numpy_recurrence import lstm_backward as lstm_backward
 from allgrad.kernels.numpy_recurrence import lstm_forward as lstm_forward
 from allgrad.kernels.numpy_softmax import causal_softmax_forward as causal_softmax_forward

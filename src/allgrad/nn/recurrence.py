@@ -8,14 +8,12 @@ itself is one product with U and a few elementwise calls. The recurrences, with 
     LSTM    i, f, o = s(...), g = tanh(...) of a + h U + c;   C' = f C + i g;   h' = o tanh(C')
     GRU     r, z = s(a + h U + c);   n = tanh(a_n + r (h U + c)_n);   h' = (1 - z) n + z h
 
-An operation's result is h_1 ... h_T, shape (T, N, H); an LSTM's has one row more, C_T. The sigmoid is (1 + tanh(x / 2)) / 2, so
-that all gates of a step take one tanh; `_Gates` holds the constants that make that one affine map before and one behind. An
-LSTM's step is a kernel (`Kernels.lstm_forward`), whose gates are one array (4, N, H).
+An operation's result is h_1 ... h_T, shape (T, N, H); an LSTM's has one row more, C_T. The sigmoid is (1 + tanh(x / 2)) / 2.
+A step of an LSTM or a GRU is a kernel (`Kernels.lstm_forward`, `gru_forward`), whose gates are one array (gates, N, H).
 """
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -28,45 +26,6 @@ from allgrad.nn.primitives import matmul, tanh
 
 if TYPE_CHECKING:
     from allgrad.nn.parameter import Array
-
-
-class _Gates(NamedTuple):
-    """For each column of gates: y = tanh(x scale) scale + shift, and dy/dx = derivative y + level - y^2."""
-
-    scale: Array
-    shift: Array
-    derivative: Array
-    level: Array
-
-
-@cache
-def _gates(kinds: str, hidden: int, dtype: np.dtype[Any]) -> _Gates:
-    """For a string of "s" (sigmoid) and "t" (tanh), one letter per gate."""
-    sigmoid = np.repeat(np.array([letter == "s" for letter in kinds]), hidden)
-    one, zero, half = (np.full(sigmoid.shape, v, dtype) for v in (1, 0, 0.5))
-    return _Gates(
-        np.where(sigmoid, half, one),
-        np.where(sigmoid, half, zero),
-        np.where(sigmoid, one, zero),
-        np.where(sigmoid, zero, one),
-    )
-
-
-def _squash(z: Array, gates: _Gates) -> None:
-    np.multiply(z, gates.scale, out=z)
-    z[...] = active().tanh(z)
-    np.multiply(z, gates.scale, out=z)
-    np.add(z, gates.shift, out=z)
-
-
-def _times_slope(d: Array, y: Array, gates: _Gates, scratch: Array) -> None:
-    """d *= dy/dx, from the squashed values y."""
-    np.multiply(y, gates.derivative, out=scratch)
-    np.add(scratch, gates.level, out=scratch)
-    np.multiply(d, scratch, out=scratch)
-    np.multiply(d, y, out=d)
-    np.multiply(d, y, out=d)
-    np.subtract(scratch, d, out=d)
 
 
 def _projected(x: Array, w: Array, *biases: Array | None) -> tuple[Array, Array]:
@@ -197,18 +156,37 @@ def _plus(a: Any, bias: Any) -> Any:
     return a if bias is None else a + bias
 
 
-# LSTM.
+# Gates, for the LSTM and the GRU.
 
-
-_HALVES = (0.5, 0.5, 1.0, 0.5)
+_LSTM, _GRU = (0.5, 0.5, 1.0, 0.5), (0.5, 0.5, 1.0)
 """For a sigmoid, the kernels expect half of the sum."""
 
 
-def _gates_in_blocks(matrix: Array, rows: int) -> Array:
-    """(inner, 4 n) as (4, blocks, inner, columns), halved for the sigmoids; see `_in_blocks`."""
-    blocks = _in_blocks(matrix, rows, gates=4)
-    blocks = blocks.reshape(4, -1, *blocks.shape[1:])
-    return np.asarray(blocks * np.array(_HALVES, matrix.dtype)[:, None, None, None])
+def _gates_in_blocks(matrix: Array, rows: int, factors: tuple[float, ...]) -> Array:
+    """(inner, gates n) as (gates, blocks, inner, columns), each gate times its factor; see `_in_blocks`."""
+    blocks = _in_blocks(matrix, rows, gates=len(factors))
+    blocks = blocks.reshape(len(factors), -1, *blocks.shape[1:])
+    return np.asarray(blocks * np.array(factors, matrix.dtype)[:, None, None, None])
+
+
+def _gate_sums(x: Array, w: Array, factors: tuple[float, ...], bias: Array | None) -> Array:
+    """x W + bias by gate, each times its factor: (steps, gates, samples, n)."""
+    steps, samples, _ = x.shape
+    n = w.shape[1] // len(factors)
+    z, blocks = np.empty((steps, len(factors), samples, n), x.dtype), _gates_in_blocks(w, samples, factors)
+    active().matmul(x[:, None, None], blocks, out=_place(z, blocks))
+    if bias is not None:
+        scaled = bias.reshape(-1, 1, n) * np.array(factors, x.dtype)[:, None, None]
+        np.add(z, np.repeat(scaled, samples, axis=1), out=z)
+    return z
+
+
+def _added(*biases: Array | None) -> Array | None:
+    given = [bias for bias in biases if bias is not None]
+    return sum(given[1:], given[0]) if given else None
+
+
+# LSTM.
 
 
 def _lstm_forward(
@@ -216,21 +194,15 @@ def _lstm_forward(
 ) -> tuple[Array, Any]:
     n, step = len(u), active().lstm_forward
     x = np.ascontiguousarray(x)
-    steps, samples, inner = x.shape
-    z, blocks = np.empty((steps, 4, samples, n), x.dtype), _gates_in_blocks(w, samples)
-    active().matmul(x[:, None, None], blocks, out=_place(z, blocks))
-    given = [v for v in (b, c) if v is not None]
-    if given:
-        bias = sum(given[1:], given[0]).reshape(4, 1, n) * np.array(_HALVES, x.dtype)[:, None, None]
-        np.add(z, np.repeat(bias, samples, axis=1), out=z)
+    z = _gate_sums(x, w, _LSTM, _added(b, c))
     states, cells = _states(x, h, n, 1), _states(x, cell, n)
-    product, blocks = np.empty(z.shape[1:], x.dtype), _gates_in_blocks(u, samples)
+    product, blocks = np.empty(z.shape[1:], x.dtype), _gates_in_blocks(u, x.shape[1], _LSTM)
     place = _place(product, blocks)
     for t, z_t in enumerate(z):
         active().matmul(states[t], blocks, out=place)
         step(z_t, product, cells[t], cells[t + 1], states[t + 1])
     states[-1] = cells[-1]
-    return states[1:], (_Inputs(x.shape, x.reshape(-1, inner), states, w, u), z, cells)
+    return states[1:], (_Inputs(x.shape, x.reshape(-1, x.shape[2]), states, w, u), z, cells)
 
 
 def _lstm_backward(g: Array, residuals: Any, *, needs: Any, into: Any) -> tuple[Any, ...]:
@@ -269,57 +241,30 @@ def _lstm_reference(x: Any, h: Any, cell: Any, w: Any, u: Any, b: Any, c: Any) -
 def _gru_forward(
     x: Array, h: Array | None, _cell: None, w: Array, u: Array, b: Array | None, c: Array | None
 ) -> tuple[Array, Any]:
-    n = len(u)
-    gates = _gates("ss", n, x.dtype)
-    rows, z = _projected(x, w, b)
-    states = _states(x, h, n)
-    product, blocks = np.empty(z.shape[1:], x.dtype), _in_blocks(u, x.shape[1])
-    place = _place(product, blocks)
-    hidden = np.empty((len(z), *states.shape[1:]), x.dtype)  # (h U + c)_n of each step
+    n, step = len(u), active().gru_forward
+    x = np.ascontiguousarray(x)
+    # Only the candidate's part of c is scaled by r; the others may be added to b.
+    early = None if c is None else np.concatenate([c[: 2 * n], np.zeros(n, c.dtype)])
+    z = _gate_sums(x, w, _GRU, _added(b, early))
+    states, candidates = _states(x, h, n), np.empty((len(z), x.shape[1], n), x.dtype)
+    product, blocks = np.empty(z.shape[1:], x.dtype), _gates_in_blocks(u, x.shape[1], _GRU)
+    place, late = _place(product, blocks), None if c is None else c[2 * n :]
     for t, z_t in enumerate(z):
         active().matmul(states[t], blocks, out=place)
-        if c is not None:
-            np.add(product, c, out=product)
-        rz, new, candidate = z_t[:, : 2 * n], z_t[:, 2 * n :], hidden[t]
-        np.add(rz, product[:, : 2 * n], out=rz)
-        _squash(rz, gates)
-        np.copyto(candidate, product[:, 2 * n :])
-        y = np.multiply(rz[:, :n], candidate, out=states[t + 1])
-        np.add(new, y, out=new)
-        new[...] = active().tanh(new)
-        np.subtract(states[t], new, out=y)  # h' = n + z (h - n)
-        np.multiply(y, rz[:, n:], out=y)
-        np.add(y, new, out=y)
-    return states[1:], (_Inputs(x.shape, rows, states, w, u), z, hidden)
+        step(z_t, product, late, states[t], candidates[t], states[t + 1])
+    return states[1:], (_Inputs(x.shape, x.reshape(-1, x.shape[2]), states, w, u), z, candidates)
 
 
 def _gru_backward(g: Array, residuals: Any, *, needs: Any, into: Any) -> tuple[Any, ...]:
-    inputs, z, hidden = residuals
-    n = len(inputs.u)
-    gates = _gates("sst", n, g.dtype)
-    dz, dzu = np.empty(z.shape, g.dtype), np.empty(z.shape, g.dtype)
+    inputs, z, candidates = residuals
+    step = active().gru_backward
+    dz, dzu = (np.empty((len(z), g.shape[1], inputs.u.shape[1]), g.dtype) for _ in range(2))
     back = np.zeros(g.shape[1:], g.dtype)
-    product, wide = np.empty_like(back), np.empty(z.shape[1:], g.dtype)
-    blocks = _in_blocks(inputs.u.T, len(back))
+    product, blocks = np.empty_like(back), _in_blocks(inputs.u.T, len(back))
     place = _place(product, blocks)
     for t in range(len(z) - 1, -1, -1):
-        r, keep, new = (z[t][:, k * n : (k + 1) * n] for k in range(3))
-        d = dz[t]
-        dr, dkeep, dnew = (d[:, k * n : (k + 1) * n] for k in range(3))
         np.add(g[t], back, out=back)
-        np.subtract(inputs.states[t], new, out=dkeep)
-        np.multiply(dkeep, back, out=dkeep)
-        np.multiply(back, keep, out=product)
-        np.subtract(back, product, out=dnew)  # back (1 - z)
-        np.copyto(back, product)  # back z, which bypasses the gates
-        # The candidate's derivative comes first, because the cotangent of r passes through it.
-        np.multiply(new, new, out=product)
-        np.multiply(product, dnew, out=product)
-        np.subtract(dnew, product, out=product)
-        np.multiply(product, hidden[t], out=dr)
-        _times_slope(d, z[t], gates, wide)
-        dzu[t] = d
-        np.multiply(product, r, out=dzu[t][:, 2 * n :])
+        step(z[t], candidates[t], inputs.states[t], back, dz[t], dzu[t])
         active().matmul(dzu[t], blocks, out=place)
         np.add(back, product, out=back)
     dx, *rest = _products(dz, dzu, inputs, needs, into)
