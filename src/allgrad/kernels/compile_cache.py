@@ -5,7 +5,7 @@ compiles, and the others wait and load the result. The lock is the operating sys
 dies. Whoever waits longer than `PATIENCE`, or is on a file system without locks, compiles for itself: that costs time, but every
 process writes the same files in one step, so nothing can go wrong.
 
-After `SLOW` seconds of compiling the program is told by `announce`, once per process. A program of many ranks lets one of them speak.
+After `SLOW` seconds of compiling the program is told by `announce`, once per process. Of many ranks, only one should ask for it.
 """
 
 from __future__ import annotations
