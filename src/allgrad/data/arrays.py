@@ -69,7 +69,7 @@ def arrays_source(
     else:
         files[valid] = _open_pair(valid, inputs, targets, task)
         halves = (rows, files[valid])
-    fitted = fitted or _describe(files, task)
+    fitted = {**_describe(files, task), **(fitted or {})}
     for path, dataset in files.items():
         check_fitted(fitted, {"kind": "arrays", "task": task}, path)
         _check_shapes(path, dataset, fitted)

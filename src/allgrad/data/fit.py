@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
     from allgrad.data.csv_files import Table
 
-__all__ = ["Columns", "Missing", "complete_rows", "drop_missing", "fit_columns", "fit_inputs", "resolve_columns"]
+__all__ = [
+    "Columns",
+    "Missing",
+    "complete_rows",
+    "drop_missing",
+    "fit_columns",
+    "fit_inputs",
+    "fit_target",
+    "resolve_columns",
+]
 
 Missing: TypeAlias = Literal["error", "drop", "mean", "category"]
 
@@ -119,14 +128,17 @@ def fit_columns(table: Table, columns: Columns, train: NDArray[np.int64]) -> dic
     Raises:
         DataError: naming file, line and column where a value is not as declared.
     """
+    fitted = {"kind": "table", "missing": columns.missing, "columns": fit_inputs(table, columns, train)}
+    return {**fitted, "target": fit_target(table, columns, train)}
+
+
+def fit_target(table: Table, columns: Columns, train: NDArray[np.int64]) -> dict[str, Any]:
+    """The fitted preprocessing of the target alone."""
     target: dict[str, Any] = {"name": columns.target, "type": columns.task}
     if columns.task == "classes":
-        target["classes"] = _classes(table, columns.target)
-    else:
-        values = transformed(table, columns.target, columns.transform)
-        target |= {"transform": columns.transform, **_fit_scale(table, columns.target, values, train)}
-    fitted = {"kind": "table", "missing": columns.missing, "columns": fit_inputs(table, columns, train)}
-    return {**fitted, "target": target}
+        return {**target, "classes": _classes(table, columns.target)}
+    values = transformed(table, columns.target, columns.transform)
+    return {**target, "transform": columns.transform, **_fit_scale(table, columns.target, values, train)}
 
 
 def fit_inputs(table: Table, columns: Columns, train: NDArray[np.int64]) -> list[dict[str, Any]]:

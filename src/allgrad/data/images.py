@@ -140,12 +140,11 @@ def image_source(
     labels = {f"{what}, training labels": train[1], f"{what}, validation labels": valid[1]}
     if fitted is None:
         mean, scale = _statistics(train[0])
-        classes = max(class_count(given, name) for name, given in labels.items())
-        fitted = {"kind": "images", "mean": mean, "scale": scale, "classes": classes}
-    else:
-        check_fitted(fitted, {"kind": "images"}, what)
-        for name, given in labels.items():
-            class_count(given, name, known=fitted["classes"])
+        fitted = {"kind": "images", "mean": mean, "scale": scale}
+    check_fitted(fitted, {"kind": "images"}, what)
+    known = fitted.get("classes")
+    classes = max(class_count(given, name, known=known) for name, given in labels.items())
+    fitted = {**fitted, "classes": classes}
     scaling = {"mean": fitted["mean"], "scale": fitted["scale"]}
     training = ImageDataset(*train, **scaling, augmentation=augmentation, seed=seed)
     validation = ImageDataset(*valid, **scaling)

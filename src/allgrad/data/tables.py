@@ -10,7 +10,7 @@ from allgrad.data.column_values import codes
 from allgrad.data.datasets import ArrayDataset, DataInfo, DataSource, check_fitted
 from allgrad.data.digest import content_digest
 from allgrad.data.errors import DataError
-from allgrad.data.fit import Columns, drop_missing, fit_columns, resolve_columns
+from allgrad.data.fit import Columns, drop_missing, fit_columns, fit_target, resolve_columns
 from allgrad.data.preprocess import encode_inputs, encode_targets, feature_names
 from allgrad.data.sources import data_path, read_bytes
 from allgrad.data.split import split_rows
@@ -48,7 +48,8 @@ def table_source(
         stratify: hold out the same fraction of every class.
         fold: (number, of how many): hold out this fold of a k-fold cross-validation instead of `valid_fraction`.
         layout: how the file is written; by default, all of it is found from the content.
-        fitted: stored preprocessing; nothing is fitted, and a category or class that it does not know is an error.
+        fitted: stored preprocessing; nothing is fitted, and a category or class that it does not know is an error. If it has
+            no target, only that is fitted.
 
     Raises:
         DataError: naming file, line and column where something is not as declared.
@@ -65,6 +66,8 @@ def table_source(
     train, valid = split_rows(len(table), valid_fraction, split_seed, groups=groups, fold=fold, what=path)
     if fitted is None:
         fitted = fit_columns(table, columns, train)
+    elif "target" not in fitted:
+        fitted = {**fitted, "target": fit_target(table, columns, train)}
     arrays: dict[str, NDArray[Any]] = {
         "inputs": encode_inputs(table, fitted),
         "targets": encode_targets(table, fitted),
@@ -97,7 +100,9 @@ def _info(columns: Columns, fitted: Mapping[str, Any], targets: NDArray[Any]) ->
 def _checked_columns(fitted: Mapping[str, Any], columns: Columns, path: str) -> Columns:
     """The columns of the stored preprocessing, which must be those of the configuration."""
     check_fitted(fitted, {"kind": "table"}, path)
-    inputs, target = fitted["columns"], fitted["target"]
+    inputs = fitted["columns"]
+    declared = {"name": columns.target, "type": columns.task, "transform": columns.transform}
+    target = fitted.get("target", declared)
     names = {
         kind: [column["name"] for column in inputs if column["type"] == kind]
         for kind in ("numeric", "categorical", "date")

@@ -21,6 +21,7 @@ from allgrad.train.config.schema import (
     ScheduleSection,
     Section,
     TrainSection,
+    WarmModelSection,
 )
 
 __all__ = ["descriptions", "run_config_type"]
@@ -49,7 +50,7 @@ def _run_config_type(registered: tuple[registry.Entry, ...]) -> type[RunConfig]:
     optimizer = _choice(registry.optimizers, OptimizerSection, schedule=schedule | None)
     return _narrowed(
         RunConfig,
-        model=_choice(registry.models, Component),
+        model=_choice(registry.models, WarmModelSection),
         data=_choice(registry.datasets, Component),
         loss=_choice(registry.losses, Component),
         optimizer=optimizer,

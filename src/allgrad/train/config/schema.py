@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
 from allgrad.comm import STALL_SECONDS
 from allgrad.train.config.registry import Location
@@ -18,10 +18,12 @@ __all__ = [
     "COMPONENT_LISTS",
     "EXCLUSIVE",
     "Component",
+    "ModelSection",
     "OptimizerSection",
     "RunConfig",
     "ScheduleSection",
     "Section",
+    "WarmModelSection",
 ]
 
 Count = Annotated[int, Field(ge=1, lt=2**53)]
@@ -70,6 +72,35 @@ class Component(Section):
     @classmethod
     def _common(cls) -> type[Component]:
         return Component
+
+
+class ModelSection(Component):
+    """The network."""
+
+    from_except: tuple[str, ...] = ()
+    """Parameters that start anew although `from` is given: patterns (`*`, `?`) of their names, such as `layers.4.*` for a new
+    output layer."""
+
+    @property
+    def origin(self) -> str | None:
+        """The directory of the run whose weights this one starts from: the key `from`."""
+        found: str | None = getattr(self, "from", None)
+        return found
+
+    @classmethod
+    def _common(cls) -> type[Component]:
+        return WarmModelSection
+
+
+# `from` is a reserved word, so a class cannot have it as a field in the usual way.
+_FROM = Field(
+    None,
+    description="A run's directory whose weights this run starts from. The inputs are then prepared as in that run, and so "
+    "are the targets unless `from_except` is given. null: random weights.",
+)
+WarmModelSection: type[ModelSection] = create_model(  # type: ignore[call-overload]
+    "ModelSection", __base__=ModelSection, **{"from": (Annotated[str | None, Location()], _FROM)}
+)
 
 
 class ScheduleSection(Component):
@@ -233,7 +264,7 @@ class RunConfig(Section):
     """Seed of the initial weights, the order of the data, dropout and augmentation."""
     run: RunSection = RunSection()
     """Where results are written."""
-    model: Component
+    model: ModelSection
     """The network."""
     data: Component
     """What it is trained and evaluated on."""

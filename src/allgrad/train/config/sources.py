@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 from allgrad.train.config.errors import ConfigError, Mistake, shorten
 from allgrad.train.config.interpolation import interpolate
-from allgrad.train.config.schema import COMPONENT_LISTS, EXCLUSIVE, Component, OptimizerSection, ScheduleSection
+from allgrad.train.config.schema import (
+    COMPONENT_LISTS,
+    EXCLUSIVE,
+    Component,
+    OptimizerSection,
+    ScheduleSection,
+    WarmModelSection,
+)
 from allgrad.train.config.yaml_text import DEEPEST, Budget, load
 
 if TYPE_CHECKING:
@@ -30,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Source", "locate", "merge", "read_sources", "source_of"]
 
 COMPONENTS: tuple[tuple[tuple[str, ...], type[Component]], ...] = (
-    (("model",), Component),
+    (("model",), WarmModelSection),
     (("data",), Component),
     (("loss",), Component),
     (("optimizer",), OptimizerSection),

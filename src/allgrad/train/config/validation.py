@@ -38,7 +38,7 @@ class RunPlan:
 
 def check_keys(config: RunConfig, locate: Callable[[tuple[str | int, ...]], str]) -> list[Mistake]:
     """Everything that is wrong between keys and that does not need the data to be seen."""
-    found = [*_exactly_one(config), *_batch(config), *_train(config), *_logging(config)]
+    found = [*_exactly_one(config), *_model(config), *_batch(config), *_train(config), *_logging(config)]
     return [Mistake(each.key, each.text, locate(tuple(each.key.split(".")))) for each in found]
 
 
@@ -92,6 +92,11 @@ def _exactly_one(config: RunConfig) -> Iterator[Mistake]:
             yield Mistake(f"{pair[0][0]}.{given[1]}", f"{keys} exclude each other; remove one.")
         if not given and pair[0][0] == "train":
             yield Mistake("train.steps", "train.steps or train.epochs must be given.")
+
+
+def _model(config: RunConfig) -> Iterator[Mistake]:
+    if config.model.from_except and config.model.origin is None:
+        yield Mistake("model.from_except", "needs model.from, the run whose weights it makes exceptions from.")
 
 
 def _batch(config: RunConfig) -> Iterator[Mistake]:

@@ -18,8 +18,11 @@ from allgrad.train.config import plan, registry
 from allgrad.train.config.validation import check_kinds, check_monitor
 from allgrad.train.evaluation import Evaluator
 from allgrad.train.run.model import DataRecord
+from allgrad.train.run.warm_start import warm_start
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from allgrad import nn
     from allgrad.data import DataSource
     from allgrad.train.checkpoint.format import Checkpoint
@@ -62,7 +65,9 @@ def build_workload(config: RunConfig, checkpoint: Checkpoint | None, *, same_dat
         AllgradError: data, configuration and checkpoint do not fit each other.
     """
     record = None if checkpoint is None else DataRecord.from_checkpoint(checkpoint)
-    source = _build_data(config, record)
+    origin = warm_start(config) if checkpoint is None else None
+    known = record or origin
+    source = _build_data(config, None if known is None else known.fitted)
     if record is not None and same_data and record.digest != source.digest:
         raise CheckpointError(
             f"The training data have changed since this run started (their digest was {record.digest[:12]}, it is "
@@ -79,15 +84,17 @@ def build_workload(config: RunConfig, checkpoint: Checkpoint | None, *, same_dat
     if checkpoint is not None:
         check_weights(model.state_dict(), checkpoint)
         model.load_state_dict(checkpoint.model)
+    if origin is not None:
+        origin.load_into(model)
     data_record = DataRecord(info, source.fitted, source.digest)
     return Workload(source, data_record, planned, model, Objective(loss, model), evaluator)
 
 
-def _build_data(config: RunConfig, record: DataRecord | None) -> DataSource:
+def _build_data(config: RunConfig, fitted: Mapping[str, Any] | None) -> DataSource:
     """The data, with the preprocessing of an earlier run if there is one."""
     factory = registry.datasets[config.data.name].factory
     accepts = "fitted" in inspect.signature(factory).parameters
-    arguments = (config.seed, None if record is None else record.fitted) if accepts else (config.seed,)
+    arguments = (config.seed, fitted) if accepts else (config.seed,)
     source: DataSource = registry.datasets.build(config.data, *arguments)
     return source
 
