@@ -13,7 +13,7 @@ from allgrad.autodiff import RULES
 
 X = np.array([0.3, 0.7, 0.5], np.float32)
 MASK = np.array([True, False, True])
-UFUNCS = [u for u in RULES if isinstance(u, np.ufunc) and u.signature is None]
+UFUNCS = [u for u in RULES if isinstance(u, np.ufunc) and u.signature is None and getattr(np, u.__name__, None) is u]
 SCALARS = [2.0, 2, True, 2 + 1j, np.float32(2), np.float64(2), np.int64(2), np.int8(2), np.array(2.0), np.array(2)]
 REFUSED = {np.frexp, np.modf}
 

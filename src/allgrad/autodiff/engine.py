@@ -40,6 +40,7 @@ from allgrad.autodiff.errors import CotangentError, GraphFreedError
 from allgrad.autodiff.modes import CURRENT, switched
 from allgrad.autodiff.node import Leaf, Node
 from allgrad.autodiff.operators import Operators
+from allgrad.autodiff.zeros import EXACT, KINK, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -96,6 +97,7 @@ class Walk:
     def __init__(self, roots: Sequence[Node], targets: frozenset[Node] = frozenset(), floor: int = 0) -> None:
         self.targets = targets
         self.tensors = False
+        self.zeros = EXACT
         self.wanted: set[Node] | None = None
         self.outside: dict[Node, None] = {}
         self.pending: dict[Leaf, int] = {}
@@ -118,7 +120,11 @@ class Walk:
             node = stack.pop()
             if node in targets:
                 continue
-            if node.plan is None and not isinstance(node, Leaf):
+            plan = node.plan
+            if plan is not None:
+                if plan.singular > self.zeros:
+                    self.zeros = plan.singular
+            elif not isinstance(node, Leaf):
                 if node.origin != CLOSED:
                     raise GraphFreedError(
                         "backward() reached a part of the graph that an earlier backward pass has freed. "
@@ -166,7 +172,7 @@ class Walk:
             if node.outputs:
                 g = self._fill(node, g)
             if node.hooks:
-                g = run_hooks(node, g, self.tensors)
+                g = run_hooks(node, settle(g) if self.zeros else g, self.tensors)
             for observer in observers:
                 observer.observe(node, g)
             if isinstance(node, Leaf):  # a root that is a leaf itself, with hooks
@@ -208,9 +214,12 @@ class Walk:
             c = unbroadcast(c, parent.shape)
         if c.dtype != parent.dtype:
             c = cast(c, parent.dtype)
-        if isinstance(parent, Leaf) and not parent.hooks and not self.targets and not self.observers:
-            parent.accumulate(c)
-            return
+        if isinstance(parent, Leaf) and not self.targets:
+            if self.zeros:
+                c = settle(c)
+            if not parent.hooks and not self.observers:
+                parent.accumulate(c)
+                return
         before = cotangents.get(parent)
         if before is None:
             cotangents[parent] = c
@@ -273,7 +282,7 @@ def backward(root: Node, cotangent: Any, *, keep: bool) -> None:
             walk.watchers.setdefault(leaf, []).append(watch)
     walk.observers = [observer for observer in OBSERVERS if observer.sees(root)]
     walk.add(root, cotangent)
-    with switched(recording=False), np.errstate(all="ignore"):
+    with switched(recording=False, zeros=walk.zeros), np.errstate(all="ignore"):
         walk.run(keep=keep)
     reached = set(walk.pending)
     for watch in armed:
@@ -307,11 +316,15 @@ def pull(
     depends = linked or bool(walk.outside) or tracked_cotangent
     record = modes.recording and (depends or walk.runs_user_code())
     walk.tensors = record or modes.forward > 0
-    with switched(recording=record), np.errstate(all="ignore"):
+    if walk.tensors and walk.zeros == EXACT:
+        walk.zeros = KINK  # derivatives of this derivative may be infinite where it is not
+    with switched(recording=record, zeros=walk.zeros), np.errstate(all="ignore"):
         for node, c in pairs:
             walk.add(node, c)
         walk.run(keep=keep or record)
     parts = [walk.cotangents.get(t) for t in targets]
+    if walk.zeros:
+        parts = [None if p is None else settle(p) for p in parts]
     if record and not depends and not captured(_with_tangents(parts), targets, floor):
         return [_unlinked(p) for p in parts], False  # the user's code used nothing that is tracked outside
     return parts, record
@@ -331,8 +344,7 @@ def _unlinked(x: Any) -> Any:
         return x
     if x.tangents is None:
         return x.value
-    make: Any = type(x)
-    return make(x.value, None, {level: _unlinked(t) for level, t in x.tangents.items()})
+    return x.having(x.value, None, {level: _unlinked(t) for level, t in x.tangents.items()})
 
 
 def captured(roots: Sequence[Any], targets: Sequence[Node], floor: int | None = None) -> list[Node]:

@@ -25,8 +25,10 @@ import numpy as np
 
 from allgrad.autodiff.aliases import share
 from allgrad.autodiff.errors import NoRuleError
+from allgrad.autodiff.modes import switched
 from allgrad.autodiff.rule import ANS, JOINTLY_LINEAR, LINEAR, Rule, Rules
 from allgrad.autodiff.tensor import Tensor
+from allgrad.autodiff.zeros import FORWARD, exact, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +58,7 @@ def call(primitive: Rules, args: Sequence[Any], keywords: dict[str, Any]) -> Any
         lower = [below(a, level) for a in args]
         ans = tuple(strip(Tensor(o.value, o.node, dict(t) or None)) for o, t in zip(outs, tangents, strict=True))
         moving = [a.tangents.get(level) if isinstance(a, Tensor) and a.tangents else None for a in args]
-        with np.errstate(all="ignore"):  # as in the backward walk: warnings belong to the forward pass
+        with switched(zeros=FORWARD), np.errstate(all="ignore"):  # warnings belong to the forward pass
             out = push(primitive, moving, ans if primitive.outputs else ans[0], lower, keywords)
         for o, mine, t in zip(outs, tangents, out if primitive.outputs else (out,), strict=True):
             if t is not None and o.dtype.kind in "fc":
@@ -75,17 +77,19 @@ def push(primitive: Rules, moving: Sequence[Any], ans: Any, args: Sequence[Any],
     if rule == JOINTLY_LINEAR:
         return primitive(*[_zeros(a) if t is None else t for t, a in zip(moving, args, strict=True)], **keywords)
     if isinstance(rule, Rule):
-        return _run(rule, tuple(moving), ans, args, keywords, primitive)
+        return _run(rule, tuple(moving), moving, ans, args, keywords, primitive)
     total = None
     for i, t in enumerate(moving):
         if t is None:
             continue
-        one = _one(primitive, i, t, ans, args, keywords)
+        one = _one(primitive, i, t, moving, ans, args, keywords)
         total = one if total is None else _add(total, one, primitive.outputs)
     return total
 
 
-def _one(primitive: Rules, i: int, t: Any, ans: Any, args: Sequence[Any], keywords: dict[str, Any]) -> Any:
+def _one(
+    primitive: Rules, i: int, t: Any, moving: Sequence[Any], ans: Any, args: Sequence[Any], keywords: dict[str, Any]
+) -> Any:
     if primitive.joint_jvp == LINEAR:  # multilinear in any number of arguments
         return primitive(*args[:i], t, *args[i + 1 :], **keywords)
     rule = primitive.jvps.get(primitive.arguments[i]) if i < len(primitive.arguments) else None
@@ -95,16 +99,25 @@ def _one(primitive: Rules, i: int, t: Any, ans: Any, args: Sequence[Any], keywor
         )
     if isinstance(rule, str):
         return primitive(*args[:i], t, *args[i + 1 :], **keywords)
-    return _run(rule, t, ans, args, keywords, primitive)
+    return _run(rule, t, moving, ans, args, keywords, primitive)
 
 
-def _run(rule: Rule, t: Any, ans: Any, args: Sequence[Any], keywords: dict[str, Any], primitive: Rules) -> Any:
+def _run(
+    rule: Rule,
+    t: Any,
+    moving: Sequence[Any],
+    ans: Any,
+    args: Sequence[Any],
+    keywords: dict[str, Any],
+    primitive: Rules,
+) -> Any:
     if rule.names[:1] == ("operands",):
-        picked = list(args)
-    else:
-        names = primitive.arguments
-        picked = [ans if name == "ans" else args[names.index(name)] for name in rule.names]
-    return rule(t, picked, keywords)
+        return rule(t, list(args), keywords)
+    places = [ANS if name == "ans" else primitive.arguments.index(name) for name in rule.names]
+    picked = [ans if i == ANS else args[i] for i in places]
+    if all(i != ANS and moving[i] is None for i in places):
+        picked = [exact(x) for x in picked]
+    return plain(rule(t, picked, keywords))
 
 
 def _add(a: Any, b: Any, outputs: bool) -> Any:

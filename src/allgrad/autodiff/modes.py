@@ -21,6 +21,8 @@ class Modes(NamedTuple):
     """How many forward-mode levels are open around this call."""
     reverse: int = 0
     """How many reverse-mode transforms (grad, vjp) are running the function that makes this call."""
+    zeros: int = 0
+    """How the rules that run now take zeros that meet infinite derivatives; see zeros.py."""
 
 
 CURRENT: ContextVar[Modes] = ContextVar("allgrad_modes", default=Modes())  # noqa: B039 - a NamedTuple is immutable

@@ -34,11 +34,13 @@ class Backward:
     Attributes:
         name: of the operation, for messages and graphs.
         by_user: whether a rule that a user wrote will run, which may use tracked values that are no parents of the node.
+        singular: `zeros.KINK` or `zeros.CUSP` if a derivative is infinite at the point where the node is.
     """
 
     __slots__ = ("name",)
     name: str
     by_user = False
+    singular = 0
 
     def pullback(self, node: Node, g: Any, walk: Any) -> Sequence[Any]:
         """The contributions to the cotangents of `node.parents`, in order; None where nothing flows.

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import inspect
 import weakref
+from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -44,6 +45,7 @@ from allgrad.autodiff.rule import LINEAR as LINEAR
 from allgrad.autodiff.rule import Rule as Rule
 from allgrad.autodiff.saved import keep
 from allgrad.autodiff.tensor import Tensor
+from allgrad.autodiff.zeros import CUSP, EXACT, exact, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,6 +61,8 @@ class Step(NamedTuple):
     rule: Rule
     picks: tuple[int, ...]
     direct: Callable[..., Any] | None
+    fixed: bool
+    """Whether the rule names nothing that is tracked, so that its zeros are exact."""
 
 
 class ArgumentPlan(Backward):
@@ -71,7 +75,7 @@ class ArgumentPlan(Backward):
         links: for each of these, the number of the parent that it is, or None.
     """
 
-    __slots__ = ("links", "needs", "saved", "tracked")
+    __slots__ = ("links", "needs", "saved", "singular", "tracked", "variants")
 
     def __init__(self, name: str, tracked: tuple[int, ...], arity: int, saved: tuple[int, ...]) -> None:
         self.name = name
@@ -79,6 +83,16 @@ class ArgumentPlan(Backward):
         self.needs = tuple(i in tracked for i in range(arity))
         self.saved = saved
         self.links = tuple(tracked.index(a) if a in tracked else None for a in saved)
+        self.singular = EXACT
+        self.variants: dict[int, ArgumentPlan] = {}
+
+    def at_singular_point(self, kind: int) -> ArgumentPlan:
+        """The same plan, for nodes whose point is singular."""
+        found = self.variants.get(kind)
+        if found is None:
+            found = self.variants[kind] = copy(self)
+            found.singular = kind
+        return found
 
     def wanted(self, node: Node, walk: Any) -> tuple[bool, ...]:
         """For each argument, whether this walk wants its cotangent."""
@@ -135,7 +149,8 @@ class RulePlan(ArgumentPlan):
             wanted = range(arity) if rule.names[:1] == ("operands",) else [position[name] for name in rule.names]
             picks = tuple(saved.setdefault(argument, len(saved)) for argument in wanted)
             simple = type(rule) is Rule and not rule.keywords and not rule.into
-            steps.append(Step(parent, rule, picks, rule.function if simple else None))
+            fixed = not any(i == ANS or i in tracked for i in wanted)
+            steps.append(Step(parent, rule, picks, rule.function if simple else None, fixed))
         super().__init__(primitive.name, tracked, arity, tuple(saved))
         self.steps = tuple(steps)
         self.joint = primitive.joint is not None
@@ -151,9 +166,12 @@ class RulePlan(ArgumentPlan):
             return [cotangents[i] for i in self.tracked]
         parents = node.parents
         contributions: list[Any] = []
-        for parent, rule, picks, direct in self.steps:
+        for parent, rule, picks, direct, fixed in self.steps:
             if walk.wanted is not None and parents[parent] not in walk.wanted:
                 contributions.append(None)
+            elif fixed and walk.zeros:
+                extra = {"into": walk.offer(parents[parent], parents)} if rule.into else {}
+                contributions.append(plain(rule(g, [exact(saved[k]) for k in picks], keywords, **extra)))
             elif direct is not None:
                 contributions.append(direct(g, *[saved[k] for k in picks]))
             elif rule.into:
@@ -186,6 +204,8 @@ class Primitive(Rules):
         policy: called as policy(primitive, args, keywords) for a call with keywords, where these are not static arguments of
             the rules but must be honoured or refused (a ufunc's where=, out=, dtype=).
         by_user: rules may use tracked values that are not among the arguments, as users' own rules do.
+        singular: called as singular(ans, *arguments, **statics) on plain arrays: whether a derivative is infinite there, as
+            `zeros.KINK` or `zeros.CUSP`, or 0.
     """
 
     def __init__(
@@ -201,6 +221,7 @@ class Primitive(Rules):
         outputs: bool = False,
         policy: Callable[..., Any] | None = None,
         by_user: bool = False,
+        singular: Callable[..., int] | None = None,
     ) -> None:
         super().__init__(name, _argument_names(function) if arguments is None else arguments)
         self.function = function
@@ -209,6 +230,7 @@ class Primitive(Rules):
         self.policy = policy
         self.keeps_statics = not views  # those of views are numbers
         self.by_user = by_user
+        self.singular = singular
         self.plans: dict[tuple[int, int], ArgumentPlan] = {}
         PRIMITIVES.add(self)
         self.joint = as_rule(joint) if joint else None
@@ -291,7 +313,10 @@ class Primitive(Rules):
     def _record(
         self, args: Any, values: Any, keywords: Any, ans: Any, shape: Any, dtype: Any, mask: int, modes: Modes
     ) -> Node:
-        plan = self.plans.get((mask, len(args))) or self.plan(mask, len(args))
+        plan: Any = self.plans.get((mask, len(args))) or self.plan(mask, len(args))
+        kind = CUSP if modes.zeros else self.singular(ans, *values, **keywords) if self.singular is not None else EXACT
+        if kind != EXACT:  # a derivative of a derivative counts as singular: it may have zeros that are limits
+            plan = plan.at_singular_point(kind)
         node = Node(plan, tuple([args[i].node for i in plan.tracked]), shape, dtype)
         if plan.saved:
             saved = [ans if i < 0 else values[i] for i in plan.saved]

@@ -54,6 +54,10 @@ class Tensor(Operators, Standard):
         self.tangents = tangents
         self._storage: Storage | None = None
 
+    def having(self, value: Array, node: Node | None, tangents: dict[int, Any] | None) -> Tensor:
+        """A Tensor with these fields, for files that cannot import this one."""
+        return Tensor(value, node, tangents)
+
     # What NumPy asks of an array.
 
     @property

@@ -23,6 +23,7 @@ from allgrad.autodiff.inner import inner_leaf, keep_version
 from allgrad.autodiff.modes import CURRENT, switched
 from allgrad.autodiff.node import SEQUENCE, Leaf, Node
 from allgrad.autodiff.tensor import Tensor
+from allgrad.autodiff.zeros import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -306,7 +307,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
     leaves, rebuild = results_of(value, "jvp")
     plain = not any(isinstance(x, Tensor) for x in (*xs, *ts))
     primal = rebuild([_leave(y, level, plain) for y in leaves])
-    tangent = rebuild([_leave(_tangent_of(y, level), level, plain) for y in leaves])
+    tangent = rebuild([_leave(settle(_tangent_of(y, level)), level, plain) for y in leaves])
     return (primal, tangent, map_tensors(lambda t: _leave(t, level, plain), aux)) if has_aux else (primal, tangent)
 
 

@@ -57,19 +57,31 @@ def elementwise(ufunc: np.ufunc, **partials: Callable[..., Any]) -> Primitive:
     return ufunc_rule(ufunc, vjp=rules, jvp=rules)
 
 
-def inverse_slope(ufunc: np.ufunc, denominator: Callable[..., Any]) -> Primitive:
+def inverse_slope(
+    ufunc: np.ufunc, denominator: Callable[..., Any], *, singular: Callable[..., int] | None = None, at_end: bool = True
+) -> Primitive:
     """Declare a ufunc of one argument whose derivative is 1 / denominator, infinite where that is 0.
 
-    `denominator` is a function of x or of ans.
+    `denominator` is a function of x or of ans; `singular(ans, x)` says whether it is 0 somewhere, as in `Primitive`; and
+    `at_end`, whether only at ends of the domain.
     """
-    rule: Any = Quotient(denominator, factor=True)
-    return ufunc_rule(ufunc, vjp={"x": rule}, jvp={"x": rule})
+    rule: Any = Quotient(denominator, at_end=at_end)
+    return ufunc_rule(ufunc, vjp={"x": rule}, jvp={"x": rule}, singular=singular)
 
 
-def ufunc_rule(ufunc: np.ufunc, *, vjp: dict[str, Any], jvp: dict[str, Any]) -> Primitive:
+def ufunc_rule(
+    ufunc: np.ufunc, *, vjp: dict[str, Any], jvp: dict[str, Any], singular: Callable[..., int] | None = None
+) -> Primitive:
     """Declare a ufunc by its rules, where a factor is not enough."""
-    arguments = ("x", "y")[: ufunc.nin]
-    primitive = Primitive(ufunc, name=ufunc.__name__, arguments=arguments, vjp=vjp, jvp=jvp, policy=ufunc_keywords)
+    primitive = Primitive(
+        ufunc,
+        name=ufunc.__name__,
+        arguments=("x", "y")[: ufunc.nin],
+        vjp=vjp,
+        jvp=jvp,
+        policy=ufunc_keywords,
+        singular=singular,
+    )
     implements(ufunc)(primitive)
     return primitive
 

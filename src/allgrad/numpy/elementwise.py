@@ -13,12 +13,13 @@ The first argument is called x and the second y, whatever NumPy calls them.
 
 from __future__ import annotations
 
-from math import log, pi
+from math import isfinite, log, pi
 from typing import Any
 
 import numpy as np
 
 from allgrad.autodiff.primitive import LINEAR, Primitive
+from allgrad.autodiff.zeros import CUSP, KINK
 from allgrad.numpy.arguments import is_complex, refuse
 from allgrad.numpy.dispatch import elementwise, implements, inverse_slope, ufunc_rule
 from allgrad.numpy.roots import rooted
@@ -34,6 +35,18 @@ def _shift(ans: Any) -> Any:
 def _root_of_one_and_square(x: Any) -> Any:
     """sqrt(1 + x^2), without overflow for large real x."""
     return np.sqrt(1 + x * x) if is_complex(x) else np.hypot(1, x)
+
+
+def _infinite(ans: Any, x: Any) -> int:  # noqa: ARG001
+    return 0 if isfinite(np.vdot(ans, ans).real) else KINK
+
+
+def _cusp_at_zero(ans: Any, x: Any) -> int:  # noqa: ARG001
+    return 0 if np.all(x) else CUSP
+
+
+def _at_one(ans: Any, x: Any) -> int:  # noqa: ARG001
+    return KINK if np.any(np.equal(np.abs(x), 1)) else 0
 
 
 def _over_square(g: Any, h: Any) -> Any:
@@ -58,15 +71,15 @@ elementwise(np.reciprocal, x=lambda ans: -(ans * ans))
 elementwise(np.exp, x=lambda ans: ans)
 elementwise(np.exp2, x=lambda ans: ans * log(2))
 elementwise(np.expm1, x=lambda x: np.exp(x))
-inverse_slope(np.log, lambda x: x)
-inverse_slope(np.log2, lambda x: x * log(2))
-inverse_slope(np.log10, lambda x: x * log(10))
-inverse_slope(np.log1p, lambda x: x + 1)
+inverse_slope(np.log, lambda x: x, singular=_infinite)
+inverse_slope(np.log2, lambda x: x * log(2), singular=_infinite)
+inverse_slope(np.log10, lambda x: x * log(10), singular=_infinite)
+inverse_slope(np.log1p, lambda x: x + 1, singular=_infinite)
 elementwise(np.logaddexp, x=lambda x, ans: np.exp(x - _shift(ans)), y=lambda y, ans: np.exp(y - _shift(ans)))
 elementwise(np.logaddexp2, x=lambda x, ans: np.exp2(x - _shift(ans)), y=lambda y, ans: np.exp2(y - _shift(ans)))
 
 # Roots.
-inverse_slope(np.cbrt, lambda ans: 3 * (ans * ans))
+inverse_slope(np.cbrt, lambda ans: 3 * (ans * ans), singular=_cusp_at_zero, at_end=False)
 
 # Trigonometric and hyperbolic functions, and their inverses.
 elementwise(np.sin, x=lambda x: np.cos(x))
@@ -75,11 +88,11 @@ elementwise(np.tan, x=lambda ans: 1 + ans * ans)
 elementwise(np.sinh, x=lambda x: np.cosh(x))
 elementwise(np.cosh, x=lambda x: np.sinh(x))
 elementwise(np.tanh, x=lambda ans: 1 - ans * ans)
-inverse_slope(np.arcsin, lambda x: np.sqrt(-(x - 1) * (1 + x)))
-inverse_slope(np.arccos, lambda x: -np.sqrt(-(x - 1) * (1 + x)))
+inverse_slope(np.arcsin, lambda x: np.sqrt(-(x - 1) * (1 + x)), singular=_at_one)
+inverse_slope(np.arccos, lambda x: -np.sqrt(-(x - 1) * (1 + x)), singular=_at_one)
 inverse_slope(np.arcsinh, lambda x: _root_of_one_and_square(x))
-inverse_slope(np.arccosh, lambda x: np.sqrt(x - 1) * np.sqrt(x + 1))
-inverse_slope(np.arctanh, lambda x: (1 - x) * (1 + x))
+inverse_slope(np.arccosh, lambda x: np.sqrt(x - 1) * np.sqrt(x + 1), singular=_at_one)
+inverse_slope(np.arctanh, lambda x: (1 - x) * (1 + x), singular=_at_one)
 elementwise(np.deg2rad, x=lambda: pi / 180)
 elementwise(np.rad2deg, x=lambda: 180 / pi)
 elementwise(np.radians, x=lambda: pi / 180)

@@ -18,6 +18,7 @@ import numpy as np
 
 from allgrad.autodiff.primitive import Primitive
 from allgrad.autodiff.tensor import RULES, Tensor
+from allgrad.autodiff.zeros import CUSP, KINK
 from allgrad.numpy.dispatch import elementwise, implements, inverse_slope, ufunc_rule
 from allgrad.numpy.roots import Root, rooted
 from allgrad.numpy.singular import product
@@ -51,6 +52,7 @@ scalar_power = Primitive(
     name="power",
     vjp={"x": lambda g, x, *, n: product(g, n * np.power(x, n - 1)) if n else np.zeros_like(g)},
     jvp={"x": lambda t, x, *, n: product(t, n * np.power(x, n - 1)) if n else np.zeros_like(t)},
+    singular=lambda _, x, *, n: CUSP if 0 < n < 1 and not np.all(x) else 0,
 )
 
 
@@ -79,7 +81,9 @@ def square(x: Any, /, **keywords: Any) -> Any:
     return power(x, 2) if type(x) is Root and not keywords else _square(x, **keywords)
 
 
-_sqrt = inverse_slope(np.sqrt, lambda ans: 2 * ans)
+_sqrt = inverse_slope(
+    np.sqrt, lambda ans: 2 * ans, singular=lambda ans, _: 0 if np.count_nonzero(ans) == ans.size else KINK
+)
 
 
 @implements(np.sqrt)
@@ -88,8 +92,12 @@ def sqrt(x: Any, /, **keywords: Any) -> Any:
     return root if keywords else rooted(root, lambda: +x)
 
 
-_power = ufunc_rule(np.power, vjp=_RULES, jvp=_RULES)
-ufunc_rule(np.float_power, vjp=_RULES, jvp=_RULES)
+def _infinite_slope(ans: Any, x: Any, y: Any) -> int:  # noqa: ARG001
+    return 0 if np.all(x) else CUSP if np.any(np.equal(x, 0) & np.less(np.real(y), 1) & np.not_equal(y, 0)) else 0
+
+
+_power = ufunc_rule(np.power, vjp=_RULES, jvp=_RULES, singular=_infinite_slope)
+ufunc_rule(np.float_power, vjp=_RULES, jvp=_RULES, singular=_infinite_slope)
 
 
 @implements(np.power)

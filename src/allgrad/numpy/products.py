@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 
 from allgrad.autodiff.primitive import LINEAR, Primitive
+from allgrad.autodiff.zeros import inexact
 from allgrad.numpy.arguments import conjugate, operand, refuse
 from allgrad.numpy.dispatch import implements
+from allgrad.numpy.singular import product
 
 
 def _rows(x: Any) -> Any:
@@ -35,24 +37,26 @@ def _matmul(x: Any, y: Any, *, flat: bool) -> Any:
 
 
 def _matmul_x(g: Any, y: Any, *, flat: bool) -> Any:
+    if y.ndim == 1:
+        return product(np.expand_dims(g, -1), y)
+    y = inexact(y)
     if flat:
         gx = np.matmul(_rows(g), np.transpose(y))
         return gx if g.ndim == 2 else np.reshape(gx, (*g.shape[:-1], y.shape[0]))
-    if y.ndim == 1:
-        return np.expand_dims(g, -1) * y
     if g.ndim < y.ndim:  # x is a vector
         return np.matmul(y, np.expand_dims(g, -1))[..., 0]
     return np.matmul(g, np.swapaxes(y, -1, -2))
 
 
 def _matmul_y(g: Any, x: Any, *, flat: bool, into: Any) -> Any:
+    if x.ndim == 1:
+        return product(g, x) if g.ndim == 0 else product(np.expand_dims(g, -2), np.expand_dims(x, -1))
+    x = inexact(x)
     if flat:
         x, g = np.transpose(_rows(x)), _rows(g)
         if into is not None and into.dtype == np.result_type(x.dtype, g.dtype):
             return np.matmul(x, g, out=into)
         return np.matmul(x, g)
-    if x.ndim == 1:
-        return g * x if g.ndim == 0 else np.expand_dims(x, -1) * np.expand_dims(g, -2)
     if g.ndim < x.ndim:  # y is a vector
         return np.matmul(np.transpose(_rows(x)), np.reshape(g, -1))
     return np.matmul(np.swapaxes(x, -1, -2), g)

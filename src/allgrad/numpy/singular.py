@@ -1,18 +1,16 @@
-"""Products and quotients in which zero wins, so that one entry's infinite derivative does not spoil another's gradient.
+"""Products and quotients in which exact zeros win, so that one entry's infinite derivative does not spoil another's gradient.
 
 In `np.where(x > 0, np.log(x), 0)` the entries with x = 0 receive a cotangent of exactly 0, and log'(0) is infinite. In floating
 point 0 * inf is NaN. Here it is 0, because a cotangent of 0 means that the entry has no influence on the result. The same
-holds in forward mode. An infinite derivative that the result does depend on stays infinite: grad(np.sqrt)(0.) is inf.
+holds in forward mode. An infinite derivative that the result does depend on stays infinite: grad(np.sqrt)(0.) is inf. A zero
+that is only a limit gives NaN; autodiff/zeros.py says how the two are told apart.
 
-    product(a, b) = a * b, and 0 where a or b is 0
-    quotient(a, b) = a / b, and 0 where a is 0
+    product(a, b) = a * b, and 0 where a or b is an exact zero
+    quotient(a, b) = a / b, and 0 where a is an exact zero
 
 Both are linear in `a`, so rules pass the cotangent (or tangent) as `a`. The check comes after the computation: the sum of the
 squares of the result is finite unless an entry is not (or the sum overflows, which only costs time). It takes one pass at the
 speed of memory, or 0.4 us on small arrays. NumPy's warnings are off while rules run.
-
-A 0 that is only a limit counts as 0 too, in both modes: for cbrt(x**3) at 0, where the true derivative is 1, both modes give 0.
-Where the limit is known, it is written out: see roots.py.
 """
 
 from __future__ import annotations
@@ -22,21 +20,45 @@ from typing import Any
 
 import numpy as np
 
+from allgrad.autodiff.modes import CURRENT
 from allgrad.autodiff.primitive import Primitive, Rule
 from allgrad.autodiff.tensor import Tensor
+from allgrad.autodiff.zeros import FORWARD, KINK, LIMIT, Exact, exact, subnormal
 
 
 def times(a: Any, b: Any) -> Any:
     """`product` of plain arrays."""
     result = a * b
-    return result if isfinite(np.vdot(result, result).real) else _zero_wins(result, a, b)
+    finite = isfinite(np.vdot(result, result).real)
+    zeros = CURRENT.get().zeros
+    if not zeros or result.dtype not in LIMIT:
+        return result if finite else _zero_wins(result, a, b)
+    varies = isinstance(b, (np.ndarray, np.generic)) and not isinstance(b, Exact) and b.dtype != bool
+    result = np.asarray(result)  # without the type of b
+    if finite and not (varies and np.count_nonzero(b) < np.size(b)):
+        return result
+    if varies:
+        limit = np.where(zeros == KINK or np.isfinite(a), LIMIT[result.dtype], np.nan)
+        result = np.where(np.equal(b, 0), limit, result)
+        b = np.where(np.equal(b, 0), 1, b)
+    unknown = (subnormal(a) & np.isinf(b)) | (np.isinf(a) & subnormal(b))
+    return _zero_wins(np.where(unknown, result.dtype.type(np.nan), result), a, b)
 
 
-def over(a: Any, b: Any) -> Any:
-    """`quotient` of plain arrays; silent, since values are computed with it too (the sign of a complex number)."""
+def over(a: Any, b: Any, *, at_end: bool = False) -> Any:
+    """`quotient` of plain arrays; silent, since values are computed with it too (the sign of a complex number).
+
+    `at_end` says that b is 0 only at an end of a function's domain.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         result = a / b
-    return result if isfinite(np.vdot(result, result).real) else _zero_wins(result, a, 1)
+    if isfinite(np.vdot(result, result).real):
+        return result
+    zeros = CURRENT.get().zeros
+    if zeros and result.dtype in LIMIT:
+        limit = LIMIT[result.dtype] if at_end and zeros == FORWARD else result.dtype.type(np.nan)
+        result = np.where(subnormal(a) & np.equal(b, 0), limit, result)
+    return _zero_wins(result, a, 1)
 
 
 def _zero_wins(result: Any, a: Any, b: Any) -> Any:
@@ -56,24 +78,35 @@ class Factor(Rule):
 
 
 class Quotient(Rule):
-    """A rule given by the denominator that divides the cotangent (or tangent)."""
+    """A rule given by the denominator that divides the cotangent (or tangent), which is 0 at ends of the domain at most."""
 
-    __slots__ = ()
+    __slots__ = ("at_end",)
+
+    def __init__(self, denominator: Any, *, at_end: bool) -> None:
+        super().__init__(denominator, factor=True)
+        self.at_end = at_end
 
     def __call__(self, g: Any, picked: Any, keywords: Any, **extra: Any) -> Any:  # noqa: ARG002
-        return quotient(g, self.function(*picked))
+        return (quotient_at_end if self.at_end else quotient)(g, self.function(*picked))
 
 
 product: Primitive = Primitive(
     times,
     name="product",
-    vjp={"a": lambda g, b: product(g, b), "b": lambda g, a: product(g, a)},
-    jvp={"a": lambda t, b: product(t, b), "b": lambda t, a: product(t, a)},
+    vjp={"a": lambda g, b: product(g, b), "b": lambda g, a: product(g, exact(a))},
+    jvp={"a": lambda t, b: product(t, b), "b": lambda t, a: product(t, exact(a))},
 )
 
-quotient: Primitive = Primitive(
-    over,
+_quotient_rules: dict[str, Any] = {
+    "a": lambda g, b: quotient(g, b),
+    "b": lambda g, ans, b: -quotient(product(g, exact(ans)), b),
+}
+
+
+quotient: Primitive = Primitive(over, name="quotient", vjp=_quotient_rules, jvp=_quotient_rules)
+quotient_at_end: Primitive = Primitive(
+    lambda a, b: over(a, b, at_end=True),
     name="quotient",
-    vjp={"a": lambda g, b: quotient(g, b), "b": lambda g, ans, b: -quotient(product(g, ans), b)},
-    jvp={"a": lambda t, b: quotient(t, b), "b": lambda t, ans, b: -quotient(product(t, ans), b)},
+    vjp=_quotient_rules,
+    jvp=_quotient_rules,
 )

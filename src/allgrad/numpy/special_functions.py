@@ -20,6 +20,7 @@ import numpy as np
 from allgrad.autodiff.primitive import Primitive
 from allgrad.numpy.arguments import operand, value
 from allgrad.numpy.dispatch import implements
+from allgrad.numpy.singular import product
 
 Array = np.ndarray[Any, Any]
 
@@ -51,8 +52,8 @@ def _sinc_series(y: Array, n: int) -> Array:
 _sinc: Primitive = Primitive(
     _sinc_derivative,
     name="sinc",
-    vjp={"x": lambda g, x, *, n: g * _sinc(x, n=n + 1)},
-    jvp={"x": lambda t, x, *, n: t * _sinc(x, n=n + 1)},
+    vjp={"x": lambda g, x, *, n: product(g, _sinc(x, n=n + 1))},
+    jvp={"x": lambda t, x, *, n: product(t, _sinc(x, n=n + 1))},
 )
 implements(np.sinc)(lambda x: _sinc(x, n=0))
 
@@ -80,8 +81,8 @@ def _bessel_slope(x: Any, n: int) -> Any:
 _bessel: Primitive = Primitive(
     _bessel_i,
     name="i0",
-    vjp={"x": lambda g, x, *, n: g * _bessel_slope(x, n)},
-    jvp={"x": lambda t, x, *, n: t * _bessel_slope(x, n)},
+    vjp={"x": lambda g, x, *, n: product(g, _bessel_slope(x, n))},
+    jvp={"x": lambda t, x, *, n: product(t, _bessel_slope(x, n))},
 )
 implements(np.i0)(lambda x: _bessel(x, n=0))
 
