@@ -16,7 +16,10 @@ inf, nan = np.inf, np.nan
 # function, arguments, which argument, first and second derivative (limits, worked out by hand or by mpmath)
 POINTS = [
     ("gammainc", (2.0, 0.0), 0, 0.0, 0.0),
-    ("gammainc", (2.0, 0.0), 1, 0.0, 0.0),
+    ("gammainc", (2.0, 0.0), 1, 0.0, 1.0),
+    ("gammainc", (3.0, 0.0), 1, 0.0, 0.0),
+    ("betainc", (2.0, 2.0, 0.0), 2, 0.0, 6.0),
+    ("betainc", (2.0, 2.0, 1.0), 2, 0.0, -6.0),
     ("gammainc", (1.0, 0.0), 1, 1.0, -1.0),
     ("gammainc", (0.5, 0.0), 1, inf, -inf),
     ("betainc", (2.0, 3.0, 0.0), 0, 0.0, 0.0),

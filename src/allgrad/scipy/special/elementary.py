@@ -43,7 +43,7 @@ ufunc("xlog1py", "x y", x=lambda y: np.log1p(y), y=lambda x, y: quotient(x, 1 + 
 
 # Sigmoids.
 ufunc("expit", "x", x=lambda x, ans: ans * sc.expit(-x))
-ufunc("logit", "x", x=lambda x: quotient(1.0, x * (1 - x)))
+ufunc("logit", "x", x=lambda x: quotient(1.0, x) + quotient(1.0, 1 - x))
 ufunc("log_expit", "x", x=lambda x: sc.expit(-x))
 
 

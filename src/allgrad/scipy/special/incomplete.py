@@ -102,12 +102,20 @@ def _differentiable(function: Any, given: list[str]) -> set[str]:
 
 def gamma_density(a: Any, x: Any) -> Any:
     """x^(a - 1) exp(-x) / gamma(a), DLMF 8.8.13."""
-    return np.exp(sc.xlogy(a - 1, x) - x - sc.gammaln(a))
+    in_logarithms = np.exp(sc.xlogy(a - 1, x) - x - sc.gammaln(a))
+    end = np.equal(x, 0)  # where log(x) has no derivative
+    return (
+        np.where(end, np.power(x, a - 1) * np.exp(-x - sc.gammaln(a)), in_logarithms) if np.any(end) else in_logarithms
+    )
 
 
 def beta_density(a: Any, b: Any, x: Any) -> Any:
     """x^(a - 1) (1 - x)^(b - 1) / B(a, b), DLMF 8.17.1."""
-    return np.exp(sc.xlogy(a - 1, x) + sc.xlog1py(b - 1, -x) - sc.betaln(a, b))
+    in_logarithms = np.exp(sc.xlogy(a - 1, x) + sc.xlog1py(b - 1, -x) - sc.betaln(a, b))
+    end = np.equal(x, 0) | np.equal(x, 1)
+    if not np.any(end):
+        return in_logarithms
+    return np.where(end, np.power(x, a - 1) * np.power(1 - x, b - 1) * np.exp(-sc.betaln(a, b)), in_logarithms)
 
 
 def f_density(dfn: Any, dfd: Any, x: Any) -> Any:
