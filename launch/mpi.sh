@@ -71,22 +71,24 @@ bound_mpirun() {
     fi
 }
 
-# training RUN CONFIG [key=value ...]: sets the array $training to the command that one rank runs: the start of a run, or,
-# if RUN was started before, its continuation.
+# training RUN CONFIG [key=value ...]: sets the array $training to the command that one rank runs: the start of a run, or, if
+# RUN was started before, its continuation, which refuses another configuration.
 training() {
     local run=$1
     shift
-    if [ -e "$run/config.yaml" ] || [ -d "$run/checkpoints" ]; then
-        training=("$launch/rank.sh" "$venv/bin/allgrad" resume "$run")
-    else
-        training=("$launch/rank.sh" "$venv/bin/allgrad" train "$@" "run.dir=$run")
-    fi
+    training=("$launch/rank.sh" "$venv/bin/allgrad" train "$@" --continue "run.dir=$run")
+    [ "${BLAS_THREADS:-1}" = 1 ] || training+=("parallel.blas_threads=$BLAS_THREADS")
 }
 
 # finished RUN: whether the run is complete. An exit code alone does not say so: Open MPI's mpirun returns 0 when a whole
 # node has died.
 finished() {
     [ -f "$1/summary.json" ]
+}
+
+# newest_checkpoint RUN: its name; nothing if there is none
+newest_checkpoint() {
+    find "$1/checkpoints" -maxdepth 1 -name 'step-*' ! -name '*.*' 2>/dev/null | sort | tail -n 1 || true
 }
 
 # forwarding COMMAND...: runs it, passes SIGUSR1 and SIGTERM on to it, returns its exit code. $stopped says whether one came.

@@ -4,8 +4,8 @@
 #   qsub -v CONFIG=configs/moby_dick.yaml,OVERRIDES="seed=1 train.steps=2000" launch/pbs.sh
 #   qsub -J 1-5 -v CONFIG=configs/moby_dick.yaml launch/pbs.sh       five seeds
 #
-# Before the time limit the ranks write a checkpoint together, and the job submits itself again. It continues from there, on any
-# number of ranks, and ends with the same weights.
+# Before the time limit, or at `qsig -s SIGUSR1`, the ranks write a checkpoint together, and the job submits itself again with the
+# same resources, as it does when it fails after a new checkpoint. It continues from there, and ends with the same weights.
 #
 #PBS -N allgrad
 #PBS -l select=2:ncpus=16:mpiprocs=16:ompthreads=1
@@ -56,8 +56,19 @@ fi
 training "$RUN" "$CONFIG" ${overrides[@]+"${overrides[@]}"}
 echo "allgrad: $ranks ranks on $nodes nodes; run $RUN"
 
+# job_attribute NAME: of this job, as qstat says; nothing if qstat fails. It folds long lines with a tab.
+job_attribute() {
+    { qstat -f "$PBS_JOBID" 2>/dev/null || true; } | awk -v name="$1" -F' = ' '
+        /^\t/ { if (found) value = value substr($0, 2); next }
+        { found = 0 }
+        { key = $1; gsub(/[ \t]/, "", key) }
+        key == name { found = 1; value = $2 }
+        END { if (value != "") print value }'
+}
+
 # PBS has no signal before the limit: this process sends itself one.
-limit=$(qstat -f "$PBS_JOBID" | awk -F' = ' '/Resource_List.walltime/ { split($2, t, ":"); print t[1] * 3600 + t[2] * 60 + t[3] }')
+walltime=$(job_attribute Resource_List.walltime) resources=$(job_attribute Resource_List.select)
+limit=$(awk -F: 'NF == 3 { print $1 * 3600 + $2 * 60 + $3 }' <<<"$walltime")
 if [ -n "$limit" ] && [ "$limit" -gt "$MARGIN" ]; then
     (
         nap="" ended="" # a sleep that outlives the job would keep it from ending, and then signal whoever has its number
@@ -69,16 +80,35 @@ if [ -n "$limit" ] && [ "$limit" -gt "$MARGIN" ]; then
     ) >/dev/null 2>&1 &
     timer=$!
 fi
+# submit_again WHY
+submit_again() {
+    local options=()
+    echo "allgrad: $1; submitting the rest"
+    [ -z "$resources" ] || options+=(-l "select=$resources")
+    [ -z "$walltime" ] || options+=(-l "walltime=$walltime")
+    export CONFIG MPI MARGIN BIND
+    OVERRIDES="${overrides[*]-}" qsub -N "$PBS_JOBNAME" ${options[@]+"${options[@]}"} \
+        -v CONFIG,OVERRIDES,RUN,LOGS,MPI,MARGIN,BIND,BLAS_THREADS,STAGE_FROM,STAGE_TO launch/pbs.sh
+}
+
+before=$(newest_checkpoint "$RUN")
 code=0
 forwarding "${mpirun[@]}" "${training[@]}" || code=$?
 [ -z "${timer:-}" ] || kill "$timer" 2>/dev/null || true
 if finished "$RUN"; then
     exit 0
-elif [ "$stopped" = USR1 ]; then
-    echo "allgrad: the time limit is near; submitting the rest"
-    export CONFIG MPI MARGIN BIND
-    OVERRIDES="${overrides[*]-}" qsub -v CONFIG,OVERRIDES,RUN,LOGS,MPI,MARGIN,BIND,BLAS_THREADS,STAGE_FROM,STAGE_TO launch/pbs.sh
-elif [ "$code" = 0 ]; then
-    die "the launcher says that all is well, but the run in $RUN has no summary.json: it did not come to its end"
+elif [ "$stopped" = TERM ]; then
+    echo "allgrad: stopped and saved; continue with qsub -v RUN=$RUN and the same settings" >&2
+elif [ "$stopped" = USR1 ] || [ "$code" = 4 ]; then
+    submit_again "the run was stopped and saved"
+    exit 0
+elif [ "$code" = 2 ] || [ "$code" = 3 ]; then
+    echo "allgrad: a restart would not change this (exit code $code)" >&2
+elif [ "$(newest_checkpoint "$RUN")" != "$before" ]; then
+    submit_again "the job failed (exit code $code) after a new checkpoint"
+else
+    echo "allgrad: the job failed (exit code $code) before a new checkpoint in $RUN. Once mended, continue it with" \
+        "qsub -v RUN=$RUN and the same settings" >&2
+    [ "$code" != 0 ] || code=1
 fi
 exit "$code"

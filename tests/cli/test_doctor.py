@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,32 @@ def test_a_job_that_hangs_is_given_up(monkeypatch) -> None:
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(mpirun, "find_mpirun", lambda: "mpirun")
     assert f"did not end within {doctor.PATIENCE} s" in str(doctor.small_job())
+
+
+def test_a_launcher_of_another_mpi_is_named(monkeypatch, tmp_path) -> None:
+    """Each process then sees a job of one, which all-reduces at the speed of thought."""
+    fake = tmp_path / "mpirun"
+    found = {"library": "Some MPI", "standard": "4.0", "threads": "MULTIPLE", "ranks": 1, "nodes": 1}
+    found |= {"latency": 1e-9, "bandwidth": 2.7e13, "hidden": 1.0}
+    fake.write_text(f"#!/bin/sh\necho '{json.dumps(found)}'\n")
+    fake.chmod(0o755)
+    monkeypatch.setattr("allgrad.cli.mpirun.find_mpirun", lambda: str(fake))
+    said = doctor.small_job()
+    assert isinstance(said, str)
+    assert "each sees a job of 1" in said
+    assert f"{fake} belongs to another MPI library than the one that mpi4py loads (Some MPI)" in said
+
+
+def test_clean_removes_what_nobody_uses(monkeypatch, tmp_path, capsys) -> None:
+    left = [tmp_path / "mpich_shm_1", tmp_path / "mpich_shm_2"]
+    for path in left:
+        path.write_bytes(bytes(1 << 20))
+    monkeypatch.setattr(doctor, "left_behind", lambda: [path for path in left if path.exists()])
+    assert main(["doctor", "--clean"]) == 0
+    assert capsys.readouterr().out == "".join(f"removed {path} (1.0 MiB)\n" for path in left)
+    assert not any(path.exists() for path in left)
+    assert main(["doctor", "--clean"]) == 0
+    assert capsys.readouterr().out == "nothing to remove\n"
 
 
 def test_open_mpi_gets_what_it_needs(monkeypatch) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -173,7 +175,7 @@ class TestHostfile:
         assert clone.calls[5] == (
             f"mpirun -n 12 -ppn 4 -bind-to core:1 -launcher ssh -launcher-exec {clone.root}/system/fakersh "
             f"-hosts alpha:2,beta:3,gamma:4,delta:1,eta:2 {clone.root}/launch/rank.sh {clone.bin}/allgrad train run.yaml seed=1 "
-            "run.dir=runs/a"
+            "--continue run.dir=runs/a"
         )
 
     def test_binding_and_threads_follow_the_settings(self, clone, hosts) -> None:
@@ -184,10 +186,12 @@ class TestHostfile:
         seen = set((clone.root / "environment").read_text().splitlines())
         assert {"OPENBLAS_NUM_THREADS=2", "UCX_NET_DEVICES=eth1", "FI_TCP_IFACE=eth1"} <= seen
 
-    def test_a_run_with_checkpoints_is_gone_on_with(self, clone, hosts) -> None:
-        (clone.root / "runs/a/checkpoints/step-20").mkdir(parents=True)
-        clone.run("hostfile.sh", "hosts", "run.yaml", RSH="fakersh", RUN="runs/a")
-        assert clone.calls[-1].endswith(f"{clone.bin}/allgrad resume runs/a")
+    def test_a_run_that_is_there_is_continued_with_the_same_words(self, clone, hosts) -> None:
+        """Which compares the configuration, and keeps the plugins (tests/cli/test_continue.py)."""
+        words = ("run.yaml", "seed=2", "--plugin", "a.py")
+        clone.run("hostfile.sh", "hosts", *words, RSH="fakersh", RUN="runs/a", BLAS_THREADS="2")
+        said = "run.yaml seed=2 --plugin a.py --continue run.dir=runs/a parallel.blas_threads=2"
+        assert clone.calls[-1].endswith(f"{clone.bin}/allgrad train {said}")
 
     def test_a_machine_without_the_clone_is_named(self, clone, hosts) -> None:
         clone.program("fakersh", '[ "$1" != beta ]', clone.root / "system")
@@ -239,10 +243,53 @@ class TestRank:
         stage = {"STAGE_FROM": "data", "STAGE_TO": f"{clone.root}/scratch"}
         assert clone.run("wrapped", ALLGRAD_JOB="1", **stage).stdout.endswith("still here\n")
 
-    def test_a_stage_without_a_place_is_a_message(self, clone) -> None:
-        done = clone.run("rank.sh", "true", STAGE_FROM="data")
+    def test_a_copy_that_was_cut_short_or_changed_is_made_again(self, clone) -> None:
+        """A damaged copy is newer than its source, so time stamps prove nothing."""
+        source = clone.root / "data" / "deep"
+        source.mkdir(parents=True)
+        (source / "a.bin").write_bytes(b"0123456789")
+        (source / "b.bin").write_bytes(b"whole")
+        copied = clone.root / "disk" / "data" / "deep"
+        copied.mkdir(parents=True)
+        (copied / "a.bin").write_bytes(b"01234")
+        (copied / "b.bin").write_bytes(b"wh0le")
+        stage = {"STAGE_FROM": "data/", "STAGE_TO": str(clone.root / "disk")}
+        assert clone.run("rank.sh", "true", ALLGRAD_JOB="1", **stage).returncode == 0
+        assert (copied / "a.bin").read_bytes() == b"0123456789"
+        assert (copied / "b.bin").read_bytes() == b"whole"
+        assert sorted(path.name for path in copied.iterdir()) == ["a.bin", "b.bin"]
+
+    @pytest.mark.parametrize(
+        ("command", "settings", "said"),
+        [
+            ("true", {"STAGE_FROM": "data"}, "STAGE_FROM is set, but not STAGE_TO"),
+            (
+                "true",
+                {"STAGE_FROM": "nowhere", "STAGE_TO": "disk", "ALLGRAD_JOB": "1"},
+                "nowhere could not be copied to disk",
+            ),
+            ("no-such-program", {}, "there is no program no-such-program here"),
+        ],
+    )
+    def test_a_rank_that_cannot_start_says_so_to_all_and_dies_of_a_signal(self, clone, command, settings, said) -> None:
+        """Its log alone was read by nobody, and launchers wait for a rank that exits before it has joined."""
+        done = clone.run("rank.sh", command, LOGS="logs", PMI_RANK="3", **settings)
+        assert done.returncode == -signal.SIGKILL
+        assert "allgrad: rank 3 on " in done.stderr
+        assert f"cannot start: {said}" in done.stderr
+        assert said in (clone.root / "logs/rank-0003.log").read_text()
+
+    def test_the_others_do_not_wait_for_a_rank_that_cannot_start(self, mpi_flavour, clone, clean_environment) -> None:
+        script = clone.root / "start.sh"
+        script.write_text('[ "${PMI_RANK:-${OMPI_COMM_WORLD_RANK:-}}" != 1 ] || exec launch/rank.sh nothing\n')
+        script.write_text(script.read_text() + f'exec "{sys.executable}" -c "from mpi4py import MPI"\n')
+        flags = ["--oversubscribe"] if mpi_flavour[0] == "openmpi" else []
+        command = [mpi_flavour[1], *flags, "-n", "2", "bash", str(script)]
+        done = subprocess.run(
+            command, cwd=clone.root, env=clean_environment({}), capture_output=True, text=True, timeout=200, check=False
+        )
         assert done.returncode != 0
-        assert "STAGE_TO" in done.stderr
+        assert "allgrad: rank 1 on " in done.stderr
 
     def test_it_becomes_the_command(self, clone) -> None:
         command = [str(clone.root / "launch/rank.sh"), "bash", "-c", "echo $$; exit 9"]
@@ -258,6 +305,7 @@ SLURM = {
     "SLURM_NTASKS": "6",
     "SLURM_JOB_NUM_NODES": "2",
     "SLURM_JOB_NODELIST": "n[1-2]",
+    "BIND": "core",
 }
 
 
@@ -314,7 +362,7 @@ class TestSlurm:
         """Run the batch script from another folder, as Slurm does."""
         spool = tmp_path / "spool"
         spool.mkdir()
-        clone.program("scontrol", folder=clone.root / "system")
+        clone.program("scontrol", 'echo "JobState=RUNNING Reason=None"', clone.root / "system")
         clone.program("srun", folder=clone.root / "system")
         shutil.copy(clone.root / "launch/slurm.sbatch", clone.root / "launch/../spool/script.sh")
         (spool / "script.sh").chmod(0o755)
@@ -334,34 +382,64 @@ class TestSlurm:
         assert done.returncode == 0, done.stderr
         assert clone.calls == [
             f"mpirun -n 6 -ppn 3 -bind-to core:1 {clone.root}/launch/rank.sh {clone.bin}/allgrad train run.yaml seed=3 "
-            "run.dir=runs/allgrad-12"
+            "--continue run.dir=runs/allgrad-12"
         ]
 
     def test_srun_where_it_is_wanted(self, clone, submit) -> None:
         submit("run.yaml", START="srun", SRUN_MPI="pmix", SLURM_CPUS_PER_TASK="2")
-        assert clone.calls[0].startswith("srun --mpi=pmix --cpu-bind=cores --cpus-per-task=2 ")
+        assert clone.calls[0].startswith("srun --kill-on-bad-exit=1 --mpi=pmix --cpu-bind=cores --cpus-per-task=2 ")
+        assert clone.calls[0].endswith(" parallel.blas_threads=2")
 
     def test_a_task_of_an_array_has_its_seed_and_folder(self, clone, submit) -> None:
         submit("run.yaml", SLURM_ARRAY_JOB_ID="11", SLURM_ARRAY_TASK_ID="4")
-        assert clone.calls[0].endswith("train run.yaml seed=4 run.dir=runs/allgrad-11_4")
+        assert clone.calls[0].endswith("train run.yaml seed=4 --continue run.dir=runs/allgrad-11_4")
 
     def test_a_task_of_a_sweep_has_its_line(self, clone, submit) -> None:
         (clone.root / "points").write_text("optimizer.lr=1e-3\noptimizer.lr=3e-4 seed=2\n")
         submit("run.yaml", SWEEP="points", SLURM_ARRAY_JOB_ID="11", SLURM_ARRAY_TASK_ID="2")
-        assert "train run.yaml optimizer.lr=3e-4 seed=2 run.dir=" in clone.calls[0]
+        assert "train run.yaml optimizer.lr=3e-4 seed=2 --continue run.dir=" in clone.calls[0]
         done = submit("run.yaml", SWEEP="points", SLURM_ARRAY_JOB_ID="11", SLURM_ARRAY_TASK_ID="3")
         assert done.returncode == 2
         assert "has no line 3" in done.stderr
 
     def test_a_launcher_that_says_0_without_a_summary_has_failed(self, submit) -> None:
         done = submit("run.yaml")
-        assert done.returncode == 2
-        assert "no summary.json" in done.stderr
+        assert done.returncode == 1
+        assert "the job failed (exit code 0) before a new checkpoint in runs/allgrad-12" in done.stderr
+        assert "continue it with RUN=runs/allgrad-12 sbatch and the same words" in done.stderr
 
-    def test_a_failed_job_keeps_its_exit_code_and_is_not_queued_again(self, clone, submit) -> None:
-        clone.program("mpirun", "exit 3")
-        assert submit("run.yaml").returncode == 3
-        assert not any(call.startswith("scontrol") for call in clone.calls)
+    @pytest.mark.parametrize("code", [2, 3])
+    def test_a_mistake_keeps_its_exit_code_and_is_not_queued_again(self, clone, submit, code) -> None:
+        clone.program("mpirun", f"mkdir -p runs/allgrad-12/checkpoints/step-000005; exit {code}")
+        assert submit("run.yaml").returncode == code
+        assert not any(call.startswith("scontrol requeue") for call in clone.calls)
+
+    @pytest.mark.parametrize(
+        ("made", "queued"), [("step-000010", True), ("step-000005", False), ("step-000010.partial", False)]
+    )
+    def test_a_crash_is_queued_again_if_it_came_after_a_new_checkpoint(self, clone, submit, made, queued) -> None:
+        (clone.root / "runs/allgrad-12/checkpoints/step-000005").mkdir(parents=True)
+        clone.program("mpirun", f"mkdir -p runs/allgrad-12/checkpoints/{made}; exit 137")
+        assert submit("run.yaml").returncode == 137
+        assert any(call == "scontrol requeue 12" for call in clone.calls) == queued
+
+    def test_ranks_that_were_told_to_stop_by_others_are_queued_again(self, clone, submit) -> None:
+        """A preemption signals the ranks and not this script."""
+        clone.program("mpirun", "exit 4")
+        submit("run.yaml")
+        assert clone.calls[-1] == "scontrol requeue 12"
+
+    def test_a_job_that_is_being_cancelled_is_not_queued_again(self, clone, submit) -> None:
+        clone.program("scontrol", "echo JobState=CANCELLED", clone.root / "system")
+        clone.program("mpirun", "exit 4")
+        assert "so it is not queued again" in submit("run.yaml").stdout
+        assert not any(call.startswith("scontrol requeue") for call in clone.calls)
+
+    def test_ranks_are_bound_on_whole_nodes_only(self, clone, submit) -> None:
+        """Two jobs on one node would bind their ranks to the same cores."""
+        submit("run.yaml", BIND="", SLURM_JOB_CPUS_PER_NODE="100000(x2)")
+        submit("run.yaml", BIND="", SLURM_JOB_CPUS_PER_NODE=f"{os.cpu_count()}(x2)")
+        assert ["-bind-to" in call for call in clone.calls if call.startswith("mpirun")] == [False, True]
 
     def test_near_the_limit_the_ranks_are_told_and_the_job_is_queued_again(self, clone, submit) -> None:
         # The fake mpirun does what Slurm and mpirun do: the signal goes to the batch script, which passes it on.
@@ -370,11 +448,6 @@ class TestSlurm:
         assert done.returncode == 0, done.stderr
         assert (clone.root / "told").read_text() == "told\n"
         assert clone.calls[-1] == "scontrol requeue 12"
-
-    def test_after_a_requeue_it_goes_on(self, clone, submit) -> None:
-        (clone.root / "runs/allgrad-12/checkpoints/step-20").mkdir(parents=True)
-        submit("run.yaml", SLURM_RESTART_COUNT="1")
-        assert clone.calls[0].endswith("allgrad resume runs/allgrad-12")
 
     def test_outside_the_clone_it_says_where_to_submit(self, submit, tmp_path) -> None:
         done = submit("run.yaml", SLURM_SUBMIT_DIR=str(tmp_path / "spool"))
@@ -396,7 +469,10 @@ class TestSlurm:
 class TestPbs:
     @pytest.fixture
     def submit(self, clone):
-        clone.program("qstat", "echo '    Resource_List.walltime = 04:00:00'", clone.root / "system")
+        said = (
+            "    Resource_List.walltime = 04:00:00\n    Resource_List.select = 2:ncpus=16:\n\tmpiprocs=16\n    Mail = a"
+        )
+        clone.program("qstat", f"printf '{said}\n'", clone.root / "system")
         clone.program("qsub", 'echo "$OVERRIDES" > overrides', clone.root / "system")
         (clone.root / "nodes").write_text("n1\nn1\nn2\nn2\n")
 
@@ -411,9 +487,9 @@ class TestPbs:
         clone.program("mpirun", 'mkdir -p runs/allgrad-77 && echo "{}" > runs/allgrad-77/summary.json')
         done = submit(OVERRIDES="seed=3 train.steps=10")
         assert done.returncode == 0, done.stderr
-        assert clone.calls[1] == (
+        assert clone.calls[-1] == (
             f"mpirun -n 4 -ppn 2 -bind-to core:1 -f {clone.root}/nodes {clone.root}/launch/rank.sh {clone.bin}/allgrad "
-            "train run.yaml seed=3 train.steps=10 run.dir=runs/allgrad-77"
+            "train run.yaml seed=3 train.steps=10 --continue run.dir=runs/allgrad-77"
         )
 
     def test_near_the_limit_the_rest_is_submitted_with_the_same_run(self, clone, submit) -> None:
@@ -424,8 +500,19 @@ class TestPbs:
         done = submit(MARGIN="20", OVERRIDES="train.steps=10", PBS_ARRAY_INDEX="5")
         assert done.returncode == 0, done.stderr
         assert f"sleep {4 * 3600 - 20}" in clone.calls
-        assert clone.calls[-1].startswith("qsub -v CONFIG,OVERRIDES,RUN,")
+        asked = "-N allgrad -l select=2:ncpus=16:mpiprocs=16 -l walltime=04:00:00 -v CONFIG,OVERRIDES,RUN,"
+        assert clone.calls[-1].startswith(f"qsub {asked}")
         assert (clone.root / "overrides").read_text() == "train.steps=10 seed=5\n"
+
+    def test_without_an_answer_of_qstat_it_trains(self, clone, submit) -> None:
+        clone.program("qstat", "exit 1", clone.root / "system")
+        clone.program("mpirun", 'mkdir -p runs/allgrad-77 && echo "{}" > runs/allgrad-77/summary.json')
+        assert submit().returncode == 0
+
+    def test_a_signal_by_hand_saves_and_submits_again(self, clone, submit) -> None:
+        clone.program("mpirun", 'trap "kill \\$!; exit 4" USR1; kill -USR1 $PPID; /bin/sleep 300 & wait')
+        assert submit().returncode == 0
+        assert clone.calls[-1].startswith("qsub ")
 
     def test_nothing_waits_for_the_limit_when_the_job_is_over(self, clone, submit) -> None:
         clone.program("sleep", "echo $$ > asleep; exec /bin/sleep 300", clone.root / "system")

@@ -51,10 +51,14 @@ class Report:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `allgrad doctor`."""
     parser.add_argument("--no-mpi", action="store_true", help="do not start or measure an MPI job")
+    text = "only remove the shared memory that killed jobs of yours left in /dev/shm, if no process of this machine has it mapped"
+    parser.add_argument("--clean", action="store_true", help=text)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """`allgrad doctor`: the exit code is 1 if no MPI job can run."""
+    if arguments.clean:
+        return clean()
     report = Report()
     launch = launcher.detect(os.environ)
     findings: Findings | str | None = None
@@ -72,6 +76,18 @@ def run(arguments: argparse.Namespace) -> int:
         message_passing(report, findings, own_job=launch is not None)
     print(report.text())
     return 1 if isinstance(findings, str) else 0
+
+
+def clean() -> int:
+    """Remove what killed jobs left in /dev/shm, and say what it was."""
+    left = left_behind()
+    for path in left:
+        size = path.stat().st_size
+        path.unlink()
+        print(f"removed {path} ({size / 2**20:.1f} MiB)")
+    if not left:
+        print("nothing to remove")
+    return 0
 
 
 def software(report: Report) -> None:
@@ -119,7 +135,7 @@ def machine(report: Report) -> None:
             size = sum(path.stat().st_size for path in left) / 2**20
             report.warnings.append(
                 f"killed jobs left {len(left)} segments of shared memory ({size:.0f} MiB) that no process uses. Remove them: "
-                f"rm {' '.join(map(str, left[:3]))}{' ...' if len(left) > 3 else ''}"
+                "allgrad doctor --clean"
             )
         if space.free < SHARED_MEMORY:
             report.warnings.append(
@@ -164,10 +180,6 @@ def linear_algebra(report: Report) -> None:
             f"OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} holds OpenBLAS to that kernel, which may be half as "
             "fast as the processor's own. Unless you need its bits: unset OPENBLAS_CORETYPE"
         )
-    available = min(cores.physical_cores(cores.affinity()), cores.quota())
-    ranks = init().local_size  # of a job that runs already; 1 without one
-    if ranks > 1 and (text := cores.shortage(platform.node(), ranks, found["threads"] or 1, available)):
-        report.warnings.append(f"{text} The number of BLAS threads per rank is set by {blas.THREAD_VARIABLES[0]}")
 
 
 def small_job() -> Findings | str:
@@ -189,7 +201,13 @@ def small_job() -> Findings | str:
     except subprocess.TimeoutExpired:
         return f"a job of two ranks did not end within {PATIENCE} s: {' '.join(command)}"
     try:
-        return Findings(**json.loads(done.stdout.splitlines()[-1]))
+        findings = Findings(**json.loads(done.stdout.splitlines()[-1]))
+        if findings.ranks == 2:
+            return findings
+        return (
+            f"mpirun started two processes, and each sees a job of {findings.ranks}: {command[0]} belongs to another MPI library "
+            f"than the one that mpi4py loads ({findings.library}). Use the mpirun of that library"
+        )
     except (IndexError, ValueError, TypeError):
         last = "\n    ".join((done.stderr or done.stdout).strip().splitlines()[-6:])
         return f"a job of two ranks failed (exit code {done.returncode}): {' '.join(command)}\n    {last}"

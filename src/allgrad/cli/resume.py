@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from allgrad.cli.arguments import add_run, rank_count
 from allgrad.cli.job import run_job
-from allgrad.cli.train import add_options, option_words, options_of, post_mortem, run_to_the_end
+from allgrad.cli.train import add_options, option_words, options_of, post_mortem, print_notes, run_to_the_end
 
 if TYPE_CHECKING:
     import argparse
@@ -30,9 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     def resume() -> int:
         trainer, directory, notes = resume_run(arguments.directory, arguments.overrides, options)
-        if trainer.world.rank == 0:
-            for note in notes:
-                print(f"allgrad: {note}", file=sys.stderr, flush=True)
+        print_notes(trainer, notes)
         return run_to_the_end(trainer, directory)
 
     return post_mortem(resume) if arguments.debug else resume()

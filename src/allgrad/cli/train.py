@@ -23,13 +23,24 @@ if TYPE_CHECKING:
     from allgrad.train.run.build import Options
     from allgrad.train.trainer import Trainer
 
-__all__ = ["add_options", "configure", "option_words", "options_of", "post_mortem", "run", "run_to_the_end"]
+__all__ = [
+    "add_options",
+    "configure",
+    "option_words",
+    "options_of",
+    "post_mortem",
+    "print_notes",
+    "run",
+    "run_to_the_end",
+]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `allgrad train`."""
     add_config(parser)
     add_options(parser)
+    text = "continue the run in run.dir if there is one, which must have this configuration"
+    parser.add_argument("--continue", dest="continued", action="store_true", help=text)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -51,10 +62,33 @@ def run(arguments: argparse.Namespace) -> int:
     from allgrad.train.run.build import new_run
 
     def train() -> int:
+        if arguments.continued:
+            return _continue(arguments, options)
         trainer, directory = new_run(arguments.config, arguments.overrides, options)
         return run_to_the_end(trainer, directory)
 
     return post_mortem(train) if arguments.debug else train()
+
+
+def _continue(arguments: argparse.Namespace, options: Options) -> int:
+    """Start a run, or continue it; one that is complete is no mistake."""
+    from allgrad.train.run.build import continued_run
+    from allgrad.train.run.directory import RunCompleteError
+
+    try:
+        trainer, directory, notes = continued_run(arguments.config, arguments.overrides, options)
+    except RunCompleteError as error:
+        print(f"allgrad: {error}", file=sys.stderr, flush=True)
+        return 0
+    print_notes(trainer, notes)
+    return run_to_the_end(trainer, directory)
+
+
+def print_notes(trainer: Trainer, notes: list[str]) -> None:
+    """What the user should know about a run that continues, on rank 0."""
+    if trainer.world.rank == 0:
+        for note in notes:
+            print(f"allgrad: {note}", file=sys.stderr, flush=True)
 
 
 def _on_ranks(arguments: argparse.Namespace) -> int:
@@ -65,7 +99,8 @@ def _on_ranks(arguments: argparse.Namespace) -> int:
     # A mistake in the configuration is found before any rank is started.
     config = resolve(arguments.config, arguments.overrides, plugins=arguments.plugin)
     ranks = rank_count(arguments.ranks) or fitting_here(config)
-    return run_job(ranks, "train", arguments.config, *arguments.overrides, *option_words(arguments))
+    words = [*option_words(arguments), *(["--continue"] if arguments.continued else [])]
+    return run_job(ranks, "train", arguments.config, *arguments.overrides, *words)
 
 
 def option_words(arguments: argparse.Namespace) -> list[str]:

@@ -6,6 +6,7 @@ Everything that can be wrong with a run is found before its directory is created
 from __future__ import annotations
 
 import fnmatch
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from allgrad.train.config import changed_keys, default_name, from_json, plan, re
 from allgrad.train.config.plugins import plugin_digests
 from allgrad.train.run.agreement import on_every_rank, on_rank_0
 from allgrad.train.run.directory import (
+    RunCompleteError,
     RunDirectoryError,
     create_run_directory,
     failure_writer,
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
     from allgrad.train.config.schema import RunConfig
 
-__all__ = ["FIXED", "MAY_CHANGE", "Options", "load_trainer", "new_run", "resume_run"]
+__all__ = ["FIXED", "MAY_CHANGE", "Options", "continued_run", "load_trainer", "new_run", "resume_run"]
 
 MAY_CHANGE = (
     "train.*",
@@ -121,6 +123,38 @@ def resume_run(
     on_rank_0(world, lambda: prepare_resume(directory, config, from_the_start=checkpoint is None))
     _record(trainer, directory, properties, options)
     return trainer, directory, notes
+
+
+def continued_run(
+    path: str | Path, overrides: Sequence[str] = (), options: Options | None = None
+) -> tuple[Trainer, Path, list[str]]:
+    """As `resume_run` if the configuration's run exists already, else as `new_run`, without notes.
+
+    A job that a scheduler starts again gets the same words each time. A run that exists continues only with the configuration
+    that it has, but for what `resume_run` allows to change.
+
+    Raises:
+        RunCompleteError: there is nothing left to do.
+        CollectiveError: the configuration names no `run.dir`, or differs from the run's; whatever the other two raise.
+    """
+    options = options or Options()
+    world = _join(options)
+    config = on_every_rank(world, lambda: resolve(path, overrides, plugins=options.plugins))
+    if config.run.dir is None:
+        raise CollectiveError("--continue needs run.dir=..., the run to continue.", exit_code=UsageError.exit_code)
+    directory = Path(config.run.dir)
+
+    def changes() -> list[str] | None:
+        if not (directory / "config.yaml").is_file():
+            return None
+        stored = resolve(directory / "config.yaml", plugins=options.plugins)
+        pairs = changed_keys(stored, config).items()
+        return [f"{key}={json.dumps(new)}" for key, (_, new) in pairs if key != "run.dir"]
+
+    changed = on_rank_0(world, changes)
+    if changed is None:
+        return *new_run(path, overrides, options), []
+    return resume_run(directory, changed, options)
 
 
 def load_trainer(
@@ -312,7 +346,7 @@ def _refuse_complete(world: comm.World, directory: Path, trainer: Trainer) -> No
     complete = on_rank_0(world, lambda: (directory / "summary.json").exists())
     if done > planned or (complete and (done == planned or stopping is not None)):
         why = f" ({stopping})" if stopping else ""
-        raise RunDirectoryError(
+        raise RunCompleteError(
             f"{directory} is complete: {done} of {planned} steps are done{why}. "
             "To train longer, pass a larger train.steps or train.epochs, or other stopping conditions."
         )

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from allgrad.train.config.schema import RunConfig
 
 __all__ = [
+    "RunCompleteError",
     "RunDirectoryError",
     "config_differences",
     "create_run_directory",
@@ -50,6 +51,10 @@ _held: dict[Path, int] = {}  # the run directories that this process owns, and t
 
 class RunDirectoryError(UsageError):
     """A run's directory cannot be created or used."""
+
+
+class RunCompleteError(RunDirectoryError):
+    """A run has nothing left to do."""
 
 
 def create_run_directory(config: RunConfig, world: World, name: str, *, plugins: Sequence[str | Path] = ()) -> Path:
