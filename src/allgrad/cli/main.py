@@ -43,6 +43,8 @@ COMMANDS = {
     "export": "write a run's model as an ONNX file",
     "eval": "evaluate a run's model on its held-out data",
     "sample": "let a run's language model write",
+    "report": "write a page about runs: curves, timeline, predictions, how to repeat them",
+    "trace": "record what every rank of a running job does in its next steps",
     "digest": "print the SHA-256 of a run's weights",
     "config": "print a configuration as a run would see it, or the reference",
     "sweep": "run a configuration at every combination of values",

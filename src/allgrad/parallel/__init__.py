@@ -12,3 +12,4 @@ from allgrad.parallel.reducer import Reducer as Reducer
 from allgrad.parallel.step import StepResult as StepResult
 from allgrad.parallel.timing import Overlap as Overlap
 from allgrad.parallel.timing import StepTimes as StepTimes
+from allgrad.parallel.timing import WorkerTimes as WorkerTimes

@@ -8,7 +8,7 @@ were used, the buffers), started after the last bucket and waited for together w
 from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,13 @@ from allgrad import nn
 from allgrad.autodiff.containers import flatten as flatten_containers
 from allgrad.comm import tree_sum
 from allgrad.parallel.terms import TermNames, Terms
-from allgrad.parallel.timing import StepTimes
+from allgrad.parallel.timing import StepTimes, WorkerTimes
 from allgrad.parallel.worker_threads import WorkerThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from allgrad.comm import Times, World
+    from allgrad.comm import World
     from allgrad.parallel.buffers import WorkerBuffers
     from allgrad.parallel.reducer import Reducer
 
@@ -102,7 +102,8 @@ class StepRunner:
                 loss, parts, lengths,
                 names=self.term_names, virtual_workers=reducer.virtual_workers, step=step,
             )  # fmt: skip
-            self._run_workers(_Work(loss, parts, lengths, step, terms, sync, accumulate))
+            work = _Work(loss, parts, lengths, step, terms, sync, accumulate)
+            self._run_workers(work)
             computed = self.world.clock()
             means, used = self._sum_up(terms, lengths)
             if sync:
@@ -110,26 +111,24 @@ class StepRunner:
             else:
                 buckets = []
                 reducer.publish(())
-        return self._result(terms, means, used, (start, computed, self.world.clock()), step, buckets)
+        times = StepTimes(step, start, computed, self.world.clock(), tuple(buckets), tuple(work.times))
+        return self._result(terms, means, used, times)
 
     def _result(
         self,
         terms: Terms,
         means: dict[str, float],
         used: set[str],
-        times: tuple[float, float, float],
-        step: int,
-        buckets: list[Times],
+        times: StepTimes,
     ) -> StepResult:
-        start, computed, end = times
         return StepResult(
             loss=sum(means.values()),
             terms=means,
             counts=terms.denominators,
             unused=frozenset(self.reducer.names) - used,
-            seconds=end - start,
-            exposed_seconds=end - computed,
-            times=StepTimes(step, start, computed, end, tuple(buckets)) if self.record else None,
+            seconds=times.end - times.start,
+            exposed_seconds=times.exposed,
+            times=times if self.record else None,
         )
 
     # The workers.
@@ -168,11 +167,14 @@ class StepRunner:
         if not work.lengths[worker]:
             return
         with nn.random_stream(seed=self.seed, step=work.step, worker=worker, model=self.model):
+            start = self.world.clock()
             root, cotangent = work.terms.objective(worker, work.loss(work.parts[worker]))
             if root is None:
                 return
+            forward = self.world.clock()
             with self.reducer.overlap() if overlap else _NOTHING:
                 root.backward(cotangent)
+            work.times.append(WorkerTimes(worker, start, forward, self.world.clock()))
 
     # The results.
 
@@ -205,6 +207,7 @@ class _Work:
     terms: Terms
     sync: bool
     accumulate: bool
+    times: list[WorkerTimes] = field(default_factory=list)
 
 
 def samples_of(part: Any) -> int:

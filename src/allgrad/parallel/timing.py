@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from allgrad.comm import Times
+
+
+class WorkerTimes(NamedTuple):
+    """When a virtual worker's forward began, when its backward began, and when it had ended: seconds on rank 0's clock."""
+
+    worker: int
+    start: float
+    forward: float
+    end: float
 
 
 @dataclass(frozen=True)
@@ -19,6 +28,7 @@ class StepTimes:
         step: its number.
         start, computed, end: when it began, when this rank's last backward had ended, when all sums were there.
         buckets: the ready, posted, first-progress and done times of each bucket, in order of posting.
+        workers: this rank's virtual workers, in the order in which they ended.
 
     >>> from allgrad.comm import Times
     >>> buckets = (Times("0", 7, 80, 1.0, 1.0, 1.1, 2.0), Times("1", 7, 80, 1.5, 1.5, 2.0, 3.5))
@@ -32,6 +42,7 @@ class StepTimes:
     computed: float
     end: float
     buckets: tuple[Times, ...]
+    workers: tuple[WorkerTimes, ...] = ()
 
     @property
     def compute(self) -> float:

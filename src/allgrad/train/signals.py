@@ -1,6 +1,7 @@
 """Asked to stop: SIGTERM, SIGUSR1 (what batch systems send before a time limit) and Ctrl-C set a flag, and nothing else.
 
-The run then ends at the next step boundary, with its state saved. A second Ctrl-C ends it at once.
+The run then ends at the next step boundary, with its state saved. A second Ctrl-C ends it at once. SIGUSR2 asks for a trace
+of the next steps.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ __all__ = ["StopRequest"]
 
 
 class StopRequest:
-    """Inside `with`, `asked` says whether a signal came, and `signal` which one. Off the main thread, nothing is handled.
+    """Inside `with`, `asked` says whether a signal came, and `signal` which one; `trace`, whether SIGUSR2 came.
+
+    Off the main thread, nothing is handled.
 
     Example:
         >>> import os
@@ -28,6 +31,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.asked = False
+        self.trace = False
         self.signal: int | None = None
         self._before: dict[int, Any] = {}
 
@@ -35,6 +39,7 @@ class StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
                 self._before[number] = signal.signal(number, self._note)
+            self._before[signal.SIGUSR2] = signal.signal(signal.SIGUSR2, self._note_trace)
         return self
 
     def __exit__(
@@ -47,3 +52,6 @@ class StopRequest:
         if number == signal.SIGINT and self.signal == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked, self.signal = True, number
+
+    def _note_trace(self, number: int, frame: Any) -> None:  # noqa: ARG002
+        self.trace = True

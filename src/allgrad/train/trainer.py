@@ -31,10 +31,12 @@ from allgrad.train.evaluation import non_finite
 from allgrad.train.loggers.progress import ProgressLine
 from allgrad.train.loggers.reporter import Reporter
 from allgrad.train.loggers.summary import write_summary
+from allgrad.train.loggers.trace import FIRST_STEPS, ON_SIGNAL, Tracer, take_request
 from allgrad.train.nonfinite import ROLLBACKS, SKIPS, all_finite, describe_non_finite, first_operation
 from allgrad.train.replica_check import ReplicaCheck
 from allgrad.train.run.agreement import on_every_rank, on_rank_0
 from allgrad.train.run.directory import unlock_run
+from allgrad.train.run.machine import peak_bytes
 from allgrad.train.run.portability import Portability
 from allgrad.train.run.progress import Progress
 from allgrad.train.run.workload import build_workload
@@ -139,6 +141,8 @@ class Trainer:
         self.gradient_norm: float | None = None
         self.saved = -1  # the step of the newest checkpoint
         self.overlap = Overlap()
+        traced = config.logging.trace
+        self.tracer = Tracer(world, FIRST_STEPS if traced is True else int(traced))
         self.bucket_times: list[Times] = []
         if checkpoint is not None:
             on_every_rank(world, lambda: restore(self._parts_to_restore(checkpoint), checkpoint))
@@ -209,12 +213,14 @@ class Trainer:
     def _train(self) -> bool:
         """Step, evaluate, save, until there is a reason to end; True if that is a signal."""
         began = time.perf_counter() - self.progress.seconds
-        self.saved_at = time.monotonic()
+        self.saved_at, self.looked_at = time.monotonic(), 0.0
         every = self.config.checkpoint.every
         while self.progress.step < self.plan.steps and self.progress.stopping is None:
-            asked_to_stop, minutes_are_over = self._agree()
+            with self.tracer.span("agree"):
+                asked_to_stop, minutes_are_over, steps_to_trace = self._agree()
             if asked_to_stop:
                 return True
+            self.tracer.begin(steps_to_trace, self.directory)
             if minutes_are_over:
                 self._save()
             self._train_step()
@@ -226,22 +232,25 @@ class Trainer:
         return False
 
     def _train_step(self) -> None:
-        batch = next(self.loader)
+        with self.tracer.span("load"):
+            batch = next(self.loader)
         self.scheduler.set(self.progress.step)
         micro_batches = dict(zip(self.replica.workers, batch.workers, strict=True))
         with detect_anomaly() if self.anomaly else nullcontext():
             result = self._run_workers(micro_batches)
-        wrong = self._non_finite(result)
+        with self.tracer.span("update"):
+            wrong = self._non_finite(result)
+            if not wrong:
+                self._clip()
+                self.optimizer.step()
+                if self.ema is not None:
+                    self.ema.update()
         if wrong and self.config.train.nonfinite == "rollback":
             self._roll_back(wrong)
             return
         if wrong:
             self._skip_or_stop(wrong, micro_batches)
-        else:
-            self._clip()
-            self.optimizer.step()
-            if self.ema is not None:
-                self.ema.update()
+        self.tracer.add(self.progress.step, result.times)
         self.progress.step += 1
         self.progress.samples += batch.samples
         self.progress.epoch, self.progress.train_loss = batch.epoch, result.loss
@@ -285,12 +294,21 @@ class Trainer:
             self.bucket_times = list(result.times.buckets)
             self.overlap.add(result.times)
 
-    def _agree(self) -> tuple[bool, bool]:
-        """Whether any rank was asked to stop, and whether rank 0's clock says that a checkpoint is due."""
+    def _agree(self) -> tuple[bool, bool, int]:
+        """Whether any rank was asked to stop, whether a checkpoint is due by rank 0's clock, and how many steps to trace."""
         minutes = self.config.checkpoint.every_minutes
         due = minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
-        everyone = self.world.all_gather(np.array([self.stop_request.asked, due]))
-        return bool(everyone[:, 0].any()), bool(everyone[0, 1])
+        everyone = self.world.all_gather(np.array([self.stop_request.asked, due, self._steps_to_trace()], np.int64))
+        return bool(everyone[:, 0].any()), bool(everyone[0, 1]), int(everyone[:, 2].max())
+
+    def _steps_to_trace(self) -> int:
+        """How many steps this rank was asked to trace; rank 0 looks into the run's directory once a second."""
+        signalled, self.stop_request.trace = self.stop_request.trace, False
+        now = time.monotonic()
+        if self.world.rank or now - self.looked_at < 1:
+            return ON_SIGNAL * signalled
+        self.looked_at = now
+        return take_request(self.directory) or ON_SIGNAL * signalled
 
     # NaN and infinity (nonfinite.py).
 
@@ -344,7 +362,8 @@ class Trainer:
 
     def _evaluate(self) -> None:
         progress, monitor = self.progress, self.config.train.monitor
-        progress.metrics, progress.evaluated = self.evaluate(), progress.step
+        with self.tracer.span("evaluation"):
+            progress.metrics, progress.evaluated = self.evaluate(), progress.step
         self.saved = -1  # a checkpoint of this step would not know these results
         self._emit("on_evaluation", progress.metrics)
         if monitor.metric in non_finite(progress.metrics):
@@ -385,7 +404,11 @@ class Trainer:
         if self.writer is not None:
             with self.world.long_task("waiting for the checkpoint to be written"):
                 self.writer.wait()
-        summary = self.summary() | {"interrupted": interrupted}
+        self.tracer.write(self.directory)
+        summary = self.summary() | {
+            "interrupted": interrupted,
+            "peak_memory_bytes": self.world.all_gather_json(peak_bytes()),
+        }
         if interrupted:
             self._emit("on_interrupt")
             return summary
@@ -435,7 +458,7 @@ class Trainer:
         if self.writer is not None:
             evaluated = self.progress.evaluated == step
             metric = self.progress.metrics[self.config.train.monitor.metric] if evaluated else None
-            with self.world.long_task("writing a checkpoint"):
+            with self.world.long_task("writing a checkpoint"), self.tracer.span("checkpoint"):
                 self.writer.save(step, metric=metric, **capture(self.parts))
         self._emit("on_checkpoint")
 

@@ -253,6 +253,9 @@ class LoggingSection(Section):
     """How progress is shown. `auto`: a live line on a terminal and plain lines elsewhere."""
     loggers: tuple[Component, ...] = Field(default=({"name": "jsonl"},), validate_default=True)
     """Who receives the reports besides the screen: a list of names, or of sections with a `name`."""
+    trace: bool | Annotated[int, Field(ge=1, le=1000)] = False
+    """How many of the first steps are recorded in `trace.json`, for ui.perfetto.dev and `allgrad report`. true: 20; false: none.
+    `allgrad trace RUN` records steps of a job that is running."""
     sample: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Tokens of text to generate at the end of a run on text. 0: none."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from allgrad.train.run.directory import (
     prepare_resume,
     recorded_plugins,
 )
+from allgrad.train.run.machine import describe_machine
 from allgrad.train.run.model import find_checkpoint
 from allgrad.train.run.provenance import environment, hardware, write_provenance
 from allgrad.train.trainer import Trainer
@@ -224,12 +226,17 @@ def _verify(config: RunConfig, world: comm.World, options: Options) -> dict[str,
 def _record(trainer: Trainer, directory: Path, properties: dict[str, str], options: Options) -> None:
     """Write what the run depends on, and prepare for its failure."""
     world = trainer.world
+    ranks = world.all_gather_json(describe_machine())
 
     def write() -> None:
+        more = {
+            "data_sha256": trainer.data_record.digest,
+            "planned_steps": trainer.plan.steps,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "ranks": ranks,
+        }
         try:
-            write_provenance(
-                directory / "provenance.json", properties, options.plugins, data_sha256=trainer.data_record.digest
-            )
+            write_provenance(directory / "provenance.json", properties, options.plugins, **more)
         except OSError as error:
             raise RunDirectoryError(f"Cannot write to {directory}: {error.strerror}.") from error
 

@@ -40,6 +40,7 @@ __all__ = [
     "failure_writer",
     "lock_run",
     "open_run_directory",
+    "owner_of",
     "prepare_resume",
     "recorded_plugins",
     "unlock_run",
@@ -160,6 +161,23 @@ def unlock_run(directory: Path) -> None:
     file = _held.pop(directory.resolve(), None)
     if file is not None:
         os.close(file)
+
+
+def owner_of(directory: Path) -> str:
+    """The process that owns a run's directory, in words; "" if none does, or the file system has no locks."""
+    try:
+        file = os.open(directory / _LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.read(file, 200).decode(errors="replace").strip() or "another process"
+    except OSError:
+        pass
+    finally:
+        os.close(file)  # which also gives the lock back
+    return ""
 
 
 def failure_writer(directory: Path) -> Callable[[str], None]:
