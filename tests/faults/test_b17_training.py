@@ -10,9 +10,11 @@ import pytest
 from checkpoints import save
 
 from allgrad.data import DataInfo
+from allgrad.parallel import Overlap
 from allgrad.train.checkpoint import format as checkpoint
 from allgrad.train.checkpoint.format import DamagedCheckpointError, read_checkpoint
 from allgrad.train.loggers.base import Logger
+from allgrad.train.loggers.pace import Pace
 from allgrad.train.loggers.reporter import Reporter
 from allgrad.train.run.progress import Progress
 
@@ -33,12 +35,13 @@ def test_the_rate_counts_tokens_of_a_text_and_samples_of_anything_else(monkeypat
         config=types.SimpleNamespace(train=types.SimpleNamespace(log_every=1)),
         info=DataInfo(kind, (16,), 3, {}),
         plan=types.SimpleNamespace(steps=10),
+        overlap=Overlap(),
         progress=Progress(),
         optimizer=types.SimpleNamespace(groups=[types.SimpleNamespace(lr=0.1)]),
         gradient_norm=None,
     )
     record = Record()
-    reporter = Reporter(run, [record])
+    reporter = Reporter(run, [record], Pace(10, eval_every=None, evaluation_in_steps=1.0))
     run.progress.step, run.progress.samples = 1, 8
     reporter.on_step(run, types.SimpleNamespace(loss=2.0, terms={"loss": 2.0}))
     assert record.seen[0]["rate"] == 8 * per_sample / 2.0

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import yaml
 
+from allgrad.train.loggers.reporter import CLOCKS
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -55,7 +57,7 @@ def write_config(folder: Path, **sections) -> Path:
 def metrics(run: Path) -> list[dict]:
     """The lines of metrics.jsonl without what clocks say."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "rate"} for line in lines]
+    return [{key: value for key, value in line.items() if key not in CLOCKS} for line in lines]
 
 
 def summary(run: Path) -> dict:

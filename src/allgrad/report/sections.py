@@ -127,6 +127,9 @@ def _key_figures(run: RunFiles) -> dict[str, str]:
     seconds = summary.get("seconds", (run.training[-1:] or [{}])[0].get("seconds"))
     if isinstance(seconds, int | float):
         found["h:mm:ss"] = duration(seconds)
+    left = (run.training[-1:] or [{}])[0].get("seconds_left")
+    if run.state == "running" and isinstance(left, int | float):
+        found["left"] = duration(left)
     if isinstance(hidden := summary.get("comm_hidden_fraction"), int | float):
         found["communication hidden"] = f"{100 * hidden:.0f} %"
     if isinstance(peaks := summary.get("peak_memory_bytes"), list) and peaks:

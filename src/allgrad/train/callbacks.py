@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from allgrad import nn, optim
     from allgrad.comm import Times, World
     from allgrad.data import DataInfo
-    from allgrad.parallel import StepResult
+    from allgrad.parallel import Overlap, StepResult
     from allgrad.train.config.schema import RunConfig
     from allgrad.train.config.validation import RunPlan
     from allgrad.train.run.progress import Progress
@@ -62,6 +62,7 @@ class RunContext(Protocol):
         resumed: whether the run continues from a checkpoint.
         gradient_norm: of the last step, before clipping; None if it is not computed.
         bucket_times: when each gradient bucket of the last step was posted and done.
+        overlap: how much of the communication so far was hidden behind computation.
     """
 
     config: RunConfig
@@ -75,6 +76,7 @@ class RunContext(Protocol):
     resumed: bool
     gradient_norm: float | None
     bucket_times: list[Times]
+    overlap: Overlap
 
     def stop(self, reason: str) -> None:
         """End the run after this step; every rank must call it at the same step."""

@@ -11,6 +11,7 @@ weights are the best, when to stop early) follows from numbers that are the same
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from allgrad.train.checkpoint.writer import CheckpointWriter
 from allgrad.train.components.optimizers import parameter_groups, schedule_of
 from allgrad.train.config import registry
 from allgrad.train.evaluation import non_finite
+from allgrad.train.loggers.pace import Pace
 from allgrad.train.loggers.progress import ProgressLine
 from allgrad.train.loggers.reporter import Reporter
 from allgrad.train.loggers.summary import write_summary
@@ -283,10 +285,12 @@ class Trainer:
         return result
 
     def _clip(self) -> None:
-        settings = self.config.optimizer
-        if settings.clip_norm is not None:
-            self.gradient_norm = optim.clip_norm(self.optimizer.flat, settings.clip_norm)
-        elif settings.clip_value is not None:
+        settings, step = self.config.optimizer, self.progress.step + 1
+        reported = step % self.config.train.log_every == 0 or step == self.plan.steps
+        if settings.clip_norm is not None or reported:
+            limit = math.inf if settings.clip_norm is None else settings.clip_norm
+            self.gradient_norm = optim.clip_norm(self.optimizer.flat, limit)
+        if settings.clip_value is not None:
             optim.clip_value(self.optimizer.flat, settings.clip_value)
 
     def _note_communication(self, result: StepResult) -> None:
@@ -476,8 +480,18 @@ class Trainer:
 
     def _reporter(self) -> Reporter:
         settings, unit = self.config.logging, "tokens" if self.info.kind == "tokens" else "samples"
-        line = ProgressLine(self.plan.steps, start=self.progress.step, unit=unit, style=settings.progress)
-        return Reporter(self, [*(registry.loggers.build(section, self) for section in settings.loggers), line])
+        line = ProgressLine(
+            self.plan.steps,
+            start=self.progress.step,
+            unit=unit,
+            style=settings.progress,
+            monitor=self.config.train.monitor.metric,
+        )
+        loggers = [*(registry.loggers.build(section, self) for section in settings.loggers), line]
+        # A forward pass costs about a third of a training step on the same samples.
+        evaluation_in_steps = len(self.source.valid) / self.config.batch.size / 3
+        pace = Pace(self.plan.steps, eval_every=self.plan.eval_every, evaluation_in_steps=evaluation_in_steps)
+        return Reporter(self, loggers, pace)
 
     def _emit(self, event: str, *arguments: Any) -> None:
         for callback in self.callbacks:

@@ -151,12 +151,25 @@ def test_plain_on_a_terminal_and_none() -> None:
     assert quiet.getvalue() == "evaluation after 10 steps: loss 0.5000\nweights\n"
 
 
-def test_time_left_counts_from_the_resumed_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([100.0, 120.0])
-    monkeypatch.setattr("allgrad.train.loggers.progress.time.monotonic", lambda: next(clock))
+def test_no_time_left_is_shown_before_it_is_known() -> None:
     stream = io.StringIO()
-    ProgressLine(100, start=80, stream=stream).log(90, {"loss": 0.0, "rate": 1.0})
-    assert "0:20 left" in stream.getvalue()
+    ProgressLine(100, start=80, stream=stream).log(90, {"loss": 0.0, "rate": 1.0, "comm_hidden_fraction": 0.876})
+    assert stream.getvalue() == "step 90/100  loss 0.0000  1 samples/s  88% hidden\n"
+    assert "left" not in stream.getvalue()
+
+
+def test_a_live_line_has_the_held_out_metric_and_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "150")
+    stream = Terminal()
+    line = ProgressLine(100, stream=stream, monitor="r2")
+    line.log(10, {"eval": {"loss": 0.5, "r2": 0.987}})
+    line.tick(11, {"loss": 1.5, "rate": 10.0, "comm_hidden_fraction": 0.5, "seconds_left": 61})
+    line.close()
+    assert "loss 1.5000  held-out r2 0.9870  10 samples/s  50% hidden  1:01 left" in stream.getvalue()
+    plain = io.StringIO()
+    ProgressLine(100, stream=plain).tick(11, {"loss": 1.5, "rate": 10.0})
+    assert plain.getvalue() == ""
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (-3, "0:00"), (61, "1:01"), (3599.7, "1:00:00")])

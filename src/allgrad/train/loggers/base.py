@@ -27,6 +27,9 @@ class Logger:
         Training values come as {"loss", "lr", "epoch", "rate", ...}, the results of an evaluation as {"eval": {...}}.
         """
 
+    def tick(self, step: int, values: Mapping[str, Any]) -> None:
+        """Some of the training values after a step that is not reported, for a live display: at most ten times a second."""
+
     def message(self, text: str) -> None:
         """A sentence for the person who watches the run."""
 

@@ -1,38 +1,40 @@
-"""The progress line of a run on the terminal or in a log file."""
+"""How a run shows its progress: a live bar on a terminal, a bar and a curve in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
-import time
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from allgrad.train.loggers.base import Logger
+from allgrad.train.loggers.notebook import NotebookBar, in_notebook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress
 
 __all__ = ["ProgressLine", "duration"]
 
 
 class ProgressLine(Logger):
-    """One line that says how far the run is: step, loss, speed, time left.
+    """Says how far the run is: step, loss, held-out metric, speed, share of the communication that is hidden, time left.
 
-    On a terminal it is a live line (rich); elsewhere it is a plain line per report, which suits a log file.
+    On a terminal it is a live line (rich), in a notebook a bar with a curve. Elsewhere it is a plain line per report, which suits
+    a log file, and evaluations have lines of their own.
 
     Args:
         total_steps: how many steps the run has.
         start: steps done before (after a resume).
         unit: what `rate` counts, for example "tokens".
-        style: "auto" (live on a terminal), "plain", or "none" (messages only).
+        style: "auto" (live where that is possible), "plain", or "none" (messages only).
+        monitor: the metric of evaluations that a live display shows.
         stream: where to write; standard output by default.
 
     Example:
         >>> import sys
         >>> line = ProgressLine(200, unit="tokens", style="plain", stream=sys.stdout)
-        >>> line.log(50, {"loss": 2.5, "rate": 12345.6, "seconds_left": 61})
-        step 50/200  loss 2.5000  12,346 tokens/s  1:01 left
+        >>> line.log(50, {"loss": 2.5, "rate": 12345.6, "comm_hidden_fraction": 0.93, "seconds_left": 61})
+        step 50/200  loss 2.5000  12,346 tokens/s  93% hidden  1:01 left
     """
 
     def __init__(
@@ -42,18 +44,18 @@ class ProgressLine(Logger):
         start: int = 0,
         unit: str = "samples",
         style: Literal["auto", "plain", "none"] = "auto",
+        monitor: str = "loss",
         stream: TextIO | None = None,
     ) -> None:
-        self._total = total_steps
-        self._start = start
-        self._unit = unit
+        self._total, self._unit, self._monitor = total_steps, unit, monitor
         self._stream = stream if stream is not None else sys.stdout
         self._silent = style == "none"
-        self._began = time.monotonic()
-        self._live: Progress | None = None
-        self._task: TaskID | None = None
-        if style == "auto" and self._stream.isatty():
-            self._start_live()
+        self._held_out = ""
+        self._live: _LiveLine | NotebookBar | None = None
+        if style == "auto" and stream is None and in_notebook():
+            self._live = NotebookBar(total_steps, start)
+        elif style == "auto" and self._stream.isatty():
+            self._live = _LiveLine(total_steps, start, self._stream)
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         """Show where the run is; an evaluation gets a line of its own."""
@@ -61,41 +63,69 @@ class ProgressLine(Logger):
             numbers = {name: value for name, value in values["eval"].items() if not isinstance(value, list)}
             shown = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
             self.message(f"evaluation after {step} steps: {shown}")
+            if self._monitor in values["eval"]:
+                self._held_out = f"held-out {self._monitor} {values['eval'][self._monitor]:.4f}"
+            if self._live is not None:
+                self._live.evaluated(step, values["eval"])
         if "loss" not in values or self._silent:
             return
-        done = max(step - self._start, 1)
-        left = values.get("seconds_left", (time.monotonic() - self._began) / done * (self._total - step))
-        text = f"loss {values['loss']:.4f}  {values['rate']:,.0f} {self._unit}/s  {duration(left)} left"
-        if self._live is not None and self._task is not None:
-            self._live.update(self._task, completed=step, text=text, refresh=True)
+        if self._live is None:
+            print(f"step {step}/{self._total}  {self._text(values)}", file=self._stream, flush=True)
         else:
-            print(f"step {step}/{self._total}  {text}", file=self._stream, flush=True)
+            self.tick(step, values)
+
+    def tick(self, step: int, values: Mapping[str, Any]) -> None:
+        if self._live is not None:
+            self._live.show(step, values["loss"], self._text(values, self._held_out))
 
     def message(self, text: str) -> None:
         """A line of its own, above a live one; also when the style is "none"."""
         if self._live is not None:
-            self._live.console.print(text, markup=False, highlight=False)
+            self._live.message(text)
         else:
             print(text, file=self._stream, flush=True)
-
-    def rewind(self, step: int) -> None:
-        self._start, self._began = step, time.monotonic()
 
     def close(self) -> None:
         """Leave the last state on the screen. May be called twice."""
         if self._live is not None:
-            self._live.stop()
+            self._live.close()
             self._live = None
 
-    def _start_live(self) -> None:
+    def _text(self, values: Mapping[str, Any], held_out: str = "") -> str:
+        hidden, left = values.get("comm_hidden_fraction"), values.get("seconds_left")
+        parts = (
+            f"loss {values['loss']:.4f}",
+            held_out,
+            f"{values['rate']:,.0f} {self._unit}/s",
+            "" if hidden is None else f"{hidden:.0%} hidden",
+            "" if left is None else f"{duration(left)} left",
+        )
+        return "  ".join(part for part in parts if part)
+
+
+class _LiveLine:
+    """A line of a terminal that is drawn again and again."""
+
+    def __init__(self, total: int, start: int, stream: TextIO) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-        columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
-        # Drawn by `log`: a thread that refreshes would take the interpreter from the training.
-        self._live = Progress(*columns, console=Console(file=self._stream), auto_refresh=False)
-        self._task = self._live.add_task("", total=self._total, completed=self._start, text="")
-        self._live.start()
+        columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=16), TextColumn("{task.fields[text]}"))
+        # Drawn by `show`: a thread that refreshes would take the interpreter from the training.
+        self._progress: Progress = Progress(*columns, console=Console(file=stream), auto_refresh=False)
+        self._task = self._progress.add_task("", total=total, completed=start, text="")
+        self._progress.start()
+
+    def show(self, step: int, loss: float, text: str) -> None:  # noqa: ARG002 - the text has the loss
+        self._progress.update(self._task, completed=step, text=text, refresh=True)
+
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None: ...
+
+    def message(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        self._progress.stop()
 
 
 def duration(seconds: float) -> str:
