@@ -1,10 +1,9 @@
-"""The recorded graph as a picture: text, DOT, Mermaid, and SVG or PNG where graphviz is installed."""
+"""The recorded graph as a picture: text, SVG, DOT, Mermaid, and PNG or PDF where graphviz is installed."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -13,37 +12,15 @@ import numpy as np
 
 from allgrad.autodiff.engine import CLOSED, OBSERVERS
 from allgrad.autodiff.errors import GraphFreedError, NotDifferentiableError
+from allgrad.autodiff.graph_svg import svg
 from allgrad.autodiff.node import Leaf, Node
+from allgrad.autodiff.vertex import Vertex
 
 if TYPE_CHECKING:
     from allgrad.autodiff.tensor import Tensor
 
 
-@dataclass
-class Vertex:
-    """One operation or leaf of the graph.
-
-    Attributes:
-        name: the operation's name, or that of the leaf; the user's name for it where given with `Tensor.named`.
-        kind: "leaf", "input" (of a transform) or "operation".
-        shape, dtype: of the result, as text.
-        parents: indices of the vertices that it was computed from.
-        arguments: as text, in order: "%0" for the vertex 0, a number or "constant (3,)" for an untracked argument.
-        gradient: the 2-norm of its cotangent in the last backward pass; None before, or if none arrived.
-    """
-
-    name: str
-    kind: str
-    shape: str
-    dtype: str
-    parents: list[int] = field(default_factory=list)
-    arguments: list[str] = field(default_factory=list)
-    gradient: float | None = None
-
-    @property
-    def label(self) -> str:
-        size = "" if self.gradient is None else f"  |grad| = {self.gradient:.3g}"
-        return f"{self.name}  {self.shape} {self.dtype}{size}"
+_MOST_IN_NOTEBOOK = 1000
 
 
 class Graph:
@@ -118,25 +95,35 @@ class Graph:
         lines += [f"  n{p} --> n{i}" for i, v in enumerate(self.vertices) for p in v.parents]
         return "\n".join(lines)
 
+    def svg(self) -> str:
+        """The graph as an SVG picture, data flowing from top to bottom; constants are shown as arguments."""
+        return svg(self.vertices)
+
+    def _repr_svg_(self) -> str | None:
+        return self.svg() if len(self.vertices) <= _MOST_IN_NOTEBOOK else None
+
+    def __repr__(self) -> str:
+        return f"Graph({len(self.vertices)} vertices)"
+
     def save(self, path: str | Path) -> None:
-        """Write a picture; the suffix says which: .txt, .dot, .mmd, or .svg, .png, .pdf, which graphviz' `dot` draws.
+        """Write a picture; the suffix says which: .svg, .txt, .dot, .mmd, or .png, .pdf, which graphviz' `dot` draws.
 
         Raises:
             ValueError: another suffix.
             FileNotFoundError: graphviz is needed and not installed.
         """
         path = Path(path)
-        forms = {".txt": self.text, ".dot": self.dot, ".mmd": self.mermaid}
+        forms = {".svg": self.svg, ".txt": self.text, ".dot": self.dot, ".mmd": self.mermaid}
         if path.suffix in forms:
             path.write_text(forms[path.suffix]() + "\n", encoding="utf-8")
             return
-        if path.suffix not in (".svg", ".png", ".pdf"):
-            raise ValueError(f"Graph.save: {path} must end in .txt, .dot, .mmd, .svg, .png or .pdf.")
+        if path.suffix not in (".png", ".pdf"):
+            raise ValueError(f"Graph.save: {path} must end in .svg, .txt, .dot, .mmd, .png or .pdf.")
         program = shutil.which("dot")
         if program is None:
             raise FileNotFoundError(
                 f"Graph.save: {path.suffix} pictures are drawn by graphviz' `dot`, which is not installed. "
-                "Install graphviz, or save as .dot, .mmd or .txt."
+                "Install graphviz, or save as .svg, .dot, .mmd or .txt."
             )
         drawn = subprocess.run(
             [program, f"-T{path.suffix[1:]}"], input=self.dot().encode(), capture_output=True, check=True

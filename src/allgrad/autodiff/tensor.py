@@ -25,6 +25,7 @@ from allgrad.autodiff.node import Leaf, Node, Storage
 from allgrad.autodiff.operators import RULES as RULES
 from allgrad.autodiff.operators import Operators
 from allgrad.autodiff.standard import Standard
+from allgrad.autodiff.tensor_html import tensor_html
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,11 +158,17 @@ class Tensor(Operators, Standard):
 
     def __repr__(self) -> str:
         body = np.array2string(self.value, separator=", ", prefix="Tensor(")
-        kind = "" if self.dtype == np.float64 else f", dtype={self.dtype}"
+        kind = "" if self.dtype == np.float64 else f"dtype={self.dtype}"
+        return f"Tensor({', '.join(part for part in (body, kind, self._origin()) if part)})"
+
+    def _repr_html_(self) -> str:
+        return tensor_html(self.value, self._origin())
+
+    def _origin(self) -> str:
+        """How it became tracked, as its repr says it; "" if it is not."""
         if isinstance(self.node, Leaf):
-            return f"Tensor({body}{kind}, requires_grad=True)"
-        made_by = f", from={self.node.plan.name}" if self.node is not None and self.node.plan else ""
-        return f"Tensor({body}{kind}{made_by})"
+            return "requires_grad=True"
+        return f"from={self.node.plan.name}" if self.node is not None and self.node.plan else ""
 
     def __format__(self, spec: str) -> str:
         return format(self.value[()] if self.ndim == 0 else self.value, spec) if spec else str(self)

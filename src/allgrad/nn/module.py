@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from allgrad.autodiff import on_recompute
+from allgrad.nn.module_html import module_html
 from allgrad.nn.parameter import SAME, Array, Parameter, TorchLayout
 from allgrad.stateful import StateError
 
@@ -347,6 +348,9 @@ class Module:
         if not lines:
             return f"{head}){tail}"
         return f"{head}{tail}\n  " + "\n  ".join(lines) + "\n)"
+
+    def _repr_html_(self) -> str:
+        return module_html(self)
 
 
 def _count_assignment() -> None:

@@ -32,7 +32,7 @@ from allgrad.train.evaluation import non_finite
 from allgrad.train.loggers.pace import Pace
 from allgrad.train.loggers.progress import ProgressLine
 from allgrad.train.loggers.reporter import Reporter
-from allgrad.train.loggers.summary import write_summary
+from allgrad.train.loggers.summary import Summary, write_summary
 from allgrad.train.loggers.trace import FIRST_STEPS, ON_SIGNAL, Tracer, take_request
 from allgrad.train.nonfinite import ROLLBACKS, SKIPS, all_finite, describe_non_finite, first_operation
 from allgrad.train.replica_check import ReplicaCheck
@@ -409,10 +409,8 @@ class Trainer:
             with self.world.long_task("waiting for the checkpoint to be written"):
                 self.writer.wait()
         self.tracer.write(self.directory)
-        summary = self.summary() | {
-            "interrupted": interrupted,
-            "peak_memory_bytes": self.world.all_gather_json(peak_bytes()),
-        }
+        peaks = self.world.all_gather_json(peak_bytes())
+        summary = Summary(self.summary() | {"interrupted": interrupted, "peak_memory_bytes": peaks})
         if interrupted:
             self._emit("on_interrupt")
             return summary
