@@ -34,4 +34,5 @@ def module_html(module: Shown, name: str = "") -> str:
     if not children:
         return f"<div>{line}</div>"
     inside = f'<div style="margin-left: 1.5em">{"".join(children)}</div>'
-    return f"<details{'' if name else ' open=""'}><summary>{line}</summary>{inside}</details>"
+    state = "" if name else ' open=""'
+    return f"<details{state}><summary>{line}</summary>{inside}</details>"
