@@ -40,7 +40,7 @@ class HeldOut:
 
     step: int
     samples: int
-    metrics: dict[str, float]
+    metrics: dict[str, Any]
     figures: dict[str, Figure] = field(repr=False)
 
 

@@ -126,7 +126,8 @@ def _timeline(run: RunFiles, drawing: _Drawing) -> str:
 def _held_out(found: HeldOut | str, drawing: _Drawing) -> str:
     if isinstance(found, str):
         return f'<p class="quiet">There is no evaluation: {html.escape(found)}</p>'
-    metrics = ", ".join(f"{name} {value:.6g}" for name, value in found.metrics.items())
+    numbers = {name: value for name, value in found.metrics.items() if isinstance(value, float)}
+    metrics = ", ".join(f"{name} {value:.6g}" for name, value in numbers.items())
     words = f"{found.samples:,} samples, with the weights of the checkpoint after {found.step} steps: {metrics}."
     return f"<p>{html.escape(words)}</p>{drawing.grid(found.figures)}"
 
