@@ -119,3 +119,72 @@ def test_one_hash(mpirun, ranks, nodes):
     wanted = cases(ranks)
     job = mpirun(train, ranks, wanted, env={"ALLGRAD_PRETEND_NODES": str(nodes)})
     assert job.values == [[in_this_process((name, kind, memory)) for name, kind, _, memory in wanted]] * ranks
+
+
+def manners():
+    """What a program may do with shared memory, and what it may not."""
+    import os
+
+    import numpy as np
+    import pytest
+
+    import allgrad as ag
+    from allgrad import comm, errors, nn, optim, parallel
+    from allgrad.autodiff.errors import AssignmentError, InFlightError
+
+    world = comm.init()
+    model = nn.Linear(300, 40, rng=world.rank)  # other weights on each rank, until rank 0's are broadcast
+    replica = parallel.DataParallel(model, world, memory="node")
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    x = np.ones((8, 300), np.float32)
+    found = [float(np.sum(model.weight.value.astype(np.float64)))]
+
+    with pytest.raises(AssignmentError, match=r"with replica\.flat\.writing\(\)"):
+        model.weight.assign(np.zeros((300, 40), np.float32))
+    with pytest.raises(AssignmentError, match="read-only"), ag.no_grad():
+        model.bias[0] = 7.0
+    with pytest.raises(AssignmentError, match="read-only"):
+        model.load_state_dict(model.state_dict())
+    state = {name: array + 1 for name, array in model.state_dict().items()}
+    with replica.flat.writing():
+        model.load_state_dict(state)
+    found.append(float(np.sum(model.bias.value)))
+
+    def loss(part):
+        return np.mean(model(part) ** 2)
+
+    result = replica.step(loss, replica.split(x), 0)
+    with pytest.raises(ValueError, match="read-only"):
+        model.bias.grad *= 2
+    with pytest.raises(InFlightError, match=r"DataParallel\.step"):
+        loss(x).backward()
+    graph = loss(x)
+    optimizer.step(result.unused)
+    optimizer.zero_grad()
+    with pytest.raises(ag.autodiff.errors.SavedArrayError):  # also for parameters that another rank has moved
+        graph.backward()
+    found.append(float(np.sum(model.bias.value)))
+
+    # A step that fails on all ranks leaves nothing behind; a program that differs between ranks is found at once.
+    def fails(part):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError):
+        replica.step(fails, replica.split(x), 1)
+    found.append(replica.step(loss, replica.split(x), 1).loss)
+    late = nn.Linear(2, 2, rng=0)
+    held = optim.SGD(late.parameters(), lr=0.1)
+    with pytest.raises(errors.CollectiveError, match="make DataParallel before the optimizer"):
+        parallel.DataParallel(late, world, memory="node")
+    with pytest.raises(errors.CollectiveError, match="MPIExchange needs each rank's own gradients"):
+        parallel.DataParallel(nn.Linear(2, 2, rng=0), world, memory="node", reduction="mpi")
+    assert held.steps
+    assert not [name for name in os.listdir("/dev/shm") if name.startswith("allgrad")]
+    with pytest.raises(comm.DesyncError, match="'barrier' on rank 0; 'all_gather' on rank 1"):
+        world.all_gather(np.zeros(3)) if world.rank else world.barrier()
+    return found
+
+
+def test_manners(mpirun):
+    first, second = mpirun(manners, 2).values
+    assert first == second

@@ -70,10 +70,12 @@ def test_every_configuration_ends_in_one_hash(mpirun, tmp_path) -> None:
     for name, (path, changes) in configs.items():
         trainer, run = new_run(path, [*changes, f"run.dir={tmp_path / 'debug' / name}"], Options(single=True))
         alone[name] = trainer.run(run)["weights_sha256"]
-    for ranks in (1, 2, 3, 4):
+    for ranks, memory in ((1, "node"), (2, "node"), (3, "rank"), (4, "node")):
+        configs = {name: (path, [*changes, f"parallel.memory={memory}"]) for name, (path, changes) in configs.items()}
         assert mpirun(train_all, ranks, configs, str(tmp_path / str(ranks))).values == [alone] * ranks
         found = summary(tmp_path / str(ranks) / "moby_dick")
         assert found["ranks"] == ranks
+        assert found["memory"] == (memory if ranks > 1 else "rank")
         assert (found["comm_hidden_fraction"] is None) == (ranks == 1)
         assert ranks == 1 or 0 <= found["comm_hidden_fraction"] <= 1
 
@@ -132,20 +134,26 @@ def assert_like_the_whole(run: Path, whole: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("signal", "to", "ranks", "then"),
-    [("SIGTERM", "rank", 2, 3), ("SIGTERM", "mpirun", 3, 1), ("SIGUSR1", "mpirun", 2, 4)],
+    ("signal", "to", "ranks", "memory", "then", "memory_then"),
+    [
+        ("SIGTERM", "rank", 2, "node", 3, "rank"),
+        ("SIGTERM", "mpirun", 3, "node", 1, "node"),
+        ("SIGUSR1", "mpirun", 2, "rank", 4, "node"),
+    ],
 )
-def test_a_signal_stops_all_ranks_at_one_step(mpirun, mpi_flavour, whole, tmp_path, signal, to, ranks, then) -> None:
+def test_a_signal_stops_all_ranks_at_one_step(
+    mpirun, mpi_flavour, whole, tmp_path, signal, to, ranks, memory, then, memory_then
+) -> None:
     if (signal, to) == ("SIGTERM", "mpirun") and mpi_flavour[0] == "openmpi":
         pytest.skip("Open MPI's mpirun kills its ranks a quarter of a second after a SIGTERM")
     config, reference = whole
     run = tmp_path / "run"
-    every = ["checkpoint.every=null", "checkpoint.every_minutes=10"]
+    every = ["checkpoint.every=null", "checkpoint.every_minutes=10", f"parallel.memory={memory}"]
     first = mpirun(stopped, ranks, str(config), str(run), {"signal": signal, "to": to}, every)
     assert first.values == [[True, 37]] * ranks
     assert f"stopped after 37 of {STEPS} steps" in first.stdout
     assert not (run / "summary.json").exists()
-    again = mpirun(COMMAND, then, "resume", str(run))
+    again = mpirun(COMMAND, then, "resume", str(run), f"parallel.memory={memory_then}")
     assert again.stdout.splitlines()[-1] == f"weights sha256 {summary(reference)['weights_sha256']}"
     assert_like_the_whole(run, reference)
 
@@ -153,7 +161,8 @@ def test_a_signal_stops_all_ranks_at_one_step(mpirun, mpi_flavour, whole, tmp_pa
 def test_a_killed_rank_costs_the_steps_since_the_last_checkpoint(mpirun, whole, tmp_path) -> None:
     config, reference = whole
     run = tmp_path / "run"
-    killed = mpirun(stopped, 2, str(config), str(run), {"signal": "SIGKILL", "to": "rank"}, [], check=False)
+    node = ["parallel.memory=node"]
+    killed = mpirun(stopped, 2, str(config), str(run), {"signal": "SIGKILL", "to": "rank"}, node, check=False)
     assert killed.code != 0
     assert killed.values == [None, None]
     trainer, folder, said = resume_run(run, options=Options(single=True))

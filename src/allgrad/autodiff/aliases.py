@@ -144,8 +144,18 @@ def _write_leaf(root: Any, path: list[Any], new: Any, tracked: bool, name: str) 
     for view in reversed(path[:-1]):
         _, primitive, keywords = view._storage.view_of
         memory = primitive.function(memory, **keywords)
-    np.copyto(memory, getattr(new, "value", new), casting="same_kind")
+    write_leaf(memory, getattr(new, "value", new))
     root._storage.version[0] += 1
+
+
+def write_leaf(memory: Any, new: Any) -> None:
+    """Copy numbers into the memory of a leaf, or of a view of one."""
+    if not memory.flags.writeable:
+        raise AssignmentError(
+            "This leaf is read-only: its memory is shared with the other ranks of this node (memory: node), and only the "
+            "optimizer writes there. To write it yourself, on all ranks alike: `with replica.flat.writing(): ...`."
+        )
+    np.copyto(memory, new, casting="same_kind")
 
 
 def _put_back(source: Any, view: Any, new: Any) -> Any:

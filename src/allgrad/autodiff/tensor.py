@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from allgrad.autodiff import engine
-from allgrad.autodiff.aliases import leaf_behind, write
+from allgrad.autodiff.aliases import leaf_behind, write, write_leaf
 from allgrad.autodiff.containers import flatten, map_tensors
 from allgrad.autodiff.errors import LostGradientError, NoRuleError, NotDifferentiableError
 from allgrad.autodiff.modes import CURRENT
@@ -225,7 +225,7 @@ class Tensor(Operators, Standard):
         value = np.asarray(value)
         if value.shape != self.shape:
             raise ValueError(f"assign() needs an array of shape {self.shape}, got {value.shape}.")
-        np.copyto(self.value, value, casting="same_kind")
+        write_leaf(self.value, value)
         self.touch()
 
     def touch(self) -> None:
