@@ -1,4 +1,5 @@
-"""The memory of several ranks on one host: a GPT of 50 million parameters with AdamW, one copy per rank, per node, and PyTorch's DDP.
+"""The memory of several ranks on one host: a GPT of 50 million parameters with AdamW, one copy
+per rank, one per node, and PyTorch's DDP.
 
     python tests/benchmarks/node_memory.py [--ranks 4] [--workers 4] [--no-torch]
 

@@ -238,6 +238,15 @@ def message_passing(report: Report, findings: Findings | str, *, own_job: bool) 
         ("all-reduce", f"8 B in {findings.latency * 1e6:.1f} us, 16 MiB at {findings.bandwidth / 1e9:.2f} GB/s"),
         ("background", f"{findings.hidden:.0%} of a 16 MiB all-reduce proceeds while no rank calls MPI"),
     ]
+    if findings.ranks > findings.nodes:
+        shared = "cannot be shared by the ranks of a node" if findings.unshared else "shared by the ranks of a node"
+        if findings.exchange is not None:
+            shared += f"; small exchange in {findings.exchange * 1e6:.1f} us"
+        report.sections["MPI"].append(("memory", shared))
+    if findings.unshared:
+        report.warnings.append(
+            f"{findings.unshared}. Runs use parallel.memory=rank: every rank has its own copy of the model and its optimizer"
+        )
     if findings.threads != "MULTIPLE":
         report.warnings.append(
             f"this MPI grants MPI_THREAD_{findings.threads} only: communication then proceeds between operations of "

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from allgrad.comm import node_memory
 from allgrad.comm.world import init
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Findings:
         bandwidth: bytes a second that an all-reduce of 16 MiB gets through (its size over its time).
         hidden: the part of that all-reduce's time that is saved when nobody calls MPI meanwhile: near 1 where the
             library progresses in the background, near 0 where it does not.
+        unshared: why the ranks of a node cannot share memory; "" if they can.
+        exchange: seconds for a small exchange through shared memory; None with several nodes, or without it.
     """
 
     library: str
@@ -50,6 +53,8 @@ class Findings:
     latency: float
     bandwidth: float
     hidden: float
+    unshared: str = ""
+    exchange: float | None = None
 
 
 def measure(world: World) -> Findings:
@@ -88,6 +93,14 @@ def measure(world: World) -> Findings:
         return time.perf_counter() - start
 
     levels = {getattr(MPI, f"THREAD_{name}"): name for name in ("SINGLE", "FUNNELED", "SERIALIZED", "MULTIPLE")}
+    unshared = (node_memory.reason_against() or world.open_board()) if world.size > world.nodes else ""
+    shared = world.size > 1 and world.nodes == 1 and not unshared
+
+    def agreed() -> float:
+        start = time.perf_counter()
+        world.barrier()
+        return time.perf_counter() - start
+
     return Findings(
         library=" ".join(MPI.Get_library_version().splitlines()[0].split()).partition(", package")[0],
         standard=".".join(map(str, MPI.Get_version())),
@@ -97,6 +110,8 @@ def measure(world: World) -> Findings:
         latency=latency,
         bandwidth=large.nbytes / whole,
         hidden=min(1.0, max(0.0, 1 - slowest(waited, 5) / whole)),
+        unshared=unshared,
+        exchange=slowest(agreed, 200) if shared else None,
     )
 
 

@@ -48,10 +48,8 @@ if TYPE_CHECKING:
 
 _IDLE = 0.02  # seconds between two looks at the control messages while nothing is in flight
 _SWITCH = 5e-4  # seconds after which a main thread busy in Python lets the poller run; at Python's 5 ms it starves
-_SPINS, _FEW_SPINS = (
-    10_000,
-    100,
-)  # looks at the counters of the notice board before a rank lets others run: 30 us, or less
+_SPINS = 60_000  # looks at the notice board, 0.2 ms: longer than the slow way takes, or ranks would send each other there for ever
+_FEW_SPINS = 100  # the same where ranks outnumber cores
 _PATIENCE = 1000  # fruitless polls, about a millisecond, after which a waiting thread gives up its core for a moment
 
 
@@ -178,7 +176,7 @@ class Engine:
         pipeline, board = self.pipeline, self.pipeline.board
         if board is None or payload.size > desync.room(self.topology.size):
             return None
-        everyone = np.empty((self.topology.size, payload.size), np.uint8)
+        everyone = np.empty((board.ranks, payload.size), np.uint8)
         with self._mpi:
             if pipeline.unfinished() is not None or pipeline.error is not None or not board.has_room():
                 return None

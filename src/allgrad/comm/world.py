@@ -13,7 +13,7 @@ import os
 import time
 import warnings
 from contextlib import nullcontext
-from functools import partial
+from functools import lru_cache, partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
@@ -187,7 +187,7 @@ class World(Topology):
         """All ranks' payloads by the quick way; None if there is none now."""
         if self.engine is None:
             return None
-        return self.engine.exchange({"collective": kind, "bytes": str(payload.size)}, payload)
+        return self.engine.exchange(_what(kind, payload.size), payload)
 
     def _submit(
         self,
@@ -203,7 +203,7 @@ class World(Topology):
         def transfer(lane: Lane) -> Transfer:
             yield [start(lane.comm)]
 
-        what = {"collective": kind, "bytes": str(nbytes)}
+        what = _what(kind, nbytes)
         collective = Collective(what, iter([transfer]), nbytes, label=kind, payload=payload, arrived=arrived)
         return self.transport.submit(collective, wake=wake)
 
@@ -241,6 +241,11 @@ class World(Topology):
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
             properties[f"{what} {name}"] = digest.hexdigest()[:16]
         self.verify(properties)
+
+
+@lru_cache(maxsize=256)
+def _what(kind: str, nbytes: int) -> dict[str, str]:
+    return {"collective": kind, "bytes": str(nbytes)}
 
 
 def init(*, blas_threads: int = 1, mpi: bool | None = None, stall_seconds: float = STALL_SECONDS) -> World:

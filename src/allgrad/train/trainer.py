@@ -438,10 +438,19 @@ class Trainer:
             "parameters": self.model.parameter_count(),
             "memory": self.replica.placement.memory,
             "memory_why": self.replica.placement.why,
+            "memory_saved_mb": self._memory_saved() / 2**20,
             "stopped": progress.stopping,
             "skipped_steps": progress.skipped,
             "rollbacks": progress.rollbacks,
         }
+
+    def _memory_saved(self) -> int:
+        """Bytes of all nodes that are not needed because the ranks of a node share them."""
+        if self.replica.placement.memory == "rank":
+            return 0
+        average = [] if self.ema is None else [self.ema.average]
+        copy = sum(arena.nbytes for arena in (self.replica.flat.params, *self.optimizer.state.values(), *average))
+        return copy * (self.world.size - self.world.nodes)
 
     def _save(self) -> None:
         """Write a checkpoint, unless this step's is written already; never one whose weights are not finite."""
