@@ -48,7 +48,9 @@ if TYPE_CHECKING:
 
 _IDLE = 0.02  # seconds between two looks at the control messages while nothing is in flight
 _SWITCH = 5e-4  # seconds after which a main thread busy in Python lets the poller run; at Python's 5 ms it starves
-_SPINS = 60_000  # looks at the notice board, 0.2 ms: longer than the slow way takes, or ranks would send each other there
+_SPINS = (
+    60_000  # looks at the notice board, 0.2 ms: longer than the slow way takes, or ranks would send each other there
+)
 _FEW_SPINS = 100  # the same where ranks outnumber cores
 _PATIENCE = 1000  # fruitless polls, about a millisecond, after which a waiting thread gives up its core for a moment
 
