@@ -50,7 +50,7 @@ def test_missing_values_are_an_error_with_their_count(column: str) -> None:
     where = f": rows {', '.join(absent)}" if len(absent) > 1 else ""
     with pytest.raises(
         DataError,
-        match=rf"column '{column}': the value is missing \({len(absent)} of 6 rows{where}\)\. Choose `missing",
+        match=rf"column '{column}': the value is missing \({len(absent)} of 6 rows{where}\)\. Fill in the values, or train with",
     ):
         encode_inputs(table, fit_columns(table, columns("error"), TRAIN))
 

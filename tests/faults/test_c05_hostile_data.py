@@ -267,9 +267,9 @@ def test_a_categorical_column_that_numbers_the_rows(tmp_path: Path) -> None:
         (b"a,b\n\xff\x00,2\n", "not text in UTF-8, UTF-16 or Windows-1252 .it has control characters"),
         (b"\xff\xfea", "not text in UTF-8, UTF-16"),
         (b"a,b\n1,2,3\n", "line 2: expected 2 fields, as in the header. Got 3"),
-        (b"", "Got 0 non-empty lines"),
-        (b"\n\n\n", "Got 0 non-empty lines"),
-        (b"," * 100_000 + b"\n1\n", "Got 1 non-empty lines|more than once"),
+        (b"", "There is no line with values"),
+        (b"\n\n\n", "There is no line with values"),
+        (b"," * 100_000 + b"\n1\n", "There is only one line with values|more than once"),
     ],
 )
 def test_hostile_tables(content: bytes, match: str) -> None:

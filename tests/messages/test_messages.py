@@ -2,13 +2,14 @@
 
 Each entry has the arguments of `allgrad`, what is done before (`files`: name -> content, written where the command runs), the
 exit code, and the message on standard error (without the usage lines of argparse). `{run}` is a finished run, `{config}` its
-configuration, `{here}` the directory where the command runs, `{there}` that of the configuration. After a deliberate change of
-words, `UPDATE_MESSAGES=1 pytest tests/messages` writes the file anew.
+configuration, `{table}` a finished run on a table, `{here}` the directory where the command runs, `{there}` that of the
+configuration. After a deliberate change of words, `UPDATE_MESSAGES=1 pytest tests/messages` writes the file anew.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -21,6 +22,15 @@ from small_run import write_config
 from allgrad.cli.main import main
 
 FILE = Path(__file__).with_name("messages.yaml")
+HOUSES = """
+model: {name: mlp, hidden: [4]}
+data: {name: csv, path: houses.csv, target: price, numeric: [area], categorical: [heating]}
+loss: mse
+batch: {size: 8, virtual_workers: 2}
+optimizer: {name: adam, lr: 0.01}
+train: {steps: 3}
+logging: {progress: none}
+"""
 ENTRIES = yaml.safe_load(FILE.read_text())
 
 
@@ -30,12 +40,17 @@ def finished(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("finished")
     config = write_config(place, train={"steps": 12, "early_stopping": None, "eval_every": None})
     assert main(["train", str(config), f"run.dir={place / 'run'}"]) == 0
+    lines = [f"{area},{['gas', 'oil'][area % 2]},{1000 * area}" for area in range(50, 80)]
+    (place / "houses.csv").write_text("\n".join(["area,heating,price", *lines]))
+    (place / "houses.yaml").write_text(HOUSES)
+    assert main(["train", str(place / "houses.yaml"), f"run.dir={place / 'table'}"]) == 0
     return place
 
 
 def said(entry: dict, finished: Path, here: Path, capsys, monkeypatch) -> tuple[int, str]:
     """The exit code and the message of one entry."""
-    shutil.copytree(finished / "run", here / "run")
+    for name in ("run", "table"):
+        shutil.copytree(finished / name, here / name)
     for name, content in entry.get("files", {}).items():
         path = here / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,12 +63,12 @@ def said(entry: dict, finished: Path, here: Path, capsys, monkeypatch) -> tuple[
     for name, value in entry.get("environment", {}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(here)
-    words = [
-        word.replace("{config}", str(finished / "small.yaml")).replace("{run}", "run") for word in entry["command"]
-    ]
+    places = {"{config}": str(finished / "small.yaml"), "{there}": str(finished), "{run}": "run", "{table}": "table"}
+    words = [re.sub(r"\{\w+\}", lambda match: places[match[0]], word) for word in entry["command"]]
     with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
         code = main(words)
     err = capsys.readouterr().err.removeprefix("allgrad: error: ").partition("\nusage:")[0].rstrip("\n")
+    err = re.sub(r"at /\S+/allgrad/(\S+):\d+ in", r"at {allgrad}/\1 in", err)
     return code, err.replace(str(here), "{here}").replace(str(finished), "{there}")
 
 
@@ -63,8 +78,8 @@ def eval_array(text: str) -> np.ndarray:
     return np.full([int(n) for n in shape.split(",")], float(value) if dtype[0] in "fiub" else value, dtype)
 
 
-def test_there_are_fifty() -> None:
-    assert len(ENTRIES) >= 50
+def test_there_are_ninety() -> None:
+    assert len(ENTRIES) >= 90
     assert len({entry["name"] for entry in ENTRIES}) == len(ENTRIES)
 
 

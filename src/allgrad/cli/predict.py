@@ -80,9 +80,9 @@ def _read(world: World, predictor: Predictor, path: str) -> tuple[PreparedRows, 
     def read() -> list[Any]:
         nonlocal prepared, style
         rows, style, notes = read_rows(path, predictor.config.data, predictor.fitted)
+        prepared = prepare_rows(rows, predictor.info, predictor.fitted, path)
         for note in notes:
             print(f"allgrad: {note}", file=sys.stderr, flush=True)
-        prepared = prepare_rows(rows, predictor.info, predictor.fitted, path)
         inputs, lengths = prepared.inputs, prepared.lengths
         return [inputs.dtype.str, list(inputs.shape), prepared.count, prepared.used.tolist(), lengths is not None]
 

@@ -75,8 +75,10 @@ def arrays_source(
         _check_shapes(path, dataset, fitted)
     extra = {}
     if task == "classes":
-        labels = np.asarray(rows.arrays["targets"], np.int64)[kept]
-        extra = {"class_counts": np.bincount(labels, minlength=fitted["outputs"]).tolist()}
+        if "class_counts" not in fitted:
+            labels = np.asarray(rows.arrays["targets"], np.int64)[kept]
+            fitted["class_counts"] = np.bincount(labels, minlength=fitted["outputs"]).tolist()
+        extra = {"class_counts": fitted["class_counts"]}
     info = DataInfo(task, tuple(fitted["input_shape"]), fitted["outputs"], extra)
     digest = content_digest(*(array for dataset in files.values() for array in dataset.arrays.values()))
     return DataSource(*halves, info, fitted, digest)

@@ -54,7 +54,8 @@ class Table:
             DataError: when there is no such column.
         """
         if name not in self.columns:
-            raise DataError(f"{self.name}: there is no column {name!r}. The columns are: {listed(self.columns)}.")
+            hint = f" Is the separator {self.separator!r} right?" if len(self.columns) == 1 else ""
+            raise DataError(f"{self.name}: there is no column {name!r}. The columns are: {listed(self.columns)}.{hint}")
         return self.columns[name]
 
     def place(self, row: int, column: str) -> str:
@@ -91,7 +92,8 @@ def parse_csv(content: bytes, name: str, layout: Layout | None = None) -> Table:
         raise DataError(f"{name}: the separator must be one character, and not a quote. Got {separator!r}.")
     rows, lines = _read_rows(text, separator, name)
     if len(rows) < 2:
-        raise DataError(f"{name}: expected a header and at least one row. Got {len(rows)} non-empty lines.")
+        found = "There is only one line with values." if rows else "There is no line with values."
+        raise DataError(f"{name}: expected a header and at least one row. {found}")
     header = rows[0]
     if repeated := [column for column, count in Counter(header).items() if count > 1]:
         raise DataError(f"{name}: the header names these columns more than once: {listed(repeated)}.")

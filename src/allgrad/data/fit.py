@@ -136,7 +136,9 @@ def fit_target(table: Table, columns: Columns, train: NDArray[np.int64]) -> dict
     """The fitted preprocessing of the target alone."""
     target: dict[str, Any] = {"name": columns.target, "type": columns.task}
     if columns.task == "classes":
-        return {**target, "classes": _classes(table, columns.target)}
+        classes = _classes(table, columns.target)
+        counts = np.bincount(codes(table, columns.target, classes)[train], minlength=len(classes))
+        return {**target, "classes": classes, "class_counts": counts.tolist()}
     values = transformed(table, columns.target, columns.transform)
     return {**target, "transform": columns.transform, **_fit_scale(table, columns.target, values, train)}
 

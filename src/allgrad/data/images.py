@@ -144,12 +144,12 @@ def image_source(
     check_fitted(fitted, {"kind": "images"}, what)
     known = fitted.get("classes")
     classes = max(class_count(given, name, known=known) for name, given in labels.items())
-    fitted = {**fitted, "classes": classes}
+    counts = fitted.get("class_counts") or np.bincount(train[1], minlength=classes).tolist()
+    fitted = {**fitted, "classes": classes, "class_counts": counts}
     scaling = {"mean": fitted["mean"], "scale": fitted["scale"]}
     training = ImageDataset(*train, **scaling, augmentation=augmentation, seed=seed)
     validation = ImageDataset(*valid, **scaling)
     shape = training.batch(np.zeros(0, np.int64))["inputs"].shape[1:]
-    counts = np.bincount(train[1], minlength=fitted["classes"]).tolist()
     info = DataInfo("classes", shape, fitted["classes"], {**scaling, "class_counts": counts})
     return DataSource(training, validation, info, fitted, digest or content_digest(*train, *valid))
 

@@ -10,7 +10,8 @@ the training file:
                  {"name": "sold", "type": "date", "format": "iso", "clock": false, "mean": 1.7e9, "scale": 3.1e7}],
      "target": {"name": "price", "type": "values", "transform": "log", "mean": 7.8, "scale": 1.0}}
 
-A target of classes is {"name": ..., "type": "classes", "classes": [...]}.
+A target of classes is {"name": ..., "type": "classes", "classes": [...], "class_counts": [...]}; the counts are those of the
+training rows.
 
 Numeric columns are standardised: (value - mean) / scale, with the mean and the standard deviation of the training rows.
 A categorical column becomes one 0/1 input per category. An ordinal column becomes its rank in the given order, standardised.
@@ -128,7 +129,10 @@ def transformed(table: Table, name: str, transform: str) -> NDArray[np.float64]:
     Raises:
         DataError: when a value is missing, not a number, or outside the transform's domain.
     """
-    values = numbers(table, name)
+    try:
+        values = numbers(table, name)
+    except DataError as error:
+        raise DataError(f"{error} For a target of names, use `task: classes`.") from error
     _refuse_missing(table, name, np.isnan(values), "Use `missing: drop` to leave such rows out.")
     lowest = _LOWEST[transform]
     if len(values) and values.min() <= lowest:
@@ -206,7 +210,7 @@ _WRITE = {"numeric": _write_numbers, "ordinal": _write_numbers, "date": _write_d
 
 
 _ADVICE = {
-    "error": "Choose `missing: drop`, `mean` or `category`, or fill in the values.",
+    "error": "Fill in the values, or train with `missing: drop`, `mean` or `category`.",
     "drop": "The model was trained without such rows. Fill in the values.",
     "category": "No training row had a missing value in this column. Fill in the values.",
 }

@@ -161,19 +161,18 @@ def _prepare_texts(rows: Any, info: DataInfo, fitted: Mapping[str, Any], name: s
 
 
 def _prepare_numbers(rows: Any, info: DataInfo, fitted: Mapping[str, Any], name: str) -> PreparedRows:  # noqa: ARG001
-    given = rows.to_numpy() if is_frame(rows) and hasattr(rows, "to_numpy") else rows
     try:
-        numbers = np.asarray(given)
-        if numbers.shape == info.input_shape:
-            numbers = numbers[None]
-        if numbers.ndim == 1 and info.input_shape == (1,):
-            numbers = numbers[:, None]
-        if numbers.dtype.kind not in "biuf" or numbers.shape[1:] != info.input_shape or not numbers.ndim:
-            raise DataError(
-                f"{name}: expected numbers of shape {_shape(info.input_shape)}. Got {numbers.dtype} of shape {numbers.shape}."
-            )
+        numbers = np.asarray(rows.to_numpy() if is_frame(rows) and hasattr(rows, "to_numpy") else rows)
     except ValueError as error:
-        raise DataError(f"{name}: {error}") from error
+        raise DataError(f"{name}: the rows have different lengths.") from error
+    if numbers.shape == info.input_shape:
+        numbers = numbers[None]
+    if numbers.ndim == 1 and info.input_shape == (1,):
+        numbers = numbers[:, None]
+    if numbers.dtype.kind not in "biuf" or not numbers.ndim or numbers.shape[1:] != info.input_shape:
+        raise DataError(
+            f"{name}: expected numbers of shape {_shape(info.input_shape)}. Got {numbers.dtype} of shape {numbers.shape}."
+        )
     return PreparedRows(numbers.astype(np.float32), len(numbers), np.arange(len(numbers)))
 
 

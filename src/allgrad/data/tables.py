@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from allgrad.data.column_values import codes
 from allgrad.data.datasets import ArrayDataset, DataInfo, DataSource, check_fitted
 from allgrad.data.digest import content_digest
@@ -19,6 +17,7 @@ from allgrad.data.table_files import parse_table
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from allgrad.data.csv_files import Table
@@ -72,9 +71,9 @@ def table_source(
         "inputs": encode_inputs(table, fitted),
         "targets": encode_targets(table, fitted),
     }
-    training = _rows(arrays, train)
-    info = _info(columns, fitted, training.arrays["targets"])
-    return DataSource(training, _rows(arrays, valid), info, fitted, content_digest(content))
+    return DataSource(
+        _rows(arrays, train), _rows(arrays, valid), _info(columns, fitted), fitted, content_digest(content)
+    )
 
 
 def _classes(table: Table, columns: Columns) -> NDArray[np.int64]:
@@ -87,11 +86,11 @@ def _rows(arrays: Mapping[str, NDArray[Any]], rows: NDArray[np.int64]) -> ArrayD
     return ArrayDataset({key: array[rows] for key, array in arrays.items()})
 
 
-def _info(columns: Columns, fitted: Mapping[str, Any], targets: NDArray[Any]) -> DataInfo:
+def _info(columns: Columns, fitted: Mapping[str, Any]) -> DataInfo:
     features, target = feature_names(fitted), fitted["target"]
     if columns.task == "classes":
         outputs = len(target["classes"])
-        extra = {"classes": target["classes"], "class_counts": np.bincount(targets, minlength=outputs).tolist()}
+        extra = {key: target[key] for key in ("classes", "class_counts") if key in target}
     else:
         outputs, extra = 1, {f"target_{key}": target[key] for key in ("mean", "scale", "transform")}
     return DataInfo(columns.task, (len(features),), outputs, {"features": features, **extra})

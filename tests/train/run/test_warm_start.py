@@ -132,4 +132,4 @@ def test_arrays_and_images_keep_their_inputs_too(tmp_path, name) -> None:
         pair = (rng.integers(0, 256, (20, 4, 4)).astype(np.uint8), np.arange(20) % 4)
         fitted = {"kind": "images", "mean": 0.25, "scale": 0.5}
         source = image_source(pair, pair, augmentation=Augmentation(), seed=0, what="images", fitted=fitted)
-        assert source.fitted == {**fitted, "classes": 4}
+        assert source.fitted == {**fitted, "classes": 4, "class_counts": [5, 5, 5, 5]}

@@ -99,6 +99,8 @@ def open_run_directory(path: str | Path) -> Path:
     """
     directory = Path(path)
     if not directory.is_dir():
+        if directory.exists():
+            raise RunDirectoryError(f"{directory} is a file, not the directory of a run.")
         raise RunDirectoryError(f"There is no directory {directory}.")
     if not (directory / "config.yaml").is_file():
         raise RunDirectoryError(f"{directory} is not a run's directory: it has no config.yaml.")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WarmStart", "WarmStartError", "warm_start"]
 
-_TARGETS = ("target", "task", "classes", "outputs", "target_shape")
+_TARGETS = ("target", "task", "classes", "class_counts", "outputs", "target_shape")
 """The entries of the stored preprocessing that concern targets."""
 
 _SHOWN = 5
