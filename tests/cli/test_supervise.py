@@ -77,6 +77,29 @@ def test_killed_ranks_cost_no_bit(supervised, tmp_path) -> None:
     assert summary(tmp_path / "run")["weights_sha256"] == calm["weights_sha256"]
 
 
+def test_a_run_that_was_made_and_has_not_reported_is_continued(mpi_flavour, tmp_path, clean_environment) -> None:
+    """A rank died between the making of the run's directory and the first report: it was started anew, and refused."""
+    (tmp_path / "plugin.py").write_text(
+        "import os, signal\nfrom pathlib import Path\nfrom allgrad.cli import train\n"
+        f"mark = Path({str(tmp_path / 'done')!r})\nbefore = train.report_outcome\n"
+        "def report(world, directory, state):\n"
+        "    if not mark.exists():\n        mark.touch()\n        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    before(world, directory, state)\ntrain.report_outcome = report\n"
+    )
+    allgrad = [sys.executable, "-P", "-m", "allgrad"]
+    words = [
+        "train",
+        str(write_config(tmp_path)),
+        "--plugin",
+        str(tmp_path / "plugin.py"),
+        f"run.dir={tmp_path / 'run'}",
+    ]
+    command = [*allgrad, "supervise", "--pause", "0", "--", *allgrad, *words, "train.steps=3"]
+    done = subprocess.run(command, env=clean_environment({}), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("starting again from the beginning") == 1
+
+
 def test_the_same_error_twice_is_final(supervised) -> None:
     code, err = supervised([(12, 1, False, "raise RuntimeError('the disk of the moon is full')")])
     assert code == 1

@@ -70,8 +70,9 @@ class _Supervisor:
     def __init__(self, arguments: argparse.Namespace, file: Path) -> None:
         self.words: list[str] = arguments.words
         self.retries, self.pause = arguments.retries, arguments.pause
-        self.directory: Path | None = arguments.directory
+        self.directory: Path | None = arguments.directory or _named_directory(arguments.words)
         self.file = file
+        self.attempts = 0
         self.began = time.time()
 
     def run(self) -> int:
@@ -101,7 +102,8 @@ class _Supervisor:
 
     def _attempt(self) -> tuple[int, list[int]]:
         """Run the command once, and end whatever it leaves behind; its exit code, and the signals that came for it."""
-        command = self.words if self.directory is None else continuation(self.words, self.directory)
+        first, self.attempts = self.attempts == 0, self.attempts + 1
+        command = self.words if first or self.directory is None else continuation(self.words, self.directory)
         environment = os.environ | {OUTCOME: str(self.file)}
         if self.directory is not None:
             environment["RUN"] = str(self.directory)  # the launchers continue a run of this name
@@ -158,6 +160,16 @@ class _Supervisor:
     def _say(self, text: str) -> None:
         what = f"the run in {self.directory}" if self.directory is not None else "the job"
         print(f"allgrad: supervise: {what}: {text}", file=sys.stderr, flush=True)
+
+
+def _named_directory(words: Sequence[str]) -> Path | None:
+    """The run's directory if the command names it: a run may fail after it was made and before it has reported anything.
+
+    >>> _named_directory(["allgrad", "train", "a.yaml", "run.dir=runs/a"])
+    PosixPath('runs/a')
+    """
+    found = [word.removeprefix("run.dir=") for word in words if word.startswith("run.dir=")]
+    return Path(found[-1]) if found else None
 
 
 def _at(step: int) -> str:
