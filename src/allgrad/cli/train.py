@@ -14,6 +14,7 @@ from allgrad.cli.arguments import add_config, add_plugins, add_ranks, plugin_wor
 from allgrad.cli.job import report_outcome, run_job
 from allgrad.cli.single_process import refuse_ranks
 from allgrad.errors import EXIT_STOPPED, AllgradError, CollectiveError, UsageError
+from allgrad.kernels import compile_cache
 
 if TYPE_CHECKING:
     import argparse
@@ -143,6 +144,7 @@ def run_to_the_end(trainer: Trainer, directory: Path) -> int:
             f"{trainer.replica.virtual_workers} virtual workers on {ranks}",
             flush=True,
         )
+    compile_cache.announce(_say_compiling if root else None)
     report_outcome(trainer.world, directory, "running")
     try:
         summary = trainer.run(directory)
@@ -159,6 +161,11 @@ def run_to_the_end(trainer: Trainer, directory: Path) -> int:
         print(f"the run is in {_shown(directory)}")
         print(f"weights sha256 {summary['weights_sha256']}", flush=True)
     return EXIT_STOPPED if summary["interrupted"] else 0
+
+
+def _say_compiling(cache: Path) -> None:
+    """What rank 0 says when compiling takes time."""
+    print(f"compiling the kernels for this CPU, once per machine; they are kept in {cache}", file=sys.stderr, flush=True)
 
 
 def _shown(directory: Path) -> Path:
