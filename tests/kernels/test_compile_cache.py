@@ -50,9 +50,8 @@ def test_a_failure_gives_the_lock_back_and_leaves_no_mark(tmp_path):
 
 def test_who_waited_long_enough_compiles_for_itself(tmp_path, monkeypatch):
     monkeypatch.setattr(compile_cache, "PATIENCE", 0.1)
-    with compiling(tmp_path, "f"):
-        with compiling(tmp_path, "f"):
-            entered = True
+    with compiling(tmp_path, "f"), compiling(tmp_path, "f"):
+        entered = True
     assert entered
 
 

@@ -16,7 +16,7 @@ hold them, and the user may write to them (saved.py).
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,26 @@ from allgrad.autodiff.tensor import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+
+_snapshot: Callable[[], Callable[[], AbstractContextManager[None]] | None] | None = None
+
+
+def on_backward(snapshot: Callable[[], Callable[[], AbstractContextManager[None]] | None]) -> None:
+    """Choose what a fused operation's backward pass must see as its forward pass saw it (the precision of products).
+
+    `snapshot()` is called at each forward pass; what it returns, unless it is None, gives the context of the backward pass.
+    """
+    global _snapshot
+    _snapshot = snapshot
+
+
+class _Within(NamedTuple):
+    """Residuals whose backward pass runs in a context."""
+
+    context: Callable[[], AbstractContextManager[None]]
+    residuals: Any
 
 
 class _FusedPlan(ArgumentPlan):
@@ -48,7 +68,12 @@ class _FusedPlan(ArgumentPlan):
         if walk.tensors:
             return self._through_reference(node, g, statics)
         extra = {"into": self.offers(node, walk)} if self.primitive.takes_into else {}
-        cotangents = self.primitive.backward(g, node.saved[-1], needs=self.wanted(node, walk), **extra, **statics)
+        backward, residuals, needs = self.primitive.backward, node.saved[-1], self.wanted(node, walk)
+        if type(residuals) is _Within:
+            with residuals.context():
+                cotangents = backward(g, residuals.residuals, needs=needs, **extra, **statics)
+        else:
+            cotangents = backward(g, residuals, needs=needs, **extra, **statics)
         return [cotangents[i] for i in self.tracked]
 
     def _through_reference(self, node: Node, g: Any, statics: dict[str, Any]) -> Sequence[Any]:
@@ -119,5 +144,7 @@ class Fused(Primitive):
             for a in args:
                 if isinstance(a, Tensor):
                     guard(node, a)
+        if _snapshot is not None and (context := _snapshot()) is not None:
+            residuals = _Within(context, residuals)
         node.saved = (*node.saved, residuals)
         return Tensor(ans, node)

@@ -14,7 +14,7 @@ from allgrad.cli.arguments import add_config, add_plugins, add_ranks, plugin_wor
 from allgrad.cli.job import report_outcome, run_job
 from allgrad.cli.single_process import refuse_ranks
 from allgrad.errors import EXIT_STOPPED, AllgradError, CollectiveError, UsageError
-from allgrad.kernels import compile_cache
+from allgrad.kernels import bf16, compile_cache
 
 if TYPE_CHECKING:
     import argparse
@@ -144,6 +144,8 @@ def run_to_the_end(trainer: Trainer, directory: Path) -> int:
             f"{trainer.replica.virtual_workers} virtual workers on {ranks}",
             flush=True,
         )
+    if root and trainer.config.precision == "bf16":
+        print(bf16.EMULATED, file=sys.stderr, flush=True)
     compile_cache.announce(_say_compiling if root else None)
     report_outcome(trainer.world, directory, "running")
     try:
@@ -165,7 +167,9 @@ def run_to_the_end(trainer: Trainer, directory: Path) -> int:
 
 def _say_compiling(cache: Path) -> None:
     """What rank 0 says when compiling takes time."""
-    print(f"compiling the kernels for this CPU, once per machine; they are kept in {cache}", file=sys.stderr, flush=True)
+    print(
+        f"compiling the kernels for this CPU, once per machine; they are kept in {cache}", file=sys.stderr, flush=True
+    )
 
 
 def _shown(directory: Path) -> Path:

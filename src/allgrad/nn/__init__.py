@@ -50,6 +50,7 @@ from allgrad.nn.pooling import AdaptiveAvgPool2d as AdaptiveAvgPool2d
 from allgrad.nn.pooling import AvgPool2d as AvgPool2d
 from allgrad.nn.pooling import MaxPool1d as MaxPool1d
 from allgrad.nn.pooling import MaxPool2d as MaxPool2d
+from allgrad.nn.precision import set_precision as set_precision
 from allgrad.nn.random import Stream as Stream
 from allgrad.nn.random import current_stream as current_stream
 from allgrad.nn.random import random_stream as random_stream

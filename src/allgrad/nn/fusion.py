@@ -64,4 +64,5 @@ def fused_calls(modules: Iterable[Module]) -> Iterator[Callable[[Any], Any]]:
 def _is_plain(module: Module, kinds: tuple[type[Module], ...]) -> bool:
     kind = type(module)
     own = kind in kinds and kind.forward is _FORWARD[kind]
-    return own and "forward" not in vars(module) and "with_activation" not in vars(module)
+    bare = "forward" not in vars(module) and "with_activation" not in vars(module)
+    return own and bare and module.precision is None

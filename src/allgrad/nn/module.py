@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from allgrad.autodiff import on_recompute
+from allgrad.kernels import bf16
 from allgrad.nn.module_html import module_html
 from allgrad.nn.parameter import SAME, Array, Parameter, TorchLayout
 from allgrad.stateful import StateError
@@ -86,6 +87,7 @@ class Module:
     Subclasses assign parameters and modules to attributes and define `forward`; `super().__init__()` is not needed.
 
     Attributes:
+        precision: of the products in this module and below; None is that of the module around it. See `set_precision`.
         training: whether dropout drops and batch norm updates its statistics; see `train`.
         communicates_across_workers: whether this layer sums over the virtual workers in the middle of a step (synchronized
             batch norm). Data parallelism then runs them as threads that wait for each other.
@@ -103,6 +105,7 @@ class Module:
     """
 
     training: bool = True
+    precision: Literal["float32", "bf16"] | None = None
     communicates_across_workers: ClassVar[bool] = False
     _rules: dict[str, BufferRule]
 
@@ -110,6 +113,12 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward() method. Define one.")
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
+        if self.precision is None:
+            return self._call(args, keywords)
+        with bf16.products(self.precision == "bf16"):
+            return self._call(args, keywords)
+
+    def _call(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         if _running.get() is not None:
             return self.forward(*args, **keywords)
         token = _running.set(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from allgrad.kernels import bf16
 from allgrad.nn.convolution.depthwise import Depthwise
 from allgrad.nn.convolution.patches import Patches
 from allgrad.nn.convolution.pointwise import Pointwise
@@ -22,7 +23,10 @@ FILL = 0.6
 
 
 def choose(weight: Array, geometry: Geometry, image: Pair, samples: int) -> Algorithm:
-    """The algorithm for a kernel (kh, kw, C / groups, O) over `samples` images of (H, W)."""
+    """The algorithm for a kernel (kh, kw, C / groups, O) over `samples` images of (H, W).
+
+    Winograd's transforms would lose too much in bfloat16.
+    """
     kind: type[Algorithm] = Patches
     if geometry.groups > 1 and weight.shape[2] == 1 and weight.shape[3] == geometry.groups:
         kind = Depthwise
@@ -36,4 +40,5 @@ def choose(weight: Array, geometry: Geometry, image: Pair, samples: int) -> Algo
 def _tiles_well(weight: Array, output: Pair, samples: int) -> bool:
     tiles = -(-output[0] // OUT) * -(-output[1] // OUT)
     filled = output[0] * output[1] >= FILL * OUT * OUT * tiles
-    return filled and min(weight.shape[2:]) >= CHANNELS and samples * tiles >= TILES
+    enough = min(weight.shape[2:]) >= CHANNELS and samples * tiles >= TILES
+    return filled and enough and not bf16.enabled()

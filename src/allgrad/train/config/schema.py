@@ -277,6 +277,11 @@ class RunConfig(Section):
     """How many samples a step uses, and how they are divided among virtual workers."""
     optimizer: OptimizerSection
     """How the weights are updated."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Of matrix products. `bf16`: their operands are rounded to bfloat16 and their sums are float32, as everything else is;
+    emulated, so it is slower. For experiments with less precision."""
+    float32_layers: tuple[str, ...] = ()
+    """With `bf16`, layers whose products stay in float32: patterns (`*`, `?`) of their paths, for example `head`."""
     train: TrainSection
     """How long to train, and what to watch."""
     checkpoint: CheckpointSection = CheckpointSection()

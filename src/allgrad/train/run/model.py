@@ -10,6 +10,7 @@ import numpy as np
 
 from allgrad import comm, kernels
 from allgrad.data import DataInfo
+from allgrad.nn.precision import apply_precision
 from allgrad.train.checkpoint.format import load_best, load_newest
 from allgrad.train.checkpoint.state import broadcast_checkpoint, check_weights, part_of
 from allgrad.train.config import from_json, registry, resolve
@@ -129,6 +130,7 @@ def _built(config: RunConfig, checkpoint: Checkpoint) -> LoadedModel:
     kernels.set_up_blas(config.parallel.blas_threads)
     record = DataRecord.from_checkpoint(checkpoint)
     model: nn.Module = registry.models.build(config.model, record.info, np.random.default_rng(0))
+    apply_precision(model, config.precision, config.float32_layers)
     check_weights(model.state_dict(), checkpoint)
     model.load_state_dict(checkpoint.model)
     average = part_of(checkpoint, "ema")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from allgrad.data import random as data_random
+from allgrad.nn.precision import apply_precision
 from allgrad.train.checkpoint.format import CheckpointError
 from allgrad.train.checkpoint.state import check_weights
 from allgrad.train.components.losses import Objective
@@ -81,6 +82,7 @@ def build_workload(config: RunConfig, checkpoint: Checkpoint | None, *, same_dat
     check_monitor(config.train.monitor.metric, evaluator.names)
     rng = data_random.stream(config.seed, path="model", use="initial weights")
     model: nn.Module = registry.models.build(config.model, info, rng)
+    apply_precision(model, config.precision, config.float32_layers)
     if checkpoint is not None:
         check_weights(model.state_dict(), checkpoint)
         model.load_state_dict(checkpoint.model)
