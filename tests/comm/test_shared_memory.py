@@ -50,5 +50,24 @@ def test_only_mapped_segments_are_unlinked(tmp_path) -> None:
     )
     assert shared_memory.unlink_segments(tmp_path, maps) == ["mpich_shm_ours"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["maps", "mpich_shm_others", "something"]
-    assert [path.name for path in shared_memory.left_behind(tmp_path)] == ["mpich_shm_others"]
     assert shared_memory.unlink_segments(tmp_path, tmp_path / "nowhere") == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="leases are Linux's")
+def test_what_nobody_uses_is_removed_at_the_next_start(tmp_path) -> None:
+    for name in ("mpich_shm_dead", "mpich_shm_mapped", "something"):
+        (tmp_path / name).write_bytes(bytes(4096))
+    code = (
+        "import mmap, os, sys\n"
+        "file = os.open(sys.argv[1], os.O_RDWR); memory = mmap.mmap(file, 4096); os.close(file)\n"
+        "print(flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "mpich_shm_mapped")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    other.stdout.readline()
+    assert [path.name for path in shared_memory.remove_left_behind(tmp_path)] == ["mpich_shm_dead"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mpich_shm_mapped", "something"]
+    other.kill()
+    other.communicate()
+    assert [path.name for path in shared_memory.left_behind(tmp_path)] == ["mpich_shm_mapped"]

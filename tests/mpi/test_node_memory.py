@@ -121,6 +121,13 @@ def test_one_hash(mpirun, ranks, nodes):
     assert job.values == [[in_this_process((name, kind, memory)) for name, kind, _, memory in wanted]] * ranks
 
 
+def test_one_hash_on_two_hosts(mpirun_two_hosts):
+    """Two ranks on each."""
+    case = ("gpt", "adamw", "node")
+    job = mpirun_two_hosts(train, 4, [("gpt", "adamw", OPTIMIZERS["adamw"], "node")])
+    assert job.values == [[in_this_process(case)]] * 4
+
+
 def manners():
     """What a program may do with shared memory, and what it may not."""
     import os

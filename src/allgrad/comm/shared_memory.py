@@ -3,12 +3,14 @@
 MPICH passes messages between the ranks of a node through files in /dev/shm, about 1 MB per rank. Where they do not fit, its
 ranks die of a segmentation fault without a word, so the room is checked first. It removes the files in MPI_Finalize, so a
 job that is killed leaves them. A file that every rank has mapped needs no name any more: once all ranks of the node have
-joined, their own segments are unlinked, and the kernel frees the memory with the last process, however that ends.
+joined, their own segments are unlinked, and the kernel frees the memory with the last process, however that ends. What jobs left that
+were killed before that, the next start removes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import resource
 import shutil
@@ -72,22 +74,37 @@ def unlink_segments(place: Path = PLACE, maps: Path = Path("/proc/self/maps")) -
 
 
 def left_behind(place: Path = PLACE) -> list[Path]:
-    """MPICH segments of this user that no process has mapped: what killed jobs left.
+    """Segments of this user that no process has open or mapped: what killed jobs left.
+
+    The proof is the kernel's, and holds across containers: it grants a write lease on a file only if nobody else has it open,
+    and a mapping counts as open.
 
     Example:
         >>> left_behind(Path("/nowhere"))
         []
     """
-    mapped = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended, or belongs to somebody else
-            mapped.append((process / "maps").read_text())
-    text = "\n".join(mapped)
-    return [path for path in sorted(place.glob(f"{_PREFIX}*")) if path.name not in text and _ours(path)]
+    return [path for path in sorted(place.glob(f"{_PREFIX}*")) if _abandoned(path)]
 
 
-def _ours(path: Path) -> bool:
+def remove_left_behind(place: Path = PLACE) -> list[Path]:
+    """Remove what killed jobs left; called at the start of a job, by one rank per node. Returns what was removed."""
+    found = left_behind(place)
+    for path in found:
+        with contextlib.suppress(OSError):  # another job that starts now was first
+            path.unlink()
+    return found
+
+
+def _abandoned(path: Path) -> bool:
     try:
-        return path.stat().st_uid == os.getuid()
-    except OSError:
+        if path.stat().st_uid != os.getuid():
+            return False
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        finally:
+            os.close(descriptor)
+    except (OSError, AttributeError):  # somebody uses it, it is gone, or this system has no leases
         return False
+    return True

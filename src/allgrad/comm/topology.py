@@ -68,6 +68,8 @@ class Topology:
         places = np.empty((comm.Get_size(), 2), leader.dtype)
         comm.Allgather(np.array([leader[0], self.local_rank]), places)
         shared_memory.unlink_segments()  # every rank has joined
+        if self.local_rank == 0:
+            shared_memory.remove_left_behind()
         leaders = sorted(set(places[:, 0].tolist()))
         self.node, self.nodes = leaders.index(int(leader[0])), len(leaders)
         self.node_sizes = tuple(int((places[:, 0] == each).sum()) for each in leaders)
