@@ -2,8 +2,8 @@
 
     mpirun -n 2 python tests/benchmarks/node_steps.py [--steps 40] [NAME ...]
 
-Each configuration is trained twice at once in one job, with `parallel.memory=rank` and `=node`, in blocks of a few steps in turn, so
-that both see the same machine. The figures are medians over the blocks of the slowest rank. Default: moby_dick,
+Each configuration is trained twice at once in one job, with `parallel.memory=rank` and `=node`, in blocks of a few steps in turn,
+so that both see the same machine. The figures are medians over the blocks of the slowest rank. Default: moby_dick,
 diamonds and heat_equation, which need no download.
 """
 

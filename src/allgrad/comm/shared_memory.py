@@ -3,8 +3,8 @@
 MPICH passes messages between the ranks of a node through files in /dev/shm, about 1 MB per rank. Where they do not fit, its
 ranks die of a segmentation fault without a word, so the room is checked first. It removes the files in MPI_Finalize, so a
 job that is killed leaves them. A file that every rank has mapped needs no name any more: once all ranks of the node have
-joined, their own segments are unlinked, and the kernel frees the memory with the last process, however that ends. What jobs left that
-were killed before that, the next start removes.
+joined, their own segments are unlinked, and the kernel frees the memory with the last process, however that ends.
+What jobs left that were killed before, the next start removes.
 """
 
 from __future__ import annotations
