@@ -45,7 +45,7 @@ from allgrad.autodiff.rule import LINEAR as LINEAR
 from allgrad.autodiff.rule import Rule as Rule
 from allgrad.autodiff.saved import keep
 from allgrad.autodiff.tensor import Tensor
-from allgrad.autodiff.zeros import CUSP, EXACT, exact, plain
+from allgrad.autodiff.zeros import CUSP, EXACT, exact, inexact, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 class Step(NamedTuple):
     """One rule of a plan: for which parent, and where in `node.saved` the values it names are.
 
-    `direct` is the rule's function if it needs nothing else, so that it can be called without a detour.
+    `direct` is the rule as a function of the cotangent and these values, if it needs nothing else.
     """
 
     parent: int
@@ -137,7 +137,7 @@ def _describe(constant: Any) -> str:
 class RulePlan(ArgumentPlan):
     """How one primitive goes backward when a given set of its arguments is tracked. Made once for each set."""
 
-    __slots__ = ("by_user", "joint", "steps")
+    __slots__ = ("by_user", "joint", "multilinear", "steps")
 
     def __init__(self, primitive: Primitive, tracked: tuple[int, ...], arity: int) -> None:
         names = primitive.arguments
@@ -148,17 +148,22 @@ class RulePlan(ArgumentPlan):
         for parent, rule in enumerate(rules):
             wanted = range(arity) if rule.names[:1] == ("operands",) else [position[name] for name in rule.names]
             picks = tuple(saved.setdefault(argument, len(saved)) for argument in wanted)
-            simple = type(rule) is Rule and not rule.keywords and not rule.into
             fixed = not any(i == ANS or i in tracked for i in wanted)
-            steps.append(Step(parent, rule, picks, rule.function if simple else None, fixed))
+            direct = rule.function if type(rule) is Rule else rule.direct
+            steps.append(Step(parent, rule, picks, None if rule.keywords or rule.into else direct, fixed))
         super().__init__(primitive.name, tracked, arity, tuple(saved))
         self.steps = tuple(steps)
         self.joint = primitive.joint is not None
         self.by_user = primitive.by_user
+        self.multilinear = primitive.joint_jvp == LINEAR or all(
+            primitive.jvps.get(name) == LINEAR for name in names[:arity]
+        )
 
     def pullback(self, node: Node, g: Any, walk: Any) -> Sequence[Any]:
         saved = self.as_tensors(node) if walk.tensors else node.saved
         keywords = node.keywords
+        if walk.zeros and self.multilinear:  # what varies is a factor, in rules that may multiply as they like
+            saved = [x if link is None else inexact(x) for x, link in zip(saved, self.links, strict=True)]
         if self.joint:
             rule, picks = self.steps[0].rule, self.steps[0].picks
             extra = {"into": self.offers(node, walk)} if rule.into else {}
@@ -319,15 +324,18 @@ class Primitive(Rules):
             plan = plan.at_singular_point(kind)
         node = Node(plan, tuple([args[i].node for i in plan.tracked]), shape, dtype)
         if plan.saved:
-            saved = [ans if i < 0 else values[i] for i in plan.saved]
-            for k, i in enumerate(plan.saved):
-                if i >= 0:
-                    a = args[i]
-                    if isinstance(a, Tensor):
-                        if a._storage is not None:
-                            guard(node, a)
-                    elif values[i] is a and isinstance(a, np.ndarray):
-                        saved[k] = keep(a)
+            saved = []
+            for i in plan.saved:
+                if i == ANS:
+                    saved.append(ans)
+                    continue
+                a, value = args[i], values[i]
+                if isinstance(a, Tensor):
+                    if a._storage is not None:
+                        guard(node, a)
+                elif value is a and isinstance(a, np.ndarray):
+                    value = keep(a)
+                saved.append(value)
             node.saved = tuple(saved)
         if keywords:
             node.keywords = keywords

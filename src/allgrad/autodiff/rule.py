@@ -39,7 +39,13 @@ class Rule:
         self.into = "into" in keywords
         self.keywords = tuple(k for k in keywords if k not in ("into", "needs"))
 
+    def direct(self, g: Any, *picked: Any) -> Any:
+        """The rule, if it asks for no keywords."""
+        return self.function(g, *picked)
+
     def __call__(self, g: Any, picked: Sequence[Any], keywords: dict[str, Any] | None, **extra: Any) -> Any:
+        if not self.keywords and not extra:
+            return self.direct(g, *picked)
         if self.keywords:
             assert keywords is not None
             for name in self.keywords:

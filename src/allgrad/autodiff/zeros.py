@@ -24,7 +24,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from allgrad.autodiff.modes import CURRENT
 from allgrad.autodiff.operators import Operators
 
 EXACT: Final = 0
@@ -59,11 +58,9 @@ def plain(x: Any) -> Any:
 
 
 def inexact(x: Any) -> Any:
-    """A factor that varies, with subnormal numbers for its zeros if rules ask for that now."""
+    """A factor that varies, with subnormal numbers for its zeros."""
     value = x.value if isinstance(x, Operators) else x
-    if isinstance(value, Exact) or not CURRENT.get().zeros or value.dtype not in LIMIT:
-        return plain(x)
-    if np.count_nonzero(value) == value.size:
+    if value.dtype not in LIMIT or np.count_nonzero(value) == value.size:
         return x
     value = np.where(np.equal(value, 0), LIMIT[value.dtype], value)
     return x.having(value, x.node, x.tangents) if isinstance(x, Operators) else value

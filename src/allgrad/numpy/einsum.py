@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad.autodiff.primitive import LINEAR, Primitive
-from allgrad.autodiff.zeros import inexact
 from allgrad.numpy.arguments import operand, refuse, value
 from allgrad.numpy.dispatch import implements
 
@@ -94,7 +93,6 @@ def _pull(
         for c, n in zip(term, x.shape, strict=True):
             if n != 1 or c not in sizes:
                 sizes[c] = n
-    operands = tuple(inexact(x) if need else x for x, need in zip(operands, needs, strict=True))
     return [_one(g, operands, terms, result, i, sizes) if need else None for i, need in enumerate(needs)]
 
 

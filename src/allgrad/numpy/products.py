@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from allgrad.autodiff.primitive import LINEAR, Primitive
-from allgrad.autodiff.zeros import inexact
 from allgrad.numpy.arguments import conjugate, operand, refuse
 from allgrad.numpy.dispatch import implements
 from allgrad.numpy.singular import product
@@ -39,7 +38,6 @@ def _matmul(x: Any, y: Any, *, flat: bool) -> Any:
 def _matmul_x(g: Any, y: Any, *, flat: bool) -> Any:
     if y.ndim == 1:
         return product(np.expand_dims(g, -1), y)
-    y = inexact(y)
     if flat:
         gx = np.matmul(_rows(g), np.transpose(y))
         return gx if g.ndim == 2 else np.reshape(gx, (*g.shape[:-1], y.shape[0]))
@@ -51,7 +49,6 @@ def _matmul_x(g: Any, y: Any, *, flat: bool) -> Any:
 def _matmul_y(g: Any, x: Any, *, flat: bool, into: Any) -> Any:
     if x.ndim == 1:
         return product(g, x) if g.ndim == 0 else product(np.expand_dims(g, -2), np.expand_dims(x, -1))
-    x = inexact(x)
     if flat:
         x, g = np.transpose(_rows(x)), _rows(g)
         if into is not None and into.dtype == np.result_type(x.dtype, g.dtype):

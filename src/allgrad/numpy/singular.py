@@ -29,7 +29,7 @@ from allgrad.autodiff.zeros import FORWARD, KINK, LIMIT, Exact, exact, subnormal
 def times(a: Any, b: Any) -> Any:
     """`product` of plain arrays."""
     result = a * b
-    finite = isfinite(np.vdot(result, result).real)
+    finite = _finite(result)
     zeros = CURRENT.get().zeros
     if not zeros or result.dtype not in LIMIT:
         return result if finite else _zero_wins(result, a, b)
@@ -45,14 +45,15 @@ def times(a: Any, b: Any) -> Any:
     return _zero_wins(np.where(unknown, result.dtype.type(np.nan), result), a, b)
 
 
-def over(a: Any, b: Any, *, at_end: bool = False) -> Any:
-    """`quotient` of plain arrays; silent, since values are computed with it too (the sign of a complex number).
+def _finite(x: Any) -> bool:
+    """Whether all entries are finite and their squares do not overflow."""
+    return isfinite(x) if not x.ndim and x.dtype.kind == "f" else isfinite(np.vdot(x, x).real)
 
-    `at_end` says that b is 0 only at an end of a function's domain.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        result = a / b
-    if isfinite(np.vdot(result, result).real):
+
+def over(a: Any, b: Any, at_end: bool = False) -> Any:
+    """`quotient` of plain arrays. `at_end` says that b is 0 only at an end of a function's domain."""
+    result = a / b
+    if _finite(result):
         return result
     zeros = CURRENT.get().zeros
     if zeros and result.dtype in LIMIT:
@@ -65,20 +66,27 @@ def _zero_wins(result: Any, a: Any, b: Any) -> Any:
     return np.where(np.logical_or(np.equal(a, 0), np.equal(b, 0)), result.dtype.type(0), result)
 
 
+def product(a: Any, b: Any) -> Any:
+    return _product(a, b) if isinstance(a, Tensor) or isinstance(b, Tensor) else times(a, b)
+
+
+def quotient(a: Any, b: Any, at_end: bool = False) -> Any:
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return (_quotient_at_end if at_end else _quotient)(a, b)
+    return over(a, b, at_end)
+
+
 class Factor(Rule):
     """A rule given by the factor that multiplies the cotangent (or tangent): an elementwise function's partial derivative."""
 
     __slots__ = ()
 
-    def __call__(self, g: Any, picked: Any, keywords: Any, **extra: Any) -> Any:  # noqa: ARG002
-        factor = self.function(*picked)
-        if isinstance(g, Tensor) or isinstance(factor, Tensor):
-            return product(g, factor)
-        return times(g, factor)
+    def direct(self, g: Any, *picked: Any) -> Any:
+        return product(g, self.function(*picked))
 
 
 class Quotient(Rule):
-    """A rule given by the denominator that divides the cotangent (or tangent), which is 0 at ends of the domain at most."""
+    """A rule given by the denominator that divides the cotangent (or tangent)."""
 
     __slots__ = ("at_end",)
 
@@ -86,11 +94,11 @@ class Quotient(Rule):
         super().__init__(denominator, factor=True)
         self.at_end = at_end
 
-    def __call__(self, g: Any, picked: Any, keywords: Any, **extra: Any) -> Any:  # noqa: ARG002
-        return (quotient_at_end if self.at_end else quotient)(g, self.function(*picked))
+    def direct(self, g: Any, *picked: Any) -> Any:
+        return quotient(g, self.function(*picked), self.at_end)
 
 
-product: Primitive = Primitive(
+_product: Primitive = Primitive(
     times,
     name="product",
     vjp={"a": lambda g, b: product(g, b), "b": lambda g, a: product(g, exact(a))},
@@ -103,10 +111,12 @@ _quotient_rules: dict[str, Any] = {
 }
 
 
-quotient: Primitive = Primitive(over, name="quotient", vjp=_quotient_rules, jvp=_quotient_rules)
-quotient_at_end: Primitive = Primitive(
-    lambda a, b: over(a, b, at_end=True),
-    name="quotient",
-    vjp=_quotient_rules,
-    jvp=_quotient_rules,
-)
+def _divided(at_end: bool) -> Primitive:
+    def value(a: Any, b: Any) -> Any:
+        with np.errstate(divide="ignore", invalid="ignore"):  # the sign of a complex number is such a value
+            return over(a, b, at_end)
+
+    return Primitive(value, name="quotient", vjp=_quotient_rules, jvp=_quotient_rules)
+
+
+_quotient, _quotient_at_end = _divided(at_end=False), _divided(at_end=True)

@@ -57,9 +57,9 @@ class Partial(Factor):
         super().__init__(function, factor=True)
         self.names = names or self.names
 
-    def __call__(self, g: Any, picked: Any, keywords: Any, **extra: Any) -> Any:
+    def direct(self, g: Any, *picked: Any) -> Any:
         with np.errstate(all="ignore"):
-            return super().__call__(g, [_quiet(x) for x in picked], keywords, **extra)
+            return super().direct(g, *[_quiet(x) for x in picked])
 
 
 def _quiet(x: Any) -> Any:
@@ -76,7 +76,7 @@ class Partials(Partial):
         super().__init__(function)
         self.forward = forward
 
-    def __call__(self, g: Any, picked: Any, keywords: Any, **extra: Any) -> Any:  # noqa: ARG002
+    def direct(self, g: Any, *picked: Any) -> Any:
         with np.errstate(all="ignore"):
             factors = self.function(*[_quiet(x) for x in picked])
             if self.forward:
