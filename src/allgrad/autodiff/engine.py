@@ -153,7 +153,7 @@ class Walk:
     def _leading_to_targets(self, nodes: list[Node]) -> set[Node]:
         wanted: set[Node] = set(self.targets) if self.targets else set(self.pending)
         for node in reversed(nodes):
-            if node not in wanted and any(parent in wanted for parent in node.parents):
+            if not wanted.isdisjoint(node.parents):
                 wanted.add(node)
         return wanted
 
