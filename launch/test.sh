@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # Checks this clone, from nothing:
 #
-#   launch/test.sh [--mpi mpich|openmpi|system] [--peers] [pytest arguments]
+#   launch/test.sh [--mpi mpich|openmpi|system] [--peers] [--faults | pytest arguments]
 #
 # Without pytest arguments: ruff, mypy and all tests. --peers also installs what some tests compare with (PyTorch, autograd,
-# SciPy; large); without it those tests are skipped.
+# SciPy; large); without it those tests are skipped. --faults runs the long campaigns of tests/faults/campaigns instead (random
+# kills, damage and mutations; about an hour), and writes their counts into docs/reliability.md.
 set -euo pipefail
 
 # shellcheck source=launch/mpi.sh
 source "$(dirname "${BASH_SOURCE[0]}")/mpi.sh"
 
-mpi=mpich extras=dev
+mpi=mpich extras=dev faults=""
 while [ $# -gt 0 ]; do
     case $1 in
         --mpi)
@@ -18,6 +19,7 @@ while [ $# -gt 0 ]; do
             mpi=$2
             shift 2
             ;;
+        --faults) faults=yes && shift ;;
         --peers) extras=dev,peers && shift ;;
         -h | --help) help && exit 0 ;;
         *) break ;;
@@ -28,6 +30,9 @@ use_mpi "$mpi"
 "$launch/setup.sh" --mpi "$mpi" --extras "$extras"
 one_blas_thread
 cd "$root"
+if [ -n "$faults" ]; then
+    exec python tests/faults/campaigns/all.py
+fi
 if [ $# -gt 0 ]; then
     exec python -m pytest "$@"
 fi

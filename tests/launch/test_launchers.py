@@ -141,6 +141,10 @@ class TestTest:
             "python -m pytest",
         ]
 
+    def test_the_long_campaigns_run_by_a_flag(self, clone) -> None:
+        clone.run("test.sh", "--faults")
+        assert clone.calls == ["python tests/faults/campaigns/all.py"]
+
     def test_arguments_are_pytests(self, clone) -> None:
         clone.run("test.sh", "-x", "tests/cli")
         assert clone.calls == ["python -m pytest -x tests/cli"]

@@ -1,0 +1,41 @@
+"""The campaigns of `launch/test.sh --faults`, in a short form: random damage and mutations; kills are in tests/cli/test_supervise.py."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+CAMPAIGNS = Path(__file__).parent / "campaigns"
+
+
+def counted(tmp_path: Path, name: str, *options: str) -> dict:
+    """What a campaign counts; it must find nothing wrong."""
+    output = tmp_path / "counts.json"
+    command = [sys.executable, str(CAMPAIGNS / f"{name}.py"), *options, "-o", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(output.read_text())
+
+
+def test_damage_is_refused(tmp_path) -> None:
+    counts = counted(tmp_path, "damage", "--flips", "40", "--truncations", "20", "--memory", "20")
+    assert (counts["flips"], counts["truncations"], counts["flips in memory"]) == (40, 20, 20)
+
+
+def test_mutations_are_accepted_or_refused(tmp_path) -> None:
+    counts = counted(tmp_path, "mutations", "--configurations", "60", "--files", "25", "--seed", "1")
+    assert {"configurations", "csv", "npz", "IDX", "tokens (npy)", "text"} <= set(counts)
+    assert all(count["wrong"] == 0 and count["refused"] > 0 for count in counts.values())
+
+
+def test_the_table(tmp_path) -> None:
+    table = runpy.run_path(str(CAMPAIGNS / "all.py"))["table"]
+    damage = {"flips": 2000, "flips accepted": 1, "truncations": 2, "truncations accepted": 0}
+    damage |= {"flips in memory": 3, "flips in memory unseen": 0}
+    mutations = {"csv": {"accepted": 1, "refused": 5, "wrong": 0}}
+    text = table({"ranks": 4, "runs": 100, "right": 99}, damage, mutations)
+    assert "| one bit of a checkpoint was flipped | 2,000 | 1,999 refused by name, and the one before used |" in text
+    assert "| mutated: csv | 6 | 5 refused with a message, 1 still good, 0 wrong |" in text
