@@ -1,4 +1,4 @@
-"""The campaigns of `launch/test.sh --faults`, in a short form: random damage and mutations; kills are in tests/cli/test_supervise.py."""
+"""The campaigns of `launch/test.sh --faults` in a short form: damage and mutations. For kills see tests/cli/test_supervise.py."""
 
 from __future__ import annotations
 
