@@ -41,6 +41,25 @@ def run_block(plan, leaves):
     return [(node, slots[slot]) for node, slot in zip(plan.nodes, plan.slots, strict=True)], len(slots)
 
 
+@given(worlds, st.data())
+def test_additions_lead_to_the_nodes_of_neighbouring_ranks_together(world, data):
+    """As a node of a cluster does with what its ranks have."""
+    total, ranks = world
+    first = data.draw(st.integers(0, ranks - 1))
+    last = data.draw(st.integers(first, ranks - 1))
+    leaves = random_leaves(total, 3, np.float32, total)
+    pieces = []
+    for rank in range(first, last + 1):
+        pieces += run_block(tree.plan_block(tree.block(rank, ranks, total), total), leaves)[0]
+    steps, left = tree.additions([node for node, _ in pieces], total)
+    for a, b in steps:
+        pieces[a][1][...] += pieces[b][1]
+    workers = range(tree.block(first, ranks, total).start, tree.block(last, ranks, total).stop)
+    assert tuple(node for node, _ in left) == tree.maximal_nodes(workers, total)
+    for node, at in left:
+        assert same_bits(pieces[at][1], reference(leaves, node.level, node.place))
+
+
 @given(worlds)
 def test_blocks_are_contiguous_and_balanced(world):
     total, ranks = world

@@ -131,6 +131,7 @@ def test_one_hash_on_two_hosts(mpirun_two_hosts):
 def manners():
     """What a program may do with shared memory, and what it may not."""
     import os
+    import resource
 
     import numpy as np
     import pytest
@@ -187,6 +188,12 @@ def manners():
         parallel.DataParallel(nn.Linear(2, 2, rng=0), world, memory="node", reduction="mpi")
     assert held.steps
     assert not [name for name in os.listdir("/dev/shm") if name.startswith("allgrad")]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if world.rank == 0:  # a limit that only one rank has
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    with pytest.raises(comm.SharedMemoryError, match="Rank 0 cannot share 4 MiB .* File too large"):
+        parallel.DataParallel(nn.Linear(1024, 1024, bias=False, rng=0), world, memory="node")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     with pytest.raises(comm.DesyncError, match="'barrier' on rank 0; 'all_gather' on rank 1"):
         world.all_gather(np.zeros(3)) if world.rank else world.barrier()
     return found

@@ -85,6 +85,9 @@ def _share(world: World, nbytes: int) -> mmap.mmap:
             os.ftruncate(own, nbytes)
     except OSError as error:
         problem = _words(error)
+        if own >= 0:
+            os.close(own)
+            own = -1
     everyone = world.all_gather_json([world.node, os.getpid(), own])
     process, descriptor = next((pid, fd) for node, pid, fd in everyone if node == world.node)
     if descriptor >= 0:
