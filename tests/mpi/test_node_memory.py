@@ -191,7 +191,7 @@ def manners():
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     if world.rank == 0:  # a limit that only one rank has
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
-    with pytest.raises(comm.SharedMemoryError, match="Rank 0 cannot share 4 MiB .* File too large"):
+    with pytest.raises(comm.SharedMemoryError, match=r"Rank 0 cannot share 4 MiB .* File too large"):
         parallel.DataParallel(nn.Linear(1024, 1024, bias=False, rng=0), world, memory="node")
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     with pytest.raises(comm.DesyncError, match="'barrier' on rank 0; 'all_gather' on rank 1"):
