@@ -30,6 +30,7 @@ CONFIGS: dict[str, tuple[str, ...]] = {
     "adafactor": ("@diamonds", "optimizer=adafactor", "optimizer.lr=1e-2"),
     "lamb": ("@diamonds", "optimizer=lamb", "optimizer.lr=1e-2", "optimizer.clip_norm=0.5", "optimizer.ema=0.9"),
     "muon": ("@diamonds", "optimizer=muon", "optimizer.lr=1e-2"),
+    "bf16": ("@diamonds", "precision=bf16", "float32_layers=[layers.0]"),
     "heat_equation": (),
     "moby_dick": ("batch.size=16", "data.valid=5000", "logging.sample=0"),
     "fashion_mnist_mlp": FASHION,

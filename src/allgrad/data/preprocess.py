@@ -29,7 +29,7 @@ import numpy as np
 from allgrad.data.column_values import codes, numbers, shown_rows
 from allgrad.data.dates import PERIODS, cycles, date_seconds
 from allgrad.data.errors import DataError, quoted
-from allgrad.kernels.portable_math import log, log1p
+from allgrad.kernels.portable_math import exp, expm1, log, log1p
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,7 +105,7 @@ def decode_values(outputs: NDArray[Any], fitted: Mapping[str, Any]) -> NDArray[n
     """
     target = fitted["target"]
     values: NDArray[np.float64] = np.asarray(outputs, np.float64) * target["scale"] + target["mean"]
-    return {"none": np.positive, "log": np.exp, "log1p": np.expm1}[target["transform"]](values)
+    return {"none": np.positive, "log": exp, "log1p": expm1}[target["transform"]](values)
 
 
 def class_names(fitted: Mapping[str, Any]) -> list[str]:

@@ -22,6 +22,7 @@ import numpy as np
 
 from allgrad.data.datasets import IGNORE
 from allgrad.data.preprocess import decode_values
+from allgrad.kernels.portable_math import exp
 from allgrad.train.config.registry import register_metric
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class AUC:
         if logits.shape[1] == 2:
             score = logits[:, 1:] - logits[:, :1]
         else:
-            raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+            raised = exp(logits - logits.max(axis=1, keepdims=True))
             score = raised / raised.sum(axis=1, keepdims=True)
         return {"score": score, "target": np.asarray(batch["targets"], np.float64)}
 
