@@ -32,7 +32,7 @@ from allgrad.data.errors import DataError, quoted
 from allgrad.kernels.portable_math import exp, expm1, log, log1p
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -105,7 +105,8 @@ def decode_values(outputs: NDArray[Any], fitted: Mapping[str, Any]) -> NDArray[n
     """
     target = fitted["target"]
     values: NDArray[np.float64] = np.asarray(outputs, np.float64) * target["scale"] + target["mean"]
-    return {"none": np.positive, "log": exp, "log1p": expm1}[target["transform"]](values)
+    back: Mapping[str, Callable[[Any], Any]] = {"none": np.positive, "log": exp, "log1p": expm1}
+    return np.asarray(back[target["transform"]](values))
 
 
 def class_names(fitted: Mapping[str, Any]) -> list[str]:

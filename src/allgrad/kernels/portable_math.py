@@ -92,7 +92,7 @@ def expm1(x: Array) -> Array:
     """
     small = np.abs(x) < 0.35
     r = np.where(small, x, 0.0)
-    return np.where(small, r + r * r * _polynomial(r, _EXP), exp(x) - 1.0)
+    return np.asarray(np.where(small, r + r * r * _polynomial(r, _EXP), exp(x) - 1.0))
 
 
 @_blockwise
