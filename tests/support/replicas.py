@@ -43,11 +43,37 @@ def digest(model, *more):
     return hashlib.sha256(b"".join(state[k].tobytes() for k in sorted(state)) + repr(more).encode()).hexdigest()
 
 
-def train(model, world, *, steps=4, sizes=(60, 13), loss=None, virtual_workers=8, arrays=None, **options):
+class Objective:
+    """A loss that takes the samples of several virtual workers as one batch."""
+
+    rows_independent = True
+
+    def __init__(self, model, loss):
+        self.model, self.loss = model, loss
+
+    def counts(self, part):
+        return {"loss": float(np.count_nonzero(np.asarray(part[1]) != -100))}
+
+    def __call__(self, part):
+        return {"loss": self.loss.terms(self.model(part[0]), part[1])[0]}
+
+
+def train(
+    model,
+    world,
+    *,
+    steps=4,
+    sizes=(60, 13),
+    loss=None,
+    virtual_workers=8,
+    arrays=None,
+    optimizer=optim.AdamW,
+    **options,
+):
     """Train for some steps on batches of `sizes` in turn; returns (replica, results)."""
     options = {"bucket_mb": 2e-4, "first_bucket_mb": 1e-4} | options
     replica = parallel.DataParallel(model, world, virtual_workers=virtual_workers, **options)
-    optimizer = optim.AdamW(model.parameters(), lr=1e-2)
+    optimizer = optimizer(model.parameters(), lr=1e-2)
     arrays = data() if arrays is None else arrays
     results = []
     for step in range(steps):

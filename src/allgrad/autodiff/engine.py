@@ -45,6 +45,8 @@ from allgrad.autodiff.zeros import EXACT, KINK, settle
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from allgrad.autodiff.node import Collector
+
 OBSERVERS: WeakSet[Any] = WeakSet()
 """Whoever wants to see the cotangents of `.backward()` passes; see `graph.Graph`."""
 
@@ -234,12 +236,18 @@ class Walk:
         """Whether a hook or a user's own rule will run, which may use tracked values that the graph does not show."""
         return any(node.hooks or (node.plan is not None and node.plan.by_user) for node in self.nodes)
 
-    def offer(self, parent: Node, siblings: tuple[Node, ...]) -> np.ndarray[Any, Any] | None:
+    def offer(
+        self, parent: Node, siblings: tuple[Node, ...], *, collectors: bool = False
+    ) -> np.ndarray[Any, Any] | Collector | None:
         """The array in which a rule may leave `parent`'s gradient, if it is bound and this is its first contribution.
 
-        `siblings` are the parents of the node whose rule asks.
+        `siblings` are the parents of the node whose rule asks, and `collectors` says whether the rule can fill a collector.
         """
-        if not isinstance(parent, Leaf) or not parent.bound or parent.filled or parent.hooks or self.targets:
+        if not isinstance(parent, Leaf) or not parent.bound or parent.hooks or self.targets:
+            return None
+        if parent.collector is not None:
+            return parent.collector.offered(last=self.pending[parent] == 1) if collectors else None
+        if parent.filled:
             return None
         # w @ w: its other contribution would overwrite this one before it is counted
         return parent.buffer if siblings.count(parent) == 1 else None

@@ -67,7 +67,9 @@ class _FusedPlan(ArgumentPlan):
         statics = node.keywords or {}
         if walk.tensors:
             return self._through_reference(node, g, statics)
-        extra = {"into": self.offers(node, walk)} if self.primitive.takes_into else {}
+        extra = {}
+        if self.primitive.takes_into:
+            extra["into"] = self.offers(node, walk, collectors=self.primitive.by_worker)
         backward, residuals, needs = self.primitive.backward, node.saved[-1], self.wanted(node, walk)
         if type(residuals) is _Within:
             with residuals.context():
@@ -90,7 +92,11 @@ class _FusedPlan(ArgumentPlan):
 
 
 class Fused(Primitive):
-    """Declare a fused operation; see the top of this file. `forward`'s positional parameters are its arguments."""
+    """Declare a fused operation; see the top of this file. `forward`'s positional parameters are its arguments.
+
+    `by_worker` says that `backward` can give one gradient per virtual worker of a batch: an `into` may then be a
+    `node.Collector`.
+    """
 
     def __init__(
         self,
@@ -99,8 +105,10 @@ class Fused(Primitive):
         *,
         name: str,
         reference: Callable[..., Any] | None = None,
+        by_worker: bool = False,
     ) -> None:
         super().__init__(forward, name=name)
+        self.by_worker = by_worker
         self.keeps_statics = False  # `__call__` does, before the forward pass
         self.backward = backward
         self.reference = reference

@@ -118,15 +118,34 @@ class Storage:
         self.views: list[Any] | None = None
 
 
+class Collector:
+    """Takes a leaf's contributions where one array is not enough: a batch of several virtual workers gives one per worker.
+
+    An operation that can tell them apart (nn/gradients.py) is offered the collector in place of the array `into`, fills it, and
+    returns it as the cotangent.
+
+    Attributes:
+        shape, dtype: of the leaf.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def offered(self, *, last: bool) -> Collector:
+        """The collector itself, to an operation that now fills it; `last`: no other contribution of this pass will follow."""
+        raise NotImplementedError
+
+
 class Leaf(Node):
     """A node that a gradient is collected for.
 
     The gradient is in `buffer`. A bound leaf (`Tensor.bind`) has been told which array that is: the first contribution of a
     pass is written there, later ones are added. An unbound leaf gets a new array in each pass. `filled` says whether the
-    buffer holds a gradient now, and `shared` that other processes see it too: it is read-only, and can be emptied.
+    buffer holds a gradient now, and `shared` that other processes see it too: it is read-only, and can be emptied. With a
+    `collector`, contributions go there, and the buffer is not used.
     """
 
-    __slots__ = ("bound", "buffer", "filled", "shared", "storage")
+    __slots__ = ("bound", "buffer", "collector", "filled", "shared", "storage")
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         super().__init__(None, (), shape, dtype)
@@ -134,10 +153,19 @@ class Leaf(Node):
         self.bound = False
         self.filled = False
         self.shared = False
+        self.collector: Collector | None = None
         self.storage = Storage([0])
 
     def accumulate(self, gradient: Any) -> None:
         """Add a raw array of this leaf's shape and dtype to its gradient; it may be `buffer` itself, just written."""
+        if self.collector is not None:
+            if gradient is not self.collector:
+                raise RuntimeError(
+                    f"A parameter of shape {self.shape} got one gradient for a batch of several virtual workers, which cannot be "
+                    "taken apart. Its module declares `rows_independent`, but uses the parameter outside of allgrad.nn's layers."
+                )
+            self.filled = True
+            return
         if not self.bound:
             # Never in place: the user may hold the array of an earlier pass.
             self.buffer = np.array(gradient) if self.buffer is None else np.asarray(self.buffer + gradient)
@@ -162,7 +190,11 @@ class Leaf(Node):
 
     def redirect(self, buffer: np.ndarray[Any, Any], filled: bool = False, shared: bool = False) -> None:
         """Collect in another array from now on; `filled` says whether it already holds a part of the gradient."""
-        self.buffer, self.bound, self.filled, self.shared = buffer, True, filled, shared
+        self.buffer, self.bound, self.filled, self.shared, self.collector = buffer, True, filled, shared, None
+
+    def collect(self, collector: Collector) -> None:
+        """Give the contributions to `collector` from now on, until `redirect`."""
+        self.collector, self.filled = collector, False
 
     def clear(self) -> None:
         """Empty the gradient."""

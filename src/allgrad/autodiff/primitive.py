@@ -101,11 +101,11 @@ class ArgumentPlan(Backward):
         live = {i for i, parent in zip(self.tracked, node.parents, strict=True) if parent in walk.wanted}
         return tuple(i in live for i in range(len(self.needs)))
 
-    def offers(self, node: Node, walk: Any) -> list[Any]:
-        """For each argument, the array where its cotangent belongs, or None."""
+    def offers(self, node: Node, walk: Any, *, collectors: bool = False) -> list[Any]:
+        """For each argument, the array where its cotangent belongs (or, if wanted, a `node.Collector`), or None."""
         buffers: list[Any] = [None] * len(self.needs)
         for i, parent in zip(self.tracked, node.parents, strict=True):
-            buffers[i] = walk.offer(parent, node.parents)
+            buffers[i] = walk.offer(parent, node.parents, collectors=collectors)
         return buffers
 
     def as_tensors(self, node: Node) -> list[Any]:

@@ -11,6 +11,9 @@ from allgrad.nn.activations import Sigmoid as Sigmoid
 from allgrad.nn.activations import SiLU as SiLU
 from allgrad.nn.activations import Softplus as Softplus
 from allgrad.nn.activations import Tanh as Tanh
+from allgrad.nn.batched_workers import batched_workers as batched_workers
+from allgrad.nn.batched_workers import cannot_batch as cannot_batch
+from allgrad.nn.batched_workers import declares_rows_independent as declares_rows_independent
 from allgrad.nn.batchnorm import BatchNorm1d as BatchNorm1d
 from allgrad.nn.batchnorm import BatchNorm2d as BatchNorm2d
 from allgrad.nn.batchnorm import SyncBatchNorm as SyncBatchNorm
@@ -54,6 +57,8 @@ from allgrad.nn.precision import set_precision as set_precision
 from allgrad.nn.random import Stream as Stream
 from allgrad.nn.random import current_stream as current_stream
 from allgrad.nn.random import random_stream as random_stream
+from allgrad.nn.random import random_words as random_words
+from allgrad.nn.random import worker_streams as worker_streams
 from allgrad.nn.recurrent import GRU as GRU
 from allgrad.nn.recurrent import LSTM as LSTM
 from allgrad.nn.recurrent import RNN as RNN

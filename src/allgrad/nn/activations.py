@@ -257,6 +257,8 @@ class Activation(Module):
     [0.0, 2.0]
     """
 
+    rows_independent = True
+
     def __init__(self, activation: str | ActivationFunction) -> None:
         found = activation_function(activation)
         assert found is not None
@@ -278,12 +280,16 @@ class ReLU(Activation):
     [0.0, 2.0]
     """
 
+    rows_independent = True
+
     def __init__(self) -> None:
         super().__init__(RELU)
 
 
 class LeakyReLU(Activation):
     """x where x > 0, else negative_slope x."""
+
+    rows_independent = True
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         super().__init__(leaky_relu(negative_slope))
@@ -295,6 +301,8 @@ class LeakyReLU(Activation):
 
 class ELU(Activation):
     """x where x > 0, else alpha (exp(x) - 1)."""
+
+    rows_independent = True
 
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__(elu(alpha))
@@ -314,6 +322,8 @@ class GELU(Activation):
         LayerOptionError: for another `approximate`.
     """
 
+    rows_independent = True
+
     def __init__(self, approximate: str = "none") -> None:
         if approximate not in ("none", "tanh"):
             raise LayerOptionError(f"GELU: approximate must be 'none' or 'tanh'. Got {approximate!r} instead.")
@@ -327,12 +337,16 @@ class GELU(Activation):
 class SiLU(Activation):
     """x sigmoid(x), also called swish."""
 
+    rows_independent = True
+
     def __init__(self) -> None:
         super().__init__(SILU)
 
 
 class Tanh(Activation):
     """tanh(x)."""
+
+    rows_independent = True
 
     def __init__(self) -> None:
         super().__init__(TANH)
@@ -341,12 +355,16 @@ class Tanh(Activation):
 class Sigmoid(Activation):
     """1 / (1 + exp(-x))."""
 
+    rows_independent = True
+
     def __init__(self) -> None:
         super().__init__(SIGMOID)
 
 
 class Softplus(Activation):
     """log(1 + exp(x))."""
+
+    rows_independent = True
 
     def __init__(self) -> None:
         super().__init__(SOFTPLUS)

@@ -123,6 +123,8 @@ class Conv2d(_Convolution):
     (2, 4, 4, 8)
     """
 
+    rows_independent = True
+
     def __init__(
         self,
         in_channels: int,
@@ -209,6 +211,8 @@ class Conv1d(_Convolution):
     >>> nn.Conv1d(4, 6, 3, stride=2, rng=0)(np.ones((2, 9, 4), np.float32)).shape
     (2, 4, 6)
     """
+
+    rows_independent = True
 
     axes = ("length",)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from allgrad import kernels
 from allgrad.autodiff import Fused
+from allgrad.nn.batched_workers import per_row, worker_sums
 from allgrad.nn.checks import check_range, private_copy
 from allgrad.nn.errors import InputError, InputTypeError, LayerOptionError
 from allgrad.nn.losses import Count, Loss, same_shapes
@@ -24,7 +25,7 @@ def _labels_forward(
         logits, labels, ignore_index=ignore_index, label_smoothing=label_smoothing
     )
     factor = (1 / count if count else 0.0) if scale is None else scale
-    total = np.add.reduce(losses) * logits.dtype.type(factor)
+    total = worker_sums(losses) * logits.dtype.type(factor)
     return total, (probabilities, factor)
 
 
@@ -40,7 +41,11 @@ def _labels_backward(
 ) -> tuple[Array]:
     probabilities, factor = residuals
     gradient = kernels.active().cross_entropy_backward(
-        float(g) * factor, probabilities, labels, ignore_index=ignore_index, label_smoothing=label_smoothing
+        per_row(g, factor, len(labels)),
+        probabilities,
+        labels,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
     )
     return (gradient,)
 
@@ -63,14 +68,15 @@ _with_labels = Fused(_labels_forward, _labels_backward, name="cross_entropy", re
 
 def _soft_forward(logits: Array, targets: Array) -> tuple[Array, Any]:
     losses, probabilities = kernels.active().soft_cross_entropy_forward(logits, targets)
-    return np.sum(losses), (logits, probabilities, targets)
+    return worker_sums(losses), (logits, probabilities, targets)
 
 
 def _soft_backward(g: Array, residuals: Any, *, needs: Any) -> tuple[Any, Any]:
     logits, probabilities, targets = residuals
-    scale = float(g)
+    scale = per_row(g, 1.0, len(targets))
     d = kernels.active().soft_cross_entropy_backward(scale, probabilities, targets) if needs[0] else None
-    return d, log_softmax_reference(logits) * targets.dtype.type(-scale) if needs[1] else None
+    scales = np.asarray(-scale, targets.dtype)[..., None]
+    return d, log_softmax_reference(logits) * scales if needs[1] else None
 
 
 _with_soft_labels = Fused(
@@ -103,6 +109,8 @@ class CrossEntropyLoss(Loss):
     >>> float(nn.CrossEntropyLoss()(np.zeros((2, 4)), np.array([1, 3])).value).hex() == np.log(4.0).hex()
     True
     """
+
+    rows_independent = True
 
     def __init__(self, *, ignore_index: int = -100, label_smoothing: float = 0.0) -> None:
         if not 0 <= label_smoothing <= 1:

@@ -8,17 +8,16 @@ import numpy as np
 
 from allgrad.nn.errors import LayerOptionError
 from allgrad.nn.module import Module
-from allgrad.nn.random import current_stream
+from allgrad.nn.random import random_words
 
 Array = np.ndarray[Any, Any]
 
 
-def dropout_mask(path: str, shape: tuple[int, ...], p: float, dtype: np.dtype[Any]) -> Array:
-    """The factors of dropout, read-only: 0 with probability p, else 1 / (1 - p)."""
-    count = int(np.prod(shape))
-    words = current_stream().words(path, count)
+def dropout_mask(path: str, shape: tuple[int, ...], p: float, dtype: np.dtype[Any], *, samples: int = 0) -> Array:
+    """The factors of dropout, read-only: 0 with probability p, else 1 / (1 - p). `samples` is the axis of the samples."""
+    words = random_words(path, shape, samples=samples)
     threshold = np.uint32(min(round(p * 2.0**32), 2**32 - 1))
-    mask: Array = np.multiply(words >= threshold, dtype.type(1 / (1 - p)), dtype=dtype).reshape(shape)
+    mask: Array = np.multiply(words >= threshold, dtype.type(1 / (1 - p)), dtype=dtype)
     mask.flags.writeable = False
     return mask
 
@@ -52,10 +51,13 @@ class Dropout(Module):
             raise LayerOptionError(f"Dropout: p must be in [0, 1). Got {p!r} instead.")
         self.p = p
 
-    def forward(self, x: Any) -> Any:
+    rows_independent = True
+
+    def forward(self, x: Any, samples: int = 0) -> Any:
+        """Drop entries; `samples` is the axis of the samples."""
         if not self.training or self.p == 0:
             return x
-        return x * dropout_mask(self.path or "", x.shape, self.p, x.dtype)
+        return x * dropout_mask(self.path or "", x.shape, self.p, x.dtype, samples=samples)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -17,6 +17,7 @@ from allgrad.kernels import portable_math
 from allgrad.nn import init
 from allgrad.nn.checks import check_range, private_copy, refuse_input
 from allgrad.nn.errors import InputError, InputTypeError, LayerOptionError
+from allgrad.nn.gradients import by_worker, gradient_for
 from allgrad.nn.module import Module
 from allgrad.nn.parameter import Parameter
 
@@ -25,7 +26,7 @@ Array = np.ndarray[Any, Any]
 
 def _take_forward(weight: Array, *, indices: Array, padding_index: int | None) -> tuple[Array, Any]:  # noqa: ARG001
     # mode="clip" skips NumPy's own check; the layer has checked already.
-    return np.take(weight, indices, axis=0, mode="clip"), weight.shape
+    return np.take(weight, indices, axis=0, mode="clip"), weight
 
 
 def _take_backward(
@@ -37,12 +38,12 @@ def _take_backward(
     indices: Array,
     padding_index: int | None,
 ) -> Any:
-    shape = residuals
-    out = np.empty(shape, g.dtype) if into[0] is None else into[0]
-    kernels.active().embedding_gradient(g, indices, out=out)
-    if padding_index is not None:
-        out[padding_index] = 0
-    return (out,)
+    gradient, flat, g = gradient_for(residuals, into[0]), indices.reshape(-1), g.reshape(-1, g.shape[-1])
+    for rows, (out,) in by_worker(len(flat), gradient):
+        kernels.active().embedding_gradient(g[rows], flat[rows], out=out)
+        if padding_index is not None:
+            out[padding_index] = 0
+    return (gradient,)
 
 
 def _take_reference(weight: Any, *, indices: Array, padding_index: int | None) -> Any:
@@ -54,7 +55,7 @@ def _take_reference(weight: Any, *, indices: Array, padding_index: int | None) -
     return weight[indices]
 
 
-_take = Fused(_take_forward, _take_backward, name="embedding", reference=_take_reference)
+_take = Fused(_take_forward, _take_backward, name="embedding", reference=_take_reference, by_worker=True)
 
 
 class Embedding(Module):
@@ -79,6 +80,8 @@ class Embedding(Module):
     >>> nn.Embedding(10, 4, rng=0)(np.array([[1, 2, 1]])).shape
     (1, 3, 4)
     """
+
+    rows_independent = True
 
     def __init__(
         self,
@@ -116,22 +119,27 @@ class Embedding(Module):
 
 
 def _add_forward(x: Array, weight: Array) -> tuple[Array, Any]:
-    return x + weight[: x.shape[-2]], (x.shape, weight.shape)
+    return x + weight[: x.shape[-2]], (x.shape, weight)
 
 
 def _add_backward(g: Array, residuals: Any, *, needs: Any, into: Any) -> tuple[Any, Any]:
-    (*_, length, features), shape = residuals
+    (*_, length, features), weight = residuals
     if not needs[1]:
         return g, None
-    out = np.empty(shape, g.dtype) if into[1] is None else into[1]
+    gradient = gradient_for(weight, into[1])
     flat = np.ascontiguousarray(g).reshape(-1, length * features)
-    kernels.active().bias_gradient(flat, out=out[:length].reshape(-1))
-    out[length:] = 0
-    return g, out
+    for rows, (out,) in by_worker(len(flat), gradient):
+        kernels.active().bias_gradient(flat[rows], out=out[:length].reshape(-1))
+        out[length:] = 0
+    return g, gradient
 
 
 _add_positions = Fused(
-    _add_forward, _add_backward, name="add_positions", reference=lambda x, weight: x + weight[: x.shape[-2]]
+    _add_forward,
+    _add_backward,
+    name="add_positions",
+    reference=lambda x, weight: x + weight[: x.shape[-2]],
+    by_worker=True,
 )
 
 
@@ -153,6 +161,8 @@ class LearnedPositions(Module):
     Raises:
         InputError, InputTypeError: if an input has the wrong shape or dtype.
     """
+
+    rows_independent = True
 
     def __init__(
         self, length: int, features: int, *, std: float = 1.0, rng: init.Rng, dtype: npt.DTypeLike = np.float32
@@ -230,6 +240,8 @@ class RotaryPositions(Module):
     >>> nn.RotaryPositions(4, 8)(np.ones((1, 8, 2, 4), np.float32)).shape
     (1, 8, 2, 4)
     """
+
+    rows_independent = True
 
     def __init__(
         self, head_features: int, length: int, *, base: float = 10000.0, dtype: npt.DTypeLike = np.float32

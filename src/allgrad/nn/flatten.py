@@ -38,6 +38,8 @@ class FlatLinear(Linear):
     (4, 5)
     """
 
+    rows_independent = True
+
     def __init__(
         self,
         image: tuple[int, int, int],

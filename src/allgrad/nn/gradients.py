@@ -1,12 +1,80 @@
-"""Where the backward pass of a fused operation writes the gradient of a parameter."""
+"""How the backward pass of a fused operation gives the gradients of parameters.
+
+Normally there is one batch and one gradient, which is written into the memory `into` that backward offers. When the samples of
+several virtual workers run as one batch (`batched_workers.py`), each parameter gets one gradient per worker: the sum over that
+worker's rows. Then `into` is a `node.Collector`, and the operation goes through the workers in the collector's order:
+
+    dweight = gradient_for(weight, into[1]) if needs[1] else None
+    for rows, (dw,) in by_worker(len(x), dweight):
+        kernel(x[rows], g[rows], out=dw)
+    return dx, dweight
+
+Without workers this is one round over all rows.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from allgrad import kernels
+from allgrad.nn.batched_workers import current_workers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 Array = np.ndarray[Any, Any]
+
+
+def gradient_for(parameter: Array | None, into: Any) -> Any:
+    """Where the gradient of a parameter, which is needed, goes: what backward offers, or else a new array."""
+    if into is None:
+        assert parameter is not None
+        if current_workers() is not None:
+            raise RuntimeError(
+                f"The gradient of a weight of shape {parameter.shape}, which is not a parameter itself, cannot be computed for "
+                "several virtual workers at once. Its module must not declare `rows_independent`."
+            )
+        return np.empty_like(parameter)
+    return into
+
+
+def by_worker(rows: int, *gradients: Any) -> Iterator[tuple[slice, tuple[Any, ...]]]:
+    """For each worker of the batch, its rows and the arrays that its gradients must be written to.
+
+    Args:
+        rows: how many rows the batch has. Its workers share them in order, in proportion to their samples.
+        gradients: from `gradient_for`, or None for one that is not needed.
+    """
+    workers = current_workers()
+    if workers is None:
+        yield slice(0, rows), gradients
+        return
+    collectors = [gradient for gradient in gradients if gradient is not None]
+    spans = workers.spans(rows)
+    for position, worker in enumerate(collectors[0].order if collectors else range(len(spans))):
+        targets = tuple(None if gradient is None else gradient.target(position) for gradient in gradients)
+        if workers.samples[worker]:
+            yield spans[worker], targets
+        else:
+            for target in targets:
+                if target is not None:
+                    target[...] = 0
+        for collector in collectors:
+            collector.finished(position)
+
+
+def product_gradient(first: Array, second: Array, gradient: Any) -> None:
+    """Write first^T second, the gradient of a weight, to `gradient`; first: (rows, m), second: (rows, n)."""
+    for rows, (out,) in by_worker(len(first), gradient):
+        kernels.active().matmul(first[rows].T, second[rows], out=out)
+
+
+def sum_gradient(g: Array, gradient: Any) -> None:
+    """Write the sum of the rows of g, the gradient of a bias, to `gradient`; g: (rows, n)."""
+    for rows, (out,) in by_worker(len(g), gradient):
+        kernels.active().bias_gradient(g[rows], out=out)
 
 
 def write_gradient(gradient: Array, into: Array | None) -> Array:

@@ -19,6 +19,7 @@ from allgrad.nn import init, primitives
 from allgrad.nn.activations import ActivationFunction, activation_function
 from allgrad.nn.checks import refuse_input
 from allgrad.nn.errors import LayerOptionError
+from allgrad.nn.gradients import gradient_for, product_gradient, sum_gradient
 from allgrad.nn.module import Module
 from allgrad.nn.parameter import TRANSPOSED, Parameter
 
@@ -54,7 +55,7 @@ def _forward(
         for span in _spans(count, width):
             h = matmul(rows[span], matrix, bias=bias)
             activation.forward(h, y[span], None if derivative is None else derivative[span])
-    return (y if x.ndim == 2 else y.reshape(*x.shape[:-1], width)), (x, rows, weight, kept)
+    return (y if x.ndim == 2 else y.reshape(*x.shape[:-1], width)), (x, rows, weight, bias, kept)
 
 
 def _spans(count: int, width: int) -> Iterable[slice]:
@@ -67,18 +68,20 @@ def _spans(count: int, width: int) -> Iterable[slice]:
 def _backward(
     g: Array, residuals: Any, *, needs: Any, into: Any, activation: ActivationFunction | None, transposed: bool
 ) -> tuple[Any, Any, Any]:
-    x, rows, weight, kept = residuals
+    x, rows, weight, bias, kept = residuals
     g = np.ascontiguousarray(g).reshape(rows.shape[0], g.shape[-1])
     if activation is not None:
         g = activation.backward(g, kept)
     dx = dweight = dbias = None
     if needs[2]:
-        dbias = kernels.active().bias_gradient(g, out=into[2])
-    matmul = kernels.active().matmul
+        dbias = gradient_for(bias, into[2])
+        sum_gradient(g, dbias)
     if needs[1]:
-        dweight = matmul(g.T, rows, out=into[1]) if transposed else matmul(rows.T, g, out=into[1])
+        dweight = gradient_for(weight, into[1])
+        first, second = (g, rows) if transposed else (rows, g)
+        product_gradient(first, second, dweight)
     if needs[0]:
-        dx = matmul(g, weight if transposed else weight.T)
+        dx = kernels.active().matmul(g, weight if transposed else weight.T)
         dx = dx if x.ndim == 2 else dx.reshape(x.shape)
     return dx, dweight, dbias
 
@@ -90,7 +93,7 @@ def _reference(x: Any, weight: Any, bias: Any, *, activation: ActivationFunction
     return y if activation is None else activation.reference(y)
 
 
-_linear = Fused(_forward, _backward, name="linear", reference=_reference)
+_linear = Fused(_forward, _backward, name="linear", reference=_reference, by_worker=True)
 
 
 def linear(x: Any, weight: Any, bias: Any = None, *, activation: str | ActivationFunction | None = None) -> Any:
@@ -138,6 +141,8 @@ class Linear(Module):
     >>> layer(np.ones((3, 4), np.float32)).shape
     (3, 2)
     """
+
+    rows_independent = True
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
 """Losses. Each is a sum and a count.
 
 `loss(prediction, target)` is the mean, a scalar Tensor. `loss.terms(prediction, target)` returns (sum, count). The trainer adds
-both over virtual workers before it divides, so unequal counts (ignored labels, a short last batch) get the right weights.
+both over virtual workers before it divides, so unequal counts (ignored labels, a short last batch) get the right weights. For a
+batch of several virtual workers (`batched_workers.py`), the sum of a loss that is `rows_independent` is one number per worker.
 
 All losses except cross-entropy (`cross_entropy.py`) are compositions of NumPy functions, so they have derivatives of every order.
 """
@@ -14,6 +15,7 @@ import numpy as np
 
 from allgrad.autodiff import Tensor
 from allgrad.nn.activations import softplus_reference
+from allgrad.nn.batched_workers import batch_sum
 from allgrad.nn.checks import check_range
 from allgrad.nn.errors import InputError, InputTypeError, LayerOptionError
 from allgrad.nn.module import Module
@@ -61,19 +63,23 @@ class MSELoss(Loss):
     2.0
     """
 
+    rows_independent = True
+
     def terms(self, prediction: Any, target: Any) -> tuple[Any, Count]:
         same_shapes(self, prediction, target)
         difference = _tensor(prediction - target)
-        return np.sum(difference * difference), difference.size
+        return batch_sum(difference * difference), difference.size
 
 
 class L1Loss(Loss):
     """The mean of |prediction - target| over all entries; shapes as for `MSELoss`."""
 
+    rows_independent = True
+
     def terms(self, prediction: Any, target: Any) -> tuple[Any, Count]:
         same_shapes(self, prediction, target)
         difference = _tensor(prediction - target)
-        return np.sum(np.abs(difference)), difference.size
+        return batch_sum(np.abs(difference)), difference.size
 
 
 class HuberLoss(Loss):
@@ -90,6 +96,8 @@ class HuberLoss(Loss):
         LayerOptionError: if delta is not above 0.
     """
 
+    rows_independent = True
+
     def __init__(self, delta: float = 1.0) -> None:
         if delta <= 0:
             raise LayerOptionError(f"HuberLoss: delta must be above 0. Got {delta!r} instead.")
@@ -99,7 +107,8 @@ class HuberLoss(Loss):
         same_shapes(self, prediction, target)
         d = _tensor(prediction - target)
         size = np.abs(d)
-        return np.sum(np.where(size <= self.delta, d * d * 0.5, (size - 0.5 * self.delta) * self.delta)), d.size
+        entries = np.where(size <= self.delta, d * d * 0.5, (size - 0.5 * self.delta) * self.delta)
+        return batch_sum(entries), d.size
 
     def extra_repr(self) -> str:
         return f"delta={self.delta}"

@@ -85,6 +85,11 @@ class MultiheadAttention(Module):
             self.out_proj.bias.assign(np.zeros(features))
         self.positions = None if rotary is None else RotaryPositions(self.head_features, rotary, dtype=dtype)
 
+    @property
+    def rows_independent(self) -> bool:  # type: ignore[override]
+        """With dropout, attention is composed of NumPy's functions, whose bits may depend on the whole array."""
+        return not self.dropout
+
     def forward(self, x: Any, key_padding_mask: Any = None) -> Any:
         """Attend. See the class for shapes."""
         if x.dtype != self.in_proj_weight.value.dtype or x.shape[-1] != self.features:
@@ -152,6 +157,8 @@ class TransformerBlock(Module):
     >>> nn.TransformerBlock(8, 2, rng=0)(np.ones((1, 5, 8), np.float32)).shape
     (1, 5, 8)
     """
+
+    rows_independent = True
 
     def __init__(
         self,

@@ -11,17 +11,11 @@ from allgrad import kernels
 from allgrad.autodiff import Fused
 from allgrad.nn.checks import refuse_input
 from allgrad.nn.errors import InputError, LayerOptionError
+from allgrad.nn.gradients import by_worker, gradient_for
 from allgrad.nn.module import Module
 from allgrad.nn.parameter import Parameter
 
 Array = np.ndarray[Any, Any]
-
-
-def _wanted(need: bool, into: Array | None, like: Array | None) -> Array | None:
-    """Memory for the gradient of a weight or bias; None if it is not needed."""
-    if not need or like is None:
-        return None
-    return np.empty_like(like) if into is None else into
 
 
 def _layer_norm_forward(x: Array, weight: Array | None, bias: Array | None, *, eps: float) -> tuple[Array, Any]:
@@ -31,8 +25,14 @@ def _layer_norm_forward(x: Array, weight: Array | None, bias: Array | None, *, e
 
 def _layer_norm_backward(g: Array, residuals: Any, *, needs: Any, into: Any, eps: float) -> tuple[Any, Any, Any]:  # noqa: ARG001
     x, mean, inverse, weight, bias = residuals
-    dweight, dbias = _wanted(needs[1], into[1], weight), _wanted(needs[2], into[2], bias)
-    dx = kernels.active().layer_norm_backward(g, x, mean, inverse, weight, dweight=dweight, dbias=dbias)
+    dweight = gradient_for(weight, into[1]) if needs[1] else None
+    dbias = gradient_for(bias, into[2]) if needs[2] else None
+    features, dx = x.shape[-1], np.empty(x.shape, x.dtype)
+    g2, x2, dx2 = (a.reshape(-1, features) for a in (np.ascontiguousarray(g), np.ascontiguousarray(x), dx))
+    for rows, (dw, db) in by_worker(len(x2), dweight, dbias):
+        kernels.active().layer_norm_backward(
+            g2[rows], x2[rows], mean[rows], inverse[rows], weight, out=dx2[rows], dweight=dw, dbias=db
+        )
     return dx, dweight, dbias
 
 
@@ -47,7 +47,9 @@ def _affine(y: Any, weight: Any, bias: Any) -> Any:
     return y if bias is None else y + bias
 
 
-layer_norm = Fused(_layer_norm_forward, _layer_norm_backward, name="layer_norm", reference=_layer_norm_reference)
+layer_norm = Fused(
+    _layer_norm_forward, _layer_norm_backward, name="layer_norm", reference=_layer_norm_reference, by_worker=True
+)
 
 
 def _rms_norm_forward(x: Array, weight: Array | None, *, eps: float) -> tuple[Array, Any]:
@@ -57,15 +59,19 @@ def _rms_norm_forward(x: Array, weight: Array | None, *, eps: float) -> tuple[Ar
 
 def _rms_norm_backward(g: Array, residuals: Any, *, needs: Any, into: Any, eps: float) -> tuple[Any, Any]:  # noqa: ARG001
     x, inverse, weight = residuals
-    dweight = _wanted(needs[1], into[1], weight)
-    return kernels.active().rms_norm_backward(g, x, inverse, weight, dweight=dweight), dweight
+    dweight = gradient_for(weight, into[1]) if needs[1] else None
+    features, dx = x.shape[-1], np.empty(x.shape, x.dtype)
+    g2, x2, dx2 = (a.reshape(-1, features) for a in (np.ascontiguousarray(g), np.ascontiguousarray(x), dx))
+    for rows, (dw,) in by_worker(len(x2), dweight):
+        kernels.active().rms_norm_backward(g2[rows], x2[rows], inverse[rows], weight, out=dx2[rows], dweight=dw)
+    return dx, dweight
 
 
 def _rms_norm_reference(x: Any, weight: Any, *, eps: float) -> Any:
     return _affine(x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps), weight, None)
 
 
-rms_norm = Fused(_rms_norm_forward, _rms_norm_backward, name="rms_norm", reference=_rms_norm_reference)
+rms_norm = Fused(_rms_norm_forward, _rms_norm_backward, name="rms_norm", reference=_rms_norm_reference, by_worker=True)
 
 
 def _by_group(x: Array, groups: int) -> Array:
@@ -165,6 +171,8 @@ class LayerNorm(_Norm):
     1.0
     """
 
+    rows_independent = True
+
     def __init__(
         self,
         features: int,
@@ -198,6 +206,8 @@ class RMSNorm(_Norm):
         LayerOptionError: if `features` is below 1.
         InputError, InputTypeError: if an input has the wrong shape or dtype.
     """
+
+    rows_independent = True
 
     def __init__(
         self, features: int, *, eps: float = 1e-6, affine: bool = True, dtype: npt.DTypeLike = np.float32

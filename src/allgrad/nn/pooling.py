@@ -137,6 +137,8 @@ class MaxPool2d(_Pool2d):
     [[5.0, 7.0], [13.0, 15.0]]
     """
 
+    rows_independent = True
+
     def __init__(
         self,
         kernel_size: int | Pair,
@@ -179,6 +181,8 @@ class MaxPool1d(MaxPool2d):
 
     x: (batch, length, channels) float; result: (batch, length', channels) float. Arguments and errors are those of `MaxPool2d`.
     """
+
+    rows_independent = True
 
     def __init__(
         self,

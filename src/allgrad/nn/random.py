@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -28,10 +29,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad.autodiff import on_recompute
+from allgrad.nn.batched_workers import current_workers
 from allgrad.nn.module import Module, running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
 
@@ -67,11 +69,64 @@ class Stream:
         return made
 
 
-_current: ContextVar[Stream | None] = ContextVar("allgrad_random_stream", default=None)
+class WorkerStreams:
+    """The streams of several virtual workers whose samples run as one batch; see `batched_workers.py`.
+
+    Args:
+        streams: one for each worker, in the order of the batch.
+    """
+
+    def __init__(self, streams: Sequence[Stream]) -> None:
+        self.streams = tuple(streams)
+
+    def fork(self) -> WorkerStreams:
+        """A copy that continues from here on its own."""
+        return WorkerStreams([stream.fork() for stream in self.streams])
+
+
+_current: ContextVar[Stream | WorkerStreams | None] = ContextVar("allgrad_random_stream", default=None)
+
+
+def random_words(path: str, shape: tuple[int, ...], *, samples: int = 0) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """Random 32-bit words for the next use of the layer at `path`, from the current stream: uint32 of this shape.
+
+    In a batch of several virtual workers each worker's samples get the words of its own stream.
+
+    Args:
+        path: of the layer.
+        shape: of the result.
+        samples: the axis of the samples.
+    """
+    stream = _in_use()
+    if isinstance(stream, Stream):
+        return stream.words(path, math.prod(shape)).reshape(shape)
+    workers = current_workers()
+    assert workers is not None
+    words = np.empty(shape, np.uint32)
+    for one, rows in zip(stream.streams, workers.spans(shape[samples]), strict=True):
+        place = words[(slice(None),) * samples + (rows,)]
+        if place.size:
+            place[...] = one.words(path, place.size).reshape(place.shape)
+    return words
 
 
 def current_stream() -> Stream:
-    """The stream in use. Outside of any, it is one with seed 0 for this thread, whose use counts grow from step to step."""
+    """The stream in use. Outside of any, it is one with seed 0 for this thread, whose use counts grow from step to step.
+
+    Raises:
+        RuntimeError: the samples of several virtual workers run as one batch, so that there is one stream for each; take
+            `random_words`.
+    """
+    stream = _in_use()
+    if isinstance(stream, WorkerStreams):
+        raise RuntimeError(
+            "There is one stream for each virtual worker here. A module that declares `rows_independent` draws by "
+            "allgrad.nn.random.random_words."
+        )
+    return stream
+
+
+def _in_use() -> Stream | WorkerStreams:
     stream = _current.get()
     if stream is None:
         stream = Stream(0)
@@ -101,12 +156,20 @@ def random_stream(*, seed: int, step: int = 0, worker: int = 0, model: Module | 
     >>> bool((first == again).all())
     True
     """
-    with _entered(Stream(seed, step, worker)) as stream, running(model):
+    stream = Stream(seed, step, worker)
+    with _entered(stream), running(model):
         yield stream
 
 
 @contextmanager
-def _entered(stream: Stream) -> Iterator[Stream]:
+def worker_streams(*, seed: int, step: int, workers: Iterable[int], model: Module) -> Iterator[None]:
+    """`random_stream` for several virtual workers whose samples run as one batch."""
+    with _entered(WorkerStreams([Stream(seed, step, worker) for worker in workers])), running(model):
+        yield
+
+
+@contextmanager
+def _entered(stream: Stream | WorkerStreams) -> Iterator[Stream | WorkerStreams]:
     token = _current.set(stream)
     try:
         yield stream
@@ -115,7 +178,7 @@ def _entered(stream: Stream) -> Iterator[Stream]:
 
 
 def _snapshot() -> Callable[[], AbstractContextManager[Any]]:
-    before = current_stream().fork()
+    before = _in_use().fork()
     return lambda: _entered(before.fork())
 
 

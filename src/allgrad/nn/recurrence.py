@@ -21,7 +21,7 @@ import numpy as np
 from allgrad.autodiff import Fused
 from allgrad.kernels import active
 from allgrad.nn.activations import sigmoid_reference
-from allgrad.nn.gradients import write_gradient
+from allgrad.nn.gradients import by_worker, gradient_for
 from allgrad.nn.primitives import matmul, tanh
 
 if TYPE_CHECKING:
@@ -73,34 +73,44 @@ def _place(out: Array, blocks: Array) -> Array:
 
 
 class _Inputs(NamedTuple):
-    """What each backward pass needs: the rows of x, h_0 ... h_T, W, and U."""
+    """What each backward pass needs: the rows of x, h_0 ... h_T, W, U, and the biases."""
 
     shape: tuple[int, ...]
     rows: Array
     states: Array
     w: Array
     u: Array
+    b: Array | None
+    c: Array | None
 
 
-def _products(
-    dz: Array, dzu: Array, inputs: _Inputs, needs: Any, into: Any
-) -> tuple[Array | None, Array | None, Array | None, Array | None, Array | None]:
+def _products(dz: Array, dzu: Array, inputs: _Inputs, needs: Any, into: Any) -> tuple[Any, ...]:
     """Cotangents of x, W, U, and both biases, from those of a (dz) and of h U + c (dzu), both (length, batch, gates * hidden)."""
-    flat, flat_u = (d.reshape(-1, d.shape[2]) for d in (dz, dzu))
-    before = inputs.states[: len(dz)].reshape(len(flat), -1)
     dx = None
     if needs[0]:
         blocks, dx = _in_blocks(inputs.w.T, dz.shape[1]), np.empty(inputs.shape, dz.dtype)
         active().matmul(dz[:, None], blocks, out=_place(dx, blocks))
-    dw = active().matmul(inputs.rows.T, flat, out=into[3]) if needs[3] else None
-    du = active().matmul(before.T, flat_u, out=into[4]) if needs[4] else None
-    db = active().bias_gradient(flat, out=into[5]) if needs[5] else None
-    dc: Array | None = None
-    if needs[6] and db is not None and dzu is dz:
-        dc = write_gradient(db.copy(), into[6])
-    elif needs[6]:
-        dc = active().bias_gradient(flat_u, out=into[6])
-    return dx, dw, du, db, dc
+    weights = (inputs.w, inputs.u, inputs.b, inputs.c)
+    gradients = [gradient_for(p, into[i]) if needs[i] else None for i, p in enumerate(weights, 3)]
+    before, x = inputs.states[: len(dz)], inputs.rows.reshape(inputs.shape)
+    for samples, (dw, du, db, dc) in by_worker(dz.shape[1], *gradients):
+        flat, flat_u = _rows_of(dz, samples), _rows_of(dzu, samples)
+        if dw is not None:
+            active().matmul(_rows_of(x, samples).T, flat, out=dw)
+        if du is not None:
+            active().matmul(_rows_of(before, samples).T, flat_u, out=du)
+        if db is not None:
+            active().bias_gradient(flat, out=db)
+        if dc is not None and db is not None and dzu is dz:
+            dc[...] = db
+        elif dc is not None:
+            active().bias_gradient(flat_u, out=dc)
+    return dx, *gradients
+
+
+def _rows_of(x: Array, samples: slice) -> Array:
+    """(length, batch, n) for some samples, as rows (length * samples, n)."""
+    return x[:, samples].reshape(-1, x.shape[2])
 
 
 # RNN.
@@ -120,7 +130,7 @@ def _rnn_forward(
             np.maximum(y, 0, out=y)
         else:
             active().tanh(y, out=y)
-    return states[1:], _Inputs(x.shape, rows, states, w, u)
+    return states[1:], _Inputs(x.shape, rows, states, w, u, b, c)
 
 
 def _rnn_backward(g: Array, inputs: _Inputs, *, needs: Any, into: Any, relu: bool) -> tuple[Any, ...]:
@@ -202,7 +212,7 @@ def _lstm_forward(
         active().matmul(states[t], blocks, out=place)
         step(z_t, product, cells[t], cells[t + 1], states[t + 1])
     states[-1] = cells[-1]
-    return states[1:], (_Inputs(x.shape, x.reshape(-1, x.shape[2]), states, w, u), z, cells)
+    return states[1:], (_Inputs(x.shape, x.reshape(-1, x.shape[2]), states, w, u, b, c), z, cells)
 
 
 def _lstm_backward(g: Array, residuals: Any, *, needs: Any, into: Any) -> tuple[Any, ...]:
@@ -252,7 +262,7 @@ def _gru_forward(
     for t, z_t in enumerate(z):
         active().matmul(states[t], blocks, out=place)
         step(z_t, product, late, states[t], candidates[t], states[t + 1])
-    return states[1:], (_Inputs(x.shape, x.reshape(-1, x.shape[2]), states, w, u), z, candidates)
+    return states[1:], (_Inputs(x.shape, x.reshape(-1, x.shape[2]), states, w, u, b, c), z, candidates)
 
 
 def _gru_backward(g: Array, residuals: Any, *, needs: Any, into: Any) -> tuple[Any, ...]:
@@ -284,6 +294,6 @@ def _gru_reference(x: Any, h: Any, _cell: None, w: Any, u: Any, b: Any, c: Any) 
     return np.stack(out)
 
 
-rnn = Fused(_rnn_forward, _rnn_backward, name="rnn", reference=_rnn_reference)
-lstm = Fused(_lstm_forward, _lstm_backward, name="lstm", reference=_lstm_reference)
-gru = Fused(_gru_forward, _gru_backward, name="gru", reference=_gru_reference)
+rnn = Fused(_rnn_forward, _rnn_backward, name="rnn", reference=_rnn_reference, by_worker=True)
+lstm = Fused(_lstm_forward, _lstm_backward, name="lstm", reference=_lstm_reference, by_worker=True)
+gru = Fused(_gru_forward, _gru_backward, name="gru", reference=_gru_reference, by_worker=True)

@@ -76,7 +76,7 @@ class _Recurrent(Module):
         last_h, last_cell = [], []
         for layer in range(self.num_layers):
             if layer:
-                y = self.dropout(y)
+                y = self.dropout(y, samples=1)
             results = []
             for number, direction in enumerate(self.directions):
                 place = layer * len(self.directions) + number
@@ -142,6 +142,8 @@ class RNN(_Recurrent):
     ((2, 5, 6), (1, 2, 6))
     """
 
+    rows_independent = True
+
     gates = 1
 
     def __init__(
@@ -177,6 +179,8 @@ class LSTM(_Recurrent):
     ((2, 5, 6), (2, 2, 6), (2, 2, 6))
     """
 
+    rows_independent = True
+
     gates = 4
 
     def forward(self, x: Any, state: tuple[Any, Any] | None = None) -> tuple[Any, tuple[Any, Any]]:
@@ -203,6 +207,8 @@ class GRU(_Recurrent):
     >>> y.shape, h.shape
     ((2, 5, 12), (2, 2, 6))
     """
+
+    rows_independent = True
 
     gates = 3
 

@@ -24,6 +24,8 @@ class ModuleList(Module):
     (2, ['0', '1'])
     """
 
+    rows_independent = True
+
     def __init__(self, modules: Iterable[Module] = ()) -> None:
         for module in modules:
             self.append(module)
@@ -59,6 +61,8 @@ class Sequential(ModuleList):
     (3, 2)
     """
 
+    rows_independent = True
+
     def __init__(self, *modules: Module) -> None:
         super().__init__(modules)
 
@@ -80,6 +84,8 @@ class Residual(Module):
     >>> nn.Residual(nn.ReLU())(np.array([-1.0, 2.0])).tolist()
     [-1.0, 4.0]
     """
+
+    rows_independent = True
 
     def __init__(self, module: Module, shortcut: Module | None = None) -> None:
         self.module = module

@@ -28,6 +28,7 @@ from allgrad.autodiff.containers import flatten as flatten_containers
 from allgrad.comm import NodeMemory, block
 from allgrad.comm.tree import cut
 from allgrad.memory import PRIVATE, flatten
+from allgrad.parallel.batching import model_reason, step_reason
 from allgrad.parallel.buckets import default_bucket_mb, plan_buckets
 from allgrad.parallel.buffers import WorkerBuffers
 from allgrad.parallel.exchanges import NodeExchange, describe_exchange, make_exchange
@@ -63,7 +64,9 @@ class DataParallel:
         seed: of the layers' random numbers.
         groups: a number for each parameter: members of a group become neighbours in memory (optimizer groups).
         weights: "broadcast" rank 0's initial weights and buffers, or "verify" that all ranks have the same.
-        before_worker: called as before_worker(step, worker) before a worker's forward (debuggers, progress).
+        before_worker: called as before_worker(step, worker) before a worker's forward (debuggers, progress), where the workers
+            run one by one.
+        batched_workers: whether this rank's workers may run as one batch, where that gives the same bits (`batching.py`).
         record: measure when each bucket moved (`StepResult.times`).
         stall_seconds: if nothing moves in an unfinished reduction for so long, the job ends with a report of the ranks that
             are missing. Choose more than the longest time that ranks can be apart: a slow first batch, a full disk.
@@ -89,6 +92,7 @@ class DataParallel:
         groups: Sequence[int] | None = None,
         weights: Literal["broadcast", "verify"] = "broadcast",
         before_worker: Callable[[int, int], None] | None = None,
+        batched_workers: bool = True,
         record: bool = True,
         stall_seconds: float | None = None,
     ) -> None:
@@ -130,6 +134,9 @@ class DataParallel:
             seed=seed, threaded=threaded, before_worker=before_worker, record=record,
         )  # fmt: skip
         self._guard = ParameterGuard(model, self.flat)
+        self._one_by_one = "" if batched_workers else "batched_workers=False"
+        self._model_reason = ""
+        self._checked = -1
         self._sync, self._accumulated = True, False
 
     def _broadcast_weights(self) -> None:
@@ -163,6 +170,13 @@ class DataParallel:
         finally:
             self._sync = before
 
+    def why_one_by_one(self, loss: Callable[[Any], Any]) -> str:
+        """Why this rank's virtual workers run one after another with this loss; "" if they run as one batch (`batching.py`)."""
+        self._guard.check()
+        if self._checked != self._guard.changes:
+            self._model_reason, self._checked = model_reason(self.model, len(self.workers)), self._guard.changes
+        return self._one_by_one or self._model_reason or step_reason(loss, self.reducer.leaves)
+
     def step(self, loss: Callable[[Any], Any], parts: Mapping[int, Any], step: int) -> StepResult:
         """Forward, backward and reduction of one global batch; afterwards every parameter's `.grad` is the objective's.
 
@@ -183,9 +197,9 @@ class DataParallel:
             raise ValueError(
                 f"step: rank {self.world.rank} runs the workers {list(self.workers)}. Got parts for {sorted(parts)} instead."
             )
-        self._guard.check()
         accumulate, self._accumulated = self._accumulated, False  # a step that fails drops what was accumulated
-        result = self._runner.run(loss, parts, step, sync=self._sync, accumulate=accumulate)
+        batched = not self.why_one_by_one(loss) and self._sync and not accumulate
+        result = self._runner.run(loss, parts, step, sync=self._sync, accumulate=accumulate, batched=batched)
         self._accumulated = not self._sync
         return result
 

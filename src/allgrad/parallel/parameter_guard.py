@@ -16,10 +16,15 @@ if TYPE_CHECKING:
 
 
 class ParameterGuard:
-    """Remembers the parameters of a model; `check` compares."""
+    """Remembers the parameters of a model; `check` compares.
+
+    Attributes:
+        changes: how often `check` found that something in the modules has changed, though their parameters are the same.
+    """
 
     def __init__(self, model: nn.Module, flat: FlatParameters) -> None:
         self.model, self.flat = model, flat
+        self.changes = 0
         self._remember()
 
     def _remember(self) -> None:
@@ -54,4 +59,5 @@ class ParameterGuard:
                 "The parameters of the model have changed since DataParallel was made: "
                 f"{'; '.join(wrong[:5])}. Write new values with .assign(array), or make a new DataParallel and optimizer."
             )
+        self.changes += 1
         self._remember()

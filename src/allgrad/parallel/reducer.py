@@ -11,6 +11,14 @@
             reducer.add(position)                             # unused leaves become zeros; tree siblings are added
         times = reducer.finish(used)                          # the main arena holds the sums, and leaves show them
 
+With `reducer.batch()`, all workers' samples run as one batch instead (`nn/batched_workers.py`), with one backward pass:
+
+    with reducer.batch():                                     # every leaf gives one gradient per worker
+        ... forward ...
+        with reducer.overlap():
+            ... backward ...
+    reducer.add_batch()                                       # unused leaves become zeros
+
 After `finish`, the main gradient arena holds the sum over all virtual workers, the same on every rank. During the backward inside
 `overlap`, each used leaf's final event is counted in its bucket. The other leaves are zeros, and `add` counts them, in the order
 of the layout: a leaf that this backward did not reach may have been reached by an earlier one. When a bucket's last leaf has
@@ -42,6 +50,7 @@ from allgrad.autodiff import FinalGradients, Tensor
 from allgrad.autodiff.node import Leaf
 from allgrad.comm.tree import block, plan_block
 from allgrad.parallel.exchanges import BucketGradients
+from allgrad.parallel.worker_gradients import WorkerGradients
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -79,7 +88,7 @@ class Reducer:
         self.order = list(range(len(self.buckets)))
         self.order_agreed = world.size == 1
         self.names = list(flat.leaves)
-        self._leaves = [_leaf(tensor) for tensor in flat.leaves.values()]
+        self.leaves = [_leaf(tensor) for tensor in flat.leaves.values()]
         self._index = {id(tensor): i for i, tensor in enumerate(flat.leaves.values())}
         bucket_of = {name: bucket.index for bucket in self.buckets for name in bucket.names}
         self._bucket_of = [bucket_of[name] for name in self.names]
@@ -96,6 +105,10 @@ class Reducer:
         self._views = [[arena[name] for name in self.names] for arena in self.arenas]
         self._results = [self._result(name) for name in self.names]
         self._filled = [[False] * len(self.names) for _ in self.plan.order]
+        self._collectors = [
+            WorkerGradients(views, self.plan, add=not self.exchange.per_worker)
+            for views in zip(*self._views, strict=True)
+        ]
         views, digest = self._views[self.plan.writes[-1]], self.flat.layout.digest()
         members = {name: i for i, name in enumerate(self.names)}
         self._gradients = [
@@ -165,6 +178,7 @@ class Reducer:
         self._fired = False
         self._ready: dict[int, float] = {}
         self._posted = 0
+        self._batched = False
 
     @contextmanager
     def worker(self, position: int, *, accumulate: bool = False) -> Iterator[None]:
@@ -176,10 +190,31 @@ class Reducer:
         keep = accumulate or position in self._began
         self._began.add(position)
         views, before = self._views[self.plan.writes[position]], self._filled[position]
-        for leaf, view, filled in zip(self._leaves, views, before, strict=True):
+        for leaf, view, filled in zip(self.leaves, views, before, strict=True):
             leaf.redirect(view, filled and keep)
         yield
-        self._filled[position] = [leaf.filled for leaf in self._leaves]
+        self._filled[position] = [leaf.filled for leaf in self.leaves]
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Around the forward and backward of all local workers as one batch."""
+        self._batched = True
+        for leaf, collector in zip(self.leaves, self._collectors, strict=True):
+            collector.begin()
+            leaf.collect(collector)
+        yield
+        used = [leaf.filled for leaf in self.leaves]
+        self._filled = [list(used) for _ in self.plan.order]
+
+    def add_batch(self) -> None:
+        """Called after `batch`, when no gradient will follow."""
+        for i, filled in enumerate(self._filled[0]):
+            if not filled:
+                for views in self._views:
+                    views[i][...] = 0
+            if not self._counted[i]:
+                self._collectors[i].complete()
+                self._count(i)
 
     @contextmanager
     def overlap(self) -> Iterator[None]:
@@ -212,8 +247,10 @@ class Reducer:
 
     def _on_final(self, tensor: Tensor, used: bool) -> None:
         i = self._index[id(tensor)]
-        if used and self._leaves[i].filled:
+        if used and self.leaves[i].filled:
             self._fired = True
+            if self._batched:
+                self._collectors[i].complete()
             self._count(i)
         if self.world.engine is not None:
             self.world.engine.poll()
@@ -226,7 +263,7 @@ class Reducer:
             self._make_ready(self.buckets[index])
 
     def _make_ready(self, bucket: Bucket) -> None:
-        if not self.exchange.per_worker:
+        if not self.exchange.per_worker and not self._batched:
             for left, right in self.plan.merges[-1]:
                 array = bucket.of(self.arenas[left].flat)
                 np.add(array, bucket.of(self.arenas[right].flat), out=array)
@@ -260,7 +297,7 @@ class Reducer:
     def publish(self, used: Collection[str]) -> None:
         """Let the leaves of these names show the main arena as `.grad`, and all others None."""
         shared = self.flat.sharing.ranks > 1
-        for name, leaf, view in zip(self.names, self._leaves, self._results, strict=True):
+        for name, leaf, view in zip(self.names, self.leaves, self._results, strict=True):
             leaf.redirect(view, name in used, shared)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from allgrad import nn
 from allgrad.autodiff.containers import flatten as flatten_containers
 from allgrad.comm import tree_sum
+from allgrad.parallel.batching import joined
 from allgrad.parallel.terms import TermNames, Terms
 from allgrad.parallel.timing import StepTimes, WorkerTimes
 from allgrad.parallel.worker_threads import WorkerThreads
@@ -84,7 +85,14 @@ class StepRunner:
         self.term_names = TermNames(world)
 
     def run(
-        self, loss: Callable[[Any], Any], parts: Mapping[int, Any], step: int, *, sync: bool, accumulate: bool
+        self,
+        loss: Callable[[Any], Any],
+        parts: Mapping[int, Any],
+        step: int,
+        *,
+        sync: bool,
+        accumulate: bool,
+        batched: bool,
     ) -> StepResult:
         """One step.
 
@@ -94,6 +102,7 @@ class StepRunner:
             step: its number.
             sync: exchange the gradients; otherwise they stay where they are.
             accumulate: add to the gradients that earlier steps without `sync` left.
+            batched: run the workers as one batch, if their parts fit together; only with `sync` and without `accumulate`.
         """
         start, reducer = self.world.clock(), self.reducer
         lengths = {w: samples_of(parts[w]) for w in sorted(parts)}
@@ -102,7 +111,7 @@ class StepRunner:
                 loss, parts, lengths,
                 names=self.term_names, virtual_workers=reducer.virtual_workers, step=step,
             )  # fmt: skip
-            work = _Work(loss, parts, lengths, step, terms, sync, accumulate)
+            work = _Work(loss, parts, lengths, step, terms, sync, accumulate, batched)
             self._run_workers(work)
             computed = self.world.clock()
             means, used = self._sum_up(terms, lengths)
@@ -135,6 +144,8 @@ class StepRunner:
 
     def _run_workers(self, work: _Work) -> None:
         order = self.reducer.plan.order
+        if work.batched and self._run_batch(work):
+            return
         if self.threaded:
             self._run_threads(work)
         for position, worker in enumerate(order):
@@ -143,6 +154,27 @@ class StepRunner:
                     self._run_worker(work, worker, overlap=work.sync and position == len(order) - 1)
             if work.sync:
                 self.reducer.add(position)
+
+    def _run_batch(self, work: _Work) -> bool:
+        """All workers as one batch; see `batching.py`. False if they must run one by one."""
+        whole = joined(work.parts, work.lengths)
+        if whole is None:
+            return False
+        with (
+            nn.batched_workers(tuple(work.lengths.values())),
+            nn.worker_streams(seed=self.seed, step=work.step, workers=work.lengths, model=self.model),
+        ):
+            try:
+                values = work.loss(whole)
+            except Exception:  # running them one by one finds it again, and names the worker
+                return False
+            with self.reducer.batch():
+                root = work.terms.batch_objective(tuple(work.lengths), values)
+                if root is not None:
+                    with self.reducer.overlap():
+                        root.backward(np.ones(root.shape, root.dtype))
+            self.reducer.add_batch()
+        return True
 
     def _run_threads(self, work: _Work) -> None:
         """Workers that communicate in the middle of a step: see `worker_threads.py`."""
@@ -207,6 +239,7 @@ class _Work:
     terms: Terms
     sync: bool
     accumulate: bool
+    batched: bool
     times: list[WorkerTimes] = field(default_factory=list)
 
 

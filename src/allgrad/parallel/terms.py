@@ -14,7 +14,7 @@ from allgrad.autodiff import Tensor
 from allgrad.comm import tree_sum_later
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from allgrad.comm import World
 
@@ -87,6 +87,12 @@ class Terms:
         """What to run a worker's backward on, and with which cotangent, given what its loss returned."""
         return self._terms(worker, value) if isinstance(value, dict) else self._mean(worker, value)
 
+    def batch_objective(self, workers: Sequence[int], terms: dict[str, Any]) -> Tensor | None:
+        """`objective` of several workers that ran as one batch: each term is (workers,), and so is the result."""
+        for place, worker in enumerate(workers):
+            self.sums[worker] = {name: float(term.value[place]) for name, term in terms.items()}
+        return self._weighted(terms)
+
     def _mean(self, worker: int, mean: Any) -> tuple[Tensor, Any]:
         if not isinstance(mean, Tensor) or mean.size != 1 or set(self.counts[worker]) != {"loss"}:
             raise TypeError(
@@ -109,12 +115,15 @@ class Terms:
                 f"{type(terms[wrong[0]]).__name__} of shape {np.shape(terms[wrong[0]])} for {wrong[0]!r} instead."
             )
         self.sums[worker] = {name: float(term.item()) for name, term in terms.items()}
-        objective: Any = None
+        return self._weighted(terms), None
+
+    def _weighted(self, terms: dict[str, Any]) -> Tensor | None:
+        objective: Tensor | None = None
         for name, term in terms.items():
             if self.denominators[name]:
                 scaled = term * term.dtype.type(1.0 / self.denominators[name])
                 objective = scaled if objective is None else objective + scaled
-        return objective, None
+        return objective
 
     def row(self, worker: int) -> list[float]:
         """A worker's sums, in the order of `names`; zeros for an empty one."""

@@ -63,10 +63,10 @@ class Algorithm:
         """The collected gradient of the kernel, written to `into` if that is given. Call it once, at the end."""
         raise NotImplementedError
 
-    def groups_of(self, samples: int) -> Iterator[slice]:
-        """The groups of that many samples."""
-        for start in range(0, samples, self.samples):
-            yield slice(start, min(start + self.samples, samples))
+    def groups_of(self, samples: int, first: int = 0) -> Iterator[slice]:
+        """The groups of that many samples, from number `first` on."""
+        for start in range(first, first + samples, self.samples):
+            yield slice(start, min(start + self.samples, first + samples))
 
     def _collect(self, first: Array, second: Array) -> None:
         """Add the (batched) product of two matrices to the gradient."""

@@ -23,28 +23,32 @@ from allgrad.kernels import active
 from allgrad.nn.convolution.epilogue import Epilogue, pool_tiles, unpool_tiles
 from allgrad.nn.convolution.reference import reference, reference_transposed
 from allgrad.nn.convolution.selection import choose
-from allgrad.nn.gradients import write_gradient
+from allgrad.nn.gradients import by_worker, gradient_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from allgrad.nn.convolution.algorithm import Algorithm, Array
     from allgrad.nn.convolution.geometry import Geometry, Pair
 
-Cotangents = tuple["Array | None", "Array | None", "Array | None"]
+Cotangents = tuple["Array | None", Any, Any]
 
 
 def _forward(
     x: Array, weight: Array, bias: Array | None, *, geometry: Geometry, epilogue: Epilogue
 ) -> tuple[Array, tuple[Any, ...]]:
-    algorithm = choose(weight, geometry, x.shape[1:3], max(1, len(x)))
     outer, activation = weight.shape[3], epilogue.activation
-    y = np.empty((len(x), *epilogue.output(algorithm.output), outer), x.dtype)
+    output = geometry.output(x.shape[1:3])
+    y = np.empty((len(x), *epilogue.output(output), outer), x.dtype)
     derivative = (
         np.empty_like(y) if activation is not None and activation.needs_derivative and CURRENT.get().recording else None
     )
     winners = None if epilogue.pool is None else np.empty(y.shape, np.uint8)
-    raw = np.empty((algorithm.samples, *algorithm.output, outer), x.dtype) if epilogue.pool is not None else None
-    bent = np.empty((algorithm.samples, *y.shape[1:]), x.dtype) if activation is not None else None
-    for group in algorithm.groups_of(len(x)):
+    work = list(_groups(weight, geometry, x.shape[1:3], len(x)))
+    most = max((group.stop - group.start for _, group in work), default=0)
+    raw = np.empty((most, *output, outer), x.dtype) if epilogue.pool is not None else None
+    bent = np.empty((most, *y.shape[1:]), x.dtype) if activation is not None else None
+    for algorithm, group in work:
         n = group.stop - group.start
         part = y[group] if bent is None else bent[:n]
         if raw is None:
@@ -59,32 +63,46 @@ def _forward(
         if activation is not None:
             activation.forward(part, y[group], None if derivative is None else derivative[group])
     kept = derivative if derivative is not None else y if activation is not None else None
-    return y, (x, weight, kept, winners)
+    return y, (x, weight, bias, kept, winners)
+
+
+def _groups(weight: Array, geometry: Geometry, image: Pair, samples: int) -> Iterator[tuple[Algorithm, slice]]:
+    """The groups of samples, and the algorithm of each. A worker's algorithm and groups do not depend on other workers."""
+    for rows, _ in by_worker(samples):
+        count = rows.stop - rows.start
+        algorithm = choose(weight, geometry, image, max(1, count))
+        for group in algorithm.groups_of(count, rows.start):
+            yield algorithm, group
 
 
 def _backward(
     g: Array, residuals: tuple[Any, ...], *, needs: Any, into: Any, geometry: Geometry, epilogue: Epilogue
 ) -> Cotangents:
-    x, weight, kept, winners = residuals
-    algorithm = choose(weight, geometry, x.shape[1:3], max(1, len(x)))
+    x, weight, bias, kept, winners = residuals
     dx = np.empty(x.shape, x.dtype) if needs[0] else None
-    bias = _BiasGradient(weight.shape[3], x.dtype, into[2]) if needs[2] else None
-    raw = None if winners is None else np.zeros((algorithm.samples, *algorithm.output, weight.shape[3]), x.dtype)
-    for group in algorithm.groups_of(len(x)):
-        part = np.ascontiguousarray(g[group])
-        n = len(part)
-        if epilogue.activation is not None:
-            part = epilogue.activation.backward(part, kept[group])
-        if bias is not None:
-            bias.add(part)
-        if raw is not None:
-            assert epilogue.pool is not None
-            unpool_tiles(part, epilogue.pool, winners[group], raw[:n])
-            part = raw[:n]
-        if needs[0] or needs[1]:
-            algorithm.backward(x[group] if needs[1] else None, part, None if dx is None else dx[group])
-    dw = _weight_gradient(algorithm, len(x), into[1]) if needs[1] else None
-    return dx, dw, None if bias is None else bias.total
+    dweight = gradient_for(weight, into[1]) if needs[1] else None
+    dbias = gradient_for(bias, into[2]) if needs[2] else None
+    for rows, (dw, db) in by_worker(len(x), dweight, dbias):
+        count = rows.stop - rows.start
+        algorithm = choose(weight, geometry, x.shape[1:3], max(1, count))
+        total = None if db is None else _BiasGradient(db)
+        raw = None if winners is None else np.zeros((algorithm.samples, *algorithm.output, weight.shape[3]), x.dtype)
+        for group in algorithm.groups_of(count, rows.start):
+            part = np.ascontiguousarray(g[group])
+            n = len(part)
+            if epilogue.activation is not None:
+                part = epilogue.activation.backward(part, kept[group])
+            if total is not None:
+                total.add(part)
+            if raw is not None:
+                assert epilogue.pool is not None
+                unpool_tiles(part, epilogue.pool, winners[group], raw[:n])
+                part = raw[:n]
+            if needs[0] or needs[1]:
+                algorithm.backward(x[group] if needs[1] else None, part, None if dx is None else dx[group])
+        if dw is not None:
+            _weight_gradient(algorithm, count, dw)
+    return dx, dweight, dbias
 
 
 def _forward_transposed(
@@ -96,46 +114,50 @@ def _forward_transposed(
         algorithm.backward(None, np.ascontiguousarray(x[group]), y[group])
         if bias is not None:
             np.add(y[group], bias, out=y[group])
-    return y, (x, weight)
+    return y, (x, weight, bias)
 
 
 def _backward_transposed(
     g: Array, residuals: tuple[Any, ...], *, needs: Any, into: Any, geometry: Geometry, image: Pair
 ) -> Cotangents:
-    x, weight = residuals
+    x, weight, bias = residuals
     algorithm = choose(weight, geometry, image, max(1, len(x)))
     dx = np.empty(x.shape, x.dtype) if needs[0] else None
-    bias = _BiasGradient(algorithm.channels, x.dtype, into[2]) if needs[2] else None
+    dweight = gradient_for(weight, into[1]) if needs[1] else None
+    dbias = gradient_for(bias, into[2]) if needs[2] else None
+    total = None if dbias is None else _BiasGradient(dbias)
     for group in algorithm.groups_of(len(x)):
         part = np.ascontiguousarray(g[group])
-        if bias is not None:
-            bias.add(part)
+        if total is not None:
+            total.add(part)
         if dx is not None:
             algorithm.forward(part, dx[group])
         if needs[1]:
             algorithm.backward(part, np.ascontiguousarray(x[group]), None)
-    dw = _weight_gradient(algorithm, len(x), into[1]) if needs[1] else None
-    return dx, dw, None if bias is None else bias.total
+    if dweight is not None:
+        _weight_gradient(algorithm, len(x), dweight)
+    return dx, dweight, dbias
 
 
-def _weight_gradient(algorithm: Algorithm, samples: int, into: Array | None) -> Array:
+def _weight_gradient(algorithm: Algorithm, samples: int, out: Array) -> None:
     if samples:
-        return algorithm.weight_gradient(into)
-    return write_gradient(np.zeros_like(algorithm.weight), into)
+        algorithm.weight_gradient(out)
+    else:
+        out[...] = 0
 
 
 class _BiasGradient:
     """The sum over pixels and samples, group by group."""
 
-    def __init__(self, channels: int, dtype: np.dtype[Any], into: Array | None) -> None:
-        self.total = np.empty(channels, dtype) if into is None else into
-        self.total[...] = 0
+    def __init__(self, total: Array) -> None:
+        self.total = total
+        total[...] = 0
 
     def add(self, g: Array) -> None:
         np.add(self.total, active().bias_gradient(g), out=self.total)
 
 
-convolve = Fused(_forward, _backward, name="convolve", reference=reference)
+convolve = Fused(_forward, _backward, name="convolve", reference=reference, by_worker=True)
 convolve_transposed = Fused(
     _forward_transposed, _backward_transposed, name="convolve_transposed", reference=reference_transposed
 )

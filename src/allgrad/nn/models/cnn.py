@@ -47,6 +47,8 @@ class CNN(Module):
     (5, 10)
     """
 
+    rows_independent = True
+
     def __init__(
         self,
         image: tuple[int, int, int] = (28, 28, 1),

@@ -92,6 +92,11 @@ class GPT(Module):
         self.head = Linear(width, vocabulary, bias=False, tied=table, rng=rng, dtype=dtype)
         self._start(rng, layers, tied)
 
+    @property
+    def rows_independent(self) -> bool:  # type: ignore[override]
+        """A recomputed block gives each parameter's gradient as a whole."""
+        return not self.recompute
+
     def _start(self, rng: np.random.Generator, layers: int, tied: bool) -> None:
         def initialize(weight: Any, std: float) -> None:
             weight.assign(init.normal(weight.shape, rng, std=std, dtype=weight.dtype))

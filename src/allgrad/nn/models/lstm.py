@@ -39,6 +39,8 @@ class LSTMLanguageModel(Module):
     (3, 16, 65)
     """
 
+    rows_independent = True
+
     def __init__(
         self,
         vocabulary: int,

@@ -43,6 +43,8 @@ class MLP(Module):
     (5, 10)
     """
 
+    rows_independent = True
+
     def __init__(
         self,
         sizes: Sequence[int],

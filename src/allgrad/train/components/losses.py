@@ -52,6 +52,11 @@ class Objective:
     loss: TrainLoss
     model: Model
 
+    @property
+    def rows_independent(self) -> bool:
+        """Whether the loss takes the samples of several virtual workers as one batch, and gives one sum per worker."""
+        return nn.declares_rows_independent(self.loss)
+
     def counts(self, batch: Batch) -> dict[str, float]:
         return self.loss.counts(batch)
 
@@ -66,6 +71,8 @@ class CrossEntropy:
     smoothing e, its target is (1 - e) w[y] on its class plus e / classes w on each class, as in PyTorch. The loss that is
     reported on held-out data has neither.
     """
+
+    rows_independent = True
 
     def __init__(self, label_smoothing: float, weights: np.ndarray | None = None) -> None:
         self._train = nn.CrossEntropyLoss(ignore_index=IGNORE, label_smoothing=label_smoothing)
@@ -104,6 +111,10 @@ class Regression:
 
     def __init__(self, loss: nn.Loss) -> None:
         self._loss = loss
+
+    @property
+    def rows_independent(self) -> bool:
+        return nn.declares_rows_independent(self._loss)
 
     def counts(self, batch: Batch) -> dict[str, float]:
         return {"loss": float(batch["targets"].size)}

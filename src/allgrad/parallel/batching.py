@@ -1,0 +1,93 @@
+"""When a rank runs its virtual workers as one batch.
+
+The same bits, and faster: the forward pass, the gradients of activations and the tape run once, and only what is summed over
+samples is computed worker by worker (`nn/batched_workers.py`, `worker_gradients.py`). It is done where it is known to be right:
+
+- every module of the model and the loss declare `rows_independent`;
+- the kernels compute a row in the same way whatever the rows around it (`kernels.portable`);
+- nothing looks at single workers: no layer communicates across workers or keeps statistics, no gradient has a hook, no worker
+  is accumulated over several steps.
+
+Otherwise, and if anything raises in the forward pass (so that the message can name the worker), the workers run one by one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from allgrad import kernels, nn
+from allgrad.autodiff.containers import flatten as flatten_containers
+from allgrad.autodiff.engine import OBSERVERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from allgrad.autodiff.node import Leaf
+
+MOST_TIED = 1 << 24
+"""Tied parameters need one gradient per worker: at most so many numbers for all of them."""
+
+
+def model_reason(model: nn.Module, workers: int) -> str:
+    """Why this model's workers run one by one; "" if they can run as one batch.
+
+    Args:
+        model: the replica's.
+        workers: how many of them this rank runs.
+    """
+    if workers == 1:
+        return "this rank runs one virtual worker"
+    portable, why = kernels.portable()
+    if not portable:
+        return why
+    if model.buffer_rules():
+        return "the model has buffers (running statistics), which each worker changes for itself"
+    wrong = nn.cannot_batch(model)
+    if wrong:
+        return f"{wrong} does not declare rows_independent"
+    if workers * _tied_size(model) > MOST_TIED:
+        return "tied parameters are so large that one gradient per worker would need too much memory"
+    return ""
+
+
+def _tied_size(model: nn.Module) -> int:
+    seen: set[int] = set()
+    tied = 0
+    for module in model.modules():
+        for parameter in vars(module).values():
+            if isinstance(parameter, nn.Parameter):
+                tied += parameter.size if id(parameter) in seen else 0
+                seen.add(id(parameter))
+    return tied
+
+
+def step_reason(loss: Callable[[Any], Any], leaves: Iterable[Leaf]) -> str:
+    """Why this step needs the workers one by one; "" if it does not."""
+    if not getattr(loss, "rows_independent", False):
+        return "the loss does not declare rows_independent"
+    if any(leaf.hooks for leaf in leaves):
+        return "a parameter has a hook on its gradient"
+    return "a graph observes the backward pass" if OBSERVERS else ""
+
+
+def joined(parts: Mapping[int, Any], lengths: Mapping[int, int]) -> Any:
+    """The parts of this rank's workers as one part, in the order of workers; None if they do not fit together."""
+    found = [flatten_containers(parts[worker]) for worker, length in lengths.items() if length]
+    if not found:
+        return None
+    counts = [length for length in lengths.values() if length]
+    columns = [arrays for arrays, _ in found]
+    if len({len(arrays) for arrays in columns}) != 1:
+        return None
+    whole = []
+    for column in zip(*columns, strict=True):
+        if any(type(a) is not np.ndarray or a.ndim == 0 for a in column) or [len(a) for a in column] != counts:
+            return None
+        if len({(a.dtype, a.shape[1:]) for a in column}) != 1:
+            return None
+        array = np.concatenate(column)
+        array.flags.writeable = False  # so that the tape need not copy it
+        whole.append(array)
+    return found[0][1](whole)
