@@ -144,6 +144,9 @@ def run_to_the_end(trainer: Trainer, directory: Path) -> int:
             f"{trainer.replica.virtual_workers} virtual workers on {ranks}",
             flush=True,
         )
+        why = trainer.replica.why_one_by_one(trainer.objective)
+        if why and len(trainer.replica.workers) > 1:
+            print(f"the virtual workers of a rank run one by one, which takes longer: {why}", flush=True)
     if root and trainer.config.precision == "bf16":
         print(bf16.EMULATED, file=sys.stderr, flush=True)
     compile_cache.announce(_say_compiling if root else None)

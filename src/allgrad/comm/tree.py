@@ -128,6 +128,11 @@ def rank_nodes(ranks: int, virtual_workers: int) -> tuple[tuple[Node, ...], ...]
     return tuple(maximal_nodes(block(rank, ranks, virtual_workers), virtual_workers) for rank in range(ranks))
 
 
+def running_order(nodes: Sequence[Node], virtual_workers: int) -> list[Node]:
+    """A rank's maximal nodes in the order in which it computes them: the largest first."""
+    return sorted(nodes, key=lambda node: -len(cover(node, virtual_workers)))
+
+
 @dataclass(frozen=True)
 class BlockPlan:
     """The order in which a rank runs its workers, and how it sums them in place in `arrays` arrays ("slots").
@@ -168,9 +173,7 @@ def plan_block(workers: range, virtual_workers: int, separate: bool = False) -> 
             f"A block must hold at least one of the workers 0 ... {virtual_workers - 1}. Got {workers} instead."
         )
     nodes = maximal_nodes(workers, virtual_workers)
-    order = tuple(
-        w for node in sorted(nodes, key=lambda n: -len(cover(n, virtual_workers))) for w in cover(node, virtual_workers)
-    )
+    order = tuple(w for node in running_order(nodes, virtual_workers) for w in cover(node, virtual_workers))
     held: dict[Node, int] = {}
     writes: list[int] = []
     merges: list[tuple[tuple[int, int], ...]] = []

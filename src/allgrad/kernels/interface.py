@@ -273,6 +273,17 @@ class Kernels(Protocol):
     def dot(self, x: Array, y: Array) -> float:
         """The inner product of two vectors."""
 
+    def product_by_worker(self, a: Array, b: Array, edges: Array, order: Array, merges: Array, *, out: Array) -> Array:
+        """The sum over some workers of a batch of a^T b, each over that worker's rows: (m, n), for a (rows, m) and b (rows, n).
+
+        Worker w has the rows edges[w] to edges[w + 1]. The workers come in the order of `order`, and the additions are those of a
+        stack: worker order[i] is pushed, and then merges[i] times the top is added to the entry below it, which replaces both.
+        One entry is left in the end. Each worker's own sum has the bits of `matmul`. All three are int64 vectors.
+        """
+
+    def sum_by_worker(self, g: Array, edges: Array, order: Array, merges: Array, *, out: Array) -> Array:
+        """The same for the sums over rows of g (rows, n): (n,). Each worker's own sum has the bits of `bias_gradient`."""
+
     def embedding_gradient(self, g: Array, indices: Array, *, out: Array) -> Array:
         """Sum of the rows of g (..., n) by index (0 <= index < len(out)), in their order; zeros where none.
 

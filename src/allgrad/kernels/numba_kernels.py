@@ -13,6 +13,8 @@ from allgrad.kernels import numba_loops as loops
 from allgrad.kernels.blocks import Array, as_rows, constant, output, scratch
 from allgrad.kernels.jit import PerDtype, contiguous
 from allgrad.kernels.matmul.product import matmul as matmul
+from allgrad.kernels.numba_workers import product_by_worker as product_by_worker
+from allgrad.kernels.numba_workers import sum_by_worker as sum_by_worker
 from allgrad.kernels.numpy_losses import checked_labels
 from allgrad.kernels.numpy_pooling import Pair, pooled_shape
 from allgrad.kernels.portable_math import power

@@ -32,5 +32,7 @@ from allgrad.kernels.numpy_sums import dot as dot
 from allgrad.kernels.numpy_sums import embedding_gradient as embedding_gradient
 from allgrad.kernels.numpy_updates import adam as adam
 from allgrad.kernels.numpy_updates import sgd as sgd
+from allgrad.kernels.numpy_workers import product_by_worker as product_by_worker
+from allgrad.kernels.numpy_workers import sum_by_worker as sum_by_worker
 
 name = "numpy"

@@ -42,18 +42,26 @@ class Workers:
     def __init__(self, samples: Sequence[int]) -> None:
         self.samples = tuple(samples)
         self._edges = (0, *accumulate(self.samples))
+        self._scaled: dict[int, Array] = {}
         self._spans: dict[int, tuple[slice, ...]] = {}
 
-    def spans(self, rows: int) -> tuple[slice, ...]:
-        """The rows of each worker, along an axis of `rows` rows."""
-        found = self._spans.get(rows)
+    def edges(self, rows: int) -> Array:
+        """Where each worker's rows begin along an axis of `rows` rows, and at the end their number: (workers + 1,) int64."""
+        found = self._scaled.get(rows)
         if found is None:
             each, rest = divmod(rows, self._edges[-1])
             if rest:
                 raise RuntimeError(
                     f"{rows} rows cannot be shared out among {self._edges[-1]} samples of several virtual workers."
                 )
-            found = self._spans[rows] = tuple(slice(a * each, b * each) for a, b in pairwise(self._edges))
+            found = self._scaled[rows] = np.array(self._edges, np.int64) * each
+        return found
+
+    def spans(self, rows: int) -> tuple[slice, ...]:
+        """The rows of each worker, along an axis of `rows` rows."""
+        found = self._spans.get(rows)
+        if found is None:
+            found = self._spans[rows] = tuple(slice(a, b) for a, b in pairwise(self.edges(rows).tolist()))
         return found
 
 

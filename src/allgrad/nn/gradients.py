@@ -67,14 +67,24 @@ def by_worker(rows: int, *gradients: Any) -> Iterator[tuple[slice, tuple[Any, ..
 
 def product_gradient(first: Array, second: Array, gradient: Any) -> None:
     """Write first^T second, the gradient of a weight, to `gradient`; first: (rows, m), second: (rows, n)."""
-    for rows, (out,) in by_worker(len(first), gradient):
-        kernels.active().matmul(first[rows].T, second[rows], out=out)
+    workers = current_workers()
+    if workers is None:
+        kernels.active().matmul(first.T, second, out=gradient)
+        return
+    edges = workers.edges(len(first))
+    for order, merges, out in gradient.sums():
+        kernels.active().product_by_worker(first, second, edges, order, merges, out=out)
 
 
 def sum_gradient(g: Array, gradient: Any) -> None:
     """Write the sum of the rows of g, the gradient of a bias, to `gradient`; g: (rows, n)."""
-    for rows, (out,) in by_worker(len(g), gradient):
-        kernels.active().bias_gradient(g[rows], out=out)
+    workers = current_workers()
+    if workers is None:
+        kernels.active().bias_gradient(g, out=gradient)
+        return
+    edges = workers.edges(len(g))
+    for order, merges, out in gradient.sums():
+        kernels.active().sum_by_worker(g, edges, order, merges, out=out)
 
 
 def write_gradient(gradient: Array, into: Array | None) -> Array:

@@ -134,7 +134,7 @@ class DataParallel:
             seed=seed, threaded=threaded, before_worker=before_worker, record=record,
         )  # fmt: skip
         self._guard = ParameterGuard(model, self.flat)
-        self._one_by_one = "" if batched_workers else "batched_workers=False"
+        self._one_by_one = "" if batched_workers else "each worker is to be seen (debugger, anomaly detection)"
         self._model_reason = ""
         self._checked = -1
         self._sync, self._accumulated = True, False

@@ -106,7 +106,7 @@ class Reducer:
         self._results = [self._result(name) for name in self.names]
         self._filled = [[False] * len(self.names) for _ in self.plan.order]
         self._collectors = [
-            WorkerGradients(views, self.plan, add=not self.exchange.per_worker)
+            WorkerGradients(views, self.plan, separate=separate, add=not self.exchange.per_worker)
             for views in zip(*self._views, strict=True)
         ]
         views, digest = self._views[self.plan.writes[-1]], self.flat.layout.digest()

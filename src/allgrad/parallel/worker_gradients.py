@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad.autodiff.node import Collector
+from allgrad.comm.tree import cover, running_order
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from allgrad.comm.tree import BlockPlan
 
@@ -31,18 +32,27 @@ class WorkerGradients(Collector):
     Args:
         views: the parameter's part of each gradient arena.
         plan: which worker's gradient goes into which arena, and what is added to what.
+        separate: whether that is a plan in which each worker has an arena of its own.
         add: whether to add siblings; otherwise each worker's gradient remains in its arena.
 
     Attributes:
         order: the workers in the order in which an operation must give their gradients, counted from the first of this rank.
     """
 
-    def __init__(self, views: Sequence[Array], plan: BlockPlan, *, add: bool) -> None:
-        self.views, self.writes = views, plan.writes
+    def __init__(self, views: Sequence[Array], plan: BlockPlan, *, separate: bool, add: bool) -> None:
+        self.views, self.writes, self.separate = views, plan.writes, separate
         self.merges = plan.merges if add else ((),) * len(plan.writes)
         self.shape, self.dtype = views[0].shape, views[0].dtype
         self.order = tuple(worker - plan.workers.start for worker in plan.order)
         self._each: Array | None = None
+        self._trees: list[tuple[Array, Array, Array]] = []
+        start = 0
+        for node in running_order(plan.nodes, plan.virtual_workers):
+            stop = start + len(cover(node, plan.virtual_workers))
+            merges = _int64([len(pairs) for pairs in plan.merges[start:stop]])
+            self._trees.append((_int64(self.order[start:stop]), merges, views[plan.writes[start]]))
+            start = stop
+        self._leaves = [(_int64([worker]), _int64([0])) for worker in self.order]
         self.begin()
 
     def begin(self) -> None:
@@ -73,6 +83,15 @@ class WorkerGradients(Collector):
         if self._last:
             self._add_siblings(position)
 
+    def sums(self) -> Iterator[tuple[Array, Array, Array]]:
+        """What a kernel that adds by itself has to do: (order, merges, out) of `kernels.Kernels.product_by_worker`."""
+        if self._given == 1 and self._last and not self.separate:
+            yield from self._trees
+            return
+        for position, leaf in enumerate(self._leaves):
+            yield (*leaf, self.target(position))
+            self.finished(position)
+
     def complete(self) -> None:
         """Called when no contribution will follow: the arenas hold the sums afterwards."""
         if self._given and not self._last:  # the backward pass did not reach the last use
@@ -85,3 +104,7 @@ class WorkerGradients(Collector):
     def _add_siblings(self, position: int) -> None:
         for left, right in self.merges[position]:
             np.add(self.views[left], self.views[right], out=self.views[left])
+
+
+def _int64(numbers: Sequence[int]) -> Array:
+    return np.array(numbers, np.int64)

@@ -67,7 +67,8 @@ class Trainer:
         world: the ranks.
         checkpoint: where to continue from; the same on every rank.
         callbacks: the user's (callbacks.py), called after those of the configuration.
-        before_worker: called as before_worker(step, worker) before each worker's forward.
+        before_worker: called as before_worker(step, worker) before each worker's forward. With it, and with `anomaly`, the
+            workers run one by one.
         anomaly: stop at the first NaN or infinity, naming the operation that made it.
         same_data: whether the data must be those that the checkpoint was trained on.
 
@@ -122,6 +123,7 @@ class Trainer:
             groups=numbers,
             weights="verify",
             before_worker=before_worker or self._note_worker,
+            batched_workers=before_worker is None and not anomaly,
         )
         self.optimizer: optim.Optimizer = registry.optimizers.build(config.optimizer, groups)
         schedule = schedule_of(config.optimizer, self.plan.steps, self.plan.warmup)
@@ -430,6 +432,7 @@ class Trainer:
             "data_sha256": self.data_record.digest,
             "ranks": self.world.size,
             "virtual_workers": self.replica.virtual_workers,
+            "one_by_one": self.replica.why_one_by_one(self.objective) or None,
             "seconds": progress.seconds,
             "samples_per_second": progress.samples / progress.seconds if progress.seconds else None,
             "comm_hidden_fraction": self.overlap.hidden_fraction,

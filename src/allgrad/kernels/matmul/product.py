@@ -56,7 +56,7 @@ class Product:
 
     def __init__(self, tile: tiles.Tile, *, cache: bool = True) -> None:
         self.tile = tile
-        self._one = PerDtype(blocking.multiply, "R2 R2 W2 r1 w1", cache=cache, variant=self._variant)
+        self.of_matrices = PerDtype(blocking.multiply, "R2 R2 W2 r1 w1", cache=cache, variant=self._variant)
         self._many = PerDtype(blocking.multiply_batches, "R4 R4 W4 r1 w1", cache=cache, variant=self._batches)
 
     def __call__(self, a: Array, b: Array, *, out: Array | None = None, bias: Array | None = None) -> Array:
@@ -82,11 +82,16 @@ class Product:
             try:  # whatever else does not fit is found, and named, with care
                 c = np.empty((a.shape[0], b.shape[1]), dtype) if out is None else out
                 shift = _memory.none[dtype.char] if bias is None else bias
-                if self._one[dtype](a, b, c, shift, _memory.room[dtype.char]) == DONE:
+                if self.of_matrices[dtype](a, b, c, shift, _memory.room[dtype.char]) == DONE:
                     return c
             except (KeyError, TypeError):
                 pass
         return self._with_care(a, b, out, bias)
+
+    def memory(self, dtype: np.dtype[Any], size: int) -> tuple[Array, Array]:
+        """This thread's scratch of at least `size` elements and an empty bias, for `of_matrices`."""
+        _memory.grow(dtype, size)
+        return _memory.room[dtype.char], _memory.none[dtype.char]
 
     def _with_care(self, a: Array, b: Array, out: Array | None, bias: Array | None) -> Array:
         shape = _checked_shape(a, b, out, bias)
@@ -107,7 +112,7 @@ class Product:
             return COPY
         room = _memory.room[a.dtype.char]
         if c.ndim == 2:
-            return int(self._one[a.dtype](a, b, c, bias, room))
+            return int(self.of_matrices[a.dtype](a, b, c, bias, room))
         loops, outer = self._many[a.dtype], c.shape[:-4]
         a, b, c = (x[(None,) * (4 - x.ndim)] if x.ndim < 4 else x for x in (a, b, c))
         if not outer:
@@ -125,7 +130,7 @@ class Product:
         return f"_{self.tile.name}", {**constants, **helpers}
 
     def _batches(self, dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
-        return f"_{self.tile.name}", {"multiply": self._one[dtype]}
+        return f"_{self.tile.name}", {"multiply": self.of_matrices[dtype]}
 
 
 def _checked_shape(a: Array, b: Array, out: Array | None, bias: Array | None) -> tuple[int, ...]:

@@ -1,0 +1,90 @@
+"""Sums over the rows of a batch, worker by worker, added over the fixed tree: the gradients of weights and biases.
+
+The workers come in the order of a stack machine: each one's own sum is pushed, and then `merges[i]` times the top of the stack is
+added to the entry below it. The bottom of the stack is the result's own memory, and a block of rows of the result goes through
+all workers before the next block, so that the stack stays in cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from allgrad.kernels.blocks import Array, as_rows, scratch
+from allgrad.kernels.jit import PerDtype, compiled, specialised
+from allgrad.kernels.matmul.blocking import DONE, multiply, scratch_size
+from allgrad.kernels.matmul.product import matmul
+from allgrad.kernels.numba_loops import bias_gradient
+from allgrad.kernels.numpy_workers import depth
+
+BLOCK_ROWS = 36
+"""Rows of the result per block. With so few the product does not pack its right operand, which all blocks share."""
+
+# `multiply` and `bias_gradient` are replaced by their compiled forms.
+
+
+def products(a: Any, b: Any, edges: Any, order: Any, merges: Any, out: Any, stack: Any, none: Any, room: Any) -> Any:
+    block = stack.shape[1]
+    for top in range(0, out.shape[0], block):
+        high = min(block, out.shape[0] - top)
+        bottom = out[top : top + high]
+        depth = 0
+        for i in range(order.size):
+            start, stop = edges[order[i]], edges[order[i] + 1]
+            here = bottom if depth == 0 else stack[depth - 1, :high]
+            answer = multiply(a[start:stop, top : top + high].T, b[start:stop], here, none, room)
+            if answer != DONE:
+                return answer
+            for _ in range(merges[i]):
+                left = bottom if depth == 1 else stack[depth - 2, :high]
+                right = stack[depth - 1, :high]
+                for row in range(high):
+                    left_, right_ = left[row], right[row]
+                    for j in range(left_.size):
+                        left_[j] += right_[j]
+                depth -= 1
+            depth += 1
+    return DONE
+
+
+def sums(g: Any, edges: Any, order: Any, merges: Any, out: Any, stack: Any) -> None:
+    depth = 0
+    for i in range(order.size):
+        here = out if depth == 0 else stack[depth - 1]
+        bias_gradient(g[edges[order[i]] : edges[order[i] + 1]], here)
+        for _ in range(merges[i]):
+            left, right = (out if depth == 1 else stack[depth - 2]), stack[depth - 1]
+            for j in range(left.size):
+                left[j] += right[j]
+            depth -= 1
+        depth += 1
+
+
+def _with_multiply(dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
+    return f"_{matmul.tile.name}", {"multiply": matmul.of_matrices[dtype]}
+
+
+def _with_bias_gradient(dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
+    loops = specialised(bias_gradient, f"{dtype.name}_by_worker", {})
+    return "", {"bias_gradient": compiled(loops)}
+
+
+_products = PerDtype(products, "R2 R2 k k k w2 w3 r1 w1", variant=_with_multiply)
+_sums = PerDtype(sums, "r2 k k k w1 w2", variant=_with_bias_gradient)
+
+
+def product_by_worker(a: Array, b: Array, edges: Array, order: Array, merges: Array, *, out: Array) -> Array:
+    """See `Kernels.product_by_worker`."""
+    shape = (depth(merges), min(BLOCK_ROWS, out.shape[0]), out.shape[1])
+    room, none = matmul.memory(a.dtype, scratch_size(shape[1], len(a), shape[2], matmul.tile.lanes(a.dtype)))
+    if _products[a.dtype](a, b, edges, order, merges, out, scratch(a.dtype, 0, shape), none, room) != DONE:
+        _products[a.dtype](np.array(a), np.array(b), edges, order, merges, out, scratch(a.dtype, 0, shape), none, room)
+    return out
+
+
+def sum_by_worker(g: Array, edges: Array, order: Array, merges: Array, *, out: Array) -> Array:
+    """See `Kernels.sum_by_worker`."""
+    rows = as_rows(g)
+    _sums[g.dtype](rows, edges, order, merges, out, scratch(g.dtype, 0, (depth(merges), rows.shape[1])))
+    return out

@@ -1,0 +1,68 @@
+"""Sums over rows, worker by worker: the bits of one product per worker, added like on a stack."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from allgrad.comm.tree import plan_block
+from allgrad.kernels import numba_kernels, numpy_kernels
+
+KERNELS = pytest.mark.parametrize("kernels", [numba_kernels, numpy_kernels], ids=["numba", "numpy"])
+
+
+def program(workers):
+    plan = plan_block(range(workers), workers)
+    return plan, np.array(plan.order), np.array([len(pairs) for pairs in plan.merges])
+
+
+def added(plan, ones):
+    """The workers' sums, added as the reducer adds arenas."""
+    arenas = [np.empty_like(ones[0]) for _ in range(plan.arrays)]
+    for position, worker in enumerate(plan.order):
+        arenas[plan.writes[position]][...] = ones[worker]
+        for left, right in plan.merges[position]:
+            arenas[left] += arenas[right]
+    return arenas[plan.slots[0]]
+
+
+@KERNELS
+@settings(max_examples=40)
+@given(
+    counts=st.lists(st.integers(0, 40), min_size=1, max_size=9),
+    m=st.integers(1, 90),
+    n=st.integers(1, 70),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    transposed=st.booleans(),
+    seed=st.integers(0, 9),
+)
+def test_bits(kernels, counts, m, n, dtype, transposed, seed):
+    rng = np.random.default_rng(seed)
+    rows = sum(counts)
+    a, b = rng.standard_normal((rows, m)).astype(dtype), rng.standard_normal((rows, n)).astype(dtype)
+    a = np.asfortranarray(a) if transposed else a
+    edges = np.array([0, *np.cumsum(counts)])
+    plan, order, merges = program(len(counts))
+    spans = [slice(edges[i], edges[i + 1]) for i in range(len(counts))]
+    out = np.full((m, n), np.nan, dtype)
+    kernels.product_by_worker(a, b, edges, order, merges, out=out)
+    expected = added(plan, [kernels.matmul(a[span].T, b[span]) for span in spans])
+    assert out.tobytes() == expected.tobytes()
+    out = np.full(n, np.nan, dtype)
+    kernels.sum_by_worker(b, edges, order, merges, out=out)
+    assert out.tobytes() == added(plan, [kernels.bias_gradient(b[span]) for span in spans]).tobytes()
+
+
+@KERNELS
+@pytest.mark.parametrize("rows", [64, 1200])
+def test_large_products(kernels, rows):
+    """Several blocks of the result, and of the sum."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((rows, 150), np.float32), rng.standard_normal((rows, 300), np.float32)
+    edges = np.arange(5) * (rows // 4)
+    plan, order, merges = program(4)
+    out = kernels.product_by_worker(a, b, edges, order, merges, out=np.empty((150, 300), np.float32))
+    ones = [kernels.matmul(a[i:j].T, b[i:j]) for i, j in pairwise(edges)]
+    assert out.tobytes() == added(plan, ones).tobytes()
