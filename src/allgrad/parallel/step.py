@@ -164,16 +164,19 @@ class StepRunner:
             nn.batched_workers(tuple(work.lengths.values())),
             nn.worker_streams(seed=self.seed, step=work.step, workers=work.lengths, model=self.model),
         ):
+            start = self.world.clock()
             try:
                 values = work.loss(whole)
             except Exception:  # running them one by one finds it again, and names the worker
                 return False
             with self.reducer.batch():
                 root = work.terms.batch_objective(tuple(work.lengths), values)
+                forward = self.world.clock()
                 if root is not None:
                     with self.reducer.overlap():
                         root.backward(np.ones(root.shape, root.dtype))
             self.reducer.add_batch()
+            work.times.append(WorkerTimes(min(work.lengths), start, forward, self.world.clock()))
         return True
 
     def _run_threads(self, work: _Work) -> None:

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 class WorkerTimes(NamedTuple):
-    """When a virtual worker's forward began, when its backward began, and when it had ended: seconds on rank 0's clock."""
+    """When a virtual worker's forward began, when its backward began, and when it had ended: seconds on rank 0's clock.
+
+    Workers that run as one batch have one entry, with the number of the first of them.
+    """
 
     worker: int
     start: float

@@ -15,7 +15,7 @@ microseconds on rank 0's clock (comm/clock.py), from the first event.
 | `step`       | a step, around the slices below                                                                              |
 | `agree`      | the ranks exchange whether anyone was asked to stop: waits for the slowest rank                              |
 | `load`       | waiting for the micro-batches                                                                                |
-| `forward`    | one virtual worker's loss                                                                                    |
+| `forward`    | one virtual worker's loss, or that of all the rank's workers as one batch, under the first one's number      |
 | `backward`   | its backward pass                                                                                            |
 | `wait`       | from the end of the last backward pass until all sums are there: exposed communication                       |
 | `update`     | the check for NaN, clipping, the optimizer                                                                   |
