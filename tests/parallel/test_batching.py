@@ -9,6 +9,7 @@ from replicas import Objective, digest, train
 import allgrad as ag
 from allgrad import kernels, nn, optim, parallel
 from allgrad.comm import World
+from allgrad.nn.precision import apply_precision
 
 portable = pytest.mark.skipif(
     not kernels.portable()[0], reason="only portable kernels give a row the same bits in any batch"
@@ -118,6 +119,18 @@ CASES = {
 def test_the_bits_are_those_of_workers_one_by_one(case):
     make, loss, arrays = CASES[case]
     assert same_bits(make, loss, arrays())
+
+
+@portable
+def test_the_bits_in_bfloat16():
+    make, loss, arrays = CASES["gpt, tied, rotary"]
+
+    def made():
+        model = make()
+        apply_precision(model, "bf16", ["head"])
+        return model
+
+    assert same_bits(made, loss, arrays())
 
 
 @portable

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad import kernels
+from allgrad.kernels import bf16
 from allgrad.nn.batched_workers import current_workers
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def product_gradient(first: Array, second: Array, gradient: Any) -> None:
     if workers is None:
         kernels.active().matmul(first.T, second, out=gradient)
         return
+    if bf16.enabled() and first.dtype == np.float32:
+        first, second = bf16.rounded(first), bf16.rounded(second)
     edges = workers.edges(len(first))
     for order, merges, out in gradient.sums():
         kernels.active().product_by_worker(first, second, edges, order, merges, out=out)
