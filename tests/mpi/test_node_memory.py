@@ -180,6 +180,20 @@ def manners():
     with pytest.raises(KeyError):
         replica.step(fails, replica.split(x), 1)
     found.append(replica.step(loss, replica.split(x), 1).loss)
+    # L-BFGS moves all parameters at once, on all ranks alike.
+    ends = []
+    for memory in ("node", "rank"):
+        line = nn.Linear(300, 2, rng=0)
+        both = parallel.DataParallel(line, world, memory=memory)
+        search = optim.LBFGS(line.parameters(), max_iter=5)
+
+        def closure(line=line, both=both):
+            return both.step(lambda part: np.mean((line(part) - 1) ** 2), both.split(x), 0).loss
+
+        search.step(closure)
+        ends.append(line.weight.value.tobytes())
+    assert ends[0] == ends[1]
+
     late = nn.Linear(2, 2, rng=0)
     held = optim.SGD(late.parameters(), lr=0.1)
     with pytest.raises(errors.CollectiveError, match="make DataParallel before the optimizer"):

@@ -171,9 +171,10 @@ class LBFGS(Optimizer):
 
     def _scatter(self, x: Array) -> None:
         start = 0
-        for slot in self._slots:
-            self.flat.params[slot.name][...] = x[start : start + slot.size].reshape(slot.shape)
-            start += slot.size
+        with self.flat.writing():  # in shared memory, all ranks write the same numbers
+            for slot in self._slots:
+                self.flat.params[slot.name][...] = x[start : start + slot.size].reshape(slot.shape)
+                start += slot.size
         self.flat.touch(self.steps)
 
     def state_dict(self) -> dict[str, Any]:

@@ -53,7 +53,6 @@ class _Posted(NamedTuple):
     gradients: BucketGradients
     step: int
     ready: float
-    posted: float
     guarded: list[Array]
 
 
@@ -131,7 +130,7 @@ class NodeExchange(Exchange):
         guarded = [array for array in guard if array.flags.writeable]
         for array in guarded:
             array.flags.writeable = False
-        self._posted.append(_Posted(gradients, step, ready, self.world.clock(), guarded))
+        self._posted.append(_Posted(gradients, step, ready, guarded))
 
     def finish(self) -> list[Times]:
         """Return when all ranks of this node have the sums of all buckets."""
@@ -153,9 +152,7 @@ class NodeExchange(Exchange):
         _release(posted)
         done = self.world.clock()
         return [
-            Times(
-                each.gradients.bucket.label, each.step, each.gradients.out.nbytes, each.ready, each.posted, began, done
-            )
+            Times(each.gradients.bucket.label, each.step, each.gradients.out.nbytes, each.ready, began, began, done)
             for each in posted
         ]
 
