@@ -125,7 +125,8 @@ def confusion(predicted: Array, true: Array, names: Sequence[str]) -> Figure:
     }
     if len(kept) <= 12:
         heatmap |= {"text": table.tolist(), "texttemplate": "%{text}"}
-    ticks = {"tickmode": "array", "tickvals": list(range(len(kept))), "ticktext": labels, "showgrid": False}
+    ticks: dict[str, Any] = {"tickmode": "array", "tickvals": list(range(len(kept))), "ticktext": labels}
+    ticks |= {"showgrid": False, "zeroline": False}
     layout = {
         "xaxis": {"title": {"text": "predicted"}, **ticks},
         "yaxis": {"title": {"text": "true"}, "autorange": "reversed", **ticks},
@@ -156,7 +157,7 @@ def _scatter(predicted: Array, true: Array) -> Figure:
         "name": "samples" if len(chosen) == len(true) else f"{len(chosen):,} of {len(true):,} samples",
         "x": x.tolist(),
         "y": y.tolist(),
-        "marker": {"size": 4, "opacity": 0.5, "color": COLOURS[0]},
+        "marker": {"size": 4 if len(x) > 500 else 7, "opacity": 0.5, "color": COLOURS[0]},
         "hovertemplate": "true %{x:.5g}<br>predicted %{y:.5g}<extra></extra>",
     }
     line = {

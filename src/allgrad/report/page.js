@@ -11,6 +11,12 @@ function colours() {
   return { text: of("--text"), grid: of("--grid"), card: of("--card"), quiet: of("--quiet") };
 }
 
+// Numbers in the cells of a heatmap must be readable on a pale cell, which shows the card behind it.
+function legible(data) {
+  const { text } = colours();
+  return data.map((trace) => (trace.texttemplate ? { ...trace, textfont: { color: text } } : trace));
+}
+
 function themed(layout) {
   const { text, grid, card, quiet } = colours();
   const axis = (given) => ({
@@ -39,7 +45,7 @@ const settings = {
 
 for (const [id, figure] of Object.entries(figures)) {
   const place = document.getElementById(id);
-  Plotly.newPlot(place, figure.data, themed(figure.layout), settings);
+  Plotly.newPlot(place, legible(figure.data), themed(figure.layout), settings);
   drawn.push([place, figure]);
 }
 
@@ -55,6 +61,6 @@ for (const button of document.querySelectorAll("button[data-log]")) {
 }
 
 dark.addEventListener("change", () => {
-  for (const [place, figure] of drawn) Plotly.react(place, figure.data, themed(figure.layout), settings);
+  for (const [place, figure] of drawn) Plotly.react(place, legible(figure.data), themed(figure.layout), settings);
 });
 document.documentElement.dataset.drawn = String(drawn.length);

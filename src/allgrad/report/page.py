@@ -40,11 +40,11 @@ class Report:
 
     Attributes:
         runs: in the order given; their names differ.
-        held_out: for each run, its evaluation, why there is none, or None if none was asked for.
+        held_out: for each run, its evaluation, or why there is none; empty if none was asked for.
     """
 
     runs: list[RunFiles]
-    held_out: list[HeldOut | str | None] = field(default_factory=list)
+    held_out: list[HeldOut | str] = field(default_factory=list)
 
     def html(self) -> str:
         """The page.
@@ -76,10 +76,11 @@ class Report:
         parts.append(sections.section("Curves", drawing.grid(curves(runs)) or "<p>Nothing has been recorded yet.</p>"))
         about = [(run, f": {run.name}" if len(runs) > 1 else "") for run in runs]
         parts += [sections.section(f"One step on every rank{of}", _timeline(run, drawing)) for run, of in about]
-        for (_, of), found in zip(about, self.held_out, strict=False):
-            if found is not None:
-                parts.append(sections.section(f"Held-out data{of}", _held_out(found, drawing)))
-        parts += [sections.section(f"To repeat it{of}", sections.reproduction(run)) for run, of in about]
+        if self.held_out:
+            parts.append(sections.section("Held-out data", _held_out(runs, self.held_out, drawing)))
+        parts += [
+            sections.section(f"To repeat it{of}", sections.reproduction(run, closed=len(runs) > 1)) for run, of in about
+        ]
         return [part for part in parts if part]
 
 
@@ -123,13 +124,21 @@ def _timeline(run: RunFiles, drawing: _Drawing) -> str:
     )
 
 
-def _held_out(found: HeldOut | str, drawing: _Drawing) -> str:
-    if isinstance(found, str):
-        return f'<p class="quiet">There is no evaluation: {html.escape(found)}</p>'
-    numbers = {name: value for name, value in found.metrics.items() if isinstance(value, float)}
-    metrics = ", ".join(f"{name} {value:.6g}" for name, value in numbers.items())
-    words = f"{found.samples:,} samples, with the weights of the checkpoint after {found.step} steps: {metrics}."
-    return f"<p>{html.escape(words)}</p>{drawing.grid(found.figures)}"
+def _held_out(runs: Sequence[RunFiles], results: Sequence[HeldOut | str], drawing: _Drawing) -> str:
+    """A sentence for each run, and the figures of all of them beside each other."""
+    sentences: list[str] = []
+    figures: dict[str, Figure] = {}
+    for run, found in zip(runs, results, strict=True):
+        of = f"{run.name}: " if len(runs) > 1 else ""
+        if isinstance(found, str):
+            sentences.append(f"{of}There is no evaluation: {found}")
+            continue
+        numbers = {name: value for name, value in found.metrics.items() if isinstance(value, float)}
+        metrics = ", ".join(f"{name} {value:.6g}" for name, value in numbers.items())
+        weights = f"with the weights of the checkpoint after {found.step} steps"
+        sentences.append(f"{of}{found.samples:,} samples, {weights}: {metrics}.")
+        figures |= {of + title: figure for title, figure in found.figures.items()}
+    return "".join(f"<p>{html.escape(text)}</p>" for text in sentences) + drawing.grid(figures)
 
 
 def write_report(

@@ -73,19 +73,22 @@ def differences(names: Sequence[str], found: Mapping[str, Sequence[Any]]) -> str
     return section("What differs in the configurations", _table(["key", *names], rows))
 
 
-def reproduction(run: RunFiles) -> str:
-    """Machine, versions, digests, and the commands that repeat the run."""
+def reproduction(run: RunFiles, *, closed: bool = False) -> str:
+    """Machine, versions, digests, and the commands that repeat the run; `closed`: the table must be opened to be seen."""
     environment = run.provenance.get("environment", {})
     rows = {
-        **{f"{name}": value for name, value in _machine(run).items()},
+        **_machine(run),
         **(environment if isinstance(environment, dict) else {}),
-        **{name: run.provenance.get(key) for name, key in (("data SHA-256", "data_sha256"),)},
+        "data SHA-256": run.provenance.get("data_sha256"),
         "weights SHA-256": run.summary.get("weights_sha256"),
         "same bits at any number of ranks": run.summary.get("same_bits_at_any_rank_count"),
     }
     table = _table(
-        [], ([html.escape(str(key)), html.escape(_shown(value))] for key, value in rows.items() if value is not None)
+        [],
+        ([html.escape(str(key)), html.escape(_shown(value))] for key, value in rows.items() if value not in (None, "")),
     )
+    if closed:
+        table = f"<details><summary>Machine and versions</summary>{table}</details>"
     return (
         f"<pre>{html.escape(_commands(run))}</pre>\n{table}\n"
         f"<details><summary>Configuration</summary><pre>{html.escape(run.config_text)}</pre></details>"
@@ -108,8 +111,12 @@ def _machine(run: RunFiles) -> dict[str, Any]:
     ranks = run.provenance.get("ranks")
     if not isinstance(ranks, list) or not all(isinstance(one, dict) for one in ranks):
         return {}
-    hosts = dict.fromkeys(str(one.get("host")) for one in ranks)
-    return {"started": run.provenance.get("started"), "ranks": len(ranks), "hosts": ", ".join(hosts)}
+    hosts = {str(one.get("host")): one for one in ranks}
+    described = (
+        f"{host} ({one.get('cores')} cores, {(one.get('memory_bytes') or 0) / 1e9:.0f} GB)"
+        for host, one in hosts.items()
+    )
+    return {"started": run.provenance.get("started"), "ranks": len(ranks), "hosts": ", ".join(described)}
 
 
 def _key_figures(run: RunFiles) -> dict[str, str]:
