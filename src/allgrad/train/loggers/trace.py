@@ -30,6 +30,7 @@ import os
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from allgrad.comm.clock import drift
 from allgrad.train.atomic import write_atomic
 from allgrad.train.run.machine import resident_bytes
 
@@ -80,6 +81,7 @@ class Tracer:
 
     def __init__(self, world: World, steps: int) -> None:
         self.world, self.left = world, steps
+        self._drift = 0.0  # of this rank's clock since the start of the job, in seconds
         self._spans: list[Span] = []
         self._pending: list[Span] = []  # of the step that is under way
         self._events: list[dict[str, Any]] = []  # on rank 0: of all ranks and all windows
@@ -124,12 +126,14 @@ class Tracer:
             self.write(directory)
         if steps and not self.left:
             self.left = min(steps, LONGEST)
+            self._drift = drift(self.world.clock, self.world.all_gather, self.world.rank)
 
     def write(self, directory: Path) -> None:
         """Gather what was recorded and write the file, if there is anything. All ranks call this together."""
         if not self._spans:
             return
-        everyone = self.world.all_gather_json([self.world.host, self._spans])
+        moved = [span._replace(start=span.start + self._drift, end=span.end + self._drift) for span in self._spans]
+        everyone = self.world.all_gather_json([self.world.host, moved])
         self._spans = []
         if self.world.rank:
             return

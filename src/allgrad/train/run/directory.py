@@ -143,7 +143,7 @@ def lock_run(directory: Path) -> None:
     except OSError as error:
         raise RunDirectoryError(f"Cannot write to {directory}: {error.strerror}.") from error
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock_exclusively(file)
     except BlockingIOError as error:
         owner = os.read(file, 200).decode(errors="replace").strip() or "another process"
         os.close(file)
@@ -156,6 +156,16 @@ def lock_run(directory: Path) -> None:
     os.ftruncate(file, 0)
     os.write(file, f"process {os.getpid()} on {platform.node()}\n".encode())
     _held[key] = file
+
+
+def _lock_exclusively(file: int) -> None:
+    """Take the lock. Somebody who only looks whether it is free (`owner_of`) has it for an instant, which is waited for."""
+    for _ in range(5):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.01)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def unlock_run(directory: Path) -> None:
