@@ -159,7 +159,7 @@ def write_report(
         plugins: what registered the runs' own components; needed for the evaluation only.
 
     Raises:
-        UsageError: plotly is not installed.
+        UsageError: plotly is not installed, or the page's directory does not exist.
         RunDirectoryError: a directory is not a run's.
         OSError: the page cannot be written.
 
@@ -167,8 +167,10 @@ def write_report(
         >>> write_report(["runs/moby"])  # doctest: +SKIP
         PosixPath('runs/moby/report.html')
     """
-    _plotly()
+    if path is not None and not Path(path).parent.is_dir():
+        raise UsageError(f"-o {path}: there is no directory {Path(path).parent}.")
     read = [read_run(directory) for directory in directories]
+    _plotly()  # before an evaluation that may take long
     runs = [replace(run, name=name) for run, name in zip(read, short_names(read), strict=True)]
     report = Report(runs, [_evaluated(run, best=best, plugins=plugins) for run in runs] if evaluate else [])
     place = Path(path) if path is not None else (runs[0].directory if len(runs) == 1 else Path()) / "report.html"
