@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 import types
 from typing import TYPE_CHECKING
@@ -138,6 +139,24 @@ def test_a_live_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "10/100" in shown
     assert "1.2500" in shown
     assert "[saved]" in stream.getvalue()
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_a_live_line_fits_its_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    stream = Terminal()
+    line = ProgressLine(1300, unit="tokens", stream=stream)
+    line.log(10, {"eval": {"loss": 1.6047}})
+    line.tick(1203, {"loss": 1.5449, "rate": 12298.0, "comm_hidden_fraction": 0.93, "seconds_left": 61})
+    line.close()
+    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue()).replace("\r", "\n").strip().splitlines()[-1]
+    assert len(last.rstrip()) <= columns
+    assert last.startswith("step 1203/1300")
+    assert "loss 1.5449" in last
+    assert "1:01 left" in last
+    assert ("held-out loss 1.6047" in last) == (columns >= 80)
+    assert ("93% hidden" in last) == ("12,298 tokens/s" in last) == (columns == 120)
 
 
 def test_plain_on_a_terminal_and_none() -> None:

@@ -31,7 +31,12 @@ class NotebookBar:
     Args:
         total: how many steps the run has.
         start: steps done before.
+
+    Attributes:
+        room: for text, in characters.
     """
+
+    room = math.inf
 
     def __init__(self, total: int, start: int) -> None:
         from IPython.display import HTML, display

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -76,7 +77,7 @@ class ProgressLine(Logger):
 
     def tick(self, step: int, values: Mapping[str, Any]) -> None:
         if self._live is not None:
-            self._live.show(step, values["loss"], self._text(values, self._held_out))
+            self._live.show(step, values["loss"], self._text(values, self._held_out, self._live.room))
 
     def message(self, text: str) -> None:
         """A line of its own, above a live one; also when the style is "none"."""
@@ -91,28 +92,46 @@ class ProgressLine(Logger):
             self._live.close()
             self._live = None
 
-    def _text(self, values: Mapping[str, Any], held_out: str = "") -> str:
+    def _text(self, values: Mapping[str, Any], held_out: str = "", room: float = math.inf) -> str:
+        """The values in words; in `room` characters, without those that matter least if they do not fit."""
         hidden, left = values.get("comm_hidden_fraction"), values.get("seconds_left")
-        parts = (
+        parts = [
             f"loss {values['loss']:.4f}",
             held_out,
             f"{values['rate']:,.0f} {self._unit}/s",
             "" if hidden is None else f"{hidden:.0%} hidden",
             "" if left is None else f"{duration(left)} left",
-        )
+        ]
+        for least in (3, 2, 1):
+            if sum(len(part) + 2 for part in parts if part) > room:
+                parts[least] = ""
         return "  ".join(part for part in parts if part)
 
 
 class _LiveLine:
-    """A line of a terminal that is drawn again and again."""
+    """A line of a terminal that is drawn again and again.
+
+    Attributes:
+        room: for text, in characters.
+    """
+
+    room: float
 
     def __init__(self, total: int, start: int, stream: TextIO) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-        columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=16), TextColumn("{task.fields[text]}"))
+        console = Console(file=stream)
+        bar = 16 if console.width >= 100 else 6
+        self.room = console.width - len(f"step {total}/{total} ") - bar - 1
+        columns = (
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=bar),
+            TextColumn("{task.fields[text]}"),
+        )
         # Drawn by `show`: a thread that refreshes would take the interpreter from the training.
-        self._progress: Progress = Progress(*columns, console=Console(file=stream), auto_refresh=False)
+        self._progress: Progress = Progress(*columns, console=console, auto_refresh=False)
         self._task = self._progress.add_task("", total=total, completed=start, text="")
         self._progress.start()
 
