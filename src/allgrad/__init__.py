@@ -42,7 +42,7 @@ __all__ = [*_names, *_PACKAGES, "__version__", "launch", "load"]  # noqa: F405, 
 
 
 def __getattr__(name: str) -> _Any:
-    if name in _PACKAGES:
+    if name in _PACKAGES or name in ("interop", "sklearn"):  # these two need other libraries, so `import *` leaves them out
         return _importlib.import_module(f"allgrad.{name}")
     if name == "load":
         return _importlib.import_module("allgrad.train.run.predictor").load
