@@ -38,11 +38,12 @@ _PACKAGES = (
     "train",
 )
 
-__all__ = [*_names, *_PACKAGES, "__version__", "launch", "load"]  # noqa: F405, PLE0604 - strings, and __getattr__ knows the last ones
+__all__ = [*_names, *_PACKAGES, "__version__", "launch", "load"]  # noqa: F405, PLE0604 - strings; __getattr__ knows the last
 
 
 def __getattr__(name: str) -> _Any:
-    if name in _PACKAGES or name in ("interop", "sklearn"):  # these two need other libraries, so `import *` leaves them out
+    # The last two need other libraries, so `import *` leaves them out.
+    if name in _PACKAGES or name in ("interop", "sklearn"):
         return _importlib.import_module(f"allgrad.{name}")
     if name == "load":
         return _importlib.import_module("allgrad.train.run.predictor").load
