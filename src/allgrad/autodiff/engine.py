@@ -36,7 +36,8 @@ import numpy as np
 
 from allgrad.autodiff import saved
 from allgrad.autodiff.anomaly import check_finite
-from allgrad.autodiff.errors import CotangentError, GraphFreedError
+from allgrad.autodiff.cotangents import cast, run_hooks, unbroadcast
+from allgrad.autodiff.errors import GraphFreedError
 from allgrad.autodiff.modes import CURRENT, switched
 from allgrad.autodiff.node import Leaf, Node
 from allgrad.autodiff.operators import Operators
@@ -367,56 +368,3 @@ _NOTHING = frozenset((Node(None, (), (), None),))
 def _inner_walk(roots: Sequence[Node], targets: Sequence[Node], floor: int | None) -> Walk:
     oldest = min((t.seq for t in targets), default=0) if floor is None else floor
     return Walk(roots, frozenset(targets) or _NOTHING, oldest)
-
-
-def first_cotangent(root: Any, cotangent: Any) -> Any:
-    """The cotangent that a walk from the Tensor `root` starts with: `cotangent` in its dtype, or 1 if it is one number."""
-    if cotangent is None:
-        if root.size != 1:
-            raise CotangentError(
-                f"The gradient of a result of shape {root.shape} needs a cotangent of that shape; "
-                "only that of a single number may go without. Sum it first, or use ag.jacobian or ag.vjp."
-            )
-        return np.full(root.shape, 1, root.dtype)
-    shape = np.shape(cotangent)
-    if shape != root.shape:
-        raise CotangentError(f"The cotangent must have the shape of the result, {root.shape}; got {shape}.")
-    given = cotangent if isinstance(cotangent, Operators) else np.asarray(cotangent)
-    if given.dtype.kind not in "fciub":
-        raise CotangentError(f"The cotangent must hold numbers; got {given.dtype}.")
-    if given.dtype.kind == "c" and root.dtype.kind != "c":
-        raise CotangentError(f"The cotangent is complex, but the result is {root.dtype}.")
-    return given.astype(root.dtype)  # a copy: the walk may add to it
-
-
-def run_hooks(node: Node, g: Any, tensors: bool) -> Any:
-    """`g`, or what the hooks of `node` replace it with, in the node's dtype; `tensors` says whether it may be a Tensor."""
-    for hook in list(node.hooks or ()):
-        replaced = hook(g)
-        if replaced is not None:
-            if np.shape(replaced) != np.shape(g):
-                raise CotangentError(
-                    f"A hook must return the shape it was given, {np.shape(g)}; it returned {np.shape(replaced)}."
-                )
-            g = replaced if isinstance(replaced, Operators) else np.asarray(replaced)
-            if isinstance(g, Operators) and not tensors:
-                g = g.value
-            g = cast(g, node.dtype)
-    return g
-
-
-def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
-    """Sum `g` over the axes along which an argument of `shape` was broadcast."""
-    extra = g.ndim - len(shape)
-    axes = tuple(range(extra)) + tuple(extra + i for i, n in enumerate(shape) if n == 1 and g.shape[extra + i] != 1)
-    if extra < 0 or any(n not in (1, g.shape[extra + i]) for i, n in enumerate(shape)):
-        raise CotangentError(f"A vjp rule gave shape {g.shape} for an argument of shape {shape}: the rule is wrong.")
-    g = np.sum(g, axis=axes, keepdims=True)
-    return np.reshape(g, shape) if extra else g
-
-
-def cast(g: Any, dtype: np.dtype[Any]) -> Any:
-    """`g` in an argument's dtype; of a complex cotangent for a real argument the real part counts."""
-    if g.dtype.kind == "c" and dtype.kind != "c":
-        g = np.real(g)
-    return g if g.dtype == dtype else g.astype(dtype)

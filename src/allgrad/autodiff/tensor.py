@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from allgrad.autodiff import engine
-from allgrad.autodiff.aliases import leaf_behind, write, write_leaf
+from allgrad.autodiff.aliases import leaf_behind, write
 from allgrad.autodiff.containers import flatten, map_tensors
+from allgrad.autodiff.cotangents import first_cotangent
 from allgrad.autodiff.errors import LostGradientError, NoRuleError, NotDifferentiableError
+from allgrad.autodiff.leaves import OfLeaves
 from allgrad.autodiff.modes import CURRENT
 from allgrad.autodiff.node import Leaf, Node, Storage
 from allgrad.autodiff.operators import RULES as RULES
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 
-class Tensor(Operators, Standard):
+class Tensor(Operators, Standard, OfLeaves):
     """An n-dimensional array that knows where it came from.
 
     Made by `allgrad.tensor` and by operations on other Tensors; use NumPy on it as on an array.
@@ -48,6 +50,7 @@ class Tensor(Operators, Standard):
 
     __slots__ = ("__weakref__", "_storage", "node", "tangents", "value")
     __array_priority__ = 1000.0
+    value: Array
 
     def __init__(self, value: Array, node: Node | None = None, tangents: dict[int, Any] | None = None) -> None:
         self.value = value
@@ -180,65 +183,6 @@ class Tensor(Operators, Standard):
         """Whether a gradient flows through this Tensor."""
         return self.node is not None
 
-    @property
-    def is_leaf(self) -> bool:
-        return isinstance(self.node, Leaf)
-
-    @property
-    def grad(self) -> Array | None:
-        """The gradient that `.backward()` left on this leaf, or None; the array is the caller's to keep or change.
-
-        For a bound leaf (`bind`) it is the memory that the leaf was bound to.
-        """
-        leaf = self.node
-        return leaf.buffer if isinstance(leaf, Leaf) and leaf.filled else None
-
-    def zero_grad(self) -> None:
-        """Empty the gradient: the next `.backward()` writes it anew."""
-        self._leaf("zero_grad").clear()
-
-    def bind(self, *, value: Array | None = None, grad: Array | None = None) -> None:
-        """Move this leaf to the given memory: its value is copied there, and its gradients are written there.
-
-        Both arrays have the leaf's shape and dtype, normally as views of a flat array. Backward writes the first
-        contribution of a pass straight into `grad` (big products with `out=`), and adds the later ones.
-        """
-        leaf = self._leaf("bind")
-        for what, memory in (("value", value), ("grad", grad)):
-            if memory is not None and (memory.shape != self.shape or memory.dtype != self.dtype):
-                raise ValueError(
-                    f"bind({what}=...) needs an array of shape {self.shape} and dtype {self.dtype}, "
-                    f"got {memory.shape} and {memory.dtype}."
-                )
-        if value is not None:
-            np.copyto(value, self.value)
-            self.value = value
-            self.touch()
-        if grad is not None:
-            if leaf.filled:
-                np.copyto(grad, leaf.buffer)  # type: ignore[arg-type]
-            leaf.buffer, leaf.bound = grad, True
-
-    def assign(self, value: Any) -> None:
-        """Overwrite a leaf's value in place, keeping memory and dtype. Graphs that saved it can no longer run backward."""
-        self._leaf("assign")
-        value = np.asarray(value)
-        if value.shape != self.shape:
-            raise ValueError(f"assign() needs an array of shape {self.shape}, got {value.shape}.")
-        write_leaf(self.value, value)
-        self.touch()
-
-    def touch(self) -> None:
-        """Tell the tape that the memory behind this leaf was written by other means (an optimizer, a broadcast)."""
-        version = self._leaf("touch").storage.version
-        assert version is not None
-        version[0] += 1
-
-    def _leaf(self, call: str) -> Leaf:
-        if not isinstance(self.node, Leaf):
-            raise TypeError(f"{call}() is for leaves, made by ag.tensor(..., requires_grad=True); this is {self!r}.")
-        return self.node
-
     def backward(self, cotangent: Any = None, retain_graph: bool = False) -> None:
         """Add the gradients of this Tensor to the `.grad` of every leaf that it depends on.
 
@@ -259,7 +203,7 @@ class Tensor(Operators, Standard):
             )
         if self.tangents is not None:
             raise LostGradientError("backward() inside jvp would drop the tangents; use ag.grad or ag.vjp there.")
-        g = engine.first_cotangent(self, cotangent)
+        g = first_cotangent(self, cotangent)
         if isinstance(g, Tensor):
             g = g._plain("be the cotangent of backward(); use ag.vjp for that")
         engine.backward(self.node, g, keep=retain_graph)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad.autodiff.containers import flatten, map_tensors
-from allgrad.autodiff.engine import CLOSED, captured, first_cotangent, pull
+from allgrad.autodiff.cotangents import first_cotangent
+from allgrad.autodiff.engine import CLOSED, captured, pull
 from allgrad.autodiff.errors import CotangentError, NotDifferentiableError
 from allgrad.autodiff.forward import below, fit_tangent, strip
 from allgrad.autodiff.inner import inner_leaf, keep_version

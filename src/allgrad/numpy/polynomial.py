@@ -7,6 +7,7 @@ Tensors as coefficients.
 
 from __future__ import annotations
 
+import builtins
 import sys
 from types import ModuleType
 from typing import Any
@@ -42,6 +43,7 @@ def _on_tensors(source: ModuleType) -> ModuleType:
     sys.modules[copy.__name__] = copy  # the functions import each other's modules by relative names
     scope = copy.__dict__
     scope["__package__"] = "allgrad.numpy.polynomial"
+    scope["__builtins__"] = builtins  # methods of arrays import, in C, by the globals of the function that calls them
     for name, f in vars(source).items():
         f = getattr(f, "_implementation", f)
         home = getattr(f, "__module__", None) or ""
