@@ -74,8 +74,6 @@ def test_classes_take_points_and_refuse_coefficients() -> None:
 
 def test_a_fit_in_a_fresh_process() -> None:
     """The first call of a method of arrays (`min`) imports, and fails in functions whose globals have no builtins."""
-    program = (
-        "import allgrad.numpy as np; print(float(np.polynomial.polynomial.polyfit([0.0, 1.0], [1.0, 3.0], 1)[0].item()))"
-    )
+    program = "import allgrad.numpy as np; print(float(np.polynomial.polynomial.polyfit([0.0, 1.0], [1.0, 3.0], 1)[0].item()))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert round(float(done.stdout or "nan"), 6) == 1.0, done.stderr
