@@ -1,0 +1,269 @@
+"""A real Slurm of two nodes on this machine, and launch/slurm.sbatch and srun on it.
+
+    python tests/clusters/slurm.py [SCENARIO ...]
+
+Needs root, Debian's packages slurm-wlm and munge, and this clone's .venv (launch/setup.sh). The nodes are the two hosts of
+tests/mpi/netns. Every scenario must end in the weights of the same run in one process. It is not part of the test run; what it
+printed is recorded in docs/clusters.md.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from small_run import write_config  # noqa: E402
+
+PATIENCE = 240  # seconds
+CONF = """\
+ClusterName=allgrad
+SlurmctldHost=nodea(10.77.0.1)
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CryptoType=crypto/munge
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmUser=root
+SlurmdUser=root
+ReturnToService=2
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SlurmdParameters=config_overrides
+JobRequeue=1
+KillWait=20
+SlurmdTimeout=20
+SchedulerParameters=requeue_delay=1
+NodeName=nodea NodeAddr=10.77.0.1 CPUs=8 State=UNKNOWN
+NodeName=nodeb NodeAddr=10.77.0.2 CPUs=8 State=UNKNOWN
+PartitionName=main Nodes=nodea,nodeb Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def two_hosts() -> Any:
+    """The module of the two hosts."""
+    spec = importlib.util.spec_from_file_location("two_hosts", ROOT / "tests" / "mpi" / "netns" / "two_hosts.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Slurm:
+    """The cluster; it exists inside `with`."""
+
+    def __init__(self) -> None:
+        self.hosts = two_hosts().TwoHosts(None)
+        self.folder = Path(tempfile.mkdtemp(prefix="allgrad-slurm-"))
+        self.daemons: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Slurm:
+        self.hosts.__enter__()
+        self.folder.chmod(0o755)
+        (self.folder / "state").mkdir()
+        (self.folder / "slurm.conf").write_text(CONF.format(folder=self.folder))
+        key = self.folder / "munge.key"
+        key.write_bytes(os.urandom(128))
+        key.chmod(0o400)
+        munge = ["munged", "-F", "--force", f"--socket={self.folder}/munge.socket", f"--key-file={key}"]
+        munge += [
+            f"--pid-file={self.folder}/munged.pid",
+            f"--seed-file={self.folder}/seed",
+            f"--log-file={self.folder}/munged.log",
+        ]
+        self._start(munge)
+        wait_for(lambda: (self.folder / "munge.socket").exists(), "munged")
+        self._start([*self.hosts._enter("nodea"), "slurmctld", "-D"])
+        for name in ("nodea", "nodeb"):
+            (self.folder / f"spool-{name}").mkdir()
+            self._start([*self.hosts._enter(name), "slurmd", "-D", "-N", name])
+        wait_for(lambda: self.run("sinfo", "-h", "-o", "%D %t").strip() == "2 idle", "the nodes")
+        return self
+
+    def _start(self, command: list[str]) -> None:
+        environment = os.environ | {"SLURM_CONF": str(self.folder / "slurm.conf")}
+        log = (self.folder / "daemons.log").open("ab")
+        self.daemons.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True))
+
+    def __exit__(self, *_: object) -> None:
+        for daemon in reversed(self.daemons):
+            daemon.terminate()
+            daemon.wait(PATIENCE)
+        self.hosts.__exit__()
+        shutil.rmtree(self.folder)
+
+    def run(self, *words: str, check: bool = True, **environment: str) -> str:
+        """The output of a command on the first node."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "PMI", "OMPI_", "OPENBLAS"))}
+        environment = inherited | {"SLURM_CONF": str(self.folder / "slurm.conf"), **environment}
+        command = [*self.hosts._enter("nodea"), f"--wd={ROOT}", *words]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        if check and done.returncode:
+            raise RuntimeError(f"{' '.join(words)} failed ({done.returncode}):\n{done.stdout}{done.stderr}")
+        return done.stdout + done.stderr
+
+    def submit(
+        self, *words: str, nodes: int = 2, per_node: int = 2, options: tuple[str, ...] = (), **environment: str
+    ) -> str:
+        """Submit launch/slurm.sbatch; the number of the job."""
+        size = [f"--nodes={nodes}", f"--ntasks-per-node={per_node}", f"--output={self.folder}/%j.out"]
+        done = self.run("sbatch", "--parsable", *size, *options, "launch/slurm.sbatch", *words, **environment)
+        return done.strip().splitlines()[-1]
+
+    def state(self, job: str) -> str:
+        found = self.run("scontrol", "show", "job", job, "--oneliner", check=False)
+        return found.partition("JobState=")[2].split(" ")[0]
+
+    def ended(self, job: str) -> str:
+        """Wait for the end of a job, and return its state."""
+        wait_for(
+            lambda: self.state(job) in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", ""), f"job {job}"
+        )
+        return self.state(job)
+
+    def output(self, job: str) -> str:
+        file = self.folder / f"{job}.out"
+        return file.read_text() if file.exists() else ""
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Return when it holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"in vain: {what}")
+        time.sleep(0.2)
+
+
+class Scenarios:
+    """Each method is one; it returns the digest that it ended in, or words where there is none."""
+
+    def __init__(self, slurm: Slurm, config: Path, runs: Path) -> None:
+        self.slurm, self.config, self.runs = slurm, str(config), runs
+
+    def digest(self, name: str) -> str:
+        return json.loads((self.runs / name / "summary.json").read_text())["weights_sha256"]
+
+    def checkpointed(self, name: str) -> bool:
+        return any((self.runs / name / "checkpoints").glob("step-*"))
+
+    def batch(self, name: str, *words: str, **options: Any) -> tuple[str, str]:
+        job = self.slurm.submit(self.config, *words, RUN=str(self.runs / name), BIND="none", **options)
+        return job, name
+
+    def one_node(self) -> str:
+        job, name = self.batch("one", nodes=1)
+        self.slurm.ended(job)
+        return self.digest(name)
+
+    def two_nodes(self) -> str:
+        job, name = self.batch("two")
+        self.slurm.ended(job)
+        return self.digest(name)
+
+    def srun_alone_with_pmi2(self) -> str:
+        words = [str(ROOT / ".venv/bin/allgrad"), "train", self.config, f"run.dir={self.runs / 'srun'}"]
+        self.slurm.run("srun", "-N2", "-n4", "--mpi=pmi2", *words, OPENBLAS_NUM_THREADS="1")
+        return self.digest("srun")
+
+    def srun_without_mpi_is_refused(self) -> str:
+        words = [str(ROOT / ".venv/bin/allgrad"), "train", self.config, f"run.dir={self.runs / 'none'}"]
+        said = self.slurm.run("srun", "-N2", "-n4", "--mpi=none", *words, check=False)
+        assert "srun started 4 tasks without an MPI plug-in" in said, said
+        return "refused: srun started 4 tasks without an MPI plug-in"
+
+    def usr1_is_a_checkpoint_and_a_requeue(self) -> str:
+        job, name = self.batch("usr1", "train.steps=600")
+        wait_for(lambda: self.checkpointed(name), "a checkpoint")
+        self.slurm.run("scancel", "--signal=USR1", "--batch", job)
+        wait_for(lambda: "back into the queue" in self.slurm.output(job), "the requeue")
+        self.slurm.ended(job)
+        return self.digest(name)
+
+    def a_killed_rank_is_a_requeue(self) -> str:
+        job, name = self.batch("killed", "train.steps=600")
+        wait_for(lambda: self.checkpointed(name), "a checkpoint")
+        for entry in Path("/proc").glob("[0-9]*"):
+            words = (entry / "cmdline").read_bytes().split(b"\0") if entry.exists() else []
+            if str(self.runs / name).encode() in b" ".join(words) and b"train" in words and b"bash" not in words[0]:
+                os.kill(int(entry.name), 9)
+                break
+        wait_for(lambda: "back into the queue" in self.slurm.output(job), "the requeue")
+        self.slurm.ended(job)
+        return self.digest(name)
+
+    def scancel_is_not_queued_again(self) -> str:
+        job, name = self.batch("cancelled", "train.steps=100000")
+        wait_for(lambda: self.checkpointed(name), "a checkpoint")
+        self.slurm.run("scancel", job)
+        state = self.slurm.ended(job)
+        assert state == "CANCELLED", state
+        return f"{state}, and {len(list((self.runs / name / 'checkpoints').glob('step-*')))} checkpoints are there"
+
+    def another_configuration_is_refused(self) -> str:
+        job, _ = self.batch("two", "seed=9")
+        state = self.slurm.ended(job)
+        assert "seed (saved: 3, requested: 9)" in self.slurm.output(job), self.slurm.output(job)
+        return f"{state}: seed (saved: 3, requested: 9)"
+
+    def an_array_of_seeds(self) -> str:
+        job = self.slurm.submit(self.config, "train.steps=20", options=("--array=3-4",), BIND="none", nodes=1)
+        wait_for(lambda: self.slurm.run("squeue", "-h", "-j", job, check=False).strip() == "", "the array")
+        found = sorted((ROOT / "runs").glob(f"allgrad-{job}_*"))
+        digests = [json.loads((run / "summary.json").read_text())["weights_sha256"][:12] for run in found]
+        for run in found:
+            shutil.rmtree(run)
+        assert len(set(digests)) == 2, digests
+        return f"seeds 3 and 4: {', '.join(digests)}"
+
+
+def main() -> int:
+    if os.geteuid() != 0 or shutil.which("slurmctld") is None:
+        sys.exit("Needs root, and the packages slurm-wlm and munge.")
+    names = sys.argv[1:] or [
+        name for name in vars(Scenarios) if not name.startswith("_") and name not in ("digest", "checkpointed", "batch")
+    ]
+    wrong = 0
+    with tempfile.TemporaryDirectory(prefix="allgrad-slurm-runs-") as place, Slurm() as slurm:
+        folder = Path(place)
+        config = write_config(folder, train={"steps": 60, "early_stopping": None}, checkpoint={"every": 10})
+        expected = {}
+        for steps in (60, 600):
+            words = ["train", str(config), "--debug", f"train.steps={steps}", f"run.dir={folder / f'calm-{steps}'}"]
+            subprocess.run([str(ROOT / ".venv/bin/allgrad"), *words], check=True, capture_output=True)
+            expected[steps] = json.loads((folder / f"calm-{steps}" / "summary.json").read_text())["weights_sha256"]
+        scenarios = Scenarios(slurm, config, folder)
+        for name in names:
+            began = time.monotonic()
+            try:
+                found = getattr(scenarios, name)()
+                if len(found) == 64:
+                    found = "the digest of one process" if found in expected.values() else f"ANOTHER DIGEST {found}"
+            except Exception as error:
+                found = f"WRONG: {type(error).__name__}: {error}"
+                print("\n".join(file.read_text()[-3000:] for file in sorted(slurm.folder.glob("*.out"))[-1:]))
+            wrong += found.startswith(("ANOTHER", "WRONG"))
+            print(f"{name.replace('_', ' ')}: {found} ({time.monotonic() - began:.0f} s)", flush=True)
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
