@@ -16,7 +16,7 @@ import mmap
 import os
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -24,25 +24,36 @@ from allgrad.errors import CollectiveError
 
 if TYPE_CHECKING:
     from .tree import Array
-    from .world import World
 
 
 class SharedMemoryError(CollectiveError):
     """The ranks of a node cannot share memory."""
 
 
+class Node(Protocol):
+    """What is needed to know of the ranks; `World` has it."""
+
+    node: int
+    local_rank: int
+    local_size: int
+
+    def all_gather_json(self, value: Any) -> list[Any]: ...
+
+    def node_barrier(self) -> None: ...
+
+
 class NodeMemory:
     """Arrays that the ranks of this node share; a `memory.Sharing`.
 
     Args:
-        world: the ranks. All of them, on all nodes, make the same arrays in the same order.
+        world: the ranks, a `World`. All of them, on all nodes, make the same arrays in the same order.
 
     Attributes:
         rank, ranks: the number of this rank in its node, and how many the node has.
         nbytes: bytes of all arrays made so far.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Node) -> None:
         self.world = world
         self.rank, self.ranks = world.local_rank, world.local_size
         self.nbytes = 0
@@ -75,7 +86,7 @@ def reason_against() -> str | None:
     return None
 
 
-def _share(world: World, nbytes: int) -> mmap.mmap:
+def _share(world: Node, nbytes: int) -> mmap.mmap:
     """The same memory on all ranks of a node."""
     nbytes = -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
     own, problem, memory = -1, "", None
@@ -107,7 +118,7 @@ def _share(world: World, nbytes: int) -> mmap.mmap:
     return memory
 
 
-def _map(file: int | str, nbytes: int, world: World) -> mmap.mmap:
+def _map(file: int | str, nbytes: int, world: Node) -> mmap.mmap:
     opened = os.open(file, os.O_RDWR | os.O_CLOEXEC) if isinstance(file, str) else os.dup(file)
     try:
         if os.fstat(opened).st_size != nbytes:
