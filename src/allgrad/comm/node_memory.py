@@ -74,6 +74,12 @@ class NodeMemory:
         self.nbytes += nbytes
         return np.frombuffer(memory, dtype, count * length).reshape(count, length)
 
+    def add_up(self, values: Array) -> Array:
+        """The sum over the ranks of this node of a few numbers, (n,) float64. All ranks of all nodes call this together."""
+        first = self.world.rank - self.rank
+        total: Array = self.world.all_gather(values)[first : first + self.ranks].sum(axis=0)
+        return total
+
     def barrier(self) -> None:
         """Return when all ranks of this node have called this."""
         self.world.node_barrier()

@@ -40,6 +40,10 @@ class Sharing(Protocol):
         """One array of zeros, the same memory for all; see `allocator.py`. All processes call it together."""
         ...
 
+    def add_up(self, values: Array) -> Array:
+        """The sum over all processes of a few numbers, (n,) float64, of which all but one process have 0."""
+        ...
+
     def barrier(self) -> None:
         """Return when all processes have called this. What each of them wrote before, the others see after."""
         ...
@@ -53,6 +57,9 @@ class Private:
 
     def allocate(self, length: int, dtype: np.dtype[Any]) -> Array:
         return aligned_zeros(length, dtype)
+
+    def add_up(self, values: Array) -> Array:
+        return values
 
     def barrier(self) -> None:
         """There is nobody to wait for."""

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad.errors import AllgradError
-from allgrad.optim.gradients import changing, gradients_of
-from allgrad.optim.norms import sum_of_squares
+from allgrad.optim.gradients import changing, gradients_of, squares_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -65,7 +64,7 @@ def clip_norm(
         raise ValueError(f"clip_norm: max_norm must be 0 or more. Got {max_norm} instead.")
     params = list(params) if isinstance(params, Iterator) else params
     gradients = gradients_of(params, unused, caller="clip_norm")
-    squares = {name: sum_of_squares(gradient) for name, gradient in gradients.items()}
+    squares = squares_of(gradients, params)
     norm = math.sqrt(sum(squares.values()))
     if not math.isfinite(norm):
         if error_if_nonfinite:

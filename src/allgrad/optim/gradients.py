@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad.autodiff import Tensor
-from allgrad.memory import FlatParameters, home_of, share_of
+from allgrad.memory import PRIVATE, FlatParameters, home_of, share_of
 from allgrad.optim.groups import members_of
+from allgrad.optim.norms import sum_of_squares
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from allgrad.memory import Slot
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -58,6 +61,31 @@ def gradients_of(
     return found
 
 
+def squares_of(gradients: Mapping[str, Array], params: Any) -> dict[str, float]:
+    """The sum of squares of each gradient. Ranks that share memory compute those of their own parameters, and exchange them.
+
+    Args:
+        gradients: what `gradients_of(params)` returned.
+        params: as given there.
+    """
+    flat = _flat_of(params)
+    if flat is None or flat.sharing is PRIVATE:
+        return {name: sum_of_squares(gradient) for name, gradient in gradients.items()}
+    share = share_of(flat.layout, flat.sharing.rank, flat.sharing.ranks, whole=True)
+    squares = np.zeros(len(gradients))
+    for i, (gradient, slot) in enumerate(zip(gradients.values(), _slots(flat, gradients.values()), strict=True)):
+        start, stop = share[gradient.dtype]
+        if slot is not None and start <= slot.offset < stop:
+            squares[i] = sum_of_squares(gradient)
+    return dict(zip(gradients, flat.sharing.add_up(squares).tolist(), strict=True))
+
+
+def _slots(flat: FlatParameters, gradients: Iterable[Array]) -> list[Slot | None]:
+    """Where gradients are; None for one without elements."""
+    places = {flat.grads[slot.name].ctypes.data: slot for slot in flat.layout.slots if slot.size}
+    return [places[gradient.ctypes.data] if gradient.size else None for gradient in gradients]
+
+
 @contextmanager
 def changing(gradients: Mapping[str, Array], params: Any) -> Iterator[list[Array]]:
     """The parts of these gradients that this process changes: all of them, unless the ranks of a node share them.
@@ -71,10 +99,8 @@ def changing(gradients: Mapping[str, Array], params: Any) -> Iterator[list[Array
         yield list(gradients.values())
         return
     share = share_of(flat.layout, flat.sharing.rank, flat.sharing.ranks, whole=False)
-    places = {flat.grads[name].ctypes.data: name for name in flat.leaves if flat.grads[name].size}
     parts = []
-    for gradient in (each for each in gradients.values() if each.size):
-        slot = flat.layout[places[gradient.ctypes.data]]
+    for slot in (each for each in _slots(flat, gradients.values()) if each is not None):
         start, stop = share[slot.dtype]
         parts.append(flat.grads.flat[slot.dtype][max(slot.offset, start) : min(slot.stop, stop)])
     with flat.updating():

@@ -20,11 +20,12 @@ import numpy as np
 from allgrad import detect_anomaly, nn
 from allgrad.autodiff.engine import pull
 from allgrad.autodiff.errors import AnomalyError
+from allgrad.memory import share_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from allgrad.memory import Arena
+    from allgrad.memory import FlatParameters
 
 __all__ = ["ROLLBACKS", "SKIPS", "all_finite", "describe_non_finite", "first_operation"]
 
@@ -47,21 +48,23 @@ def all_finite(arrays: Iterable[np.ndarray[Any, Any]]) -> bool:
         return all(math.isfinite(float(np.dot(a, a))) or bool(np.isfinite(a).all()) for a in arrays)
 
 
-def describe_non_finite(loss: float, terms: Mapping[str, float], gradients: Arena, names: Iterable[str]) -> str:
+def describe_non_finite(loss: float, terms: Mapping[str, float], flat: FlatParameters, names: Iterable[str]) -> str:
     """In words, what is NaN or infinite in a step: the loss, or else the gradients of which parameters; "" for nothing.
 
     Args:
         loss: the objective.
         terms: the loss's terms.
-        gradients: the gradient arena.
+        flat: has the gradients. Ranks that share them look at their own share, and exchange what they found.
         names: the parameters that have a gradient.
     """
     if not math.isfinite(loss):
         wrong = [f"{name} is {value}" for name, value in terms.items() if not math.isfinite(value)]
         return f"the loss is {loss}" + (f" ({', '.join(wrong)})" if len(terms) > 1 and wrong else "")
-    if all_finite(gradients.flat.values()):
+    share = share_of(flat.layout, flat.sharing.rank, flat.sharing.ranks, whole=False)
+    finite = all_finite(flat.grads.flat[dtype][start:stop] for dtype, (start, stop) in share.items())
+    if not flat.sharing.add_up(np.array([0.0 if finite else 1.0])).any():
         return ""
-    bad = [name for name in names if not np.isfinite(gradients[name]).all()]
+    bad = [name for name in names if not np.isfinite(flat.grads[name]).all()]
     if not bad:
         return ""  # in memory that belongs to no parameter with a gradient
     more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""

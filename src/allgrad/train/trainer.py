@@ -322,7 +322,7 @@ class Trainer:
         """What is NaN or infinite in this step, in words; "" if nothing is. The same on every rank."""
         flat = self.replica.flat
         used = [name for name in flat.leaves if name not in result.unused]
-        wrong = describe_non_finite(result.loss, result.terms, flat.grads, used)
+        wrong = describe_non_finite(result.loss, result.terms, flat, used)
         if not self.replica.exchange.same_bits and self.world.size > 1:
             wrong = next((text for text in self.world.all_gather_json(wrong) if text), "")
         return wrong
