@@ -1,16 +1,21 @@
 """What one operation costs on the tape: forward plus backward on four elements, and what a chain keeps in memory.
 
-    python tests/benchmarks/tape_overhead.py
+    python tests/benchmarks/tape_overhead.py [--against DIRECTORY]
 
-Times are medians of CPU time over interleaved rounds, in microseconds per operation of a chain of 1,000. HIPS autograd and
-PyTorch run next to it where they are installed. To compare two versions of allgrad, run it in two checkouts in turn.
+Times are medians of CPU time over interleaved rounds, in microseconds per operation of a chain of 300. HIPS autograd and
+PyTorch run next to it where they are installed. With `--against`, the `src` directory of another version of allgrad, both
+versions run in turn in processes of their own, and the smallest time of each operation counts.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
+import json
 import os
 import statistics
+import subprocess
+import sys
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -22,7 +27,7 @@ import numpy as np
 
 import allgrad as ag
 
-LENGTH, ROUNDS = 1_000, 15
+LENGTH, ROUNDS = 300, 15
 START, OTHER = np.full(4, 0.5), np.full(4, 0.9)
 
 
@@ -69,16 +74,76 @@ def torch_chain(op: Callable) -> Callable[[], None]:
 
 OPS: dict[str, Callable] = {
     "sin": lambda m, y, z: m.sin(y),
+    "sqrt": lambda m, y, z: m.sqrt(y),
+    "exp": lambda m, y, z: m.exp(-y),
     "tanh": lambda m, y, z: m.tanh(y),
     "y + z": lambda m, y, z: y + z,
     "y * z": lambda m, y, z: y * z,
+    "y / z": lambda m, y, z: y / z,
     "y * 0.9": lambda m, y, z: y * 0.9,
+    "y ** 2": lambda m, y, z: y**2,
+    "where": lambda m, y, z: m.where(y > 0, y, z),
     "y[:]": lambda m, y, z: y[:],
     "reshape": lambda m, y, z: y.reshape((4,)),
 }
 
 
+def serve() -> None:
+    """For each line that comes in, one round of all operations, as a line of JSON."""
+    runs = {name: allgrad_chain(op) for name, op in OPS.items()}
+    for _ in sys.stdin:
+        print(json.dumps({name: cpu_time(run) for name, run in runs.items()}), flush=True)
+
+
+def cpu_time(run: Callable[[], None]) -> float:
+    """Microseconds per operation."""
+    start = time.process_time()
+    run()
+    return (time.process_time() - start) / LENGTH * 1e6
+
+
+def compare(other: str) -> None:
+    here = os.path.dirname(os.path.dirname(ag.__file__))
+    servers = [
+        subprocess.Popen(
+            [sys.executable, __file__, "--serve"],
+            env=os.environ | {"PYTHONPATH": source},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for source in (other, here)
+    ]
+    rounds: list[list[dict[str, float]]] = [[], []]
+    for _ in range(ROUNDS):
+        for server, found in zip(servers, rounds, strict=True):
+            assert server.stdin
+            assert server.stdout
+            server.stdin.write("\n")
+            server.stdin.flush()
+            found.append(json.loads(server.stdout.readline()))
+    for server in servers:
+        server.communicate()
+    print(f"{'us per operation':16s}{'there':>10s}{'here':>10s}{'ratio':>10s}")
+    for name in OPS:
+        there, now = (min(r[name] for r in found) for found in rounds)
+        print(f"{name:16s}{there:10.2f}{now:10.2f}{now / there:10.2f}")
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--against", metavar="DIRECTORY", help="the src directory of another version")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve()
+    elif options.against:
+        compare(options.against)
+    else:
+        beside_peers()
+
+
+def beside_peers() -> None:
     peers = {"allgrad": allgrad_chain}
     if importlib.util.find_spec("autograd"):
         peers["HIPS autograd"] = hips_chain
@@ -90,9 +155,7 @@ def main() -> None:
         times: dict[str, list[float]] = {peer: [] for peer in peers}
         for _ in range(ROUNDS):
             for peer, run in runs.items():
-                start = time.process_time()
-                run()
-                times[peer].append((time.process_time() - start) / LENGTH * 1e6)
+                times[peer].append(cpu_time(run))
         print(f"{name:16s}" + "".join(f"{statistics.median(times[peer]):16.2f}" for peer in peers))
     memory()
 
