@@ -111,5 +111,6 @@ def test_a_report_of_a_run_that_failed(config, tmp_path, capsys) -> None:
     assert main(["report", str(tmp_path / "run")]) == 0
     page = (tmp_path / "run" / "report.html").read_text()
     assert '<span class="state failed">failed</span>' in page
-    assert "failed after" in page
+    assert "Why run failed" in page
+    assert "The last report is of step" in page
     assert "There is no evaluation: " in page

@@ -176,7 +176,7 @@ class StepRunner:
                     with self.reducer.overlap():
                         root.backward(np.ones(root.shape, root.dtype))
             self.reducer.add_batch()
-            work.times.append(WorkerTimes(min(work.lengths), start, forward, self.world.clock()))
+            work.times.append(WorkerTimes(min(work.lengths), start, forward, self.world.clock(), len(work.lengths)))
         return True
 
     def _run_threads(self, work: _Work) -> None:

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 class WorkerTimes(NamedTuple):
     """When a virtual worker's forward began, when its backward began, and when it had ended: seconds on rank 0's clock.
 
-    Workers that run as one batch have one entry, with the number of the first of them.
+    Workers that run as one batch have one entry: `worker` is the first of them, and `workers` how many there are.
     """
 
     worker: int
     start: float
     forward: float
     end: float
+    workers: int = 1
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,13 @@ def failure(run: RunFiles) -> str:
     """Where and why a run failed; "" if it did not."""
     if not run.failure or run.state != "failed":
         return ""
-    last = run.failure.strip().splitlines()[-1]
+    text = run.failure.strip()
+    lines = text.splitlines()
+    where = lines[0].removeprefix("allgrad: ").partition("Traceback")[0] if len(lines) > 1 else ""
+    sentence = f"{where}{lines[-1]} The last report is of step {run.steps}."
     return section(
-        f"{run.name} failed after {run.steps} steps",
-        f"<p>{html.escape(last)}</p>\n<pre class='failure'>{html.escape(run.failure.strip())}</pre>\n"
+        f"Why {run.name} failed",
+        f"<p>{html.escape(sentence)}</p>\n<pre class='failure'>{html.escape(text)}</pre>\n"
         f"<p>Continue it from its newest checkpoint with <code>allgrad resume {html.escape(_quoted(run))}</code>.</p>",
     )
 
@@ -98,7 +101,7 @@ def reproduction(run: RunFiles, *, closed: bool = False) -> str:
 def _commands(run: RunFiles) -> str:
     plugins = run.provenance.get("plugins")
     words = ["allgrad", "train", str(run.directory / "config.yaml"), "run.dir=runs/again"]
-    ranks = run.summary.get("ranks")
+    ranks = run.summary.get("ranks") or len(run.provenance.get("ranks") or ())
     words[2:2] = ["-n", str(ranks)] if isinstance(ranks, int) and ranks > 1 else []
     words += [word for name in (plugins if isinstance(plugins, dict) else {}) for word in ("--plugin", name)]
     lines = [shlex.join(words)]

@@ -147,10 +147,11 @@ class Tracer:
 
 
 def _parts_of(times: StepTimes) -> Iterator[Span]:
-    for worker, start, forward, end in times.workers:
-        details = {"worker": worker}
-        yield Span("forward", start, forward, f"forward, worker {worker}", details)
-        yield Span("backward", forward, end, f"backward, worker {worker}", details)
+    for worker, start, forward, end, count in times.workers:
+        details = {"worker": worker, "workers": count}
+        who = f"worker {worker}" if count == 1 else f"workers {worker} to {worker + count - 1}"
+        yield Span("forward", start, forward, f"forward, {who}", details)
+        yield Span("backward", forward, end, f"backward, {who}", details)
     yield Span("wait", times.computed, times.end, "wait", {})
     for bucket in times.buckets:
         moved: dict[str, Any] = {
