@@ -127,7 +127,7 @@ def theirs(name: str, sizes: Any) -> Callable[[], float]:
             layers += [t.Linear(fan_in, fan_out), t.ReLU()]
         model: Any = t.Sequential(*layers[:-1])
     elif name == "gpt":
-        model = torch_steps().torch_gpt(*sizes[:5])
+        model = contestants().PeerGPT(*sizes[:5])
     elif name == "cnn":
         flat = (sizes[0] // 2) ** 2 * 64
         model = t.Sequential(
@@ -135,7 +135,7 @@ def theirs(name: str, sizes: Any) -> Callable[[], float]:
             t.Flatten(), t.Linear(flat, 128), t.ReLU(), t.Linear(128, 10),
         )  # fmt: skip
     elif name == "lstm":
-        model = torch_steps().torch_lstm(*sizes[:3])
+        model = contestants().PeerLSTM(*sizes[:3])
     else:
         model = torch_resnet(sizes[0])
     i, j = torch.from_numpy(x), torch.from_numpy(y)
@@ -156,14 +156,15 @@ def theirs(name: str, sizes: Any) -> Callable[[], float]:
     return step
 
 
-def torch_steps() -> Any:
-    """The models that tests/benchmarks/steps.py writes in PyTorch."""
-    spec = importlib.util.spec_from_file_location("steps", Path(__file__).with_name("steps.py"))
+def contestants() -> Any:
+    """The models that tests/benchmarks/contestants.py has in PyTorch."""
+    spec = importlib.util.spec_from_file_location("contestants", Path(__file__).with_name("contestants.py"))
     assert spec is not None
     assert spec.loader is not None
-    steps = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(steps)
-    return steps
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["contestants"] = module  # annotations are looked up there
+    spec.loader.exec_module(module)
+    return module
 
 
 def torch_resnet(widths: tuple[int, ...]) -> Any:

@@ -168,6 +168,10 @@ def test_out_may_overlap_the_arguments(product, rng, dtype):
     stack = rng.integers(-9, 10, (3, 4, 4)).astype(dtype)
     expected = stack[:2] @ stack[:2]
     np.testing.assert_array_equal(product(stack[:2], stack[:2], out=stack[1:]), expected)
+    a, b, out = (rng.integers(-9, 10, (3, 4, 4)).astype(dtype) for _ in range(3))
+    bias = out[2, 1]
+    expected = a @ b + bias
+    np.testing.assert_array_equal(product(a, b, out=out, bias=bias), expected)
 
 
 def test_memory_that_does_not_fit_is_copied(product, rng, dtype):
@@ -191,6 +195,8 @@ def test_what_does_not_fit_is_refused(product):
         product(a, a)
     with pytest.raises(ValueError, match=r"Got \(3,\) and \(3, 4\)"):
         product(a[0], b)
+    with pytest.raises(ValueError, match=r"out must have shape \(2, 2, 4\). Got \(3, 2, 4\)"):
+        product(np.stack([a, a]), b, out=np.empty((3, 2, 4), np.float32))
     with pytest.raises(ValueError, match=r"cannot broadcast the leading axes of \(2, 2, 3\) and \(3, 3, 4\)"):
         product(np.stack([a, a]), np.stack([b, b, b]))
     with pytest.raises(ValueError, match=r"out must have shape \(2, 4\). Got \(2, 3\)"):

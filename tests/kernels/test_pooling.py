@@ -49,3 +49,33 @@ def test_refusals(kernels, dtype):
         kernels.max_pool_forward(x, (2, 2), (1, 1), (2, 0))
     with pytest.raises(ValueError, match="expects"):
         kernels.max_pool_forward(x[0], (2, 2), (1, 1))
+
+
+@pytest.mark.parametrize("tile", [(2, 2), (1, 3), (3, 2)])
+def test_tiles_are_pooled_and_their_gradient_goes_to_the_first_largest_pixel(kernels, dtype, rng, tile):
+    raw = rng.integers(0, 3, (2, 7, 8, 19)).astype(dtype)  # with ties
+    shape = (2, 7 // tile[0], 8 // tile[1], 19)
+    out, winners = np.empty(shape, dtype), np.empty(shape, np.uint8)
+    kernels.pool_tiles(raw, tile, out=out, winners=winners)
+    inside = raw[:, : shape[1] * tile[0], : shape[2] * tile[1]]
+    tiles = inside.reshape(2, shape[1], tile[0], shape[2], tile[1], 19).transpose(0, 1, 3, 5, 2, 4).reshape(*shape, -1)
+    np.testing.assert_array_equal(out, tiles.max(-1))
+    np.testing.assert_array_equal(winners, tiles.argmax(-1))
+    g = rng.standard_normal(shape).astype(dtype)
+    back = np.full(raw.shape, 7, dtype)
+    kernels.unpool_tiles(g, tile, winners, out=back)
+    expected = np.zeros_like(tiles)
+    np.put_along_axis(expected, winners[..., None].astype(int), g[..., None], -1)
+    whole = np.full(raw.shape, 7, dtype)
+    whole[:, : inside.shape[1], : inside.shape[2]] = (
+        expected.reshape(*shape, *tile).transpose(0, 1, 4, 2, 5, 3).reshape(inside.shape)
+    )
+    np.testing.assert_array_equal(back, whole)
+
+
+def test_nan_wins_its_tile(kernels, dtype):
+    raw = np.zeros((1, 2, 2, 3), dtype)
+    raw[0, 0, 1, 0] = raw[0, 0, 0, 1] = raw[0, 1, 1, 2] = np.nan
+    out, winners = np.empty((1, 1, 1, 3), dtype), np.empty((1, 1, 1, 3), np.uint8)
+    kernels.pool_tiles(raw, (2, 2), out=out, winners=winners)
+    assert np.isnan(out).all()

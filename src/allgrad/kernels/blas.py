@@ -1,4 +1,4 @@
-"""Set-up of BLAS and of the memory allocator at the start of a run, and a record of what they are.
+"""Set-up of BLAS, of the compiled products' threads, and of the memory allocator at the start of a run, and a record of them.
 
 Nothing happens on import. The command calls `set_up` before it does anything else; a library user may.
 
@@ -14,6 +14,8 @@ import os
 import sys
 from pathlib import Path
 from typing import Any, TypedDict
+
+from allgrad.kernels import threads as compiled
 
 THREAD_VARIABLES = (
     "OPENBLAS_NUM_THREADS",
@@ -38,13 +40,13 @@ class Description(TypedDict):
 
 
 def set_up(threads: int = 1, *, keep_memory: bool = True) -> Description:
-    """Fix the number of BLAS threads, and let the allocator keep freed memory.
+    """Fix the number of threads of matrix products, BLAS's and the numba kernels', and let the allocator keep freed memory.
 
     Works before and after NumPy was imported: the environment variables hold for libraries that are still to be loaded
     and for child processes, a call into NumPy's OpenBLAS for the one that is loaded.
 
     Args:
-        threads: BLAS threads of this process, 1 or more.
+        threads: threads of this process's matrix products, 1 or more.
         keep_memory: raise glibc's mmap and trim thresholds to 1 GiB (no effect on other C libraries).
 
     Returns:
@@ -57,6 +59,7 @@ def set_up(threads: int = 1, *, keep_memory: bool = True) -> Description:
         raise ValueError(f"set_up: threads must be 1 or more. Got {threads} instead.")
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(threads)
+    compiled.use(threads)
     library = _openblas()
     if library is not None:
         setter = _function(library, "openblas_set_num_threads")

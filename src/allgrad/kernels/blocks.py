@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Array = npt.NDArray[Any]
+Pair = tuple[int, int]
 
 BLOCK = 65536
 """Elements a block: 256 KB of float32."""

@@ -11,12 +11,10 @@ Rules for every kernel
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from allgrad.kernels.blocks import Array
-
-Pair = tuple[int, int]
+    from allgrad.kernels.blocks import Array, Pair
 
 
 class Kernels(Protocol):
@@ -133,6 +131,32 @@ class Kernels(Protocol):
     def softmax_backward(self, g: Array, y: Array, *, scale: float = 1.0, out: Array | None = None) -> Array:
         """scale * y * (g - sum(g y)), y being the forward's result. `out` may be `g`."""
 
+    # -- attention -----------------------------------------------------------------------------------------------
+
+    def attention_forward(
+        self, packed: Array, query_heads: int, *, causal: bool, padding_mask: Array | None, scale: float, keep: bool
+    ) -> tuple[Array, Any]:
+        """softmax(scale Q K^T) V for each sample and head: (batch, length, query heads, features).
+
+        `packed` (batch, length, heads, features) is C-contiguous and has the query heads first, then the key heads, then as
+        many value heads; consecutive query heads share a key head if there are fewer of these. A `causal` query sees no later
+        key, and no query sees a key where `padding_mask` (batch, length) is True. A query that sees no key gets zeros. With
+        `keep` the probabilities come second, for `attention_backward` of the same kernels, otherwise None.
+        """
+
+    def attention_backward(
+        self,
+        g: Array,
+        packed: Array,
+        kept: Any,
+        query_heads: int,
+        *,
+        causal: bool,
+        padding_mask: Array | None,
+        scale: float,
+    ) -> Array:
+        """Gradient for `packed`; with `kept` None the probabilities are computed again, block by block."""
+
     # -- losses --------------------------------------------------------------------------------------------------
 
     def cross_entropy_forward(
@@ -233,6 +257,31 @@ class Kernels(Protocol):
         out: Array | None = None,
     ) -> Array:
         """Gradient for x. Among equal pixels of a window the first in reading order gets all, as in PyTorch."""
+
+    def pool_tiles(self, raw: Array, tile: Pair, *, out: Array, winners: Array) -> None:
+        """Largest pixel of each tile of `raw` (n, height, width, channels) to `out`, and its position in the tile to `winners`.
+
+        Tiles do not overlap, and pixels beyond the last whole tile are left out. Positions count in reading order, as bytes; of
+        equal pixels the first one wins. All arrays are C-contiguous.
+        """
+
+    def unpool_tiles(self, g: Array, tile: Pair, winners: Array, *, out: Array) -> None:
+        """The cotangent of `raw`: g where it won and 0 in the rest of each tile. Pixels outside of all tiles are left alone."""
+
+    # -- Winograd's convolution ----------------------------------------------------------------------------------
+
+    def transform_tiles(self, x: Array, matrix: Array, corner: Pair, tiles: Pair, step: int, *, out: Array) -> Array:
+        """m t m' for each tile t of images x (n, height, width, channels), channel by channel, with m = `matrix` (p, q).
+
+        Tile (i, j) of (down, across) = `tiles` has q x q pixels, the first of them (step i - top, step j - left) with
+        (top, left) = `corner`; pixels outside of the image are 0. `out` is (p p, n down across, channels), C-contiguous. q is 4
+        or 6.
+        """
+
+    def assemble_tiles(self, z: Array, matrix: Array, corner: Pair, tiles: Pair, step: int, *, out: Array) -> Array:
+        """The way back: images `out` (n, height, width, channels) in which m t m', p x p pixels, is added at the place of each
+        tile t of z (q q, n down across, channels). What is outside of the image is dropped. Needs p <= 2 step; q is 4 or 6.
+        """
 
     # -- recurrences ---------------------------------------------------------------------------------------------
 

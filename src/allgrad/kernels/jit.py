@@ -49,7 +49,8 @@ class PerDtype:
     Args:
         function: plain Python in numba's subset.
         signature: one letter an argument. Of the dtype: `r` read-only array, `w` written array, both followed by the
-            number of dimensions; `s` a scalar. Besides: `k` a read-only int64 vector, `n` an int64, `b` a bool.
+            number of dimensions; `s` a scalar. Besides: `k` a read-only int64 vector, `m` a read-only bool matrix, `i` read-only
+            and `o` written bytes with the number of dimensions, `n` an int64, `b` a bool.
             For example `"w1 r1 s"`. Arrays are C-contiguous, except in capitals (`R2`, `W2`): those have any strides.
         variant: a name and global constants for a dtype, where one function is compiled in several ways.
 
@@ -210,6 +211,12 @@ def _type(word: str, element: Any) -> Any:
             return element
         case "k":
             return types.Array(types.int64, 1, "C", readonly=True)
+        case "m":
+            return types.Array(types.boolean, 2, "C", readonly=True)
+        case "i":
+            return types.Array(types.uint8, int(word[1]), "C", readonly=True)
+        case "o":
+            return types.Array(types.uint8, int(word[1]), "C")
         case "n":
             return types.int64
         case "b":

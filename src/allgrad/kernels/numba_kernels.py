@@ -10,13 +10,17 @@ import numpy as np
 
 from allgrad.kernels import numba_gru
 from allgrad.kernels import numba_loops as loops
-from allgrad.kernels.blocks import Array, as_rows, constant, output, scratch
+from allgrad.kernels.blocks import Array, Pair, as_rows, constant, output, scratch
 from allgrad.kernels.jit import PerDtype, contiguous
 from allgrad.kernels.matmul.product import matmul as matmul
+from allgrad.kernels.numba_attention import attention_backward as attention_backward
+from allgrad.kernels.numba_attention import attention_forward as attention_forward
+from allgrad.kernels.numba_tiles import assemble_tiles as assemble_tiles
+from allgrad.kernels.numba_tiles import transform_tiles as transform_tiles
 from allgrad.kernels.numba_workers import product_by_worker as product_by_worker
 from allgrad.kernels.numba_workers import sum_by_worker as sum_by_worker
 from allgrad.kernels.numpy_losses import checked_labels
-from allgrad.kernels.numpy_pooling import Pair, pooled_shape
+from allgrad.kernels.numpy_pooling import pooled_shape
 from allgrad.kernels.portable_math import power
 
 name = "numba"
@@ -46,6 +50,8 @@ _relu_forward = PerDtype(loops.relu_forward, "r1 w1")
 _relu_backward = PerDtype(loops.relu_backward, "r1 r1 w1")
 _max_pool_forward = PerDtype(loops.max_pool_forward, "r4 n n n n n n n n w4")
 _max_pool_backward = PerDtype(loops.max_pool_backward, "r4 r4 r4 n n n n n n n n w4 w1")
+_pool_tiles = PerDtype(loops.pool_tiles, "r4 n n w4 o4")
+_unpool_tiles = PerDtype(loops.unpool_tiles, "r4 n n i4 w4")
 _lstm_forward = PerDtype(loops.lstm_forward, "w1 r1 r1 w1 w1")
 _lstm_backward = PerDtype(loops.lstm_backward, "r3 r2 r2 r2 w2 w2")
 _gru_forward = PerDtype(numba_gru.gru_forward, "w3 r3 r1 r2 w2 w2")
@@ -300,6 +306,16 @@ def max_pool_backward(
         contiguous(g), contiguous(x), contiguous(y), *window, *stride, *padding, *dilation, dx, left
     )
     return dx
+
+
+def pool_tiles(raw: Array, tile: Pair, *, out: Array, winners: Array) -> None:
+    """See `Kernels.pool_tiles`."""
+    _pool_tiles[raw.dtype](raw, *tile, out, winners)
+
+
+def unpool_tiles(g: Array, tile: Pair, winners: Array, *, out: Array) -> None:
+    """See `Kernels.unpool_tiles`."""
+    _unpool_tiles[g.dtype](contiguous(g), *tile, winners, out)
 
 
 def lstm_forward(z: Array, product: Array, cell: Array, new: Array, h: Array) -> None:

@@ -306,6 +306,33 @@ def max_pool_backward(
                                 left[k] = zero if pixel[k] == best[k] else left[k]
 
 
+def pool_tiles(raw: Any, down: Any, across: Any, y: Any, winners: Any) -> None:
+    for image in range(y.shape[0]):
+        for row in range(y.shape[1]):
+            for column in range(y.shape[2]):
+                best, won = y[image, row, column], winners[image, row, column]
+                best[:] = raw[image, row * down, column * across]
+                won[:] = 0
+                for place in range(1, down * across):
+                    pixel = raw[image, row * down + place // across, column * across + place % across]
+                    for k in range(best.size):
+                        won[k] = place if pixel[k] > best[k] else won[k]
+                    for k in range(best.size):
+                        best[k] = best[k] if pixel[k] <= best[k] or best[k] != best[k] else pixel[k]
+
+
+def unpool_tiles(g: Any, down: Any, across: Any, winners: Any, raw: Any) -> None:
+    zero = g.dtype.type(0)
+    for image in range(g.shape[0]):
+        for row in range(g.shape[1]):
+            for column in range(g.shape[2]):
+                g_, won = g[image, row, column], winners[image, row, column]
+                for place in range(down * across):
+                    pixel = raw[image, row * down + place // across, column * across + place % across]
+                    for k in range(g_.size):
+                        pixel[k] = g_[k] if won[k] == place else zero
+
+
 def lstm_forward(z: Any, product: Any, cell: Any, new: Any, h: Any) -> None:
     """All flat, z and product four times as long as the rest. z becomes tanhs; see numpy_recurrence.py."""
     half, one, n = z.dtype.type(0.5), z.dtype.type(1), cell.size

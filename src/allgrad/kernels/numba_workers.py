@@ -33,7 +33,7 @@ def products(a: Any, b: Any, edges: Any, order: Any, merges: Any, out: Any, stac
         for i in range(order.size):
             start, stop = edges[order[i]], edges[order[i] + 1]
             here = bottom if depth == 0 else stack[depth - 1, :high]
-            answer = multiply(a[start:stop, top : top + high].T, b[start:stop], here, none, room)
+            answer = multiply(a[start:stop, top : top + high].T, b[start:stop], here, none, room, False)
             if answer != DONE:
                 return answer
             for _ in range(merges[i]):

@@ -9,6 +9,8 @@ from allgrad.kernels.numpy_activations import relu_backward as relu_backward
 from allgrad.kernels.numpy_activations import relu_forward as relu_forward
 from allgrad.kernels.numpy_activations import softplus as softplus
 from allgrad.kernels.numpy_activations import tanh as tanh
+from allgrad.kernels.numpy_attention import attention_backward as attention_backward
+from allgrad.kernels.numpy_attention import attention_forward as attention_forward
 from allgrad.kernels.numpy_losses import cross_entropy_backward as cross_entropy_backward
 from allgrad.kernels.numpy_losses import cross_entropy_forward as cross_entropy_forward
 from allgrad.kernels.numpy_losses import soft_cross_entropy_backward as soft_cross_entropy_backward
@@ -20,6 +22,8 @@ from allgrad.kernels.numpy_norms import rms_norm_backward as rms_norm_backward
 from allgrad.kernels.numpy_norms import rms_norm_forward as rms_norm_forward
 from allgrad.kernels.numpy_pooling import max_pool_backward as max_pool_backward
 from allgrad.kernels.numpy_pooling import max_pool_forward as max_pool_forward
+from allgrad.kernels.numpy_pooling import pool_tiles as pool_tiles
+from allgrad.kernels.numpy_pooling import unpool_tiles as unpool_tiles
 from allgrad.kernels.numpy_recurrence import gru_backward as gru_backward
 from allgrad.kernels.numpy_recurrence import gru_forward as gru_forward
 from allgrad.kernels.numpy_recurrence import lstm_backward as lstm_backward
@@ -30,6 +34,8 @@ from allgrad.kernels.numpy_softmax import softmax_forward as softmax_forward
 from allgrad.kernels.numpy_sums import bias_gradient as bias_gradient
 from allgrad.kernels.numpy_sums import dot as dot
 from allgrad.kernels.numpy_sums import embedding_gradient as embedding_gradient
+from allgrad.kernels.numpy_tiles import assemble_tiles as assemble_tiles
+from allgrad.kernels.numpy_tiles import transform_tiles as transform_tiles
 from allgrad.kernels.numpy_updates import adam as adam
 from allgrad.kernels.numpy_updates import sgd as sgd
 from allgrad.kernels.numpy_workers import product_by_worker as product_by_worker

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from allgrad.kernels.blocks import Array, output
+from allgrad.kernels.blocks import Array, Pair, output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-Pair = tuple[int, int]
 
 
 def max_pool_forward(
@@ -118,3 +116,32 @@ def _line(length: int, outputs: int, stride: int, shift: int) -> tuple[slice, sl
     if last < first:
         return None
     return slice(first * stride + shift, last * stride + shift + 1, stride), slice(first, last + 1)
+
+
+def pool_tiles(raw: Array, tile: Pair, *, out: Array, winners: Array) -> None:
+    """See `Kernels.pool_tiles`."""
+    for place, pixels in _places_in_tiles(raw, tile, out):
+        if place == 0:
+            np.copyto(out, pixels)
+            winners[...] = 0
+        else:
+            # Positions come in rising order, so the last one that was larger than all before it is the largest number.
+            won = np.greater(pixels, out).view(np.uint8)
+            np.maximum(out, pixels, out=out)
+            np.maximum(winners, np.multiply(won, np.uint8(place), out=won), out=winners)
+
+
+def unpool_tiles(g: Array, tile: Pair, winners: Array, *, out: Array) -> None:
+    """See `Kernels.unpool_tiles`."""
+    share = np.empty_like(g)
+    for place, pixels in _places_in_tiles(out, tile, g):
+        # A cast of bytes and a product are much faster than np.where.
+        np.copyto(share, np.equal(winners, np.uint8(place)).view(np.uint8))
+        np.multiply(share, g, out=pixels)
+
+
+def _places_in_tiles(raw: Array, tile: Pair, pooled: Array) -> Iterator[tuple[int, Array]]:
+    height, width = pooled.shape[1] * tile[0], pooled.shape[2] * tile[1]
+    for i in range(tile[0]):
+        for j in range(tile[1]):
+            yield i * tile[1] + j, raw[:, i : height : tile[0], j : width : tile[1]]

@@ -40,15 +40,23 @@ def scratch_size(rows: Any, inner: Any, columns: Any, lanes: Any) -> Any:
 
 @register_jitable
 def ends(x: Any) -> Any:
-    """The addresses of the first and of the last element of a matrix that is not empty."""
+    """The addresses of the first and of the last element of an array that is not empty."""
     low = high = address(x)
-    for axis in range(2):
+    for axis in range(x.ndim):
         reach = (x.shape[axis] - 1) * x.strides[axis]
         if reach < 0:
             low += reach
         else:
             high += reach
     return low, high
+
+
+@register_jitable
+def apart(x: Any, c: Any) -> bool:
+    """Whether writing to c leaves x as it is, as far as the ends of both tell."""
+    low, high = ends(c)
+    low_x, high_x = ends(x)
+    return high < low_x or high_x < low
 
 
 @register_jitable
@@ -60,32 +68,35 @@ def fits(a: Any, b: Any, c: Any, bias: Any) -> bool:
             return False
     if c.shape[1] > 1 and c.strides[1] != item:
         return False
-    low, high = ends(c)
-    if bias.size and low < address(bias) + bias.size * item and address(bias) <= high:
+    if bias.size and not apart(bias, c):
         return False
-    if a.shape[1] == 0:
-        return True
-    low_a, high_a = ends(a)
-    low_b, high_b = ends(b)
-    return (high < low_a or high_a < low) and (high < low_b or high_b < low)
+    return a.shape[1] == 0 or (apart(a, c) and apart(b, c))
 
 
 def multiply_batches(a: Any, b: Any, c: Any, bias: Any, room: Any) -> Any:
     """`multiply` for each index of the first two axes, of which those of a and b may have length 1."""
+    for axis in range(2):
+        length = c.shape[axis]
+        for given in (a.shape[axis], b.shape[axis]):
+            if given != length and given != 1:
+                return MISMATCH
+    if c.size and ((bias.size and not apart(bias, c)) or (a.size and not (apart(a, c) and apart(b, c)))):
+        return COPY
     for i in range(c.shape[0]):
         for j in range(c.shape[1]):
             a_ = a[i if a.shape[0] > 1 else 0, j if a.shape[1] > 1 else 0]
             b_ = b[i if b.shape[0] > 1 else 0, j if b.shape[1] > 1 else 0]
-            answer = multiply(a_, b_, c[i, j], bias, room)
+            answer = multiply(a_, b_, c[i, j], bias, room, False)
             if answer != DONE:
                 return answer
     return DONE
 
 
-def multiply(a: Any, b: Any, c: Any, bias: Any, room: Any) -> Any:
+def multiply(a: Any, b: Any, c: Any, bias: Any, room: Any, adds: Any) -> Any:
     """c = a @ b + bias for a (rows, inner), b (inner, columns), c (rows, columns); `DONE`, or why not.
 
-    `bias` is (columns,), or empty. `room` is scratch of at least `scratch_size` elements.
+    If it `adds`, each sum starts from what c holds. `bias` is (columns,), or empty. `room` is scratch of at least
+    `scratch_size` elements.
     """
     rows, inner = a.shape
     columns = b.shape[1]
@@ -118,7 +129,7 @@ def multiply(a: Any, b: Any, c: Any, bias: Any, room: Any) -> Any:
         for block in range(blocks):
             k = block * depth
             steps = min(depth, inner - k)
-            flags = (ADD_TO_RESULT if block > 0 else 0) | (ADD_BIAS if block == blocks - 1 and bias.size else 0)
+            flags = (ADD_TO_RESULT if adds or block > 0 else 0) | (ADD_BIAS if block == blocks - 1 and bias.size else 0)
             here_b = address(b) + (k * b_step + left * b_column) * ITEM
             pack_b(steps, packed, width, here_b, b_step, b_column, room_b, panel)
             for first in range(0, tiles, in_block):

@@ -31,7 +31,7 @@ ADD_TO_RESULT, ADD_BIAS = 1, 2
 """Flags of `tile`: the sums start from what C holds; a bias is added at the end."""
 
 
-class _Floats:
+class Floats:
     """Types and instructions for one element size and vector length."""
 
     def __init__(self, item: int, lanes: int) -> None:
@@ -84,7 +84,7 @@ class _Floats:
 # -- the micro-kernel ------------------------------------------------------------------------------------------------
 
 
-def _tile_function(floats: _Floats, height: int, vectors: int) -> Callable[[Any, Any], None]:
+def _tile_function(floats: Floats, height: int, vectors: int) -> Callable[[Any, Any], None]:
     """Writes the micro-kernel for one size of tile; see `tile`."""
     cells = [(i, j) for i in range(height) for j in range(vectors)]
 
@@ -196,7 +196,7 @@ def tile(
 
     def code(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
         item, lanes, sums, rows, widest = constants
-        floats = _Floats(item, lanes)
+        floats = Floats(item, lanes)
         given, height, vectors = values[:11], values[11], values[12]
         end = builder.append_basic_block("tiled")
         none = builder.append_basic_block("no_such_tile")
@@ -231,7 +231,7 @@ def pack(
     source[k, j] is at source + step k + column j. Where columns are contiguous, whole vectors are written: up to a vector
     more than target_step, which the next row overwrites.
     """
-    floats = _Floats(ITEM.literal_value, LANES.literal_value)
+    floats = Floats(ITEM.literal_value, LANES.literal_value)
 
     def write(builder: Any, arguments: Any) -> None:
         depth, width, source, step, column, target, target_step = arguments
@@ -244,7 +244,7 @@ def pack(
             with strided:
                 _copy_turned(builder, floats, depth, width, source, step, column, target, target_step)
 
-    return _intrinsic(7, f"allgrad_pack_{floats.suffix}", write, (ITEM, LANES))
+    return routine(7, f"allgrad_pack_{floats.suffix}", write, (ITEM, LANES))
 
 
 @inlined
@@ -255,7 +255,7 @@ def pack_panels(
 
     It reads row by row, which is what memory likes. The last vector of the last panel is filled up with zeros.
     """
-    floats = _Floats(ITEM.literal_value, LANES.literal_value)
+    floats = Floats(ITEM.literal_value, LANES.literal_value)
 
     def write(builder: Any, arguments: Any) -> None:
         depth, width, source, step, target, panel = arguments
@@ -276,10 +276,10 @@ def pack_panels(
                 floats.at(builder, start, last), floats.at(builder, there, builder.mul(last, depth)),
             )  # fmt: skip
 
-    return _intrinsic(6, f"allgrad_pack_panels_{floats.suffix}", write, (ITEM, LANES))
+    return routine(6, f"allgrad_pack_panels_{floats.suffix}", write, (ITEM, LANES))
 
 
-def _copy_row(builder: Any, floats: _Floats, width: Any, source: Any, target: Any) -> None:
+def _copy_row(builder: Any, floats: Floats, width: Any, source: Any, target: Any) -> None:
     """Contiguous numbers, in whole vectors whose last one is filled up with zeros."""
     length = INDEX(floats.lanes)
     vectors = builder.sdiv(width, length)
@@ -297,7 +297,7 @@ def _copy_row(builder: Any, floats: _Floats, width: Any, source: Any, target: An
 
 def _copy_turned(
     builder: Any,
-    floats: _Floats,
+    floats: Floats,
     depth: Any,
     width: Any,
     source: Any,
@@ -307,7 +307,7 @@ def _copy_turned(
     target_step: Any,
 ) -> None:
     """Rows whose numbers are apart: squares are transposed in registers where k is contiguous, the rest goes one by one."""
-    square = _Floats(floats.item, min(floats.lanes, 32 // floats.item))
+    square = Floats(floats.item, min(floats.lanes, 32 // floats.item))
     side, none = INDEX(square.lanes), INDEX(0)
     turned = builder.icmp_signed("==", step, INDEX(1))
     whole_depth, whole_width = (
@@ -365,7 +365,7 @@ def _internal(module: Any, name: str, arguments: int, write: Callable[[Any, Any]
     return found
 
 
-def _intrinsic(
+def routine(
     arguments: int, name: str, write: Callable[[Any, Any], None], constants: tuple[Any, ...]
 ) -> tuple[Any, Any]:
     """Type and code of an intrinsic: integers, then constants; its code is one call of a function made by `write`."""

@@ -16,6 +16,7 @@ import llvmlite.binding  # type: ignore[import-untyped]
 import numba
 import numpy as np
 
+from allgrad.kernels import threads
 from allgrad.kernels.jit import PerDtype, compiled, specialised
 from allgrad.kernels.matmul import blocking, tiles
 from allgrad.kernels.matmul.blocking import COPY, DONE
@@ -56,7 +57,7 @@ class Product:
 
     def __init__(self, tile: tiles.Tile, *, cache: bool = True) -> None:
         self.tile = tile
-        self.of_matrices = PerDtype(blocking.multiply, "R2 R2 W2 r1 w1", cache=cache, variant=self._variant)
+        self.of_matrices = PerDtype(blocking.multiply, "R2 R2 W2 r1 w1 b", cache=cache, variant=self._variant)
         self._many = PerDtype(blocking.multiply_batches, "R4 R4 W4 r1 w1", cache=cache, variant=self._batches)
 
     def __call__(self, a: Array, b: Array, *, out: Array | None = None, bias: Array | None = None) -> Array:
@@ -74,19 +75,50 @@ class Product:
         """
         dtype = a.dtype
         # numba looks at an array's kind of number and not at its byte order. NumPy's native dtypes are single objects.
-        usual = a.ndim == 2 and b.ndim == 2 and dtype.isnative and b.dtype is dtype
-        usual = (
-            usual and (out is None or out.dtype is dtype) and (bias is None or (bias.dtype is dtype and bias.size > 0))
-        )
-        if usual:
+        if (
+            dtype.isnative
+            and b.dtype is dtype
+            and (out is None or out.dtype is dtype)
+            and (bias is None or (bias.dtype is dtype and bias.size > 0))
+        ):
             try:  # whatever else does not fit is found, and named, with care
-                c = np.empty((a.shape[0], b.shape[1]), dtype) if out is None else out
                 shift = _memory.none[dtype.char] if bias is None else bias
-                if self.of_matrices[dtype](a, b, c, shift, _memory.room[dtype.char]) == DONE:
-                    return c
+                room = _memory.room[dtype.char]
+                if a.ndim == 2 and b.ndim == 2:
+                    c = np.empty((a.shape[0], b.shape[1]), dtype) if out is None else out
+                    if threads.count > 1 and a.size * c.shape[1] >= 2 * threads.LEAST:
+                        if self._in_threads(a, b, c, bias) == DONE:
+                            return c
+                    elif self.of_matrices[dtype](a, b, c, shift, room, False) == DONE:
+                        return c
+                elif (
+                    out is not None
+                    and 2 < out.ndim < 5
+                    and self._many[dtype](_stack(a), _stack(b), _stack(out), shift, room) == DONE
+                ):
+                    return out
             except (KeyError, TypeError):
                 pass
         return self._with_care(a, b, out, bias)
+
+    def _in_threads(self, a: Array, b: Array, c: Array, bias: Array | None) -> int:
+        """`blocking.multiply`'s answer for rows of C on several threads, or for columns if C is wide."""
+        (rows, columns), inner = c.shape, a.shape[1]
+        if a.shape[0] != rows or b.shape != (inner, columns) or np.may_share_memory(c, a) or np.may_share_memory(c, b):
+            return COPY
+        if bias is not None and (bias.shape != (columns,) or np.may_share_memory(c, bias)):
+            return COPY
+        dtype, lanes = c.dtype, self.tile.lanes(c.dtype)
+        loops, tall = self.of_matrices[dtype], rows >= columns
+
+        def part(span: slice) -> int:
+            room, none = self.memory(dtype, blocking.scratch_size(rows, inner, columns, lanes))
+            if tall:
+                return int(loops(a[span], b, c[span], none if bias is None else bias, room, False))
+            return int(loops(a, b[:, span], c[:, span], none if bias is None else bias[span], room, False))
+
+        step = self.tile.rows if tall else lanes * max(1, self.tile.sums // self.tile.rows)
+        return threads.each(part, threads.pieces(rows if tall else columns, rows * inner * columns, step))
 
     def memory(self, dtype: np.dtype[Any], size: int) -> tuple[Array, Array]:
         """This thread's scratch of at least `size` elements and an empty bias, for `of_matrices`."""
@@ -98,8 +130,8 @@ class Product:
         c = np.empty(shape, a.dtype) if out is None else out
         shift = _memory.none[a.dtype.char] if bias is None else np.array(bias)
         _memory.grow(a.dtype, blocking.scratch_size(shape[-2], a.shape[-1], shape[-1], self.tile.lanes(a.dtype)))
-        # A stack is multiplied matrix by matrix, so here the loops' own check comes too late.
-        overlaps = c.ndim > 2 and out is not None and (np.may_share_memory(c, a) or np.may_share_memory(c, b))
+        # More than two leading axes take several calls, of which the first may write what the second reads.
+        overlaps = c.ndim > 4 and out is not None and (np.may_share_memory(c, a) or np.may_share_memory(c, b))
         if overlaps or self._run(a, b, c, shift) != DONE:
             result = np.empty(shape, a.dtype)
             self._run(np.array(a), np.array(b), result, shift)
@@ -112,9 +144,9 @@ class Product:
             return COPY
         room = _memory.room[a.dtype.char]
         if c.ndim == 2:
-            return int(self.of_matrices[a.dtype](a, b, c, bias, room))
+            return int(self.of_matrices[a.dtype](a, b, c, bias, room, False))
         loops, outer = self._many[a.dtype], c.shape[:-4]
-        a, b, c = (x[(None,) * (4 - x.ndim)] if x.ndim < 4 else x for x in (a, b, c))
+        a, b, c = map(_stack, (a, b, c))
         if not outer:
             return int(loops(a, b, c, bias, room))
         a, b = (np.broadcast_to(x, (*outer, *x.shape[-4:])) for x in (a, b))
@@ -131,6 +163,11 @@ class Product:
 
     def _batches(self, dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
         return f"_{self.tile.name}", {"multiply": self.of_matrices[dtype]}
+
+
+def _stack(x: Array) -> Array:
+    """`x` with leading axes of length 1, as many as make it four."""
+    return x if x.ndim > 3 else x[None] if x.ndim == 3 else x[None, None]
 
 
 def _checked_shape(a: Array, b: Array, out: Array | None, bias: Array | None) -> tuple[int, ...]:

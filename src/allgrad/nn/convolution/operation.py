@@ -20,7 +20,6 @@ import numpy as np
 from allgrad.autodiff import Fused
 from allgrad.autodiff.modes import CURRENT
 from allgrad.kernels import active
-from allgrad.nn.convolution.epilogue import Epilogue, pool_tiles, unpool_tiles
 from allgrad.nn.convolution.reference import reference, reference_transposed
 from allgrad.nn.convolution.selection import choose
 from allgrad.nn.gradients import by_worker, gradient_for
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from allgrad.nn.convolution.algorithm import Algorithm, Array
+    from allgrad.nn.convolution.epilogue import Epilogue
     from allgrad.nn.convolution.geometry import Geometry, Pair
 
 Cotangents = tuple["Array | None", Any, Any]
@@ -57,7 +57,7 @@ def _forward(
             algorithm.forward(x[group], raw[:n])
             assert epilogue.pool is not None
             assert winners is not None
-            pool_tiles(raw[:n], epilogue.pool, part, winners[group])
+            active().pool_tiles(raw[:n], epilogue.pool, out=part, winners=winners[group])
         if bias is not None:
             np.add(part, bias, out=part)
         if activation is not None:
@@ -96,7 +96,7 @@ def _backward(
                 total.add(part)
             if raw is not None:
                 assert epilogue.pool is not None
-                unpool_tiles(part, epilogue.pool, winners[group], raw[:n])
+                active().unpool_tiles(part, epilogue.pool, winners[group], out=raw[:n])
                 part = raw[:n]
             if needs[0] or needs[1]:
                 algorithm.backward(x[group] if needs[1] else None, part, None if dx is None else dx[group])

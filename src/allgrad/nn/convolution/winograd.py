@@ -7,7 +7,7 @@ Along one axis, four outputs of a three-tap filter need six multiplications in p
 where A, B and G come from evaluating polynomials at five points and at infinity (Toom and Cook; Winograd 1980; for
 convolutional networks Lavin & Gray, CVPR 2016). In two dimensions the matrices are Kronecker squares: a tile of
 6x6 pixels becomes 36 numbers, 36 products of matrices (tiles, C) (C, O) do the work of 144, and 16 outputs come back.
-The transforms are products with constant matrices of 36 rows or columns, so BLAS does those too.
+The kernels do the transforms.
 
 The gradients are the transposes of the same steps: with V = B' d (input) and Z = A g (cotangent), both of 36 numbers a tile,
 
@@ -26,7 +26,6 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from allgrad.kernels import active
 from allgrad.kernels.blocks import spans
@@ -50,17 +49,19 @@ again and are kept as a whole."""
 
 
 class Transforms(NamedTuple):
-    """The two-dimensional matrices of the input (36, 36), the kernel (36, 9), and the output (16, 36)."""
+    """B' (6, 6) and B, A' (4, 6) and A, and the two-dimensional matrix of the kernel, the Kronecker square of G, (36, 9)."""
 
     input: Array
-    kernel: Array
+    input_back: Array
     output: Array
+    output_back: Array
+    kernel: Array
 
 
 @cache
 def transforms(dtype: np.dtype[np.floating]) -> Transforms:
     a, g, b = _one_dimensional()
-    return Transforms(*(np.kron(m, m).astype(dtype) for m in (b, g, a)))
+    return Transforms(*(np.ascontiguousarray(m, dtype) for m in (b, b.T, a, a.T, np.kron(g, g))))
 
 
 def _one_dimensional() -> tuple[Array, Array, Array]:
@@ -94,47 +95,27 @@ class Winograd(Algorithm):
         self.transforms = transforms(self.dtype)
         (top, _), (left, _) = geometry.padding
         self.corner = (top, left)
-        n, (th, tw), c = self.samples, self.tiles, self.channels
-        # The last tiles may extend beyond the image, and `_scatter` shifts by a whole tile.
-        self.frame = np.zeros((n, OUT * (th + 1), OUT * (tw + 1), c), self.dtype)
-        self.overlap = np.empty_like(self.frame)
-        # Views of the frame's tiles and of the cores and borders of tiles in `overlap`; made once, since as_strided is slow.
-        self.seen = self._tiles_of(self.frame, SIDE, SIDE)
-        self.parts = tuple(
-            (rows, columns, self._tiles_of(self.overlap[:, rows.start :, columns.start :], _size(rows), _size(columns)))
-            for rows in (slice(0, OUT), slice(OUT, SIDE))
-            for columns in (slice(0, OUT), slice(OUT, SIDE))
-        )
-        self.gathered = np.empty((PLACES, n * th * tw * c), self.dtype)
-        self.transformed = np.empty((PLACES, n * th * tw, c), self.dtype)
-        self.products = np.empty((PLACES, n * th * tw, self.outer), self.dtype)
-        self.outputs = np.empty((OUT * OUT, n * th * tw * self.outer), self.dtype)
+        count = self.samples * self._a_sample
+        self.transformed = np.empty((PLACES, count, self.channels), self.dtype)
+        self.products = np.empty((PLACES, count, self.outer), self.dtype)
         self.pair: tuple[Array, Array] | None = None
         self.kernel: Array | None = None
         self.one_group = self.samples == samples
 
     def forward(self, x: Array, y: Array) -> None:
-        n = len(x)
-        products, transformed = self._part(self.products, n), self._transform(x)
+        products, transformed = self._part(self.products, len(x)), self._transform(x)
         for outer in self._blocks(self.outer, self.channels):
             active().matmul(transformed, self._kernel(outer=outer), out=products[:, :, outer])
-        outputs = self.outputs[:, : n * self._a_sample * self.outer]
-        active().matmul(self.transforms.output, products.reshape(PLACES, -1), out=outputs)
-        whole = self._whole(n) if self._cut else y
-        np.copyto(self._tiled(whole), outputs.reshape(OUT, OUT, n, *self.tiles, self.outer))
-        if self._cut:
-            np.copyto(y, whole[:, : self.output[0], : self.output[1]])
+        active().assemble_tiles(products, self.transforms.output, (0, 0), self.tiles, OUT, out=y)
 
     def backward(self, x: Array | None, g: Array, dx: Array | None) -> None:
-        n = len(g)
-        spread = self._spread(g)
+        spread = self._part(self.products, len(g))
+        active().transform_tiles(g, self.transforms.output_back, (0, 0), self.tiles, OUT, out=spread)
         if dx is not None:
-            tiles = self._part(self.transformed, n)
+            tiles = self._part(self.transformed, len(g))
             for inner in self._blocks(self.channels, self.outer):
                 active().matmul(spread, self._kernel(inner=inner).transpose(0, 2, 1), out=tiles[:, :, inner])
-            pixels = self.gathered[:, : n * self._a_sample * self.channels]
-            active().matmul(self.transforms.input.T, tiles.reshape(PLACES, -1), out=pixels)
-            self._scatter(pixels.reshape(SIDE, SIDE, n, *self.tiles, self.channels), dx)
+            active().assemble_tiles(tiles, self.transforms.input_back, self.corner, self.tiles, OUT, out=dx)
         if x is not None and self.one_group:
             self.pair = self._transform(x), spread
         elif x is not None:
@@ -173,11 +154,6 @@ class Winograd(Algorithm):
     def _a_sample(self) -> int:
         return self.tiles[0] * self.tiles[1]
 
-    @property
-    def _cut(self) -> bool:
-        """Whether the last tiles extend beyond the output."""
-        return self.output != (OUT * self.tiles[0], OUT * self.tiles[1])
-
     def _part(self, memory: Array, samples: int) -> Array:
         """The front of scratch memory (36, tiles, channels), contiguous, for a group of fewer samples."""
         if samples == self.samples:
@@ -185,60 +161,10 @@ class Winograd(Algorithm):
         shape = (PLACES, samples * self._a_sample, memory.shape[2])
         return memory.reshape(-1)[: shape[0] * shape[1] * shape[2]].reshape(shape)
 
-    def _whole(self, samples: int) -> Array:
-        return np.zeros((samples, OUT * self.tiles[0], OUT * self.tiles[1], self.outer), self.dtype)
-
-    def _tiled(self, y: Array) -> Array:
-        """A view of outputs (n, 4 th, 4 tw, O) as (4, 4, n, th, tw, O)."""
-        n, (th, tw) = len(y), self.tiles
-        return y.reshape(n, th, OUT, tw, OUT, -1).transpose(2, 4, 0, 1, 3, 5)
-
     def _transform(self, x: Array) -> Array:
         """V: the input's tiles as (36, tiles, C)."""
-        n, (top, left) = len(x), self.corner
-        self.frame[:n, top : top + x.shape[1], left : left + x.shape[2]] = x
-        pixels = self.gathered[:, : n * self._a_sample * self.channels]
-        np.copyto(pixels.reshape(SIDE, SIDE, n, *self.tiles, self.channels), self.seen[:, :, :n])
-        transformed = self._part(self.transformed, n)
-        active().matmul(self.transforms.input, pixels, out=transformed.reshape(PLACES, -1))
-        return transformed
-
-    def _spread(self, g: Array) -> Array:
-        """Z: the cotangent's tiles as (36, tiles, O)."""
-        n = len(g)
-        if self._cut:
-            whole = self._whole(n)
-            whole[:, : self.output[0], : self.output[1]] = g
-            g = whole
-        outputs = self.outputs[:, : n * self._a_sample * self.outer]
-        np.copyto(outputs.reshape(OUT, OUT, n, *self.tiles, self.outer), self._tiled(g))
-        products = self._part(self.products, n)
-        active().matmul(self.transforms.output.T, outputs, out=products.reshape(PLACES, -1))
-        return products
-
-    def _scatter(self, pixels: Array, dx: Array) -> None:
-        """Add tiles (6, 6, n, th, tw, C) at their positions. Their 4x4 cores cover the image once; the borders reach into the
-        next tile down, to the right, and across the corner.
-        """
-        n, (th, tw), (top, left) = len(dx), self.tiles, self.corner
-        self.overlap[:n, OUT * th :] = 0
-        self.overlap[:n, :, OUT * tw :] = 0
-        (rows, columns, core), *borders = self.parts
-        np.copyto(core[:, :, :n], pixels[rows, columns])
-        for rows, columns, border in borders:
-            there = border[:, :, :n]
-            np.add(there, pixels[rows, columns], out=there)
-        np.copyto(dx, self.overlap[:n, top : top + dx.shape[1], left : left + dx.shape[2]])
-
-    def _tiles_of(self, frame: Array, height: int, width: int) -> Array:
-        """The first rows and columns of each tile of a frame: (height, width, samples, th, tw, C), without a copy."""
-        sample, row, column, channel = frame.strides
-        shape = (height, width, self.samples, *self.tiles, self.channels)
-        return as_strided(frame, shape, (row, column, sample, OUT * row, OUT * column, channel))
-
-
-def _size(span: slice) -> int:
-    return int(span.stop - span.start)
+        out = self._part(self.transformed, len(x))
+        return active().transform_tiles(x, self.transforms.input, self.corner, self.tiles, OUT, out=out)
 
 
 def group_size(output: Pair, samples: int) -> int:

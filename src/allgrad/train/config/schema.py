@@ -236,7 +236,7 @@ class ParallelSection(Section):
     bucket_mb: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Size of the buckets in which gradients are sent, in MiB. null: 1 between nodes, 25 inside one node."""
     blas_threads: Annotated[int, Field(ge=1, le=4096)] = 1
-    """Threads of a matrix product. Changes the bits of the result."""
+    """Threads of a matrix product. With the NumPy kernels it changes the bits of the result."""
     comm: Literal["auto", "thread", "polling"] = "auto"
     """What drives MPI: a `thread`, or the main thread between operations (`polling`). `auto`: what the MPI library allows."""
     stall_seconds: Annotated[float, Field(gt=0, le=1e6)] = STALL_SECONDS

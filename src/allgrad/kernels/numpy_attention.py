@@ -1,0 +1,146 @@
+"""Attention in NumPy: one sample at a time, and a sample in blocks of `QUERIES` queries.
+
+The scores of a block (key heads, group, queries, keys) stay in the second-level cache until their last use. With a causal mask, a
+block needs only the keys up to its last query, which saves up to half of the work. The formulas are in `nn/attention.py`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from allgrad.kernels.numpy_matmul import matmul
+from allgrad.kernels.numpy_softmax import causal_softmax_forward, softmax_backward, softmax_forward
+
+if TYPE_CHECKING:
+    from allgrad.kernels.blocks import Array
+
+QUERIES = 64
+
+
+class _Block(NamedTuple):
+    """Queries `start` to `stop`, and their keys 0 to `keys`."""
+
+    start: int
+    stop: int
+    keys: int
+
+
+def _blocks(length: int, causal: bool) -> list[_Block]:
+    stops = [min(start + QUERIES, length) for start in range(0, length, QUERIES)]
+    return [_Block(i * QUERIES, stop, stop if causal else length) for i, stop in enumerate(stops)]
+
+
+def _rooms(blocks: list[_Block], groups: tuple[int, int], like: Array, *batch: int) -> list[Array]:
+    """Memory for the scores of each block: (*batch, key heads, group, queries, keys)."""
+    return [np.empty((*batch, *groups, b.stop - b.start, b.keys), like.dtype) for b in blocks]
+
+
+def _by_head(rows: Array, groups: tuple[int, int]) -> Array:
+    """A view of one sample's (length, query heads, features) as (key heads, group, length, features)."""
+    length, _, features = rows.shape
+    return rows.transpose(1, 0, 2).reshape(*groups, length, features, copy=False)
+
+
+def _parts(packed: Array, groups: tuple[int, int]) -> tuple[Array, Array, Array]:
+    """Views of one sample's (length, heads, features): queries (keys, group, length, features), keys and values
+    (keys, 1, length, features).
+    """
+    keys, queries = groups[0], groups[0] * groups[1]
+    turned = packed.transpose(1, 0, 2)[:, None]
+    return _by_head(packed[:, :queries], groups), turned[queries : queries + keys], turned[queries + keys :]
+
+
+def _probabilities(q: Array, k: Array, padding_mask: Array | None, causal: bool, out: Array) -> None:
+    """Write softmax(q k^T) to `out`; `padding_mask` is True for keys that no query sees."""
+    matmul(q, k.swapaxes(-1, -2), out=out)
+    if padding_mask is None:
+        (causal_softmax_forward if causal else softmax_forward)(out, out=out)
+        return
+    queries, keys = out.shape[-2:]
+    unseen = padding_mask | np.triu(np.ones((queries, keys), bool), keys - queries + 1) if causal else padding_mask
+    # The smallest number, not -inf, because a query without keys must not give NaN. Its row is set to zero below.
+    np.copyto(out, np.finfo(out.dtype).min, where=unseen)
+    softmax_forward(out, out=out)
+    np.copyto(out, 0, where=unseen)
+
+
+def attention_forward(
+    packed: Array, query_heads: int, *, causal: bool, padding_mask: Array | None, scale: float, keep: bool
+) -> tuple[Array, list[Array] | None]:
+    """See `Kernels.attention_forward`."""
+    batch, length, heads, features = packed.shape
+    key_heads = (heads - query_heads) // 2
+    groups = key_heads, query_heads // key_heads
+    answer = np.empty((batch, length, query_heads, features), packed.dtype)
+    blocks = _blocks(length, causal)
+    kept = _rooms(blocks, groups, packed, batch if keep else 1)
+    for b in range(batch):
+        q, k, v = _parts(packed[b], groups)
+        q = q * packed.dtype.type(scale)
+        a = _by_head(answer[b], groups)
+        for (start, stop, keys), room in zip(blocks, kept, strict=True):
+            p = room[b if keep else 0]
+            unseen = None if padding_mask is None else padding_mask[b, :keys]
+            _probabilities(q[:, :, start:stop], k[:, :, :keys], unseen, causal, p)
+            matmul(p, v[:, :, :keys], out=a[:, :, start:stop])
+    return answer, kept if keep else None
+
+
+def attention_backward(
+    g: Array,
+    packed: Array,
+    kept: list[Array] | None,
+    query_heads: int,
+    *,
+    causal: bool,
+    padding_mask: Array | None,
+    scale: float,
+) -> Array:
+    """See `Kernels.attention_backward`."""
+    batch, length, heads, _ = packed.shape
+    key_heads = (heads - query_heads) // 2
+    groups = key_heads, query_heads // key_heads
+    gradient = np.empty(packed.shape, packed.dtype)
+    blocks = _blocks(length, causal)
+    scores = _rooms(blocks, groups, packed)
+    again = None if kept is not None else _rooms(blocks, groups, packed)
+    factor = packed.dtype.type(scale)
+    for b in range(batch):
+        q, k, v = _parts(packed[b], groups)
+        q = q * factor
+        dq, dk, dv = _parts(gradient[b], groups)
+        g_ = _by_head(g[b], groups)
+        # In reverse order: the last block has all keys, so it writes dk and dv, and the others add to them.
+        for i in reversed(range(len(blocks))):
+            start, stop, keys = blocks[i]
+            q_, k_, v_, d_ = q[:, :, start:stop], k[:, :, :keys], v[:, :, :keys], g_[:, :, start:stop]
+            if kept is not None:
+                p = kept[i][b]
+            else:
+                assert again is not None
+                p = again[i]
+                _probabilities(q_, k_, None if padding_mask is None else padding_mask[b, :keys], causal, p)
+            add = i < len(blocks) - 1
+            _grouped_product(p.swapaxes(-1, -2), d_, dv[:, :, :keys], add)
+            ds = matmul(d_, v_.swapaxes(-1, -2), out=scores[i])
+            softmax_backward(ds, p, out=ds)
+            matmul(ds, k_, out=dq[:, :, start:stop])
+            _grouped_product(ds.swapaxes(-1, -2), q_, dk[:, :, :keys], add)
+        np.multiply(dq, factor, out=dq)
+    return gradient
+
+
+def _grouped_product(a: Array, b: Array, out: Array, add: bool) -> None:
+    """Write a @ b, summed over the query heads that share a key head, to `out`, or add it there."""
+    if a.shape[1] == 1 and not add:
+        matmul(a, b, out=out)
+        return
+    product = matmul(a, b)
+    if a.shape[1] > 1:
+        product = np.sum(product, axis=1, keepdims=True)
+    if add:
+        np.add(out, product, out=out)
+    else:
+        out[...] = product

@@ -1,0 +1,91 @@
+"""Threads of products and of attention change no bit, in the parent and in forked processes."""
+
+import hashlib
+import os
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba", reason="only the compiled products have threads of their own")
+
+from allgrad.kernels import numba_kernels, threads
+
+
+@pytest.fixture(autouse=True)
+def one_thread_afterwards():
+    yield
+    threads.use(1)
+
+
+def digest():
+    """A digest of products that are cut by rows, by columns, and not at all, and of attention forward and backward."""
+    rng, found = np.random.default_rng(0), hashlib.sha256()
+    for rows, inner, columns in [(700, 130, 210), (33, 400, 1030), (5, 6, 7)]:
+        a, b = rng.standard_normal((rows, inner), np.float32), rng.standard_normal((columns, inner), np.float32).T
+        found.update(numba_kernels.matmul(a, b).tobytes())
+        bias = rng.standard_normal(columns, np.float32)
+        found.update(numba_kernels.matmul(a, b, bias=bias, out=np.empty((rows, columns), np.float32)).tobytes())
+    packed, g = rng.standard_normal((5, 100, 12, 16), np.float32), rng.standard_normal((5, 100, 8, 16), np.float32)
+    options = {"causal": True, "padding_mask": None, "scale": 0.25}
+    for keep in (True, False):
+        y, kept = numba_kernels.attention_forward(packed, 8, keep=keep, **options)
+        found.update(y.tobytes())
+        found.update(numba_kernels.attention_backward(g, packed, kept, 8, **options).tobytes())
+    return found.hexdigest()
+
+
+def test_one_two_and_three_threads_give_one_hash():
+    found = set()
+    for count in (1, 2, 3):
+        threads.use(count)
+        assert len(threads.pieces(700, 700 * 130 * 210)) == count
+        found.add(digest())
+    assert len(found) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_makes_threads_of_its_own():
+    threads.use(2)
+    expected = digest()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, digest().encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        assert pipe.read().decode() == expected
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_pieces_cover_the_axis():
+    threads.use(3)
+    for length, step in [(1, 1), (7, 3), (100, 6), (64, 16)]:
+        parts = threads.pieces(length, 10**9, step)
+        assert [i for part in parts for i in range(length)[part]] == list(range(length))
+        assert all(part.start % step == 0 for part in parts)
+    assert threads.pieces(10, threads.LEAST) == [slice(0, 10)]
+
+
+def test_an_error_in_a_thread_is_raised_after_all_have_ended():
+    threads.use(3)
+    ended = []
+
+    def work(part):
+        if part.start == 0:
+            raise RuntimeError("first")
+        ended.append(part.start)
+        return 0
+
+    with pytest.raises(RuntimeError, match="first"):
+        threads.each(work, [slice(0, 1), slice(1, 2), slice(2, 3)])
+    assert sorted(ended) == [1, 2]
+
+
+def test_a_product_whose_result_overlaps_an_argument_is_not_cut():
+    threads.use(2)
+    rng = np.random.default_rng(1)
+    a = rng.integers(-3, 4, (400, 400)).astype(np.float32)
+    expected = a @ a
+    np.testing.assert_array_equal(numba_kernels.matmul(a, a, out=a), expected)
