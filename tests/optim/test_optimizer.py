@@ -110,9 +110,11 @@ def test_two_shards_make_a_whole(leaves, give, name, options):
     optimizers = [make(name, ours, **options) for ours in (whole, left, right)]
     layout = optimizers[0].flat.layout
     middle = layout["conv"].offset if optimizers[0].needs_whole_parameters else layout["conv"].offset + 5
+    end = layout.length(f)
+    rest = [(middle, end)] if optimizers[0].needs_whole_parameters else [(middle, middle + 16), (middle + 16, end)]
     drive(optimizers[0], whole, give, 1)
-    drive(optimizers[1], left, give, 1, within={f: (0, middle)})
-    drive(optimizers[2], right, give, 1, within={f: (middle, layout.length(f))})
+    drive(optimizers[1], left, give, 1, within={f: [(0, middle)]})
+    drive(optimizers[2], right, give, 1, within={f: rest})
     joined = np.concatenate([optimizers[1].flat.params.flat[f][:middle], optimizers[2].flat.params.flat[f][middle:]])
     assert joined.tobytes() == optimizers[0].flat.params.flat[f].tobytes()
     assert optimizers[1].steps == optimizers[0].steps
@@ -124,7 +126,7 @@ def test_a_shard_that_cuts_a_parameter_is_refused(leaves, give):
     cut = optimizer.flat.layout["conv"].offset + 1
     give(ours, {n: np.ones(t.shape, np.float32) for n, t in ours.items()})
     with pytest.raises(ValueError, match=r"needs whole parameters, but the slice \[0, \d+\) cuts 'conv'"):
-        optimizer.step(within={np.dtype(np.float32): (0, cut)})
+        optimizer.step(within={np.dtype(np.float32): [(0, cut)]})
 
 
 def test_groups_have_their_own_settings(leaves, give):

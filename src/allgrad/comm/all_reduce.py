@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from .transport import Handle, Lane, Transfer, Transport
-    from .tree import Array
+    from .tree import Addition, Array
 
 CHUNK_BYTES = 1 << 20
 """An array is cut into chunks of this size. They are pipelined, and bound the memory for incoming data. Changes no bit."""
@@ -40,6 +40,7 @@ def tree_all_reduce(
     layout: str = "",
     ready: float | None = None,
     guard: Sequence[Array] = (),
+    add: Addition = np.add,
     chunk_bytes: int = CHUNK_BYTES,
     small_bytes: int = SMALL_BYTES,
 ) -> Handle:
@@ -54,14 +55,17 @@ def tree_all_reduce(
         layout: a digest of what else must agree between ranks.
         ready: when the data became final (`transport.clock()`); default: now.
         guard: other arrays that are read-only until `wait`.
+        add: the addition; with another one than NumPy's the arrays may have any dtype.
         chunk_bytes, small_bytes: see above; the same on all ranks.
 
     Raises:
         ValueError, TypeError: for other arrays.
     """
     topology = transport.topology
+    if add is np.add and out.dtype not in (np.float32, np.float64):
+        raise TypeError(f"The arrays of tree_all_reduce must be float32 or float64. Got {out.dtype} for out instead.")
     pieces, target = _prepare(nodes, out, rank=topology.rank, ranks=topology.size, virtual_workers=virtual_workers)
-    payload, arrived = _payload(pieces, target, size=topology.size, virtual_workers=virtual_workers)
+    payload, arrived = _payload(pieces, target, size=topology.size, virtual_workers=virtual_workers, add=add)
     what = {
         "collective": "all-reduce (exact)",
         "bucket": label,
@@ -73,7 +77,7 @@ def tree_all_reduce(
     }
     transfers = _transfers(
         topology.rank, topology.size, pieces, target,
-        virtual_workers=virtual_workers, chunk_bytes=chunk_bytes, small_bytes=small_bytes,
+        virtual_workers=virtual_workers, add=add, chunk_bytes=chunk_bytes, small_bytes=small_bytes,
     )  # fmt: skip
     return transport.submit(
         Collective(
@@ -113,10 +117,6 @@ def _prepare(
 
 
 def _check(name: object, array: Array, out: Array) -> None:
-    if array.dtype not in (np.float32, np.float64):
-        raise TypeError(
-            f"The arrays of tree_all_reduce must be float32 or float64. Got {array.dtype} for {name} instead."
-        )
     if array.ndim != 1 or not array.flags.c_contiguous or array.dtype != out.dtype or array.size != out.size:
         raise ValueError(
             f"The arrays of tree_all_reduce must be flat, contiguous and like out ({out.size} of {out.dtype}). "
@@ -136,6 +136,7 @@ def _transfers(
     out: Array,
     *,
     virtual_workers: int,
+    add: Addition,
     chunk_bytes: int,
     small_bytes: int,
 ) -> Iterator[Callable[[Lane], Transfer]]:
@@ -153,18 +154,20 @@ def _transfers(
         if size == 1:
             return collectives.local(pieces, target, virtual_workers=virtual_workers)
         if small:
-            return collectives.gather(comm, size, pieces, target, virtual_workers=virtual_workers, scratch=scratch)
+            return collectives.gather(
+                comm, size, pieces, target, virtual_workers=virtual_workers, scratch=scratch, add=add
+            )
         if aligned:
-            return collectives.halving(comm, rank, size, pieces[0][1], target, tag=tag, scratch=scratch)
+            return collectives.halving(comm, rank, size, pieces[0][1], target, tag=tag, scratch=scratch, add=add)
         return collectives.owners(
-            comm, rank, size, pieces, target, virtual_workers=virtual_workers, tag=tag, scratch=scratch
+            comm, rank, size, pieces, target, virtual_workers=virtual_workers, tag=tag, scratch=scratch, add=add
         )
 
     return (partial(transfer, start) for start in range(0, max(out.size, 1), length))
 
 
 def _payload(
-    nodes: list[tuple[Node, Array]], out: Array, *, size: int, virtual_workers: int
+    nodes: list[tuple[Node, Array]], out: Array, *, size: int, virtual_workers: int, add: Addition
 ) -> tuple[Array | None, Callable[[Array], None] | None]:
     """The data and what to do with all ranks' data, if they may travel with the desync check: `gather` without messages."""
     rows = collectives.most_nodes(size, virtual_workers)
@@ -177,6 +180,6 @@ def _payload(
     def arrived(gathered: Array) -> None:
         everyone = np.ascontiguousarray(gathered).view(out.dtype).reshape(size, *mine.shape)
         with np.errstate(all="ignore"):
-            collectives.assemble(everyone, out, virtual_workers=virtual_workers)
+            collectives.assemble(everyone, out, virtual_workers=virtual_workers, add=add)
 
     return mine.view(np.uint8).reshape(-1), arrived

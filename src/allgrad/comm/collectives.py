@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .transport import Transfer
-    from .tree import Array, Node
+    from .tree import Addition, Array, Node
 
     Scratch = Callable[[int, np.dtype[Any]], Array]
 
@@ -44,7 +44,17 @@ def local(nodes: Sequence[tuple[Node, Array]], out: Array, *, virtual_workers: i
     yield []
 
 
-def halving(comm: Any, rank: int, size: int, node: Array, data: Array, *, tag: int, scratch: Scratch) -> Transfer:
+def halving(
+    comm: Any,
+    rank: int,
+    size: int,
+    node: Array,
+    data: Array,
+    *,
+    tag: int,
+    scratch: Scratch,
+    add: Addition = np.add,
+) -> Transfer:
     """From this rank's one `node` to the root in `data`, which may be the same memory; `size` is a power of two."""
     if node.ctypes.data != data.ctypes.data:
         np.copyto(data, node)
@@ -61,7 +71,7 @@ def halving(comm: Any, rank: int, size: int, node: Array, data: Array, *, tag: i
         theirs = received[: mine.size]
         yield [comm.Irecv(theirs, partner, tag), comm.Isend(given, partner, tag)]
         left, right = (mine, theirs) if partner > rank else (theirs, mine)
-        np.add(left, right, out=mine)
+        add(left, right, mine)
         steps.append((partner, mine, given))
     for partner, mine, given in reversed(steps):
         yield [comm.Irecv(given, partner, tag), comm.Isend(mine, partner, tag)]
@@ -78,6 +88,7 @@ def owners(
     tag: int,
     scratch: Scratch,
     table: Sequence[Sequence[Node]] | None = None,
+    add: Addition = np.add,
 ) -> Transfer:
     """From every rank's maximal `nodes` to the root in `out`, which may be the memory of one of them.
 
@@ -92,7 +103,7 @@ def owners(
     requests = [comm.Irecv(row, other, tag) for row, (other, _) in zip(rows, arriving, strict=True)]
     requests += [comm.Isend(array[cuts[o] : cuts[o + 1]], o, tag) for o in others for _, array in nodes]
     yield requests
-    whole = Assembly(virtual_workers, out[own])
+    whole = Assembly(virtual_workers, out[own], add)
     for node, array in nodes:
         whole.add(node, array[own])
     for row, (_, node) in zip(rows, arriving, strict=True):
@@ -103,7 +114,14 @@ def owners(
 
 
 def gather(
-    comm: Any, size: int, nodes: Sequence[tuple[Node, Array]], out: Array, *, virtual_workers: int, scratch: Scratch
+    comm: Any,
+    size: int,
+    nodes: Sequence[tuple[Node, Array]],
+    out: Array,
+    *,
+    virtual_workers: int,
+    scratch: Scratch,
+    add: Addition = np.add,
 ) -> Transfer:
     """Like `owners`, but in one exchange. Ranks with fewer nodes than others send rows that nobody reads."""
     most = most_nodes(size, virtual_workers)
@@ -113,12 +131,12 @@ def gather(
     for row, (_, array) in zip(mine, nodes, strict=False):
         row[:] = array
     yield [comm.Iallgather(mine, everyone)]
-    assemble(everyone, out, virtual_workers=virtual_workers)
+    assemble(everyone, out, virtual_workers=virtual_workers, add=add)
 
 
-def assemble(everyone: Array, out: Array, *, virtual_workers: int) -> None:
+def assemble(everyone: Array, out: Array, *, virtual_workers: int, add: Addition = np.add) -> None:
     """Add the gathered nodes of all ranks; `everyone`: (ranks, rows, n), where each rank's first rows are its maximal nodes."""
-    whole = Assembly(virtual_workers, out)
+    whole = Assembly(virtual_workers, out, add)
     for theirs, row_nodes in zip(everyone, rank_nodes(len(everyone), virtual_workers), strict=True):
         for node, row in zip(row_nodes, theirs, strict=False):
             whole.add(node, row)

@@ -29,6 +29,7 @@ Everything here is a pure function of integers, or adds NumPy arrays; nothing kn
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+Addition = Callable[[Array, Array, Array], Array]
+"""add(left, right, out): writes the sum of two arrays into `out`, which may be one of them, and returns it. What is added may be
+numbers in another form than NumPy's, such as bfloat16."""
 
 
 class Node(NamedTuple):
@@ -231,7 +236,7 @@ class Assembly:
     """Adds nodes up to the root, in whatever order they arrive; each addition is in place, into its left operand.
 
     `out`, if given, receives the root: the last addition writes there. It may be the memory of one of the operands, and
-    must not overlap them otherwise.
+    must not overlap them otherwise. `add` is the addition.
 
     >>> whole = Assembly(3)
     >>> for worker in (2, 0, 1):
@@ -240,9 +245,10 @@ class Assembly:
     array([3.])
     """
 
-    def __init__(self, virtual_workers: int, out: Array | None = None) -> None:
+    def __init__(self, virtual_workers: int, out: Array | None = None, add: Addition = np.add) -> None:
         self.virtual_workers = virtual_workers
         self.out = out
+        self._add = add
         self.root: Array | None = None
         self.pending: dict[Node, Array] = {}
         self._top = root_level(virtual_workers)
@@ -258,7 +264,8 @@ class Assembly:
                 other = self.pending.pop(sibling)
                 left, right = (other, array) if node.place & 1 else (array, other)
                 last = node.level + 1 == self._top and self.out is not None
-                array = np.add(left, right, out=self.out if last else left)
+                target = self.out if last and self.out is not None else left
+                array = self._add(left, right, target)
             node = Node(node.level + 1, node.place >> 1)
         if self.out is not None and array is not self.out:
             np.copyto(self.out, array)

@@ -13,6 +13,7 @@ from allgrad.optim.lbfgs import LBFGS as LBFGS
 from allgrad.optim.lion import Lion as Lion
 from allgrad.optim.muon import Muon as Muon
 from allgrad.optim.optimizer import Optimizer as Optimizer
+from allgrad.optim.optimizer import OptimizerState as OptimizerState
 from allgrad.optim.schedules import Constant as Constant
 from allgrad.optim.schedules import Cosine as Cosine
 from allgrad.optim.schedules import Linear as Linear

@@ -13,7 +13,7 @@ The contract
   `step(unused=names)`: the parameters that no worker used.
 - In memory that the ranks of a node share, a step updates this rank's share only, between two barriers (`memory/sharing.py`).
   All ranks call it together.
-- `step(within=...)` updates only a given slice of each flat array, which is all that sharding needs. For optimizers that
+- `step(within=...)` updates only the given slices of each flat array, which is all that sharding needs. For optimizers that
   need whole parameters, a slice must begin and end between parameters.
 - `state_dict()` is keyed by parameter names and does not depend on the number of ranks.
 """
@@ -31,9 +31,9 @@ from allgrad.optim.state import load_arrays, plain_options
 from allgrad.stateful import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    Within = Mapping[np.dtype[Any], tuple[int, int]]
+    Within = Mapping[np.dtype[Any], Sequence[tuple[int, int]]]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -50,6 +50,22 @@ class Run(NamedTuple):
     stop: int
     names: tuple[str, ...]
     views: dict[str, Array]
+
+
+class OptimizerState(NamedTuple):
+    """What an optimizer keeps between steps, apart from its settings.
+
+    Attributes:
+        moments: parameter -> moment -> array.
+        steps: parameter -> the number of steps it has taken.
+    """
+
+    moments: dict[str, dict[str, Array]]
+    steps: dict[str, int]
+
+    def arrays(self) -> list[Array]:
+        """All moments, in order of registration."""
+        return [array for moments in self.moments.values() for array in moments.values()]
 
 
 class Optimizer:
@@ -117,7 +133,8 @@ class Optimizer:
 
         Args:
             unused: names of parameters to leave unchanged. By default those whose leaf has no gradient.
-            within: dtype to (start, stop): update only this slice of each flat array, and nothing of a missing dtype.
+            within: dtype to slices (start, stop), in order: update only these of each flat array, and nothing of a missing
+                dtype.
 
         Raises:
             KeyError: if `unused` names a parameter that is not in the model.
@@ -154,7 +171,7 @@ class Optimizer:
 
     def _step_runs(self, skip: Collection[str], within: Within | None) -> list[str]:
         # The runs of the last step still hold if the same parameters move, since all parameters of a run step together.
-        key = (frozenset(skip), None if within is None else tuple(within.items()))
+        key = (frozenset(skip), None if within is None else tuple((d, tuple(s)) for d, s in within.items()))
         if self._plan is None or self._plan[0] != key:
             self._plan = key, self._runs(skip, within)
         for name in self.steps:
@@ -169,8 +186,10 @@ class Optimizer:
     def _runs(self, skip: Collection[str], within: Within | None) -> list[Run]:
         runs: list[Run] = []
         for dtype in self.flat.layout.dtypes:
-            low, high = (0, self.flat.layout.length(dtype)) if within is None else within.get(dtype, (0, 0))
-            for slot in self.flat.layout.in_memory_order(dtype):
+            slices = [(0, self.flat.layout.length(dtype))] if within is None else within.get(dtype, ())
+            for low, high, slot in (
+                (*each, slot) for each in slices for slot in self.flat.layout.in_memory_order(dtype)
+            ):
                 start, stop = max(slot.offset, low), min(self.flat.layout.end(slot), high)
                 if slot.name not in self._group_of or slot.name in skip or start >= stop:
                     continue
@@ -208,7 +227,8 @@ class Optimizer:
         """What this rank updates: None for everything."""
         sharing = self.flat.sharing
         if sharing.ranks > 1 and self._share is None:
-            self._share = share_of(self.flat.layout, sharing.rank, sharing.ranks, whole=self.needs_whole_parameters)
+            share = share_of(self.flat.layout, sharing.rank, sharing.ranks, whole=self.needs_whole_parameters)
+            self._share = {dtype: [part] for dtype, part in share.items()}
         if sharing.ranks > 1:
             for group in self.groups:  # all ranks make moments together, also those that have nothing to update
                 for name in group.names[:1]:
@@ -222,6 +242,32 @@ class Optimizer:
     def _update_parameter(self, group: Group, slot: Slot, step: int) -> None:
         """Move one parameter by one step, its `step`-th (from 1)."""
         raise NotImplementedError(f"{self._title} does not define _update_parameter.")
+
+    # Several sets of weights that share one optimizer.
+
+    def live_state(self) -> OptimizerState:
+        """The moments and step counts that the next step uses: the optimizer's own memory."""
+        return OptimizerState({name: self._moments(name) for name in self.steps}, self.steps)
+
+    def new_state(self) -> OptimizerState:
+        """Another state, that of an optimizer that has made no step."""
+        moments = {name: {key: np.zeros_like(a) for key, a in self._moments(name).items()} for name in self.steps}
+        return OptimizerState(moments, dict.fromkeys(self.steps, 0))
+
+    def swap_state(self, other: OptimizerState) -> None:
+        """Exchange the contents of the optimizer's state and of `other`."""
+        live = self.live_state()
+        for mine, theirs in zip(live.arrays(), other.arrays(), strict=True):
+            kept = mine.copy()
+            mine[...] = theirs
+            theirs[...] = kept
+        for name, steps in other.steps.items():
+            other.steps[name], self.steps[name] = self.steps[name], steps
+        self.forget_plan()
+
+    def forget_plan(self) -> None:
+        """Step counts have changed: which parameters step together is found anew."""
+        self._plan = None
 
     # Checks.
 
@@ -287,7 +333,7 @@ class Optimizer:
             for key in group.options:
                 setattr(group, key, options[key])
         self.steps.update({name: int(state["parameters"][name]["steps"]) for name in self.steps})
-        self._plan = None  # parameters that stepped together may have different step counts now
+        self.forget_plan()
 
     def _moments(self, name: str) -> dict[str, Array]:
         return self.moments_of(name, self._group_of[name].options)
@@ -309,12 +355,12 @@ class Optimizer:
 def _inside(slot: Slot, end: int, within: Within | None, title: str) -> bool:
     if within is None:
         return True
-    start, stop = within.get(slot.dtype, (0, 0))
-    if start <= slot.offset and end <= stop:
-        return True
-    if slot.offset < stop and start < end and start < stop:
-        raise ValueError(
-            f"{title}.step needs whole parameters, but the slice [{start}, {stop}) cuts {slot.name!r}, which occupies "
-            f"[{slot.offset}, {end}). Shard at parameter boundaries."
-        )
+    for start, stop in within.get(slot.dtype, ()):
+        if start <= slot.offset and end <= stop:
+            return True
+        if slot.offset < stop and start < end and start < stop:
+            raise ValueError(
+                f"{title}.step needs whole parameters, but the slice [{start}, {stop}) cuts {slot.name!r}, which occupies "
+                f"[{slot.offset}, {end}). Shard at parameter boundaries."
+            )
     return False

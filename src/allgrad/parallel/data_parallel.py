@@ -31,7 +31,7 @@ from allgrad.memory import PRIVATE, flatten
 from allgrad.parallel.batching import model_reason, step_reason
 from allgrad.parallel.buckets import default_bucket_mb, plan_buckets
 from allgrad.parallel.buffers import WorkerBuffers
-from allgrad.parallel.exchanges import NodeExchange, describe_exchange, make_exchange
+from allgrad.parallel.exchanges import Clipping, ExchangeError, NodeExchange, describe_exchange, make_exchange
 from allgrad.parallel.parameter_guard import ParameterGuard
 from allgrad.parallel.placement import choose_placement
 from allgrad.parallel.reducer import Reducer
@@ -42,7 +42,10 @@ if TYPE_CHECKING:
 
     from allgrad import nn
     from allgrad.comm import World
+    from allgrad.memory import Arena
+    from allgrad.optim import Optimizer
     from allgrad.parallel.exchanges import Exchange
+    from allgrad.stateful import Stateful
 
 _MODES: dict[str, Literal["thread", "poll"] | None] = {"auto": None, "thread": "thread", "polling": "poll"}
 
@@ -105,6 +108,7 @@ class DataParallel:
         self.model, self.world = model, world
         self.virtual_workers = world.size if virtual_workers is None else virtual_workers
         _check_dtypes(model)
+        exchange.check(model, world, self.virtual_workers)
         bucket_mb = default_bucket_mb(world.nodes) if bucket_mb is None else bucket_mb
         settings = {
             "virtual workers": self.virtual_workers, "seed": seed, "reduction": describe_exchange(reduction),
@@ -138,6 +142,7 @@ class DataParallel:
         self._model_reason = ""
         self._checked = -1
         self._sync, self._accumulated = True, False
+        self._unused: frozenset[str] = frozenset()
 
     def _broadcast_weights(self) -> None:
         with self.flat.updating():  # in shared memory, all ranks of a node write the same numbers
@@ -163,6 +168,11 @@ class DataParallel:
 
         Inside, `.grad` is None, and an optimizer would not move anything.
         """
+        if not self.exchange.synchronous:
+            raise ExchangeError(
+                f"no_sync cannot be combined with {type(self.exchange).__name__}, which does not sum gradients over the ranks. "
+                "Use a larger batch with more virtual workers instead: a rank runs them one after another."
+            )
         self.reducer.keep_separate()
         before, self._sync = self._sync, False
         try:
@@ -175,7 +185,39 @@ class DataParallel:
         self._guard.check()
         if self._checked != self._guard.changes:
             self._model_reason, self._checked = model_reason(self.model, len(self.workers)), self._guard.changes
-        return self._one_by_one or self._model_reason or step_reason(loss, self.reducer.leaves)
+        return self._one_by_one or self.exchange.one_by_one or self._model_reason or step_reason(loss, self.reducer.leaves)
+
+    def attach(self, optimizer: Optimizer) -> Stateful:
+        """Let `update` take this optimizer's steps. Returns what a checkpoint stores as the optimizer.
+
+        Raises:
+            OptionError: the exchange cannot work with this optimizer.
+        """
+        return self.exchange.attach(optimizer)
+
+    def update(self, *, clip_norm: float | None = None, clip_value: float | None = None) -> float | None:
+        """Clip the gradients of the last step and take a step of the attached optimizer, as the exchange needs it.
+
+        If every rank has all gradients (`exchange.synchronous`), calling the optimizer's own `step` is as good.
+
+        Args:
+            clip_norm, clip_value: limits, as in `optim.clip_norm` and `optim.clip_value`.
+
+        Returns:
+            The norm of the gradients before clipping, with `clip_norm`.
+
+        Raises:
+            RuntimeError: there is no attached optimizer.
+        """
+        if self.exchange.optimizer is None:
+            raise RuntimeError("DataParallel.update takes the steps of an optimizer: call attach(optimizer) before it.")
+        limits = Clipping(clip_norm, clip_value)
+        return self.exchange.update(limits, unused=self._unused, used_by=self.reducer.used_by)
+
+    @property
+    def partial_gradients(self) -> Sequence[Arena]:
+        """Memory of this rank in which a NaN of the last step may be, though `flat.grads` has none."""
+        return [] if self.exchange.synchronous else self.reducer.arenas[1:]
 
     def step(self, loss: Callable[[Any], Any], parts: Mapping[int, Any], step: int) -> StepResult:
         """Forward, backward and reduction of one global batch; afterwards every parameter's `.grad` is the objective's.
@@ -201,6 +243,7 @@ class DataParallel:
         batched = not self.why_one_by_one(loss) and self._sync and not accumulate
         result = self._runner.run(loss, parts, step, sync=self._sync, accumulate=accumulate, batched=batched)
         self._accumulated = not self._sync
+        self._unused = result.unused
         return result
 
 

@@ -93,7 +93,7 @@ class Reducer:
         bucket_of = {name: bucket.index for bucket in self.buckets for name in bucket.names}
         self._bucket_of = [bucket_of[name] for name in self.names]
         self._final = FinalGradients(flat.leaves.values(), self._on_final)
-        exchange.open(world, virtual_workers)
+        exchange.open(world, virtual_workers, flat)
         self._lay_out(separate=separate or exchange.per_worker)
         self._begin(0)
 
@@ -147,6 +147,10 @@ class Reducer:
         state: dict[str, Any] = {"order": list(self.order), "agreed": self.order_agreed}
         return state | {"exchange": exchange} if exchange else state
 
+    def gather_state(self) -> None:
+        """Bring to rank 0 what other ranks hold of `state_dict`; all ranks call it together."""
+        self.exchange.gather_state()
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned. With other buckets than these, the order is found anew."""
         if sorted(state["order"]) == sorted(self.order) and (state["agreed"] or self.world.size == 1):
@@ -167,6 +171,8 @@ class Reducer:
             self._filled = [[False] * len(self.names) for _ in self.plan.order]
             self.publish(())
             raise
+        finally:
+            self.exchange.leave()
 
     def _begin(self, number: int) -> None:
         self.exchange.begin()
@@ -189,6 +195,7 @@ class Reducer:
         """
         keep = accumulate or position in self._began
         self._began.add(position)
+        self.exchange.enter(self.plan.order[position])
         views, before = self._views[self.plan.writes[position]], self._filled[position]
         for leaf, view, filled in zip(self.leaves, views, before, strict=True):
             leaf.redirect(view, filled and keep)
@@ -237,11 +244,16 @@ class Reducer:
         if not last:
             for left, right in self.plan.merges[position]:
                 for dtype, array in self.arenas[left].flat.items():
-                    np.add(array, self.arenas[right].flat[dtype], out=array)
+                    self.exchange.add(array, self.arenas[right].flat[dtype])
 
     def used(self) -> list[bool]:
         """For each parameter, whether some worker of this rank used it, in this step or those that it adds to."""
         return [any(column) for column in zip(*self._filled, strict=True)]
+
+    def used_by(self, workers: Collection[int]) -> set[str]:
+        """The parameters that some of these local workers used."""
+        rows = [filled for worker, filled in zip(self.plan.order, self._filled, strict=True) if worker in workers]
+        return {name for name, column in zip(self.names, zip(*rows, strict=True), strict=True) if any(column)}
 
     # The last worker: buckets become ready.
 
@@ -266,7 +278,7 @@ class Reducer:
         if not self.exchange.per_worker and not self._batched:
             for left, right in self.plan.merges[-1]:
                 array = bucket.of(self.arenas[left].flat)
-                np.add(array, bucket.of(self.arenas[right].flat), out=array)
+                self.exchange.add(array, bucket.of(self.arenas[right].flat))
         self._seen.append(bucket.index)
         self._ready[bucket.index] = self.world.clock()
         while self._posted < len(self.order) and self.order[self._posted] in self._ready:
@@ -280,7 +292,8 @@ class Reducer:
         """Return when the main gradient arena holds the sums, and each leaf shows its own as `.grad`.
 
         Args:
-            used: the parameters that some worker used. The others show None, and optimizers skip them.
+            used: the parameters that some worker used. The others show None, and optimizers skip them. Unless the exchange
+                is synchronous, all show None.
 
         Returns:
             The times of each bucket, if the engine records them.
@@ -291,7 +304,7 @@ class Reducer:
             found = [int(i) for i in self.world.broadcast(np.array(found, np.int64))]
             if found[0] >= 0:  # rank 0 had something to run backward through
                 self.order, self.order_agreed = found, True
-        self.publish(used)
+        self.publish(used if self.exchange.synchronous else ())
         return times
 
     def publish(self, used: Collection[str]) -> None:

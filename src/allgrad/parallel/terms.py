@@ -44,6 +44,7 @@ class Terms:
         names: of this replica.
         virtual_workers: the number of virtual workers of all ranks.
         step: the number of the step, for messages.
+        mean_over: the workers over whose samples a worker's gradient is a mean; None: over all.
 
     Attributes:
         names: of the terms.
@@ -59,8 +60,9 @@ class Terms:
         names: TermNames,
         virtual_workers: int,
         step: int,
+        mean_over: Callable[[int], range | None],
     ) -> None:
-        self.step = step
+        self.step, self._mean_over = step, mean_over
         self.sums: dict[int, dict[str, float]] = {}
         counts_of = getattr(loss, "counts", None)
         if counts_of is None:
@@ -83,6 +85,13 @@ class Terms:
                 raise ValueError(f"step {self.step}: no worker has a sample; there is nothing to learn from.")
         return self._denominators
 
+    def _denominators_of(self, worker: int) -> dict[str, float]:
+        """What the sums of a worker's terms are divided by for its gradient."""
+        among = self._mean_over(worker)
+        if among is None:
+            return self.denominators
+        return {name: sum(self.counts[other].get(name, 0.0) for other in among) for name in self.names}
+
     def objective(self, worker: int, value: Any) -> tuple[Tensor | None, Any]:
         """What to run a worker's backward on, and with which cotangent, given what its loss returned."""
         return self._terms(worker, value) if isinstance(value, dict) else self._mean(worker, value)
@@ -91,7 +100,7 @@ class Terms:
         """`objective` of several workers that ran as one batch: each term is (workers,), and so is the result."""
         for place, worker in enumerate(workers):
             self.sums[worker] = {name: float(term.value[place]) for name, term in terms.items()}
-        return self._weighted(terms)
+        return self._weighted(terms, self.denominators)
 
     def _mean(self, worker: int, mean: Any) -> tuple[Tensor, Any]:
         if not isinstance(mean, Tensor) or mean.size != 1 or set(self.counts[worker]) != {"loss"}:
@@ -101,7 +110,7 @@ class Terms:
             )
         count = self.counts[worker]["loss"]
         self.sums[worker] = {"loss": float(mean.item()) * count}
-        return mean, np.full(mean.shape, count / self.denominators["loss"], mean.dtype)
+        return mean, np.full(mean.shape, count / self._denominators_of(worker)["loss"], mean.dtype)
 
     def _terms(self, worker: int, terms: dict[str, Any]) -> tuple[Tensor | None, None]:
         if sorted(terms) != sorted(self.counts[worker]):
@@ -115,13 +124,13 @@ class Terms:
                 f"{type(terms[wrong[0]]).__name__} of shape {np.shape(terms[wrong[0]])} for {wrong[0]!r} instead."
             )
         self.sums[worker] = {name: float(term.item()) for name, term in terms.items()}
-        return self._weighted(terms), None
+        return self._weighted(terms, self._denominators_of(worker)), None
 
-    def _weighted(self, terms: dict[str, Any]) -> Tensor | None:
+    def _weighted(self, terms: dict[str, Any], denominators: Mapping[str, float]) -> Tensor | None:
         objective: Tensor | None = None
         for name, term in terms.items():
-            if self.denominators[name]:
-                scaled = term * term.dtype.type(1.0 / self.denominators[name])
+            if denominators[name]:
+                scaled = term * term.dtype.type(1.0 / denominators[name])
                 objective = scaled if objective is None else objective + scaled
         return objective
 

@@ -23,9 +23,9 @@ from allgrad.autodiff.errors import AnomalyError
 from allgrad.memory import share_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from allgrad.memory import FlatParameters
+    from allgrad.memory import Arena, FlatParameters
 
 __all__ = ["ROLLBACKS", "SKIPS", "all_finite", "describe_non_finite", "first_operation"]
 
@@ -48,7 +48,9 @@ def all_finite(arrays: Iterable[np.ndarray[Any, Any]]) -> bool:
         return all(math.isfinite(float(np.dot(a, a))) or bool(np.isfinite(a).all()) for a in arrays)
 
 
-def describe_non_finite(loss: float, terms: Mapping[str, float], flat: FlatParameters, names: Iterable[str]) -> str:
+def describe_non_finite(
+    loss: float, terms: Mapping[str, float], flat: FlatParameters, names: Iterable[str], partial: Sequence[Arena] = ()
+) -> str:
     """In words, what is NaN or infinite in a step: the loss, or else the gradients of which parameters; "" for nothing.
 
     Args:
@@ -56,15 +58,18 @@ def describe_non_finite(loss: float, terms: Mapping[str, float], flat: FlatParam
         terms: the loss's terms.
         flat: has the gradients. Ranks that share them look at their own share, and exchange what they found.
         names: the parameters that have a gradient.
+        partial: other memory of gradients, where an exchange does not sum all of them into `flat`.
     """
     if not math.isfinite(loss):
         wrong = [f"{name} is {value}" for name, value in terms.items() if not math.isfinite(value)]
         return f"the loss is {loss}" + (f" ({', '.join(wrong)})" if len(terms) > 1 and wrong else "")
     share = share_of(flat.layout, flat.sharing.rank, flat.sharing.ranks, whole=False)
     finite = all_finite(flat.grads.flat[dtype][start:stop] for dtype, (start, stop) in share.items())
+    finite = finite and all(all_finite(arena.flat.values()) for arena in partial)
     if not flat.sharing.add_up(np.array([0.0 if finite else 1.0])).any():
         return ""
-    bad = [name for name in names if not np.isfinite(flat.grads[name]).all()]
+    arenas = (flat.grads, *partial)
+    bad = [name for name in names if not all(np.isfinite(arena[name]).all() for arena in arenas)]
     if not bad:
         return ""  # in memory that belongs to no parameter with a gradient
     more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""

@@ -24,7 +24,7 @@ from allgrad.errors import NonFiniteError
 from allgrad.parallel import DataParallel, Overlap
 from allgrad.train.callbacks import Callback, EarlyStopping, improves, named_callbacks
 from allgrad.train.checkpoint.format import load_latest, weights_sha256
-from allgrad.train.checkpoint.state import broadcast_checkpoint, capture, restore
+from allgrad.train.checkpoint.state import broadcast_checkpoint, capture, gather, restore
 from allgrad.train.checkpoint.writer import CheckpointWriter
 from allgrad.train.components.optimizers import parameter_groups, schedule_of
 from allgrad.train.config import registry
@@ -156,7 +156,7 @@ class Trainer:
     def _parts(self) -> dict[str, Stateful]:
         parts: dict[str, Stateful] = {
             "model": self.model,
-            "optimizer": self.optimizer,
+            "optimizer": self.replica.attach(self.optimizer),
             "loader": self.loader,
             "exchange": self.replica.reducer,
             "progress": self.progress,
@@ -175,8 +175,11 @@ class Trainer:
         parts: dict[str, Callable[[], Iterable[Any]]] = {
             "weights": self.replica.flat.params.flat.values,
             "buffers": lambda: [buffer for _, buffer in self.model.named_buffers()],
-            "optimizer state": lambda: [a for arena in self.optimizer.state.values() for a in arena.flat.values()],
         }
+        if self.replica.exchange.synchronous:  # or else each rank has a state of its own
+            parts["optimizer state"] = lambda: [
+                a for arena in self.optimizer.state.values() for a in arena.flat.values()
+            ]
         if self.ema is not None:
             parts["averaged weights"] = self.ema.average.flat.values
         return ReplicaCheck(self.world, parts)
@@ -245,10 +248,7 @@ class Trainer:
         with self.tracer.span("update"):
             wrong = self._non_finite(result)
             if not wrong:
-                self._clip()
-                self.optimizer.step()
-                if self.ema is not None:
-                    self.ema.update()
+                self._update()
         if wrong and self.config.train.nonfinite == "rollback":
             self._roll_back(wrong)
             return
@@ -286,14 +286,15 @@ class Trainer:
         self.progress.not_portable = self.portability.reasons
         return result
 
-    def _clip(self) -> None:
+    def _update(self) -> None:
         settings, step = self.config.optimizer, self.progress.step + 1
         reported = step % self.config.train.log_every == 0 or step == self.plan.steps
-        if settings.clip_norm is not None or reported:
-            limit = math.inf if settings.clip_norm is None else settings.clip_norm
-            self.gradient_norm = optim.clip_norm(self.optimizer.flat, limit)
-        if settings.clip_value is not None:
-            optim.clip_value(self.optimizer.flat, settings.clip_value)
+        limit = math.inf if settings.clip_norm is None and reported else settings.clip_norm
+        norm = self.replica.update(clip_norm=limit, clip_value=settings.clip_value)
+        if norm is not None:
+            self.gradient_norm = norm
+        if self.ema is not None:
+            self.ema.update()
 
     def _note_communication(self, result: StepResult) -> None:
         if result.times is not None:
@@ -322,8 +323,9 @@ class Trainer:
         """What is NaN or infinite in this step, in words; "" if nothing is. The same on every rank."""
         flat = self.replica.flat
         used = [name for name in flat.leaves if name not in result.unused]
-        wrong = describe_non_finite(result.loss, result.terms, flat, used)
-        if not self.replica.exchange.same_bits and self.world.size > 1:
+        wrong = describe_non_finite(result.loss, result.terms, flat, used, self.replica.partial_gradients)
+        exchange = self.replica.exchange
+        if self.world.size > 1 and not (exchange.same_bits and exchange.synchronous):
             wrong = next((text for text in self.world.all_gather_json(wrong) if text), "")
         return wrong
 
@@ -469,6 +471,7 @@ class Trainer:
         if self.replica_check is not None:
             self.replica_check.check(step)
         self.saved = step
+        gather(self.parts)
         if self.writer is not None:
             evaluated = self.progress.evaluated == step
             metric = self.progress.metrics[self.config.train.monitor.metric] if evaluated else None

@@ -6,6 +6,9 @@ reducer knows nothing of what an exchange does with them.
 
 To write one: subclass `Exchange`, set `same_bits`, write `post`, and register the class by `register_exchange`. What an
 exchange keeps between steps (error feedback, outer optimizers) belongs into `state_dict`.
+
+Most exchanges are synchronous: after `finish` every rank has the sums over all workers, and every rank makes the same update.
+The others (sharded, local) decide in `update` what this rank's optimizer does.
 """
 
 from __future__ import annotations
@@ -14,16 +17,23 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
+from allgrad.errors import CollectiveError
 from allgrad.memory import Arena
+from allgrad.optim import clip_norm, clip_value
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Callable, Collection
 
+    from allgrad import nn
     from allgrad.comm import Handle, Times, World
     from allgrad.memory import FlatParameters
+    from allgrad.optim import Optimizer
     from allgrad.parallel.buckets import Bucket
+    from allgrad.stateful import Stateful
 
-    Array = np.ndarray[Any, np.dtype[Any]]
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
@@ -47,29 +57,82 @@ class BucketGradients:
     layout: str
 
 
+class ExchangeError(CollectiveError, ValueError):
+    """An exchange cannot work with these options, this model, or this number of ranks."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """The limits that gradients are clipped to before the optimizer's step; None: no limit."""
+
+    norm: float | None = None
+    value: float | None = None
+
+    def apply(self, flat: FlatParameters, unused: Collection[str]) -> float | None:
+        """Clip the gradients in `flat.grads`; returns their norm, if it has a limit."""
+        norm = None if self.norm is None else clip_norm(flat, self.norm, unused=unused)
+        if self.value is not None:
+            clip_value(flat, self.value, unused=unused)
+        return norm
+
+
 class Exchange(ABC):
     """Sums buckets of gradients over the ranks.
 
     Attributes:
-        same_bits: whether the sums have the same bits at any number of ranks.
+        same_bits: whether the weights have the same bits at any number of ranks.
+        why: the reason for that, in one sentence, for reports.
         per_worker: whether the exchange needs each virtual worker's gradients and not only their sums: all `nodes` then have
             level 0, and each local worker costs the memory of one more gradient.
         in_shared_memory: whether `NodeExchange` computes the same where ranks share their memory, and may take its place.
-        world, virtual_workers: set by `open`.
+        synchronous: whether every rank has the sums over all workers after `finish`. If not, leaves show no gradient, and only
+            `update` moves the weights.
+        one_by_one: why a rank must run its workers one after another, and not as one batch (`batching.py`); "": it need not.
+        world, virtual_workers, flat: set by `open`.
+        optimizer: set by `attach`.
         handles: the collectives that `post` has started in this step.
     """
 
-    same_bits: ClassVar[bool]
-    per_worker: ClassVar[bool] = False
+    same_bits: bool
+    why: str = ""
+    per_worker: bool = False
+    synchronous: ClassVar[bool] = True
     in_shared_memory: ClassVar[bool] = False
+    one_by_one: ClassVar[str] = ""
 
     world: World
     virtual_workers: int
+    flat: FlatParameters
+    optimizer: Optimizer | None = None
     handles: list[Handle]
 
-    def open(self, world: World, virtual_workers: int) -> None:
+    def check(self, model: nn.Module, world: World, virtual_workers: int) -> None:  # noqa: B027 - most can do everything
+        """Called before `open`: raise `ExchangeError`, the same on every rank, for what the exchange cannot do."""
+
+    def open(self, world: World, virtual_workers: int, flat: FlatParameters) -> None:
         """Called once, before the first step. An exchange belongs to one model."""
-        self.world, self.virtual_workers, self.handles = world, virtual_workers, []
+        self.world, self.virtual_workers, self.flat, self.handles = world, virtual_workers, flat, []
+
+    def attach(self, optimizer: Optimizer) -> Stateful:
+        """Called once the optimizer exists, before the first step. Returns what a checkpoint stores as the optimizer."""
+        self.optimizer = optimizer
+        return optimizer
+
+    def enter(self, worker: int) -> None:  # noqa: B027 - most exchanges have one set of weights
+        """Called before this rank runs a worker's forward: `flat.params` must hold the weights that it uses."""
+
+    def leave(self) -> None:  # noqa: B027 - most exchanges have one set of weights
+        """Called when all workers of this rank have run, or one has failed: `flat.params` must hold the model's weights."""
+
+    def mean_over(self, worker: int) -> range | None:  # noqa: ARG002 - for exchanges whose workers differ
+        """The workers over whose samples a worker's loss is the mean, all on this rank; None: over all workers."""
+        return None
+
+    def add(self, left: Array, right: Array) -> None:
+        """One addition of the tree inside this rank: left += right."""
+        np.add(left, right, out=left)
 
     def arenas(self, flat: FlatParameters, count: int, *, separate: bool) -> list[Arena]:  # noqa: ARG002
         """The memory of this rank's gradients: `count` arenas. The first one is `flat.grads`, unless the ranks share that.
@@ -100,6 +163,31 @@ class Exchange(ABC):
     def begin(self) -> None:
         """Called before a step writes its first gradient. The buckets of an earlier step that failed are forgotten."""
         self.finish()
+
+    def update(
+        self,
+        clipping: Clipping,
+        *,
+        unused: Collection[str],
+        used_by: Callable[[Collection[int]], set[str]],  # noqa: ARG002 - for exchanges whose workers differ
+    ) -> float | None:
+        """Clip the gradients and take the optimizer's step.
+
+        Args:
+            clipping: the limits.
+            unused: the parameters that no worker used.
+            used_by: the parameters that some of the given local workers used.
+
+        Returns:
+            The norm of the gradients before clipping, if it has a limit.
+        """
+        assert self.optimizer is not None
+        norm = clipping.apply(self.flat, unused)
+        self.optimizer.step(unused)
+        return norm
+
+    def gather_state(self) -> None:  # noqa: B027 - most exchanges keep nothing
+        """Bring to rank 0 what other ranks hold of `state_dict`. All ranks call it before rank 0 calls `state_dict`."""
 
     def state_dict(self) -> dict[str, Any]:
         """What the next step depends on. Most exchanges keep nothing."""

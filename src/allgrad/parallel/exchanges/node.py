@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -78,7 +78,7 @@ class NodeExchange(Exchange):
         memory: what the ranks of this node share.
     """
 
-    same_bits: ClassVar[bool] = True
+    same_bits = True
 
     def __init__(self, memory: NodeMemory) -> None:
         self.memory = memory

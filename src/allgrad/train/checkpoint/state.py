@@ -25,10 +25,18 @@ if TYPE_CHECKING:
     from allgrad.comm import World
     from allgrad.stateful import Stateful
 
-__all__ = ["broadcast_checkpoint", "capture", "check_weights", "part_of", "restore"]
+__all__ = ["broadcast_checkpoint", "capture", "check_weights", "gather", "part_of", "restore"]
 
 MODEL = "model"
 _ARRAY = "$array"
+
+
+def gather(parts: Mapping[str, Stateful]) -> None:
+    """Bring to rank 0 what parts have spread over the ranks: those have a method `gather_state`, which all ranks call."""
+    for part in parts.values():
+        collect = getattr(part, "gather_state", None)
+        if collect is not None:
+            collect()
 
 
 def capture(parts: Mapping[str, Stateful]) -> dict[str, Any]:

@@ -1,0 +1,112 @@
+"""Gradients as bfloat16: half the bytes of float32, and the same bits at any number of ranks.
+
+bfloat16 is the upper half of a float32: its range, and eight bits of precision. Every node of the fixed tree is rounded to it:
+the leaves, and each sum of two nodes, which is formed in float32. So a node is the same number whether one rank forms it or
+several do, and a rank may send any node as two bytes per element. The error of the sum is at most about (1 + log2 V) 2^-9 of the
+sum of the absolute values; an all-reduce in bfloat16 around a ring of R ranks makes up to R such roundings.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from allgrad.comm import tree_all_reduce
+from allgrad.kernels.blocks import spans
+from allgrad.parallel.exchanges.base import Exchange
+from allgrad.parallel.exchanges.registry import register_exchange
+
+if TYPE_CHECKING:
+    from allgrad.comm import Times, World
+    from allgrad.memory import FlatParameters
+    from allgrad.parallel.exchanges.base import BucketGradients
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@register_exchange("bf16")
+class BF16Exchange(Exchange):
+    """Sends bfloat16 and adds in float32; float64 gradients are rounded alike."""
+
+    same_bits = True
+    one_by_one = "the exchange bf16 rounds every sum of two workers' gradients"
+    why = "every sum of the fixed tree is rounded to bfloat16, on whatever rank it is formed"
+
+    _posted: list[tuple[BucketGradients, Array]]
+
+    def open(self, world: World, virtual_workers: int, flat: FlatParameters) -> None:
+        """Called once, before the first step."""
+        super().open(world, virtual_workers, flat)
+        self._posted = []
+
+    def add(self, left: Array, right: Array) -> None:
+        """left = the rounded sum of both, rounded."""
+        for span in spans(left.size):
+            left[span] = decoded(added(encoded(left[span]), encoded(right[span])))
+
+    def post(self, gradients: BucketGradients, *, step: int, ready: float) -> None:
+        """Start the sum of a bucket."""
+        if self.world.size == 1:
+            gradients.out[:] = decoded(encoded(gradients.out))  # a sum is rounded already, a single worker is not
+            return
+        nodes = [(level, place, encoded(array)) for level, place, array in gradients.nodes]
+        out = nodes[0][2]
+        handle = tree_all_reduce(
+            self.world.transport,
+            nodes,
+            out,
+            virtual_workers=self.virtual_workers,
+            label=gradients.bucket.label,
+            step=step,
+            layout=f"{gradients.layout} bf16",
+            ready=ready,
+            guard=[*(array for *_, array in gradients.nodes), gradients.out, *gradients.views],
+            add=lambda left, right, out: added(left, right, out=out),
+        )
+        self.handles.append(handle)
+        self._posted.append((gradients, out))
+
+    def drop(self) -> None:
+        """Forget the buckets of a step that failed."""
+        super().finish()
+        self._posted.clear()
+
+    def finish(self) -> list[Times]:
+        """Wait for the sums, and write them as the gradients' own dtype."""
+        times = super().finish()
+        posted, self._posted = self._posted, []
+        for gradients, sums in posted:
+            gradients.out[:] = decoded(sums)
+        return times
+
+
+def encoded(values: Array) -> Array:
+    """The nearest bfloat16 of each value (ties to even, NaN stays NaN), as uint16.
+
+    >>> [hex(x) for x in encoded(np.float32([1.0, 1.00390625, 1.01171875, np.nan, -np.inf, 3.4e38]))]
+    ['0x3f80', '0x3f80', '0x3f82', '0x7fc0', '0xff80', '0x7f80']
+    """
+    with np.errstate(over="ignore"):  # a float64 beyond float32's range is infinite
+        narrow = np.ascontiguousarray(values, np.float32)
+    bits = narrow.view(np.uint32)
+    result = ((bits + (np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))) >> np.uint32(16)).astype(
+        np.uint16
+    )
+    if not np.isfinite(narrow).all():
+        result[np.isnan(narrow)] = 0x7FC0
+    return result
+
+
+def decoded(bits: Array) -> Array:
+    """The float32 values of bfloat16 numbers."""
+    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def added(left: Array, right: Array, *, out: Array | None = None) -> Array:
+    """The rounded sum of two arrays of bfloat16 numbers; `out` may be one of them."""
+    out = np.empty_like(left) if out is None else out
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity and NaN are found where gradients are checked
+        for span in spans(left.size):
+            out[span] = encoded(decoded(left[span]) + decoded(right[span]))
+    return out

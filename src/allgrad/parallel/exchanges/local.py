@@ -1,0 +1,377 @@
+"""Local updates (DiLoCo): replicas train apart for H steps, then the average of their moves is one step of an outer optimizer.
+
+Each *replica* is a group of neighbouring virtual workers (by default a single one) with weights and optimizer state of its own.
+In every step a replica takes the mean gradient over its workers' samples, clips it, and makes a step of its (inner) optimizer.
+Every H steps, with theta the weights from which the replicas set out,
+
+    d = mean over replicas of (theta - weights of the replica)
+    u = outer_momentum u + d
+    theta = theta - outer_lr (d + outer_momentum u  if outer is nesterov, else  u)
+
+and every replica continues from theta. The sum runs over the fixed tree, and what a replica does depends on its number alone:
+the same bits at any number of ranks. Only d travels, 1/H of what gradients would be.
+
+With `fragments` F (the streaming form), the parameters are cut into F runs of about equal size in order of memory, fragment f is
+averaged f H / F steps after fragment 0, and no step sends more than one of them.
+
+**Which weights are where.** Between steps `flat.params` holds theta: evaluations, checkpoints and digests see it. Around a
+worker's forward and backward, and around an inner step, it holds the replica's weights, which are in `weights` otherwise. The
+optimizer holds the state of this rank's first replica; those of the others are in `states`, and are swapped in.
+
+**Memory**, in units of the model's weights: theta and u once, and for each replica on this rank its weights, its optimizer's
+state and one gradient per worker. A checkpoint has all of this for all replicas.
+
+Reference: Douillard et al., "DiLoCo: Distributed Low-Communication Training of Language Models" (2023), arXiv 2311.08105;
+Douillard et al., "Streaming DiLoCo with overlapping communication" (2025), arXiv 2501.18512, for fragments.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt, Lt
+
+from allgrad import kernels
+from allgrad.comm import Node, block
+from allgrad.comm.gather import to_rank_0
+from allgrad.comm.tree import Assembly
+from allgrad.memory import Arena
+from allgrad.parallel.exchanges.base import Exchange, ExchangeError
+from allgrad.parallel.exchanges.registry import register_exchange
+from allgrad.parallel.exchanges.worker_sums import sum_over_workers
+from allgrad.stateful import StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from allgrad import nn
+    from allgrad.comm import Times, World
+    from allgrad.memory import FlatParameters, Layout
+    from allgrad.optim import Optimizer, OptimizerState
+    from allgrad.parallel.exchanges.base import BucketGradients, Clipping
+    from allgrad.stateful import Stateful
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Fragment = dict[np.dtype[Any], slice]
+
+
+@register_exchange("local")
+class LocalExchange(Exchange):
+    """Replicas that train apart and are averaged now and then.
+
+    Args:
+        inner_steps: steps between two averages, H.
+        outer: the outer optimizer: SGD with Nesterov momentum, or with ordinary momentum.
+        outer_lr: its learning rate; 1 with `outer: sgd` and no momentum is plain averaging.
+        outer_momentum: its momentum.
+        replicas: how many there are; a divisor of `batch.virtual_workers`. null: one for each virtual worker. A run has at most
+            as many ranks.
+        fragments: pieces in which the weights are averaged, one after another.
+    """
+
+    same_bits = True
+    why = "replicas are made of virtual workers, and their average is summed over the fixed tree"
+    per_worker = True
+    synchronous = False
+    one_by_one = "the replicas of the exchange local have weights of their own"
+
+    def __init__(
+        self,
+        *,
+        inner_steps: Annotated[int, Ge(1)] = 50,
+        outer: Literal["nesterov", "sgd"] = "nesterov",
+        outer_lr: Annotated[float, Gt(0)] = 0.7,
+        outer_momentum: Annotated[float, Ge(0), Lt(1)] = 0.9,
+        replicas: Annotated[int, Ge(1)] | None = None,
+        fragments: Annotated[int, Ge(1)] = 1,
+    ) -> None:
+        if outer not in ("nesterov", "sgd"):
+            raise ExchangeError(f"outer must be 'nesterov' or 'sgd'. Got {outer!r} instead.")
+        if inner_steps < 1 or outer_lr <= 0 or not 0 <= outer_momentum < 1:
+            raise ExchangeError(
+                "local needs inner_steps of 1 or more, an outer_lr above 0, and an outer_momentum of at least 0 and below 1. "
+                f"Got {inner_steps}, {outer_lr} and {outer_momentum} instead."
+            )
+        if not 1 <= fragments <= inner_steps:
+            raise ExchangeError(
+                f"fragments must be between 1 and inner_steps ({inner_steps}). Got {fragments} instead."
+            )
+        self.inner_steps, self.outer, self.replicas, self.fragments = inner_steps, outer, replicas, fragments
+        self.outer_lr, self.outer_momentum = outer_lr, outer_momentum
+        self.done = 0  # inner steps
+
+    def check(self, model: nn.Module, world: World, virtual_workers: int) -> None:
+        """Refuse what local updates cannot do."""
+        replicas = virtual_workers if self.replicas is None else self.replicas
+        if virtual_workers % replicas:
+            raise ExchangeError(
+                f"reduction local: {replicas} replicas cannot share {virtual_workers} virtual workers equally. "
+                "Choose a divisor of batch.virtual_workers."
+            )
+        size = virtual_workers // replicas
+        if world.size > replicas or any(block(r, world.size, virtual_workers).start % size for r in range(world.size)):
+            fitting = [r for r in range(1, replicas + 1) if replicas % r == 0]
+            raise ExchangeError(
+                f"reduction local: {replicas} replicas of {size} virtual worker{'s' if size > 1 else ''} each do not fit on "
+                f"{world.size} ranks, because a replica is computed by one rank. Start {_either(fitting)} ranks."
+            )
+        meeting = [name for name, module in model.named_modules() if module.communicates_across_workers]
+        if meeting:
+            raise ExchangeError(
+                f"reduction local: layer {meeting[0]!r} computes over all virtual workers, whose weights differ here. Use "
+                "BatchNorm2d or BatchNorm1d, or another reduction."
+            )
+
+    def open(self, world: World, virtual_workers: int, flat: FlatParameters) -> None:
+        """Called once, before the first step."""
+        super().open(world, virtual_workers, flat)
+        self.replica_count = virtual_workers if self.replicas is None else self.replicas
+        self.size = virtual_workers // self.replica_count
+        self.mine = block(world.rank, world.size, self.replica_count)
+        if self.fragments > len(flat.layout.slots):
+            raise ExchangeError(
+                f"reduction local: a model of {len(flat.layout.slots)} parameters cannot be cut into {self.fragments} fragments."
+            )
+        self.weights = {replica: Arena(flat.layout) for replica in self.mine}
+        self.theta, self.momentum = Arena(flat.layout), Arena(flat.layout)
+        self.states: dict[int, OptimizerState] = {}
+        self._cuts = cut_into_fragments(flat.layout, self.fragments)
+        self._inside: int | None = None  # the replica whose weights are in flat.params
+        self._started = False
+        self._buckets: dict[int, BucketGradients] = {}
+        self._sums: dict[int, list[tuple[Array, Array]]] = {}
+        self._gathered: dict[int, list[Array]] = {}
+
+    def attach(self, optimizer: Optimizer) -> Stateful:
+        """Called once the optimizer exists: each other replica of this rank gets a state of its own."""
+        self.states = {replica: optimizer.new_state() for replica in self.mine[1:]}
+        return super().attach(optimizer)
+
+    # Weights in and out.
+
+    def mean_over(self, worker: int) -> range:
+        """The workers of a worker's replica."""
+        first = worker - worker % self.size
+        return range(first, first + self.size)
+
+    def enter(self, worker: int) -> None:
+        """Give the model the weights of the worker's replica."""
+        if self.optimizer is None:
+            raise ExchangeError(
+                "reduction local: call replica.attach(optimizer) once, and replica.update() after each step."
+            )
+        self._enter(worker // self.size)
+
+    def _enter(self, replica: int) -> None:
+        if self._inside is None:
+            _copy(self.flat.params, self.theta)
+            if not self._started:
+                for weights in self.weights.values():
+                    _copy(self.theta, weights)
+                self._started = True
+        if self._inside != replica:
+            _copy(self.weights[replica], self.flat.params)
+            self._inside = replica
+            self.flat.touch()
+
+    def leave(self) -> None:
+        """Give the model theta."""
+        if self._inside is not None:
+            _copy(self.theta, self.flat.params)
+            self._inside = None
+            self.flat.touch()
+
+    # One step.
+
+    def post(self, gradients: BucketGradients, *, step: int, ready: float) -> None:  # noqa: ARG002 - nothing is sent
+        """Note a bucket."""
+        self._buckets[gradients.bucket.index] = gradients
+
+    def drop(self) -> None:
+        """Forget the gradients of a step that failed."""
+        self._buckets.clear()
+
+    def finish(self) -> list[Times]:
+        """Sum each replica's gradients over its workers."""
+        self._sums = {replica: [] for replica in self.mine}
+        buckets, self._buckets = self._buckets, {}
+        for gradients in buckets.values():
+            sums = {replica: Assembly(self.size) for replica in self.mine}
+            for _, worker, array in gradients.nodes:
+                sums[worker // self.size].add(Node(0, worker % self.size), array)
+            for replica, assembly in sums.items():
+                assert assembly.root is not None
+                self._sums[replica].append((assembly.root, gradients.out))
+        return []
+
+    def update(
+        self, clipping: Clipping, *, unused: Collection[str], used_by: Callable[[Collection[int]], set[str]]
+    ) -> float | None:
+        """An inner step of every replica, and an outer one of the fragments whose turn it is; returns the first one's norm."""
+        assert self.optimizer is not None
+        del unused  # what no worker used, no replica used
+        norms = {}
+        for replica in sorted(self.mine, key=self._is_moved):
+            if replica in self.states:
+                self.optimizer.swap_state(self.states[replica])
+            for array, out in self._sums[replica]:
+                if array.ctypes.data != out.ctypes.data:
+                    np.copyto(out, array)
+            self._enter(replica)
+            idle = set(self.flat.leaves) - used_by(range(replica * self.size, (replica + 1) * self.size))
+            norms[replica] = clipping.apply(self.flat, idle)
+            self.optimizer.step(idle)
+            _copy(self.flat.params, self.weights[replica])
+            if replica in self.states:
+                self.optimizer.swap_state(self.states[replica])
+        self.done += 1
+        for number, fragment in enumerate(self._cuts):
+            if (self.done - number * self.inner_steps // self.fragments) % self.inner_steps == 0:
+                self._outer_step(fragment)
+        self.leave()
+        return norms[self.mine[0]]
+
+    def _is_moved(self, replica: int) -> bool:
+        """Whether a replica's gradient must be moved: one that is in its place already must go first."""
+        return any(array.ctypes.data != out.ctypes.data for array, out in self._sums[replica])
+
+    def _outer_step(self, fragment: Fragment) -> None:
+        for dtype, span in fragment.items():
+            theta = self.theta.flat[dtype][span]
+            moves = [theta - self.weights[replica].flat[dtype][span] for replica in self.mine]
+            handle = sum_over_workers(
+                self.world,
+                self.replica_count,
+                moves,
+                moves[0],
+                label=f"outer gradient from {span.start}",
+                step=self.done,
+                layout=f"{self.flat.layout.digest()} {self.inner_steps} {self.fragments}",
+            )
+            if handle is not None:
+                handle.wait()
+            moves[0] *= dtype.type(1 / self.replica_count)
+            kernels.active().sgd(
+                theta,
+                moves[0],
+                self.momentum.flat[dtype][span] if self.outer_momentum else None,
+                first=False,
+                lr=self.outer_lr,
+                momentum=self.outer_momentum,
+                dampening=0.0,
+                nesterov=self.outer == "nesterov" and self.outer_momentum > 0,
+                weight_decay=0.0,
+            )
+            for weights in self.weights.values():
+                weights.flat[dtype][span] = theta
+
+    # What a checkpoint stores.
+
+    def _arrays(self, replica: int) -> list[Array]:
+        """All that a replica has: its weights, and its optimizer's state. The arrays themselves, not copies."""
+        assert self.optimizer is not None
+        state = self.states.get(replica) or self.optimizer.live_state()
+        return [*self.weights[replica].flat.values(), *state.arrays(), np.array(list(state.steps.values()), np.int64)]
+
+    def gather_state(self) -> None:
+        """Bring all replicas' weights and optimizer states to rank 0."""
+        self._start_from_theta()
+        for rank in range(self.world.size):
+            for replica in block(rank, self.world.size, self.replica_count):
+                own = self._arrays(replica if rank == self.world.rank else self.mine[0])
+                packed = np.concatenate([array.reshape(-1).view(np.uint8) for array in map(np.ascontiguousarray, own)])
+                found = to_rank_0(self.world, packed, rank)
+                if found is not None:
+                    self._gathered[replica] = _unpacked(found, own)
+
+    def _start_from_theta(self) -> None:
+        if not self._started:
+            self._enter(self.mine[0])
+            self.leave()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the replicas have, by number; of this rank's, unless `gather_state` was called before."""
+        if self.optimizer is None:
+            return {}
+        self._start_from_theta()
+        gathered, self._gathered = self._gathered, {}
+        found = gathered or {replica: [array.copy() for array in self._arrays(replica)] for replica in self.mine}
+        return {
+            "done": self.done,
+            "momentum": [array.copy() for array in self.momentum.flat.values()],
+            "replicas": {str(replica): arrays for replica, arrays in found.items()},
+            "layout": self.flat.layout.digest(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Give this rank's replicas what they had.
+
+        Raises:
+            StateError: the state has other replicas, or is that of another model.
+        """
+        if self.optimizer is None:
+            raise StateError("reduction local: attach the optimizer before its state is loaded.")
+        expected = self.flat.layout.digest(), [str(replica) for replica in range(self.replica_count)]
+        if (state.get("layout"), list(state.get("replicas", ()))) != expected:
+            raise StateError(
+                f"reduction local: the state has {len(state.get('replicas', ()))} replicas, expected {self.replica_count}, or it "
+                "belongs to another model or optimizer."
+            )
+        self.done, self._started = state["done"], True
+        _restore(list(self.momentum.flat.values()), state["momentum"])
+        for replica in self.mine:
+            *arrays, steps = state["replicas"][str(replica)]
+            held = self.states.get(replica) or self.optimizer.live_state()
+            _restore([*self.weights[replica].flat.values(), *held.arrays()], arrays)
+            counts = dict(zip(held.steps, map(int, steps), strict=True))
+            held.steps.update(counts)
+        self.optimizer.forget_plan()
+
+
+def cut_into_fragments(layout: Layout, fragments: int) -> list[Fragment]:
+    """Runs of whole parameters of about equal size, in order of memory: for each, dtype to the slice of the flat array.
+
+    >>> from allgrad.memory import ParameterSpec, Layout
+    >>> f = np.dtype("float32")
+    >>> layout = Layout.plan([ParameterSpec(n, (16,), f) for n in "abcd"])
+    >>> [fragment[f] for fragment in cut_into_fragments(layout, 2)]
+    [slice(0, 32, None), slice(32, 64, None)]
+    """
+    slots = [slot for dtype in layout.dtypes for slot in layout.in_memory_order(dtype)]
+    whole = sum(slot.size * slot.dtype.itemsize for slot in slots)
+    found: list[Fragment] = [{} for _ in range(fragments)]
+    position, number = 0, 0
+    for index, slot in enumerate(slots):
+        must = len(slots) - index == fragments - number - 1  # one slot is left for each of the fragments that follow
+        if number + 1 < fragments and found[number] and (must or position * fragments >= whole * (number + 1)):
+            number += 1
+        before = found[number].get(slot.dtype, slice(slot.offset, 0))
+        found[number][slot.dtype] = slice(before.start, layout.end(slot))
+        position += slot.size * slot.dtype.itemsize
+    return found
+
+
+def _copy(source: Arena, target: Arena) -> None:
+    for dtype, array in source.flat.items():
+        np.copyto(target.flat[dtype], array)
+
+
+def _unpacked(packed: Array, like: Sequence[Array]) -> list[Array]:
+    found, start = [], 0
+    for array in like:
+        found.append(packed[start : start + array.nbytes].view(array.dtype).reshape(array.shape))
+        start += array.nbytes
+    return found
+
+
+def _restore(mine: Sequence[Array], saved: Sequence[Array]) -> None:
+    if [array.shape for array in mine] != [np.shape(array) for array in saved]:
+        raise StateError("reduction local: the arrays of the state have other shapes than the model and its optimizer.")
+    for array, value in zip(mine, saved, strict=True):
+        array[...] = value
+
+
+def _either(numbers: Sequence[int]) -> str:
+    *most, last = map(str, numbers)
+    return f"{', '.join(most)} or {last}" if most else last

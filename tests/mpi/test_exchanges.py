@@ -1,0 +1,79 @@
+"""Lossy exchanges: those defined per virtual worker give one hash at any number of ranks, also after a change of ranks."""
+
+import pytest
+
+REDUCTIONS = {
+    "bf16": "bf16",
+    "top_k": {"name": "top_k", "fraction": 0.05},
+    "power_sgd": {"name": "power_sgd", "rank": 2, "start_after": 1},
+    "top_k per rank": {"name": "top_k", "fraction": 0.05, "per": "rank"},
+    "power_sgd per rank": {"name": "power_sgd", "rank": 1, "per": "rank"},
+}
+
+
+def train(reductions, virtual_workers, folder=None):
+    """{name: hash after six steps}; with a folder, also what three steps and a resume from another job's third step give."""
+    from pathlib import Path
+
+    import numpy as np
+    from replicas import cross_entropy, data, digest
+
+    from allgrad import comm, nn, optim, parallel
+    from allgrad.train.checkpoint.format import read_checkpoint
+    from allgrad.train.checkpoint.state import broadcast_checkpoint, capture, gather, restore
+    from allgrad.train.checkpoint.writer import CheckpointWriter
+
+    world = comm.init()
+    arrays = data()
+
+    def run(reduction, start, stop, saved=None, load=None):
+        model = nn.models.MLP([6, 19, 19, 3], rng=0)
+        replica = parallel.DataParallel(
+            model, world, virtual_workers=virtual_workers, reduction=reduction, bucket_mb=5e-4, first_bucket_mb=2e-4
+        )
+        optimizer = optim.AdamW(model.parameters(), lr=1e-2)
+        parts = {"model": model, "optimizer": replica.attach(optimizer), "exchange": replica.reducer}
+        if load is not None:
+            checkpoint = read_checkpoint(load) if world.rank == 0 else None
+            checkpoint = broadcast_checkpoint(world, checkpoint, load.parent)
+            model.load_state_dict(checkpoint.model)
+            restore({name: parts[name] for name in ("optimizer", "exchange")}, checkpoint)
+        for step in range(start, stop):
+            chosen = np.random.default_rng(step).permutation(60)[: 5 if step == 1 else 43]
+            result = replica.step(cross_entropy(model), replica.split(tuple(a[chosen] for a in arrays)), step)
+            replica.update(clip_norm=0.4)
+        if saved is not None:
+            gather(parts)
+            if world.rank == 0:
+                with CheckpointWriter(saved) as writer:
+                    writer.save(stop, **capture(parts))
+            world.barrier()
+        return digest(model, result.loss)
+
+    found = {name: run(reduction, 0, 6) for name, reduction in reductions.items()}
+    if folder is not None:
+        for name, reduction in reductions.items():
+            place = Path(folder) / name / str(world.size)
+            run(reduction, 0, 3, saved=place)
+            for other in sorted((Path(folder) / name).iterdir()):
+                try:
+                    found[f"{name}, {other.name} ranks first"] = run(reduction, 3, 6, load=other / "step-000003")
+                except RuntimeError as error:
+                    found[f"{name}, {other.name} ranks first"] = str(error)
+    return found
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_per_worker_means_one_hash(mpirun, ranks, tmp_path):
+    expected = train(REDUCTIONS, 8, str(tmp_path / "saved"))  # in this process
+    job = mpirun(train, ranks, REDUCTIONS, 8, str(tmp_path / "saved"))
+    for found in job.values:
+        for name, digest in expected.items():
+            if "first" in name:
+                continue
+            if "per rank" in name:
+                assert found[name] != digest
+                assert found[f"{name}, {ranks} ranks first"] == found[name] == job.values[0][name]
+                assert "Resume on as many ranks as before" in found[f"{name}, 1 ranks first"]
+            else:
+                assert found[name] == found[f"{name}, {ranks} ranks first"] == found[f"{name}, 1 ranks first"] == digest
