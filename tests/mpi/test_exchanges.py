@@ -6,6 +6,8 @@ REDUCTIONS = {
     "bf16": "bf16",
     "top_k": {"name": "top_k", "fraction": 0.05},
     "power_sgd": {"name": "power_sgd", "rank": 2, "start_after": 1},
+    "local": {"name": "local", "inner_steps": 2},
+    "local, groups and fragments": {"name": "local", "inner_steps": 3, "fragments": 2, "replicas": 4},
     "top_k per rank": {"name": "top_k", "fraction": 0.05, "per": "rank"},
     "power_sgd per rank": {"name": "power_sgd", "rank": 1, "per": "rank"},
 }
@@ -50,6 +52,8 @@ def train(reductions, virtual_workers, folder=None):
             world.barrier()
         return digest(model, result.loss)
 
+    if world.size == 3:
+        del reductions["local, groups and fragments"]  # refused: 4 replicas on 3 ranks
     found = {name: run(reduction, 0, 6) for name, reduction in reductions.items()}
     if folder is not None:
         for name, reduction in reductions.items():
@@ -69,7 +73,7 @@ def test_per_worker_means_one_hash(mpirun, ranks, tmp_path):
     job = mpirun(train, ranks, REDUCTIONS, 8, str(tmp_path / "saved"))
     for found in job.values:
         for name, digest in expected.items():
-            if "first" in name:
+            if "first" in name or name not in found:
                 continue
             if "per rank" in name:
                 assert found[name] != digest
