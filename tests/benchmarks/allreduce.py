@@ -60,7 +60,7 @@ def main() -> None:
     total = options.workers or 1 << (world.size - 1).bit_length()
     plan = comm.plan_block(comm.block(world.rank, world.size, total), total)
     library = parallel.make_exchange("mpi")
-    library.open(world, total, None)  # type: ignore[arg-type]  # it keeps nothing
+    library.open(world, total, None, ())  # type: ignore[arg-type]  # it keeps nothing
 
     def through(mode: str, reduction: str):
         def run(arrays: list[np.ndarray]) -> float:

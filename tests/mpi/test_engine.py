@@ -67,7 +67,7 @@ def reduce_everything(modes, totals, sizes):
                             )  # fmt: skip
                         else:
                             exchange = parallel.make_exchange(reduction)
-                            exchange.open(world, total, None)
+                            exchange.open(world, total, None, ())
                             bucket = parallel.Bucket(0, out.dtype, 0, size, (key,))
                             gradients = parallel.BucketGradients(bucket, tuple(nodes), out, (), "")
                             exchange.post(gradients, step=1, ready=engine.clock())

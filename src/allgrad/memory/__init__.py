@@ -3,6 +3,7 @@
 from allgrad.memory.allocator import ALIGNMENT as ALIGNMENT
 from allgrad.memory.allocator import Allocator as Allocator
 from allgrad.memory.allocator import aligned_zeros as aligned_zeros
+from allgrad.memory.allocator import give_back_pages as give_back_pages
 from allgrad.memory.arena import Arena as Arena
 from allgrad.memory.arena import Layout as Layout
 from allgrad.memory.arena import ParameterSpec as ParameterSpec

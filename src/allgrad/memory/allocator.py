@@ -8,6 +8,7 @@ package knows MPI.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -50,6 +51,19 @@ def aligned_zeros(length: int, dtype: npt.DTypeLike) -> Array:
     raw = np.zeros(max(length, 1) * dtype.itemsize + ALIGNMENT, np.uint8)
     skip = -raw.ctypes.data % ALIGNMENT
     return raw[skip : skip + max(length, 1) * dtype.itemsize].view(dtype)[:length]
+
+
+def give_back_pages(array: Array) -> None:
+    """Return the memory of an array's pages to the system, if it can do that (Linux); they read as zeros from then on.
+
+    Pages that the array shares with its neighbours stay, with what they hold. The array must be in memory of this process alone.
+    """
+    start = -(-array.ctypes.data // mmap.PAGESIZE) * mmap.PAGESIZE
+    stop = (array.ctypes.data + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if sys.platform.startswith("linux") and stop > start:
+        advise = ctypes.CDLL(None).madvise
+        advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        advise(start, stop - start, mmap.MADV_DONTNEED)
 
 
 def give_back_freed() -> None:

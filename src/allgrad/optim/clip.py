@@ -74,12 +74,17 @@ def clip_norm(
             )
             raise GradientNormError(f"clip_norm: the norm of the gradients is {norm}; {where}.")
         return norm
-    if norm > max_norm:
-        factor = max_norm / (norm + EPSILON)
+    factor = clipping_factor(norm, max_norm)
+    if factor is not None:
         with changing(gradients, params) as parts:
             for part in parts:
                 part *= part.dtype.type(factor)
     return norm
+
+
+def clipping_factor(norm: float, max_norm: float) -> float | None:
+    """What gradients of this norm are multiplied by; None: they stay as they are."""
+    return max_norm / (norm + EPSILON) if math.isfinite(norm) and norm > max_norm else None
 
 
 def clip_value(params: FlatParameters | Iterable[Any], limit: float, *, unused: Collection[str] | None = None) -> None:

@@ -295,12 +295,16 @@ class Optimizer:
             groups: for each group the names of its parameters and its settings;
             parameters: for each parameter its number of steps and, by moment, its arrays (copies).
         """
+        return self.state_dict_of(self.live_state())
+
+    def state_dict_of(self, state: OptimizerState) -> dict[str, Any]:
+        """The `state_dict` that this optimizer would have with other moments and step counts."""
         return {
             "optimizer": self._title,
             "groups": [{"names": list(group.names), **plain_options(group.options)} for group in self.groups],
             "parameters": {
-                name: {"steps": steps, **{key: array.copy() for key, array in self._moments(name).items()}}
-                for name, steps in self.steps.items()
+                name: {"steps": steps, **{key: array.copy() for key, array in state.moments[name].items()}}
+                for name, steps in state.steps.items()
             },
         }
 

@@ -31,7 +31,15 @@ from allgrad.memory import PRIVATE, flatten
 from allgrad.parallel.batching import model_reason, step_reason
 from allgrad.parallel.buckets import default_bucket_mb, plan_buckets
 from allgrad.parallel.buffers import WorkerBuffers
-from allgrad.parallel.exchanges import Clipping, ExchangeError, NodeExchange, describe_exchange, make_exchange
+from allgrad.parallel.exchanges import (
+    Clipping,
+    ExactExchange,
+    ExchangeError,
+    NodeExchange,
+    ShardedExchange,
+    describe_exchange,
+    make_exchange,
+)
 from allgrad.parallel.parameter_guard import ParameterGuard
 from allgrad.parallel.placement import choose_placement
 from allgrad.parallel.reducer import Reducer
@@ -61,6 +69,8 @@ class DataParallel:
             inside one.
         reduction: how gradients are summed over the ranks: the name of an exchange ("exact": the fixed tree; "mpi": MPI's
             own all-reduce, whose bits depend on the number of ranks), a mapping of `name` and options, or an `Exchange`.
+        shard: "optimizer": each rank keeps the optimizer's state of a part of the model; needs `attach` and `update`, and
+            the exact reduction. Changes no bit.
         memory: "node": the ranks of a node share one copy of parameters and optimizer state (`placement.py`), "rank": each
             has its own, "auto": where it pays. Changes no bit. An optimizer is made after this object.
         comm: who drives MPI: "thread", "polling", or "auto": the thread if the MPI library allows it.
@@ -89,6 +99,7 @@ class DataParallel:
         bucket_mb: float | None = None,
         first_bucket_mb: float = 0.5,
         reduction: str | Mapping[str, Any] | Exchange = "exact",
+        shard: Literal["optimizer"] | None = None,
         memory: Literal["auto", "node", "rank"] = "auto",
         comm: Literal["auto", "thread", "polling"] = "auto",
         seed: int = 0,
@@ -99,7 +110,7 @@ class DataParallel:
         record: bool = True,
         stall_seconds: float | None = None,
     ) -> None:
-        exchange = make_exchange(reduction)
+        exchange = _sharded(reduction) if shard is not None else make_exchange(reduction)
         _one_of("memory", memory, "auto", "node", "rank")
         _one_of("weights", weights, "broadcast", "verify")
         _one_of("comm", comm, *_MODES)
@@ -112,7 +123,7 @@ class DataParallel:
         bucket_mb = default_bucket_mb(world.nodes) if bucket_mb is None else bucket_mb
         settings = {
             "virtual workers": self.virtual_workers, "seed": seed, "reduction": describe_exchange(reduction),
-            "memory": memory, "bucket_mb": bucket_mb, "first_bucket_mb": first_bucket_mb,
+            "shard": shard, "memory": memory, "bucket_mb": bucket_mb, "first_bucket_mb": first_bucket_mb,
         }  # fmt: skip
         parameters = {f"parameter {name}": f"{p.dtype} {p.shape}" for name, p in model.named_parameters()}
         world.verify({name: str(value) for name, value in settings.items()} | parameters)
@@ -168,7 +179,7 @@ class DataParallel:
 
         Inside, `.grad` is None, and an optimizer would not move anything.
         """
-        if not self.exchange.synchronous:
+        if not self.exchange.accumulates:
             raise ExchangeError(
                 f"no_sync cannot be combined with {type(self.exchange).__name__}, which does not sum gradients over the ranks. "
                 "Use a larger batch with more virtual workers instead: a rank runs them one after another."
@@ -245,6 +256,16 @@ class DataParallel:
         self._accumulated = not self._sync
         self._unused = result.unused
         return result
+
+
+def _sharded(reduction: str | Mapping[str, Any] | Exchange) -> Exchange:
+    exchange = make_exchange(reduction)
+    if not isinstance(exchange, ExactExchange):
+        raise ExchangeError(
+            f"shard='optimizer' sums gradients by itself, along the tree of the reduction exact. "
+            f"Got {describe_exchange(reduction)} instead: use the reduction exact, or do not shard."
+        )
+    return ShardedExchange()
 
 
 def _one_of(name: str, value: str, *allowed: str) -> None:

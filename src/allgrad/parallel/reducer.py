@@ -93,7 +93,7 @@ class Reducer:
         bucket_of = {name: bucket.index for bucket in self.buckets for name in bucket.names}
         self._bucket_of = [bucket_of[name] for name in self.names]
         self._final = FinalGradients(flat.leaves.values(), self._on_final)
-        exchange.open(world, virtual_workers, flat)
+        exchange.open(world, virtual_workers, flat, self.buckets)
         self._lay_out(separate=separate or exchange.per_worker)
         self._begin(0)
 

@@ -114,6 +114,7 @@ class Trainer:
             self.model,
             world,
             virtual_workers=config.batch.virtual_workers,
+            shard=config.parallel.shard,
             memory=config.parallel.memory,
             bucket_mb=config.parallel.bucket_mb,
             reduction=registry.exchanges.build(config.parallel.reduction),

@@ -14,4 +14,5 @@ from allgrad.parallel.exchanges.registry import describe_exchange as describe_ex
 from allgrad.parallel.exchanges.registry import exchanges as exchanges
 from allgrad.parallel.exchanges.registry import make_exchange as make_exchange
 from allgrad.parallel.exchanges.registry import register_exchange as register_exchange
+from allgrad.parallel.exchanges.sharded import ShardedExchange as ShardedExchange
 from allgrad.parallel.exchanges.top_k import TopKExchange as TopKExchange

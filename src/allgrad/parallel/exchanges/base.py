@@ -24,7 +24,7 @@ from allgrad.memory import Arena
 from allgrad.optim import clip_norm, clip_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from allgrad import nn
     from allgrad.comm import Handle, Times, World
@@ -90,6 +90,7 @@ class Exchange(ABC):
         synchronous: whether every rank has the sums over all workers after `finish`. If not, leaves show no gradient, and only
             `update` moves the weights.
         one_by_one: why a rank must run its workers one after another, and not as one batch (`batching.py`); "": it need not.
+        accumulates: whether steps may add up gradients before they are exchanged (`DataParallel.no_sync`).
         world, virtual_workers, flat: set by `open`.
         optimizer: set by `attach`.
         handles: the collectives that `post` has started in this step.
@@ -101,6 +102,7 @@ class Exchange(ABC):
     synchronous: ClassVar[bool] = True
     in_shared_memory: ClassVar[bool] = False
     one_by_one: ClassVar[str] = ""
+    accumulates: ClassVar[bool] = True
 
     world: World
     virtual_workers: int
@@ -111,8 +113,8 @@ class Exchange(ABC):
     def check(self, model: nn.Module, world: World, virtual_workers: int) -> None:  # noqa: B027 - most can do everything
         """Called before `open`: raise `ExchangeError`, the same on every rank, for what the exchange cannot do."""
 
-    def open(self, world: World, virtual_workers: int, flat: FlatParameters) -> None:
-        """Called once, before the first step. An exchange belongs to one model."""
+    def open(self, world: World, virtual_workers: int, flat: FlatParameters, buckets: Sequence[Bucket]) -> None:  # noqa: ARG002
+        """Called once, before the first step. An exchange belongs to one model, and `buckets` are all that it will be given."""
         self.world, self.virtual_workers, self.flat, self.handles = world, virtual_workers, flat, []
 
     def attach(self, optimizer: Optimizer) -> Stateful:

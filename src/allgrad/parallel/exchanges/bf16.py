@@ -18,8 +18,11 @@ from allgrad.parallel.exchanges.base import Exchange
 from allgrad.parallel.exchanges.registry import register_exchange
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from allgrad.comm import Times, World
     from allgrad.memory import FlatParameters
+    from allgrad.parallel.buckets import Bucket
     from allgrad.parallel.exchanges.base import BucketGradients
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -35,9 +38,9 @@ class BF16Exchange(Exchange):
 
     _posted: list[tuple[BucketGradients, Array]]
 
-    def open(self, world: World, virtual_workers: int, flat: FlatParameters) -> None:
+    def open(self, world: World, virtual_workers: int, flat: FlatParameters, buckets: Sequence[Bucket]) -> None:
         """Called once, before the first step."""
-        super().open(world, virtual_workers, flat)
+        super().open(world, virtual_workers, flat, buckets)
         self._posted = []
 
     def add(self, left: Array, right: Array) -> None:

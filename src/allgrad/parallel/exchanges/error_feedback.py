@@ -29,7 +29,7 @@ from allgrad.parallel.exchanges.base import Exchange
 from allgrad.stateful import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from allgrad.comm import World
     from allgrad.memory import FlatParameters, Slot
@@ -63,9 +63,9 @@ class ErrorFeedbackExchange(Exchange):
             else "each rank compresses the sum over its virtual workers"
         )
 
-    def open(self, world: World, virtual_workers: int, flat: FlatParameters) -> None:
+    def open(self, world: World, virtual_workers: int, flat: FlatParameters, buckets: Sequence[Bucket]) -> None:
         """Called once, before the first step."""
-        super().open(world, virtual_workers, flat)
+        super().open(world, virtual_workers, flat, buckets)
         self.senders = self._senders_of(world.rank)
         self.errors = {sender: Arena(flat.layout) for sender in self.senders} if self.keep_errors else {}
         self._gathered: dict[int, dict[np.dtype[Any], Array]] = {}

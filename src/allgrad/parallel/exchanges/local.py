@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from allgrad.comm import Times, World
     from allgrad.memory import FlatParameters, Layout
     from allgrad.optim import Optimizer, OptimizerState
+    from allgrad.parallel.buckets import Bucket
     from allgrad.parallel.exchanges.base import BucketGradients, Clipping
     from allgrad.stateful import Stateful
 
@@ -75,6 +76,7 @@ class LocalExchange(Exchange):
     per_worker = True
     synchronous = False
     one_by_one = "the replicas of the exchange local have weights of their own"
+    accumulates = False
 
     def __init__(
         self,
@@ -123,9 +125,9 @@ class LocalExchange(Exchange):
                 "BatchNorm2d or BatchNorm1d, or another reduction."
             )
 
-    def open(self, world: World, virtual_workers: int, flat: FlatParameters) -> None:
+    def open(self, world: World, virtual_workers: int, flat: FlatParameters, buckets: Sequence[Bucket]) -> None:
         """Called once, before the first step."""
-        super().open(world, virtual_workers, flat)
+        super().open(world, virtual_workers, flat, buckets)
         self.replica_count = virtual_workers if self.replicas is None else self.replicas
         self.size = virtual_workers // self.replica_count
         self.mine = block(world.rank, world.size, self.replica_count)

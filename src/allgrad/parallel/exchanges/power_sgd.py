@@ -34,10 +34,11 @@ from allgrad.parallel.exchanges.registry import register_exchange
 from allgrad.parallel.exchanges.worker_sums import sum_over_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from allgrad.comm import Handle, Times, World
     from allgrad.memory import FlatParameters, Slot
+    from allgrad.parallel.buckets import Bucket
     from allgrad.parallel.exchanges.base import BucketGradients
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -73,9 +74,9 @@ class PowerSGDExchange(ErrorFeedbackExchange):
         super().__init__(per=per)
         self.rank, self.start_after = rank, start_after
 
-    def open(self, world: World, virtual_workers: int, flat: FlatParameters) -> None:
+    def open(self, world: World, virtual_workers: int, flat: FlatParameters, buckets: Sequence[Bucket]) -> None:
         """Called once, before the first step."""
-        super().open(world, virtual_workers, flat)
+        super().open(world, virtual_workers, flat, buckets)
         self._posted: list[_Posted] = []
         self.factors = {
             slot.name: _random_factor(number, self._matrix_shape(slot)[1], self.rank, slot.dtype)

@@ -24,8 +24,11 @@ from allgrad.parallel.exchanges.error_feedback import ErrorFeedbackExchange, Per
 from allgrad.parallel.exchanges.registry import register_exchange
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from allgrad.comm import Lane, Times, Transfer, World
     from allgrad.memory import FlatParameters
+    from allgrad.parallel.buckets import Bucket
     from allgrad.parallel.exchanges.base import BucketGradients
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -60,9 +63,9 @@ class TopKExchange(ErrorFeedbackExchange):
         super().__init__(per=per, keep_errors=error_feedback)
         self.fraction = fraction
 
-    def open(self, world: World, virtual_workers: int, flat: FlatParameters) -> None:
+    def open(self, world: World, virtual_workers: int, flat: FlatParameters, buckets: Sequence[Bucket]) -> None:
         """Called once, before the first step."""
-        super().open(world, virtual_workers, flat)
+        super().open(world, virtual_workers, flat, buckets)
         self._posted: list[_Posted] = []
         ranks = range(world.size)
         self._rows = [len(block(r, world.size, virtual_workers)) if self.per_worker else 1 for r in ranks]

@@ -39,6 +39,7 @@ class RunPlan:
 def check_keys(config: RunConfig, locate: Callable[[tuple[str | int, ...]], str]) -> list[Mistake]:
     """Everything that is wrong between keys and that does not need the data to be seen."""
     found = [*_exactly_one(config), *_model(config), *_batch(config), *_train(config), *_logging(config)]
+    found += _parallel(config)
     return [Mistake(each.key, each.text, locate(tuple(each.key.split(".")))) for each in found]
 
 
@@ -126,6 +127,33 @@ def _logging(config: RunConfig) -> Iterator[Mistake]:
         yield Mistake(
             "logging.loggers",
             "tensorboard needs the package tensorboardX, which is not installed. Install allgrad[tensorboard], or leave it out.",
+        )
+
+
+def _parallel(config: RunConfig) -> Iterator[Mistake]:
+    parallel = config.parallel
+    name = parallel.reduction.name
+    if parallel.shard is not None and name != "exact":
+        yield Mistake(
+            "parallel.shard",
+            f"optimizer works with parallel.reduction: exact only, not with {name}. Choose one of the two.",
+        )
+    if parallel.shard is not None and parallel.memory == "node":
+        yield Mistake(
+            "parallel.shard",
+            "optimizer cannot be combined with parallel.memory: node, which shares the optimizer's state out already. "
+            "Leave one of them out.",
+        )
+    if parallel.memory == "node" and name != "exact":
+        yield Mistake(
+            "parallel.memory",
+            f"node works with parallel.reduction: exact only, not with {name}. Use rank, or leave it out.",
+        )
+    if name == "local" and config.optimizer.ema is not None:
+        yield Mistake(
+            "optimizer.ema",
+            "cannot be combined with parallel.reduction: local, whose replicas have weights of their own. Remove it: the average "
+            "over the replicas takes its place.",
         )
 
 

@@ -48,6 +48,7 @@ MAY_CHANGE = (
     "logging.*",
     "batch.eval_size",
     "parallel.memory",
+    "parallel.shard",
     "parallel.bucket_mb",
     "parallel.comm",
     "parallel.stall_seconds",

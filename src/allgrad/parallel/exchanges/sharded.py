@@ -1,0 +1,269 @@
+"""The exchange of `parallel.shard: optimizer`: each rank keeps the optimizer's state of a part of the model (ZeRO stage 1).
+
+A step has three parts. Reduce-scatter: during backward, each bucket's sums go to the owners of its spans, along the fixed tree.
+Update: each rank clips and updates the spans that it owns. All-gather: every rank gets all new parameters. The first and the
+last send together what an all-reduce sends. The all-gather is waited for at the end of the update: an overlap with the next
+forward would need every reader of a parameter to wait for it.
+
+**Same bits.** Sums are those of the fixed tree, and an update is elementwise, or concerns whole parameters, which are then never
+cut. A norm is summed in fixed blocks of a parameter (`optim/norms.py`): spans begin and end between blocks, so each block is
+computed by one rank, and every rank adds up the same numbers in the same order.
+
+**Memory.** The optimizer's arenas take address space for the whole model, but only the pages of the own spans are ever written,
+and only those take memory. Gradients and parameters (and their average, `optimizer.ema`) stay whole on every rank. A checkpoint
+has the whole state: rank 0 needs memory for it while it is written.
+
+Reference: Rajbhandari, Rasley, Ruwase & He, "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models" (SC 2020),
+arXiv 1910.02054, stage 1.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from allgrad.comm.gather import to_rank_0
+from allgrad.comm.shards import Span, all_gather_spans, spans_to_rank_0, tree_reduce_scatter
+from allgrad.kernels import active
+from allgrad.memory import give_back_pages
+from allgrad.optim import OptimizerState
+from allgrad.optim.clip import clipping_factor
+from allgrad.optim.norms import BLOCK
+from allgrad.parallel.exchanges.base import Exchange, ExchangeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from allgrad.comm import World
+    from allgrad.memory import FlatParameters, Layout
+    from allgrad.optim import Optimizer
+    from allgrad.parallel.buckets import Bucket
+    from allgrad.parallel.exchanges.base import BucketGradients, Clipping
+    from allgrad.stateful import Stateful
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class ShardedExchange(Exchange):
+    """Sums gradients to the owners of spans, which update them."""
+
+    same_bits = True
+    why = "sums run over the fixed tree, and each part of the model is updated by one rank"
+    synchronous = False
+
+    def open(self, world: World, virtual_workers: int, flat: FlatParameters, buckets: Sequence[Bucket]) -> None:
+        """Called once, before the first step."""
+        super().open(world, virtual_workers, flat, buckets)
+        self.buckets = buckets
+        self._step = 0
+
+    def attach(self, optimizer: Optimizer) -> Stateful:
+        """Share out the model, as the optimizer allows."""
+        super().attach(optimizer)
+        whole = optimizer.needs_whole_parameters
+        self.spans = plan_spans(self.flat.layout, self.buckets, self.world.size, whole=whole)
+        self.own: dict[np.dtype[Any], list[tuple[int, int]]] = {dtype: [] for dtype in self.flat.layout.dtypes}
+        for bucket, spans in zip(self.buckets, self.spans, strict=True):
+            for owner, start, stop in spans:
+                if owner == self.world.rank:
+                    self.own[bucket.dtype].append((bucket.start + start, bucket.start + stop))
+        return ShardedState(self, optimizer)
+
+    def post(self, gradients: BucketGradients, *, step: int, ready: float) -> None:
+        """Start the sum of a bucket."""
+        if self.optimizer is None:
+            raise ExchangeError(
+                "shard optimizer: call replica.attach(optimizer) once, and replica.update() after each step."
+            )
+        self._step = step
+        if self.world.size == 1:
+            return
+        handle = tree_reduce_scatter(
+            self.world.transport,
+            gradients.nodes,
+            gradients.out,
+            self.spans[gradients.bucket.index],
+            virtual_workers=self.virtual_workers,
+            label=gradients.bucket.label,
+            step=step,
+            layout=gradients.layout,
+            ready=ready,
+            guard=gradients.views,
+        )
+        self.handles.append(handle)
+
+    def update(
+        self,
+        clipping: Clipping,
+        *,
+        unused: Collection[str],
+        used_by: Callable[[Collection[int]], set[str]],
+    ) -> float | None:
+        """Clip and update the own spans, and get the other ones."""
+        if self.world.size == 1:
+            return super().update(clipping, unused=unused, used_by=used_by)
+        assert self.optimizer is not None
+        norm = self._clip(clipping, unused)
+        self.optimizer.step(unused, within=self.own)
+        handles = [
+            all_gather_spans(
+                self.world.transport, bucket.of(self.flat.params.flat), spans, label=bucket.label, step=self._step
+            )
+            for bucket, spans in zip(self.buckets, self.spans, strict=True)
+        ]
+        for handle in handles:
+            handle.wait()
+        self.flat.touch()
+        return norm
+
+    def _own_gradients(self) -> list[Array]:
+        return [self.flat.grads.flat[dtype][start:stop] for dtype, parts in self.own.items() for start, stop in parts]
+
+    def _clip(self, clipping: Clipping, unused: Collection[str]) -> float | None:
+        if clipping.norm is not None:
+            norm = self._norm(unused)
+            factor = clipping_factor(norm, clipping.norm)
+            for gradient in self._own_gradients() if factor is not None else ():
+                gradient *= gradient.dtype.type(factor)
+            return norm
+        if clipping.value is not None:
+            for gradient in self._own_gradients():
+                np.clip(gradient, -clipping.value, clipping.value, out=gradient)
+        return None
+
+    def _norm(self, unused: Collection[str]) -> float:
+        """The norm of all gradients, as `optim.clip_norm` forms it: the blocks of each parameter in order, then parameters."""
+        slots = [slot for slot in self.flat.layout.slots if slot.name not in unused]
+        blocks = [(slot, start) for slot in slots for start in range(slot.offset, slot.stop, BLOCK)]
+        squares = np.zeros(len(blocks))
+        for number, (slot, start) in enumerate(blocks):
+            if any(low <= start < high for low, high in self.own[slot.dtype]):
+                block = self.flat.grads.flat[slot.dtype][start : min(start + BLOCK, slot.stop)]
+                squares[number] = active().dot(block, block)
+        everyone = self.world.all_gather(squares).sum(axis=0)  # exact: each block has one owner, and is zero elsewhere
+        sums = dict.fromkeys((slot.name for slot in slots), 0.0)
+        for (slot, _), square in zip(blocks, everyone.tolist(), strict=True):
+            sums[slot.name] += square
+        return math.sqrt(sum(sums.values()))
+
+
+class ShardedState:
+    """The state of an optimizer whose parts are on different ranks, for checkpoints that do not depend on that."""
+
+    def __init__(self, exchange: ShardedExchange, optimizer: Optimizer) -> None:
+        self.exchange, self.optimizer = exchange, optimizer
+        self._gathered: dict[str, dict[str, Array]] | None = None
+
+    def gather_state(self) -> None:
+        """Bring the state of all spans to rank 0; all ranks call it together."""
+        exchange, world = self.exchange, self.exchange.world
+        if world.size == 1:
+            return
+        owner_of = {
+            name: next(
+                owner for owner, start, stop in spans if bucket.start + start <= slot.offset < bucket.start + stop
+            )
+            for bucket, spans in zip(exchange.buckets, exchange.spans, strict=True)
+            for name in bucket.names
+            if (slot := exchange.flat.layout[name]).size
+        }
+        arenas = self._gather_arenas()
+        found: dict[str, dict[str, Array]] = {}
+        for name, moments in self.optimizer.live_state().moments.items():
+            slot = exchange.flat.layout[name]
+            found[name] = {}
+            for moment, array in moments.items():
+                if moment in arenas:
+                    found[name][moment] = arenas[moment][slot.dtype][slot.offset : slot.stop].reshape(slot.shape)
+                else:  # state of another shape, which belongs to a whole parameter
+                    sent = to_rank_0(world, np.ascontiguousarray(array), owner_of.get(name, 0))
+                    found[name][moment] = array if sent is None else sent
+        self._gathered = found if world.rank == 0 else None
+
+    def _gather_arenas(self) -> Mapping[str, Mapping[np.dtype[Any], Array]]:
+        """Rank 0: each moment's whole arena. The other ranks: what they have, which nobody reads."""
+        exchange, world = self.exchange, self.exchange.world
+        found: dict[str, dict[np.dtype[Any], Array]] = {}
+        handles = []
+        for moment, arena in self.optimizer.state.items():
+            found[moment] = {}
+            for dtype, flat in arena.flat.items():
+                into = np.empty_like(flat) if world.rank == 0 else None
+                found[moment][dtype] = flat if into is None else into
+                for bucket, spans in zip(exchange.buckets, exchange.spans, strict=True):
+                    if bucket.dtype == dtype:
+                        part = None if into is None else into[bucket.start : bucket.stop]
+                        mine = flat[bucket.start : bucket.stop]
+                        handles.append(spans_to_rank_0(world.transport, mine, spans, part, label=bucket.label))
+        for handle in handles:
+            handle.wait()
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimizer's `state_dict`, whole after `gather_state`."""
+        gathered, self._gathered = self._gathered, None
+        if gathered is None:
+            return self.optimizer.state_dict()
+        return self.optimizer.state_dict_of(OptimizerState(gathered, self.optimizer.steps))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict` of any number of ranks, and keep only what belongs to the own spans in memory."""
+        self.optimizer.load_state_dict(state)
+        if self.exchange.world.size == 1:
+            return
+        for arena in self.optimizer.state.values():
+            for dtype, flat in arena.flat.items():
+                edges = [0, *(edge for part in sorted(self.exchange.own[dtype]) for edge in part), flat.size]
+                for start, stop in zip(edges[::2], edges[1::2], strict=True):
+                    give_back_pages(flat[start:stop])
+
+
+def plan_spans(layout: Layout, buckets: Sequence[Bucket], ranks: int, *, whole: bool) -> list[list[Span]]:
+    """Who owns what: for each bucket its spans, in elements from the bucket's start.
+
+    Every bucket is shared out, so that all ranks send and receive at any time, and so that all ranks own about the same amount.
+
+    Args:
+        layout: of the parameters.
+        buckets: cover the layout.
+        ranks: how many there are.
+        whole: cut between parameters only, not between the blocks of a parameter's norm.
+
+    >>> from allgrad.memory import ParameterSpec, Layout
+    >>> from allgrad.parallel.buckets import plan_buckets
+    >>> layout = Layout.plan([ParameterSpec(n, (1 << 16,), np.dtype("float32")) for n in "abc"])
+    >>> buckets = plan_buckets(layout, 1, 1)
+    >>> plan_spans(layout, buckets, 2, whole=False)
+    [[Span(owner=0, start=0, stop=98304), Span(owner=1, start=98304, stop=196608)]]
+    >>> plan_spans(layout, buckets, 2, whole=True)
+    [[Span(owner=0, start=0, stop=131072), Span(owner=1, start=131072, stop=196608)]]
+    """
+    units = [_units(layout, bucket, whole) for bucket in buckets]
+    owned = [0] * ranks  # bytes
+    planned: list[list[Span]] = [[] for _ in buckets]
+    largest = [max(stop - start for start, stop in each) for each in units]
+    for index in sorted(range(len(buckets)), key=lambda i: -largest[i]):  # what cannot be cut is given away first
+        position, size = 0, units[index][-1][1]
+        by_need = sorted(range(ranks), key=lambda rank: (owned[rank], rank))
+        for number, rank in enumerate(by_need):
+            limit = (number + 1) * size / ranks
+            stop = next((end for _, end in units[index] if end >= limit - 0.5), size)
+            if stop > position:
+                planned[index].append(Span(rank, position, stop))
+                owned[rank] += (stop - position) * buckets[index].dtype.itemsize
+                position = stop
+    return planned
+
+
+def _units(layout: Layout, bucket: Bucket, whole: bool) -> list[tuple[int, int]]:
+    """The pieces of a bucket that are not cut, as (start, stop) from its start."""
+    found = []
+    for name in bucket.names:
+        slot = layout[name]
+        inner = () if whole else range(slot.offset + BLOCK, slot.stop, BLOCK)
+        edges = [slot.offset, *inner, layout.end(slot)]
+        found += [(a - bucket.start, b - bucket.start) for a, b in itertools.pairwise(edges)]
+    return found

@@ -1,0 +1,87 @@
+"""`shard: optimizer`: the bits of the unsharded run for every optimizer, at any rank count, and through checkpoints."""
+
+import pytest
+
+OPTIMIZERS = {
+    "SGD": {"lr": 0.05, "momentum": 0.9},
+    "AdamW": {"lr": 1e-2},
+    "Lion": {"lr": 1e-3},
+    "LAMB": {"lr": 1e-2},
+    "LARS": {"lr": 0.1},
+    "Muon": {"lr": 1e-2},
+    "Adafactor": {"lr": 1e-2},
+}
+
+
+def train(cases, folder):
+    """For (optimizer, options, shard): the hash of all state, and that after a resume from what another job saved."""
+    import hashlib
+    from pathlib import Path
+
+    import numpy as np
+
+    from allgrad import comm, nn, optim, parallel
+    from allgrad.train.checkpoint.format import read_checkpoint
+    from allgrad.train.checkpoint.state import broadcast_checkpoint, capture, gather, restore
+    from allgrad.train.checkpoint.writer import CheckpointWriter
+
+    world = comm.init()
+    rng = np.random.default_rng(5)
+    tokens = rng.integers(0, 11, (200, 7))
+
+    def run(kind, options, shard, start, stop, load=None, save=None):
+        model = nn.models.GPT(11, context=6, layers=1, width=48, heads=2, tied=True, dropout=0.1, rng=0)
+        replica = parallel.DataParallel(
+            model, world, virtual_workers=8, shard=shard, bucket_mb=0.05, first_bucket_mb=0.01, seed=3
+        )
+        optimizer = getattr(optim, kind)(model.parameters(), **options)
+        average = optim.EMA(optimizer.flat, 0.9)
+        parts = {
+            "model": model, "optimizer": replica.attach(optimizer), "exchange": replica.reducer, "average": average,
+        }  # fmt: skip
+        if load is not None:
+            checkpoint = broadcast_checkpoint(world, read_checkpoint(load) if world.rank == 0 else None, load.parent)
+            model.load_state_dict(checkpoint.model)
+            restore({name: part for name, part in parts.items() if name != "model"}, checkpoint)
+        results = []
+        for step in range(start, stop):
+            chosen = np.random.default_rng(step).permutation(200)[: 45 if step % 3 else 5]
+            loss = lambda part: nn.CrossEntropyLoss()(model(part[:, :-1]), part[:, 1:])  # noqa: E731
+            if step == 2:
+                with replica.no_sync():
+                    replica.step(loss, replica.split(tokens[chosen]), 100)
+            results.append(replica.step(loss, replica.split(tokens[chosen]), step).loss)
+            clip = {"clip_norm": 0.05} if step % 2 else {"clip_value": 0.005}
+            results.append(replica.update(**clip))
+            average.update()
+        gather(parts)
+        if save is not None:
+            if world.rank == 0:
+                with CheckpointWriter(save) as writer:
+                    writer.save(stop, **capture(parts))
+            world.barrier()
+        if world.rank:
+            return None
+        captured = capture(parts)
+        arrays = {**captured["model"], **captured["training"]}
+        digest = hashlib.sha256(repr((sorted(results, key=str), captured["state"]["optimizer"])).encode())
+        for name in sorted(arrays):
+            digest.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
+        return digest.hexdigest()
+
+    found = []
+    for kind, options, shard in cases:
+        place = Path(folder) / kind
+        if world.size == 1:
+            run(kind, options, shard, 0, 2, save=place)
+        found.append([run(kind, options, shard, 0, 4), run(kind, options, shard, 2, 4, load=place / "step-000002")])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("ranks", "kinds"), [(2, list(OPTIMIZERS)), (3, ["AdamW", "LAMB"]), (5, ["Muon", "Adafactor"])]
+)
+def test_the_bits_of_the_unsharded_run(mpirun, tmp_path, ranks, kinds):
+    expected = train([(kind, OPTIMIZERS[kind], None) for kind in kinds], str(tmp_path))
+    job = mpirun(train, ranks, [(kind, OPTIMIZERS[kind], "optimizer") for kind in kinds], str(tmp_path))
+    assert job.values[0] == expected
