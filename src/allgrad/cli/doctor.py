@@ -70,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     software(report)
     machine(report)
     linear_algebra(report)
+    gradient_exchanges(report)
     if not arguments.no_mpi:
         if findings is None:
             findings = small_job()
@@ -180,6 +181,17 @@ def linear_algebra(report: Report) -> None:
             f"OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} holds OpenBLAS to that kernel, which may be half as "
             "fast as the processor's own. Unless you need its bits: unset OPENBLAS_CORETYPE"
         )
+
+
+def gradient_exchanges(report: Report) -> None:
+    """What `parallel.reduction` can be, and which choices give the same bits at any number of ranks."""
+    from allgrad.parallel.exchanges import exchanges, make_exchange
+
+    rows = []
+    for name in exchanges.names():
+        made = make_exchange(name)
+        rows.append((name, f"{'same bits' if made.same_bits else 'bits depend on the ranks'}: {made.why}"))
+    report.sections["Gradient exchanges (parallel.reduction)"] = rows
 
 
 def small_job() -> Findings | str:

@@ -144,6 +144,8 @@ def run_to_the_end(trainer: Trainer, directory: Path) -> int:
             f"{trainer.replica.virtual_workers} virtual workers on {ranks}",
             flush=True,
         )
+        if trainer.config.parallel.reduction.name != "exact" or trainer.config.parallel.shard is not None:
+            print(_exchange_in_words(trainer), flush=True)
         why = trainer.replica.why_one_by_one(trainer.objective)
         if why and len(trainer.replica.workers) > 1:
             print(f"the virtual workers of a rank run one by one, which takes longer: {why}", flush=True)
@@ -173,6 +175,15 @@ def _say_compiling(cache: Path) -> None:
     print(
         f"compiling the kernels for this CPU, once per machine; they are kept in {cache}", file=sys.stderr, flush=True
     )
+
+
+def _exchange_in_words(trainer: Trainer) -> str:
+    """How the run exchanges gradients: what it sends, and whether the bits depend on the number of ranks."""
+    found = trainer.exchange_summary()
+    predicted = found["predicted_bytes_per_step"]
+    sent = "" if predicted is None else f", about {predicted / 1e6:.3g} MB sent per step"
+    bits = "the same bits at any number of ranks" if found["same_bits"] else "bits depend on the number of ranks"
+    return f"exchange {found['name']}{sent}; {bits}: {found['why']}"
 
 
 def _shown(directory: Path) -> Path:

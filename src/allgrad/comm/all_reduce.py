@@ -94,6 +94,22 @@ def tree_all_reduce(
     )
 
 
+def bytes_sent(nbytes: int, rank: int, size: int, virtual_workers: int) -> int:
+    """The bytes that a rank sends in a `tree_all_reduce` of an array of `nbytes`.
+
+    >>> bytes_sent(1 << 20, 0, 4, 8), bytes_sent(100, 0, 4, 8)
+    (1572864, 300)
+    """
+    if size == 1:
+        return 0
+    most = collectives.most_nodes(size, virtual_workers)
+    if nbytes * size * most <= SMALL_BYTES:
+        return (size - 1) * most * nbytes
+    nodes = 1 if collectives.power_of_two(size) and collectives.power_of_two(virtual_workers) else None
+    nodes = len(maximal_nodes(block(rank, size, virtual_workers), virtual_workers)) if nodes is None else nodes
+    return (nodes + 1) * (size - 1) * nbytes // size
+
+
 def _prepare(
     nodes: Sequence[tuple[int, int, Array]], out: Array, *, rank: int, ranks: int, virtual_workers: int
 ) -> tuple[list[tuple[Node, Array]], Array]:

@@ -38,6 +38,7 @@ from .desync import DesyncError
 from .pipeline import Communicators, Pending, Pipeline
 from .stack_dumps import StackDumps
 from .stall_monitor import STALL_SECONDS, StallMonitor
+from .traffic import CountingComm
 from .transport import Collective, Handle, Times
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ class Engine:
         communicators, offset = None, 0.0
         if topology.size > 1:
             *three, control = (topology.comm.Dup() for _ in range(4))
-            communicators, offset = Communicators(*three), offset_to_rank_0(control, topology.rank, topology.size)
+            communicators = Communicators(*map(CountingComm, three))
+            offset = offset_to_rank_0(control, topology.rank, topology.size)
         self.pipeline = Pipeline(communicators, window=window, record=record, check=check, offset=offset)
         if topology.size > 1:
             dumps = StackDumps(topology, control)
@@ -139,6 +141,11 @@ class Engine:
         if stall_seconds is not None and self.monitor is not None:
             self.monitor.set_limit(stall_seconds)
         self._chosen |= {key: value for key, value in (("mode", mode), ("stall_seconds", stall_seconds)) if value}
+
+    @property
+    def sent_bytes(self) -> int:
+        """What this rank has sent since the engine started; see `traffic.py`."""
+        return sum(comm.sent for comm in self.pipeline.communicators if comm is not None)
 
     # ---- what callers use: see `transport.Transport` ----
 

@@ -99,6 +99,11 @@ class World(Topology):
             raise RuntimeError("The engine of this world is closed: its ranks can no longer communicate.")
         return self.engine
 
+    @property
+    def sent_bytes(self) -> int:
+        """What this rank has sent to others since its engine started."""
+        return 0 if self.engine is None else self.engine.sent_bytes
+
     def clock(self) -> float:
         """Seconds on rank 0's clock (`time.perf_counter()` of rank 0)."""
         return time.perf_counter() if self.engine is None else self.engine.clock()

@@ -22,6 +22,7 @@ from allgrad import detect_anomaly, optim
 from allgrad.data import Loader, Sampler
 from allgrad.errors import NonFiniteError
 from allgrad.parallel import DataParallel, Overlap
+from allgrad.parallel.exchanges import describe_exchange
 from allgrad.train.callbacks import Callback, EarlyStopping, improves, named_callbacks
 from allgrad.train.checkpoint.format import load_latest, weights_sha256
 from allgrad.train.checkpoint.state import broadcast_checkpoint, capture, gather, restore
@@ -149,6 +150,7 @@ class Trainer:
         traced = config.logging.trace
         self.tracer = Tracer(world, FIRST_STEPS if traced is True else int(traced))
         self.bucket_times: list[Times] = []
+        self.sent_bytes: list[int] = []  # of this rank, in each step since the start or the last resume
         if checkpoint is not None:
             on_every_rank(world, lambda: restore(self._parts_to_restore(checkpoint), checkpoint))
             self.saved = self.progress.step
@@ -242,6 +244,7 @@ class Trainer:
     def _train_step(self) -> None:
         with self.tracer.span("load"):
             batch = next(self.loader)
+        sent = self.world.sent_bytes
         self.scheduler.set(self.progress.step)
         micro_batches = dict(zip(self.replica.workers, batch.workers, strict=True))
         with detect_anomaly() if self.anomaly else nullcontext():
@@ -259,6 +262,7 @@ class Trainer:
         self.progress.step += 1
         self.progress.samples += batch.samples
         self.progress.epoch, self.progress.train_loss = batch.epoch, result.loss
+        self.sent_bytes.append(self.world.sent_bytes - sent)
         self._note_communication(result)
         if self.replica_check is not None and self.progress.step % (self.config.parallel.verify_every or 1) == 0:
             self.replica_check.check(self.progress.step)
@@ -441,6 +445,7 @@ class Trainer:
             "comm_hidden_fraction": self.overlap.hidden_fraction,
             "same_bits_at_any_rank_count": self.replica.exchange.same_bits,
             **self.portability.summary(),
+            "exchange": self.exchange_summary(),
             "parameters": self.model.parameter_count(),
             "memory": self.replica.placement.memory,
             "memory_why": self.replica.placement.why,
@@ -457,6 +462,19 @@ class Trainer:
         average = [] if self.ema is None else [self.ema.average]
         copy = sum(arena.nbytes for arena in (self.replica.flat.params, *self.optimizer.state.values(), *average))
         return copy * (self.world.size - self.world.nodes)
+
+    def exchange_summary(self) -> dict[str, Any]:
+        """Which exchange it is, what rank 0 sends in a step (predicted for gradients and weights, and counted), and its bits."""
+        parallel, exchange = self.config.parallel, self.replica.exchange
+        name = describe_exchange({"name": parallel.reduction.name, **parallel.reduction.options()})
+        counted = self.sent_bytes
+        return {
+            "name": name if parallel.shard is None else f"{name}, optimizer sharded",
+            "same_bits": exchange.same_bits,
+            "why": exchange.why,
+            "predicted_bytes_per_step": exchange.bytes_per_step(),
+            "sent_bytes_per_step": sum(counted) / len(counted) if counted else None,
+        }
 
     def _save(self) -> None:
         """Write a checkpoint, unless this step's is written already; never one whose weights are not finite."""

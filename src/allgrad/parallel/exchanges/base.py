@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from allgrad.comm.all_reduce import bytes_sent
 from allgrad.errors import CollectiveError
 from allgrad.memory import Arena
 from allgrad.optim import clip_norm, clip_value
@@ -91,7 +92,7 @@ class Exchange(ABC):
             `update` moves the weights.
         one_by_one: why a rank must run its workers one after another, and not as one batch (`batching.py`); "": it need not.
         accumulates: whether steps may add up gradients before they are exchanged (`DataParallel.no_sync`).
-        world, virtual_workers, flat: set by `open`.
+        world, virtual_workers, flat, buckets: set by `open`.
         optimizer: set by `attach`.
         handles: the collectives that `post` has started in this step.
     """
@@ -107,15 +108,17 @@ class Exchange(ABC):
     world: World
     virtual_workers: int
     flat: FlatParameters
+    buckets: tuple[Bucket, ...]
     optimizer: Optimizer | None = None
     handles: list[Handle]
 
     def check(self, model: nn.Module, world: World, virtual_workers: int) -> None:  # noqa: B027 - most can do everything
         """Called before `open`: raise `ExchangeError`, the same on every rank, for what the exchange cannot do."""
 
-    def open(self, world: World, virtual_workers: int, flat: FlatParameters, buckets: Sequence[Bucket]) -> None:  # noqa: ARG002
+    def open(self, world: World, virtual_workers: int, flat: FlatParameters, buckets: Sequence[Bucket]) -> None:
         """Called once, before the first step. An exchange belongs to one model, and `buckets` are all that it will be given."""
         self.world, self.virtual_workers, self.flat, self.handles = world, virtual_workers, flat, []
+        self.buckets = tuple(buckets)
 
     def attach(self, optimizer: Optimizer) -> Stateful:
         """Called once the optimizer exists, before the first step. Returns what a checkpoint stores as the optimizer."""
@@ -187,6 +190,14 @@ class Exchange(ABC):
         norm = clipping.apply(self.flat, unused)
         self.optimizer.step(unused)
         return norm
+
+    def bytes_per_step(self) -> float | None:
+        """What this rank will send in a step for gradients and weights, on average; None: the exchange cannot tell."""
+        return None
+
+    def bytes_reduced(self, nbytes: int) -> int:
+        """What this rank sends in an all-reduce of an array of `nbytes` over the fixed tree."""
+        return bytes_sent(nbytes, self.world.rank, self.world.size, self.virtual_workers)
 
     def gather_state(self) -> None:  # noqa: B027 - most exchanges keep nothing
         """Bring to rank 0 what other ranks hold of `state_dict`. All ranks call it before rank 0 calls `state_dict`."""

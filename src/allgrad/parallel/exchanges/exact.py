@@ -17,6 +17,7 @@ class ExactExchange(Exchange):
     """Adds the virtual workers' gradients in one fixed order; see `comm.tree`."""
 
     same_bits = True
+    why = "gradients are summed over the fixed tree of virtual workers"
     in_shared_memory = True
 
     def post(self, gradients: BucketGradients, *, step: int, ready: float) -> None:
@@ -35,3 +36,7 @@ class ExactExchange(Exchange):
             guard=gradients.views,
         )
         self.handles.append(handle)
+
+    def bytes_per_step(self) -> float:
+        """Twice the gradients, less this rank's share of them."""
+        return sum(self.bytes_reduced(bucket.nbytes) for bucket in self.buckets)

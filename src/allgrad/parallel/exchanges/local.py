@@ -34,6 +34,7 @@ from annotated_types import Ge, Gt, Lt
 
 from allgrad import kernels
 from allgrad.comm import Node, block
+from allgrad.comm.all_reduce import bytes_sent
 from allgrad.comm.gather import to_rank_0
 from allgrad.comm.tree import Assembly
 from allgrad.memory import Arena
@@ -267,6 +268,13 @@ class LocalExchange(Exchange):
             )
             for weights in self.weights.values():
                 weights.flat[dtype][span] = theta
+
+    def bytes_per_step(self) -> float:
+        """The weights once in `inner_steps` steps."""
+        sizes = [(span.stop - span.start) * dtype.itemsize for each in self._cuts for dtype, span in each.items()]
+        return (
+            sum(bytes_sent(n, self.world.rank, self.world.size, self.replica_count) for n in sizes) / self.inner_steps
+        )
 
     # What a checkpoint stores.
 

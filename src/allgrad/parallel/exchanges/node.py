@@ -79,6 +79,7 @@ class NodeExchange(Exchange):
     """
 
     same_bits = True
+    why = "gradients are summed over the fixed tree of virtual workers"
 
     def __init__(self, memory: NodeMemory) -> None:
         self.memory = memory

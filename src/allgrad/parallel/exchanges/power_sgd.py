@@ -28,6 +28,7 @@ import numpy as np
 from annotated_types import Ge
 
 from allgrad import kernels
+from allgrad.comm.all_reduce import bytes_sent
 from allgrad.errors import OptionError
 from allgrad.parallel.exchanges.error_feedback import ErrorFeedbackExchange, Per
 from allgrad.parallel.exchanges.registry import register_exchange
@@ -210,6 +211,21 @@ class PowerSGDExchange(ErrorFeedbackExchange):
                 for error, array in zip(errors, posted.corrected, strict=True):
                     np.subtract(array[span], share * whole, out=error[span])
             gradients.out[span] = whole
+
+    def bytes_per_step(self) -> float:
+        """What it sends once it compresses."""
+        total = 0
+        for bucket in self.buckets:
+            first = second = 0
+            for slot, _ in self.slots(bucket):
+                rows, columns = self._matrix_shape(slot)
+                compressed = self._is_compressed(slot)
+                first += rows * self.rank if compressed else slot.size
+                second += columns * self.rank if compressed else 0
+            for size in (first, second):
+                nbytes = size * bucket.dtype.itemsize
+                total += bytes_sent(nbytes, self.world.rank, self.world.size, self.sender_count)
+        return total
 
     def state_dict(self) -> dict[str, Any]:
         """The errors of all senders, and Q of each matrix."""

@@ -25,8 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from allgrad.comm import block
 from allgrad.comm.gather import to_rank_0
 from allgrad.comm.shards import Span, all_gather_spans, spans_to_rank_0, tree_reduce_scatter
+from allgrad.comm.tree import maximal_nodes
 from allgrad.kernels import active
 from allgrad.memory import give_back_pages
 from allgrad.optim import OptimizerState
@@ -57,7 +59,6 @@ class ShardedExchange(Exchange):
     def open(self, world: World, virtual_workers: int, flat: FlatParameters, buckets: Sequence[Bucket]) -> None:
         """Called once, before the first step."""
         super().open(world, virtual_workers, flat, buckets)
-        self.buckets = buckets
         self._step = 0
 
     def attach(self, optimizer: Optimizer) -> Stateful:
@@ -118,6 +119,18 @@ class ShardedExchange(Exchange):
             handle.wait()
         self.flat.touch()
         return norm
+
+    def bytes_per_step(self) -> float | None:
+        """What others own, once for each of this rank's nodes; and what it owns, to every other rank."""
+        rank, ranks = self.world.rank, self.world.size
+        if self.optimizer is None:
+            return None
+        nodes = len(maximal_nodes(block(rank, ranks, self.virtual_workers), self.virtual_workers))
+        return sum(
+            (stop - start) * bucket.dtype.itemsize * (ranks - 1 if owner == rank else nodes)
+            for bucket, spans in zip(self.buckets, self.spans, strict=True)
+            for owner, start, stop in (spans if ranks > 1 else ())
+        )
 
     def _own_gradients(self) -> list[Array]:
         return [self.flat.grads.flat[dtype][start:stop] for dtype, parts in self.own.items() for start, stop in parts]

@@ -130,6 +130,15 @@ class TopKExchange(ErrorFeedbackExchange):
                     out[row["places"]] += row["values"]  # no place occurs twice in a row
         return times
 
+    def bytes_per_step(self) -> float:
+        """Places and values, for each sender of the rank with the most, to every other rank."""
+        entries = [
+            (math.ceil(self.fraction * slot.size), slot.dtype)
+            for bucket in self.buckets
+            for slot, _ in self.slots(bucket)
+        ]
+        return (self.world.size - 1) * max(self._rows) * sum(k * (4 + dtype.itemsize) for k, dtype in entries)
+
 
 def _message_type(entries: int, dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype([("places", np.uint32, (entries,)), ("values", dtype, (entries,))])
