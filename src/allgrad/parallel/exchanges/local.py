@@ -98,7 +98,7 @@ class LocalExchange(Exchange):
             )
         if not 1 <= fragments <= inner_steps:
             raise ExchangeError(
-                f"fragments must be between 1 and inner_steps ({inner_steps}). Got {fragments} instead."
+                f"reduction local: fragments must be between 1 and inner_steps ({inner_steps}). Got {fragments} instead."
             )
         self.inner_steps, self.outer, self.replicas, self.fragments = inner_steps, outer, replicas, fragments
         self.outer_lr, self.outer_momentum = outer_lr, outer_momentum
