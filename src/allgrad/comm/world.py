@@ -27,6 +27,7 @@ from .node_memory import NodeMemory, SharedMemoryError
 from .stall_monitor import STALL_SECONDS
 from .time_limit import set_time_limit, time_limit
 from .topology import Topology
+from .traffic import CountingComm
 from .transport import Collective
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class World(Topology):
     def __init__(self) -> None:
         super().__init__()
         self.engine: Engine | None = None
+        self._counted: list[CountingComm] = []
         self.board: Board | None = None
 
     def start_engine(self, **settings: Any) -> Engine:
@@ -102,7 +104,12 @@ class World(Topology):
     @property
     def sent_bytes(self) -> int:
         """What this rank has sent to others since its engine started."""
-        return 0 if self.engine is None else self.engine.sent_bytes
+        return sum(comm.sent for comm in self._counted) + (0 if self.engine is None else self.engine.sent_bytes)
+
+    def counted(self, comm: Any) -> CountingComm:
+        """A communicator whose messages count in `sent_bytes`."""
+        self._counted.append(CountingComm(comm))
+        return self._counted[-1]
 
     def clock(self) -> float:
         """Seconds on rank 0's clock (`time.perf_counter()` of rank 0)."""

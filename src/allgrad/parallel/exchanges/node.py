@@ -31,7 +31,7 @@ from allgrad.memory import Arena
 from allgrad.parallel.exchanges.base import Exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from allgrad.comm import Lane, NodeMemory, Transfer, World
     from allgrad.memory import FlatParameters
@@ -87,9 +87,9 @@ class NodeExchange(Exchange):
         self._sums: dict[tuple[int, int], _Sums] = {}
         self._owners: Any = None  # the communicator of this slice's owners
 
-    def open(self, world: World, virtual_workers: int) -> None:
+    def open(self, world: World, virtual_workers: int, flat: FlatParameters, buckets: Sequence[Bucket]) -> None:
         """Find out who owns which slices, and connect the owners."""
-        super().open(world, virtual_workers)
+        super().open(world, virtual_workers, flat, buckets)
         self.slices = min(world.node_sizes)
         firsts = np.cumsum([0, *world.node_sizes]).tolist()
         blocks = [block(rank, world.size, virtual_workers) for rank in range(world.size)]
@@ -97,7 +97,7 @@ class NodeExchange(Exchange):
         self._table = [maximal_nodes(workers, virtual_workers) for workers in spans]
         if world.nodes > 1:
             owner = world.local_rank < self.slices
-            self._owners = world.comm.Split(world.local_rank if owner else self.slices, world.node)
+            self._owners = world.counted(world.comm.Split(world.local_rank if owner else self.slices, world.node))
 
     def arenas(self, flat: FlatParameters, count: int, *, separate: bool) -> list[Arena]:
         """This rank's arenas, in shared memory."""
