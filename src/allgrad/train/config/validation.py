@@ -49,7 +49,10 @@ def plan_run(config: RunConfig, samples: int) -> tuple[RunPlan, list[Mistake]]:
     steps = config.train.steps or (config.train.epochs or 0) * per_epoch
     wanted = config.train.eval_every
     every = per_epoch if wanted == "epoch" else (wanted or 0)
-    return RunPlan(steps, per_epoch, _warmup(config, steps), every), list(_warmup_fits(config, steps))
+    return RunPlan(steps, per_epoch, _warmup(config, steps), every), [
+        *_warmup_fits(config, steps),
+        *_rounds_fit(config, steps),
+    ]
 
 
 def check_kinds(config: RunConfig, info: DataInfo) -> None:
@@ -114,6 +117,7 @@ def _train(config: RunConfig) -> Iterator[Mistake]:
     train = config.train
     if train.steps is not None:
         yield from _warmup_fits(config, train.steps)
+        yield from _rounds_fit(config, train.steps)
     if train.early_stopping is not None and train.eval_every is None:
         yield Mistake(
             "train.early_stopping",
@@ -154,6 +158,17 @@ def _parallel(config: RunConfig) -> Iterator[Mistake]:
             "optimizer.ema",
             "cannot be combined with parallel.reduction: local, whose replicas have weights of their own. Remove it: the average "
             "over the replicas takes its place.",
+        )
+
+
+def _rounds_fit(config: RunConfig, steps: int) -> Iterator[Mistake]:
+    reduction = config.parallel.reduction
+    inner = reduction.options()["inner_steps"] if reduction.name == "local" else 1
+    if steps % inner:
+        yield Mistake(
+            "parallel.reduction.inner_steps",
+            f"a run of {steps} steps is not a whole number of rounds of {inner}: what its last {steps % inner} steps learn would "
+            "be lost. Set train.steps to a multiple of inner_steps.",
         )
 
 
