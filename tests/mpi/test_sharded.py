@@ -51,7 +51,7 @@ def train(cases, folder):
                 with replica.no_sync():
                     replica.step(loss, replica.split(tokens[chosen]), 100)
             results.append(replica.step(loss, replica.split(tokens[chosen]), step).loss)
-            clip = {"clip_norm": 0.05} if step % 2 else {"clip_value": 0.005}
+            clip = {"clip_norm": 0.05} if step % 2 else {"clip_value": 0.005, "clip_norm": 0.5}
             results.append(replica.update(**clip))
             average.update()
         gather(parts)

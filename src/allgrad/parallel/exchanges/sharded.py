@@ -136,16 +136,14 @@ class ShardedExchange(Exchange):
         return [self.flat.grads.flat[dtype][start:stop] for dtype, parts in self.own.items() for start, stop in parts]
 
     def _clip(self, clipping: Clipping, unused: Collection[str]) -> float | None:
-        if clipping.norm is not None:
-            norm = self._norm(unused)
-            factor = clipping_factor(norm, clipping.norm)
-            for gradient in self._own_gradients() if factor is not None else ():
+        norm = None if clipping.norm is None else self._norm(unused)
+        factor = None if norm is None or clipping.norm is None else clipping_factor(norm, clipping.norm)
+        for gradient in self._own_gradients():
+            if factor is not None:
                 gradient *= gradient.dtype.type(factor)
-            return norm
-        if clipping.value is not None:
-            for gradient in self._own_gradients():
+            if clipping.value is not None:
                 np.clip(gradient, -clipping.value, clipping.value, out=gradient)
-        return None
+        return norm
 
     def _norm(self, unused: Collection[str]) -> float:
         """The norm of all gradients, as `optim.clip_norm` forms it: the blocks of each parameter in order, then parameters."""
