@@ -196,7 +196,9 @@ class DataParallel:
         self._guard.check()
         if self._checked != self._guard.changes:
             self._model_reason, self._checked = model_reason(self.model, len(self.workers)), self._guard.changes
-        return self._one_by_one or self.exchange.one_by_one or self._model_reason or step_reason(loss, self.reducer.leaves)
+        return (
+            self._one_by_one or self.exchange.one_by_one or self._model_reason or step_reason(loss, self.reducer.leaves)
+        )
 
     def attach(self, optimizer: Optimizer) -> Stateful:
         """Let `update` take this optimizer's steps. Returns what a checkpoint stores as the optimizer.
