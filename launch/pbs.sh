@@ -95,7 +95,7 @@ before=$(newest_checkpoint "$RUN")
 code=0
 forwarding "${mpirun[@]}" "${training[@]}" || code=$?
 [ -z "${timer:-}" ] || kill "$timer" 2>/dev/null || true
-if finished "$RUN"; then
+if [ "$code" != 2 ] && finished "$RUN"; then # 2: the run is there, with another configuration
     exit 0
 elif [ "$stopped" = TERM ]; then
     echo "allgrad: stopped and saved; continue with qsub -v RUN=$RUN and the same settings" >&2

@@ -219,7 +219,9 @@ class Scenarios:
         return f"{state}, and {len(list((self.runs / name / 'checkpoints').glob('step-*')))} checkpoints are there"
 
     def another_configuration_is_refused(self) -> str:
-        job, _ = self.batch("two", "seed=9")
+        job, name = self.batch("mine", "train.steps=10", nodes=1)
+        self.slurm.ended(job)
+        job, _ = self.batch(name, "train.steps=10", "seed=9", nodes=1)
         state = self.slurm.ended(job)
         assert "seed (saved: 3, requested: 9)" in self.slurm.output(job), self.slurm.output(job)
         return f"{state}: seed (saved: 3, requested: 9)"

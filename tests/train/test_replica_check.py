@@ -68,7 +68,7 @@ def test_fingerprints_know_the_place_of_a_block_and_of_an_array() -> None:
     ],
 )
 def test_who_is_alone_is_named(others, said) -> None:
-    check = ReplicaCheck(FakeWorld(others), {"weights": lambda: [np.ones(3)]})
+    check = ReplicaCheck(FakeWorld(others), {"weights": lambda: [np.ones(3)]}, 1)
     with pytest.raises(CorruptionError, match=r"After 12 steps the ranks no longer hold the same bits") as caught:
         check.check(12)
     assert said in str(caught.value)
@@ -76,7 +76,7 @@ def test_who_is_alone_is_named(others, said) -> None:
 
 def test_a_step_is_compared_once() -> None:
     calls = []
-    check = ReplicaCheck(FakeWorld(lambda mine: [mine]), {"weights": lambda: calls.append(1) or [np.ones(3)]})
+    check = ReplicaCheck(FakeWorld(lambda mine: [mine]), {"weights": lambda: calls.append(1) or [np.ones(3)]}, 1)
     check.check(5)
     check.check(5)
     check.check(6)

@@ -179,7 +179,9 @@ def _say_compiling(cache: Path) -> None:
 
 def _exchange_in_words(trainer: Trainer) -> str:
     """How the run exchanges gradients: what it sends, and whether the bits depend on the number of ranks."""
-    found = trainer.exchange_summary()
+    from allgrad.train.run.results import exchange_of
+
+    found = exchange_of(trainer)
     predicted = found["predicted_bytes_per_step"]
     sent = "" if predicted is None else f", about {predicted / 1e6:.3g} MB sent per step"
     bits = "the same bits at any number of ranks" if found["same_bits"] else "bits depend on the number of ranks"

@@ -33,9 +33,12 @@ class SharedMemoryError(CollectiveError):
 class Node(Protocol):
     """What is needed to know of the ranks; `World` has it."""
 
+    rank: int
     node: int
     local_rank: int
     local_size: int
+
+    def all_gather(self, array: Array) -> Array: ...
 
     def all_gather_json(self, value: Any) -> list[Any]: ...
 

@@ -20,14 +20,25 @@ import numpy as np
 from allgrad import detect_anomaly, nn
 from allgrad.autodiff.engine import pull
 from allgrad.autodiff.errors import AnomalyError
+from allgrad.errors import NonFiniteError
 from allgrad.memory import share_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from allgrad.memory import Arena, FlatParameters
+    from allgrad.parallel import DataParallel, StepResult
 
-__all__ = ["ROLLBACKS", "SKIPS", "all_finite", "describe_non_finite", "first_operation"]
+__all__ = [
+    "ROLLBACKS",
+    "SKIPS",
+    "all_finite",
+    "describe_non_finite",
+    "find_non_finite",
+    "first_operation",
+    "non_finite_error",
+    "note_skipped",
+]
 
 SKIPS = 10
 """Steps in a row that may be skipped."""
@@ -74,6 +85,41 @@ def describe_non_finite(
         return ""  # in memory that belongs to no parameter with a gradient
     more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
     return f"the gradient of {bad[0]}{more} is not finite, though the loss is {loss:.6g}"
+
+
+def find_non_finite(replica: DataParallel, result: StepResult) -> str:
+    """What is NaN or infinite in a step, in words; "" if nothing is. The same on every rank; all call it together."""
+    used = [name for name in replica.flat.leaves if name not in result.unused]
+    wrong = describe_non_finite(result.loss, result.terms, replica.flat, used, replica.partial_gradients)
+    exchange = replica.exchange
+    if replica.world.size > 1 and not (exchange.same_bits and exchange.synchronous):
+        wrong = next((text for text in replica.world.all_gather_json(wrong) if text), "")
+    return wrong
+
+
+def note_skipped(skipped: list[int], step: int, wrong: str) -> None:
+    """Note that a step changed nothing.
+
+    Raises:
+        NonFiniteError: it is the `SKIPS`th step in a row.
+    """
+    skipped.append(step)
+    if skipped[-SKIPS:] == list(range(step - SKIPS + 1, step + 1)):
+        raise non_finite_error(step, f"{wrong}, for the {SKIPS}th step in a row", "")
+
+
+def non_finite_error(step: int, wrong: str, cause: str) -> NonFiniteError:
+    """The error that ends a run.
+
+    Args:
+        step: the number of the step.
+        wrong: what is not finite.
+        cause: more about it, a sentence, or "".
+    """
+    return NonFiniteError(
+        f"Step {step}: {wrong}.{cause} The weights are those of the step before. A lower optimizer.lr or "
+        "optimizer.clip_norm may avoid it; train.nonfinite=skip or rollback continues without such a step."
+    )
 
 
 def first_operation(

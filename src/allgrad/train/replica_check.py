@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from allgrad.comm import World
+    from allgrad.optim import EMA, Optimizer
+    from allgrad.parallel import DataParallel
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -66,11 +68,32 @@ class ReplicaCheck:
     Args:
         world: the ranks.
         parts: what must be the same on all ranks: name -> a function that gives its arrays.
+        every: steps between comparisons.
     """
 
-    def __init__(self, world: World, parts: Mapping[str, Callable[[], Iterable[Array]]]) -> None:
-        self.world, self.parts = world, dict(parts)
+    def __init__(self, world: World, parts: Mapping[str, Callable[[], Iterable[Array]]], every: int) -> None:
+        self.world, self.parts, self.every = world, dict(parts), every
         self.checked = -1
+
+    @classmethod
+    def of(cls, replica: DataParallel, optimizer: Optimizer, ema: EMA | None, every: int | None) -> ReplicaCheck | None:
+        """The check of a run, or None if it makes none (`every` is None)."""
+        if every is None:
+            return None
+        parts: dict[str, Callable[[], Iterable[Array]]] = {
+            "weights": replica.flat.params.flat.values,
+            "buffers": lambda: [buffer for _, buffer in replica.model.named_buffers()],
+        }
+        if replica.exchange.synchronous:  # or else each rank has a state of its own
+            parts["optimizer state"] = lambda: [a for arena in optimizer.state.values() for a in arena.flat.values()]
+        if ema is not None:
+            parts["averaged weights"] = ema.average.flat.values
+        return cls(replica.world, parts, every)
+
+    def on_step(self, step: int) -> None:
+        """`check`, if it is due after so many steps."""
+        if step % self.every == 0:
+            self.check(step)
 
     def check(self, step: int) -> None:
         """Compare, unless this step's state was compared already; all ranks call it together.

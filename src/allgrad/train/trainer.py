@@ -22,31 +22,35 @@ from allgrad import detect_anomaly, optim
 from allgrad.data import Loader, Sampler
 from allgrad.errors import NonFiniteError
 from allgrad.parallel import DataParallel, Overlap
-from allgrad.parallel.exchanges import describe_exchange
 from allgrad.train.callbacks import Callback, EarlyStopping, improves, named_callbacks
-from allgrad.train.checkpoint.format import load_latest, weights_sha256
+from allgrad.train.checkpoint.format import load_latest
 from allgrad.train.checkpoint.state import broadcast_checkpoint, capture, gather, restore
 from allgrad.train.checkpoint.writer import CheckpointWriter
 from allgrad.train.components.optimizers import parameter_groups, schedule_of
 from allgrad.train.config import registry
 from allgrad.train.evaluation import non_finite
-from allgrad.train.loggers.pace import Pace
-from allgrad.train.loggers.progress import ProgressLine
-from allgrad.train.loggers.reporter import Reporter
 from allgrad.train.loggers.summary import Summary, write_summary
 from allgrad.train.loggers.trace import FIRST_STEPS, ON_SIGNAL, Tracer, take_request
-from allgrad.train.nonfinite import ROLLBACKS, SKIPS, all_finite, describe_non_finite, first_operation
+from allgrad.train.nonfinite import (
+    ROLLBACKS,
+    all_finite,
+    find_non_finite,
+    first_operation,
+    non_finite_error,
+    note_skipped,
+)
 from allgrad.train.replica_check import ReplicaCheck
 from allgrad.train.run.agreement import on_every_rank, on_rank_0
 from allgrad.train.run.directory import unlock_run
 from allgrad.train.run.machine import peak_bytes
 from allgrad.train.run.portability import Portability
 from allgrad.train.run.progress import Progress
+from allgrad.train.run.results import make_reporter, results_of
 from allgrad.train.run.workload import build_workload
 from allgrad.train.signals import StopRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from allgrad.comm import Times, World
@@ -140,7 +144,7 @@ class Trainer:
         )
         configured = [registry.callbacks.build(section) for section in config.train.callbacks]
         self.callbacks: list[Callback] = [*self._early_stopping(), *configured, *callbacks]
-        self.replica_check = self._replica_check() if config.parallel.verify_every else None
+        self.replica_check = ReplicaCheck.of(self.replica, self.optimizer, self.ema, config.parallel.verify_every)
         self.progress = Progress()
         self.parts = self._parts()
         self.worker: int | None = None
@@ -174,19 +178,6 @@ class Trainer:
         new = {name for name in self.parts if name.startswith(_CALLBACK) and name not in checkpoint.state}
         return {name: part for name, part in self.parts.items() if name not in {"model", "data"} | new}
 
-    def _replica_check(self) -> ReplicaCheck:
-        parts: dict[str, Callable[[], Iterable[Any]]] = {
-            "weights": self.replica.flat.params.flat.values,
-            "buffers": lambda: [buffer for _, buffer in self.model.named_buffers()],
-        }
-        if self.replica.exchange.synchronous:  # or else each rank has a state of its own
-            parts["optimizer state"] = lambda: [
-                a for arena in self.optimizer.state.values() for a in arena.flat.values()
-            ]
-        if self.ema is not None:
-            parts["averaged weights"] = self.ema.average.flat.values
-        return ReplicaCheck(self.world, parts)
-
     def stop(self, reason: str) -> None:
         """End the run after this step; every rank must call it at the same step."""
         self.progress.stopping = reason
@@ -208,7 +199,7 @@ class Trainer:
             self.writer = stack.enter_context(self._checkpoint_writer()) if root else None
             stack.enter_context(self.loader)
             if root:
-                self.callbacks.insert(0, self._reporter())
+                self.callbacks.insert(0, make_reporter(self))
             for callback in self.callbacks:
                 stack.callback(callback.close)
             self._emit("on_start")
@@ -250,7 +241,7 @@ class Trainer:
         with detect_anomaly() if self.anomaly else nullcontext():
             result = self._run_workers(micro_batches)
         with self.tracer.span("update"):
-            wrong = self._non_finite(result)
+            wrong = find_non_finite(self.replica, result)
             if not wrong:
                 self._update()
         if wrong and self.config.train.nonfinite == "rollback":
@@ -264,8 +255,8 @@ class Trainer:
         self.progress.epoch, self.progress.train_loss = batch.epoch, result.loss
         self.sent_bytes.append(self.world.sent_bytes - sent)
         self._note_communication(result)
-        if self.replica_check is not None and self.progress.step % (self.config.parallel.verify_every or 1) == 0:
-            self.replica_check.check(self.progress.step)
+        if self.replica_check is not None:
+            self.replica_check.on_step(self.progress.step)
         if self.writer is not None:
             self.writer.check()
         self._emit("on_step", result)
@@ -324,30 +315,14 @@ class Trainer:
 
     # NaN and infinity (nonfinite.py).
 
-    def _non_finite(self, result: StepResult) -> str:
-        """What is NaN or infinite in this step, in words; "" if nothing is. The same on every rank."""
-        flat = self.replica.flat
-        used = [name for name in flat.leaves if name not in result.unused]
-        wrong = describe_non_finite(result.loss, result.terms, flat, used, self.replica.partial_gradients)
-        exchange = self.replica.exchange
-        if self.world.size > 1 and not (exchange.same_bits and exchange.synchronous):
-            wrong = next((text for text in self.world.all_gather_json(wrong) if text), "")
-        return wrong
-
     def _skip_or_stop(self, wrong: str, micro_batches: dict[int, Any]) -> None:
-        step, skipped = self.progress.step, self.progress.skipped
+        step = self.progress.step
         if self.config.train.nonfinite == "skip":
-            skipped.append(step)
-            if skipped[-SKIPS:] != list(range(step - SKIPS + 1, step + 1)):
-                return
-            wrong += f", for the {SKIPS}th step in a row"
+            note_skipped(self.progress.skipped, step, wrong)
+            return
         operation = first_operation(self.model, self.objective, micro_batches, seed=self.config.seed, step=step)
         found = next((text for text in self.world.all_gather_json(operation) if text), "")
-        cause = f" The first operation that made one, in {found}" if found else ""
-        raise NonFiniteError(
-            f"Step {step}: {wrong}.{cause} The weights are those of the step before. A lower optimizer.lr or "
-            "optimizer.clip_norm may avoid it; train.nonfinite=skip or rollback continues without such a step."
-        )
+        raise non_finite_error(step, wrong, f" The first operation that made one, in {found}" if found else "")
 
     def _roll_back(self, wrong: str) -> None:
         """Return to the newest checkpoint, but not in the data: the next batch is the one after the offending one."""
@@ -419,62 +394,13 @@ class Trainer:
                 self.writer.wait()
         self.tracer.write(self.directory)
         peaks = self.world.all_gather_json(peak_bytes())
-        summary = Summary(self.summary() | {"interrupted": interrupted, "peak_memory_bytes": peaks})
+        summary = Summary(results_of(self) | {"interrupted": interrupted, "peak_memory_bytes": peaks})
         if interrupted:
             self._emit("on_interrupt")
             return summary
         on_rank_0(self.world, lambda: write_summary(self.directory / "summary.json", summary))
         self._emit("on_end", summary)
         return summary
-
-    def summary(self) -> dict[str, Any]:
-        """What `summary.json` holds; the weights are those that training continues with, not their average."""
-        progress = self.progress
-        return {
-            "steps": progress.step,
-            "epochs": progress.samples / len(self.source.train),
-            "train_loss": progress.train_loss,
-            "eval": progress.metrics,
-            "weights_sha256": weights_sha256(self.model.state_dict()),
-            "data_sha256": self.data_record.digest,
-            "ranks": self.world.size,
-            "virtual_workers": self.replica.virtual_workers,
-            "one_by_one": self.replica.why_one_by_one(self.objective) or None,
-            "seconds": progress.seconds,
-            "samples_per_second": progress.samples / progress.seconds if progress.seconds else None,
-            "comm_hidden_fraction": self.overlap.hidden_fraction,
-            "same_bits_at_any_rank_count": self.replica.exchange.same_bits,
-            **self.portability.summary(),
-            "exchange": self.exchange_summary(),
-            "parameters": self.model.parameter_count(),
-            "memory": self.replica.placement.memory,
-            "memory_why": self.replica.placement.why,
-            "memory_saved_mb": self._memory_saved() / 2**20,
-            "stopped": progress.stopping,
-            "skipped_steps": progress.skipped,
-            "rollbacks": progress.rollbacks,
-        }
-
-    def _memory_saved(self) -> int:
-        """Bytes of all nodes that are not needed because the ranks of a node share them."""
-        if self.replica.placement.memory == "rank":
-            return 0
-        average = [] if self.ema is None else [self.ema.average]
-        copy = sum(arena.nbytes for arena in (self.replica.flat.params, *self.optimizer.state.values(), *average))
-        return copy * (self.world.size - self.world.nodes)
-
-    def exchange_summary(self) -> dict[str, Any]:
-        """Which exchange it is, what rank 0 sends in a step (predicted for gradients and weights, and counted), and its bits."""
-        parallel, exchange = self.config.parallel, self.replica.exchange
-        name = describe_exchange({"name": parallel.reduction.name, **parallel.reduction.options()})
-        counted = self.sent_bytes
-        return {
-            "name": name if parallel.shard is None else f"{name}, optimizer sharded",
-            "same_bits": exchange.same_bits,
-            "why": exchange.why,
-            "predicted_bytes_per_step": exchange.bytes_per_step(),
-            "sent_bytes_per_step": sum(counted) / len(counted) if counted else None,
-        }
 
     def _save(self) -> None:
         """Write a checkpoint, unless this step's is written already; never one whose weights are not finite."""
@@ -509,21 +435,6 @@ class Trainer:
         settings, monitor = self.config.train.early_stopping, self.config.train.monitor
         if settings is not None:
             yield EarlyStopping(monitor.metric, monitor.mode, settings.patience, settings.min_delta)
-
-    def _reporter(self) -> Reporter:
-        settings, unit = self.config.logging, "tokens" if self.info.kind == "tokens" else "samples"
-        line = ProgressLine(
-            self.plan.steps,
-            start=self.progress.step,
-            unit=unit,
-            style=settings.progress,
-            monitor=self.config.train.monitor.metric,
-        )
-        loggers = [*(registry.loggers.build(section, self) for section in settings.loggers), line]
-        # A forward pass costs about a third of a training step on the same samples.
-        evaluation_in_steps = len(self.source.valid) / self.config.batch.size / 3
-        pace = Pace(self.plan.steps, eval_every=self.plan.eval_every, evaluation_in_steps=evaluation_in_steps)
-        return Reporter(self, loggers, pace)
 
     def _emit(self, event: str, *arguments: Any) -> None:
         for callback in self.callbacks:
