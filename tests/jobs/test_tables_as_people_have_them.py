@@ -84,6 +84,9 @@ def test_a_german_table_with_dates_gaps_and_text_classes(tmp_path, capsys) -> No
     )
     capsys.readouterr()
     assert main(["predict", str(tmp_path / "run"), str(tmp_path / "neu.csv"), "-o", str(tmp_path / "aus.csv")]) == 0
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'neu.csv'} is read as cp1252, with the separator ';' and the decimal mark ','." in said
+    assert "the model does not use these columns: 'Notiz'." in said
     found = list(csv.reader(io.StringIO((tmp_path / "aus.csv").read_text()), delimiter=";"))
     assert found[0] == ["prediction", "probability=groß", "probability=klein"]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from allgrad.cli.arguments import add_best, add_plugins, add_ranks, add_run, plugin_words, rank_count
 from allgrad.cli.job import report_outcome, run_job
+from allgrad.cli.notes import data_notes
 from allgrad.cli.single_process import refuse_ranks
 
 if TYPE_CHECKING:
@@ -79,8 +80,9 @@ def _read(world: World, predictor: Predictor, path: str) -> tuple[PreparedRows, 
 
     def read() -> list[Any]:
         nonlocal prepared, style
-        rows, style, notes = read_rows(path, predictor.config.data, predictor.fitted)
-        prepared = prepare_rows(rows, predictor.info, predictor.fitted, path)
+        with data_notes() as notes:
+            rows, style = read_rows(path, predictor.config.data, predictor.fitted)
+            prepared = prepare_rows(rows, predictor.info, predictor.fitted, path)
         for note in notes:
             print(f"allgrad: {note}", file=sys.stderr, flush=True)
         inputs, lengths = prepared.inputs, prepared.lengths
@@ -108,11 +110,5 @@ def _write(
     shares = None if predictor.classes is None else spread(probabilities(outputs), prepared)
     names = predictor.classes if predictor.info.kind == "classes" else None
     write_predictions(arguments.output, found, shares, names, style)
-    if left_out := prepared.count - len(prepared.used):
-        print(
-            f"allgrad: {left_out:,} of {prepared.count:,} rows have missing values, which the model was trained without "
-            "(missing: drop); their predictions are empty.",
-            file=sys.stderr,
-        )
     if arguments.output:
         print(f"{arguments.output}: {prepared.count:,} predictions of {arguments.directory} (step {predictor.step:,})")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from allgrad.cli.arguments import add_config, add_plugins, add_ranks, plugin_words, rank_count
 from allgrad.cli.job import report_outcome, run_job
+from allgrad.cli.notes import data_notes
 from allgrad.cli.single_process import refuse_ranks
 from allgrad.errors import EXIT_STOPPED, AllgradError, CollectiveError, UsageError
 from allgrad.kernels import bf16, compile_cache
@@ -65,7 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
     def train() -> int:
         if arguments.continued:
             return _continue(arguments, options)
-        trainer, directory = new_run(arguments.config, arguments.overrides, options)
+        with data_notes() as notes:
+            trainer, directory = new_run(arguments.config, arguments.overrides, options)
+        print_notes(trainer, notes)
         return run_to_the_end(trainer, directory)
 
     return post_mortem(train) if arguments.debug else train()

@@ -14,6 +14,7 @@ Only the columns that the model uses are read, in any order; the target is not o
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from allgrad.data.datasets import DataInfo
 
 __all__ = ["PreparedRows", "answers", "input_columns", "label_names", "prepare_rows"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,8 @@ def _prepare_table(rows: Any, info: DataInfo, fitted: Mapping[str, Any], name: s
         raise DataError(
             f"{name}: the model needs these columns, which are missing: {listed(absent)}. There are: {listed(table.columns)}."
         )
+    if unused := [column for column in table.columns if column not in {*names, fitted["target"]["name"]}]:
+        _log.info("%s: the model does not use these columns: %s.", name, listed(unused))
     used = np.arange(len(table))
     if fitted["missing"] == "drop":
         used = complete_rows(

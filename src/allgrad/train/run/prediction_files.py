@@ -16,7 +16,6 @@ from allgrad.data.csv_layout import Layout
 from allgrad.data.errors import DataError, listed
 from allgrad.data.idx import parse_idx
 from allgrad.data.npy import open_array, open_arrays
-from allgrad.data.rows import input_columns
 from allgrad.data.sources import data_path, read_bytes
 from allgrad.data.table_files import import_pyarrow, parse_table
 from allgrad.errors import UsageError
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from allgrad.data.csv_files import Table
 
 __all__ = ["Style", "check_output", "read_rows", "write_predictions"]
 
@@ -59,7 +60,7 @@ def check_output(output: str | None) -> None:
         import_pyarrow(output)
 
 
-def read_rows(path: str, options: Any, fitted: Mapping[str, Any]) -> tuple[Any, Style, list[str]]:
+def read_rows(path: str, options: Any, fitted: Mapping[str, Any]) -> tuple[Any, Style]:
     """The rows of a file, as `allgrad.data.rows.prepare_rows` takes them.
 
     Args:
@@ -68,14 +69,14 @@ def read_rows(path: str, options: Any, fitted: Mapping[str, Any]) -> tuple[Any, 
         fitted: what the run stored of its data.
 
     Returns:
-        The rows, how predictions are written beside them, and notes for the user.
+        The rows, and how predictions are written beside them.
 
     Raises:
         DataError: the file is missing, damaged, or of another kind.
     """
     file = data_path(path)
     if fitted.get("kind") == "table":
-        return _read_table(path, file, options, fitted)
+        return _read_table(path, file, options)
     if fitted.get("kind") == "text" and fitted["unit"] != "tokens":
         try:
             lines = read_bytes(file).decode("utf-8").splitlines()
@@ -83,8 +84,8 @@ def read_rows(path: str, options: Any, fitted: Mapping[str, Any]) -> tuple[Any, 
             raise DataError(
                 f"{path}: not UTF-8 (invalid byte at offset {error.start}). Convert the file to UTF-8."
             ) from error
-        return lines, Style(), []
-    return _read_array(path, file, getattr(options, "inputs", "inputs")), Style(), []
+        return lines, Style()
+    return _read_array(path, file, getattr(options, "inputs", "inputs")), Style()
 
 
 def write_predictions(
@@ -123,13 +124,10 @@ def write_predictions(
         write_atomic(Path(output), content)
 
 
-def _read_table(path: str, file: Path, options: Any, fitted: Mapping[str, Any]) -> tuple[Any, Style, list[str]]:
+def _read_table(path: str, file: Path, options: Any) -> tuple[Table, Style]:
     given: dict[str, Any] = {key: getattr(options, key, "auto") for key in ("separator", "decimal", "encoding")}
     table = parse_table(read_bytes(file), path, Layout(**given))
-    known = {*input_columns(fitted), fitted["target"]["name"]}
-    unused = [name for name in table.columns if name not in known]
-    notes = [f"{path}: the model does not use these columns: {listed(unused)}."] if unused else []
-    return table, Style(table.separator, table.decimal), notes
+    return table, Style(table.separator, table.decimal)
 
 
 def _read_array(path: str, file: Path, name: str) -> NDArray[Any]:
