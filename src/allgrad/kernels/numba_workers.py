@@ -20,6 +20,8 @@ from allgrad.kernels.numpy_workers import depth
 
 BLOCK_ROWS = 36
 """Rows of the result per block. With so few the product does not pack its right operand, which all blocks share."""
+BLOCK = 4096
+"""A block has more rows than that if it has fewer entries than this: a narrow result is one block."""
 
 # `multiply` and `bias_gradient` are replaced by their compiled forms.
 
@@ -37,12 +39,10 @@ def products(a: Any, b: Any, edges: Any, order: Any, merges: Any, out: Any, stac
             if answer != DONE:
                 return answer
             for _ in range(merges[i]):
-                left = bottom if depth == 1 else stack[depth - 2, :high]
-                right = stack[depth - 1, :high]
-                for row in range(high):
-                    left_, right_ = left[row], right[row]
-                    for j in range(left_.size):
-                        left_[j] += right_[j]
+                left = (bottom if depth == 1 else stack[depth - 2, :high]).reshape(-1)
+                right = stack[depth - 1, :high].reshape(-1)
+                for j in range(left.size):
+                    left[j] += right[j]
                 depth -= 1
             depth += 1
     return DONE
@@ -76,10 +76,13 @@ _sums = PerDtype(sums, "r2 k k k w1 w2", variant=_with_bias_gradient)
 
 def product_by_worker(a: Array, b: Array, edges: Array, order: Array, merges: Array, *, out: Array) -> Array:
     """See `Kernels.product_by_worker`."""
-    shape = (depth(merges), min(BLOCK_ROWS, out.shape[0]), out.shape[1])
+    block_rows = max(BLOCK_ROWS, BLOCK // max(1, out.shape[1]))
+    shape = (depth(merges), min(block_rows, out.shape[0]), out.shape[1])
     room, none = matmul.memory(a.dtype, scratch_size(shape[1], len(a), shape[2], matmul.tile.lanes(a.dtype)))
-    if _products[a.dtype](a, b, edges, order, merges, out, scratch(a.dtype, 0, shape), none, room) != DONE:
-        _products[a.dtype](np.array(a), np.array(b), edges, order, merges, out, scratch(a.dtype, 0, shape), none, room)
+    loops, stack = _products[a.dtype], scratch(a.dtype, 0, shape)
+    if loops(a, b, edges, order, merges, out, stack, none, room) != DONE:  # strides that the product cannot work with
+        answer = loops(np.array(a), np.array(b), edges, order, merges, out, stack, none, room)
+        assert answer == DONE, answer
     return out
 
 
