@@ -58,8 +58,8 @@ class Contestant:
     def step(self) -> float:
         trainer = self.trainer
         result = trainer.replica.step(trainer.objective, self.parts[self.steps % BATCHES], self.steps)
-        trainer._clip()
-        trainer.optimizer.step()
+        settings = trainer.config.optimizer
+        trainer.replica.update(clip_norm=settings.clip_norm, clip_value=settings.clip_value)
         self.steps += 1
         return result.loss
 
