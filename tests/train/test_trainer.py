@@ -381,7 +381,7 @@ def test_parts_that_do_not_go_together_are_found_before_the_first_step(
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path) -> None:
     config = write_config(tmp_path, optimizer={"lr": 1e30, "clip_norm": None, "name": "sgd", "schedule": None})
     with (
-        pytest.raises(AllgradError, match=r"Step 1: the loss is inf\. The weights are those of the step before"),
+        pytest.raises(AllgradError, match=r"Step 1: the loss is inf\..* The weights are those of the step before"),
         np.errstate(all="ignore"),
     ):
         train(config, tmp_path / "run")
