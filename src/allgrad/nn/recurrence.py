@@ -55,13 +55,15 @@ COLUMNS = 16
 def _in_blocks(u: Array, rows: int, gates: int = 1) -> Array:
     """The columns of a matrix in blocks (blocks, inner, columns), for products with that many rows. Shapes decide the blocks.
 
-    A block holds columns of one of `gates` equal parts only.
+    A block holds columns of one of `gates` equal parts only. A single block is a plain matrix (inner, columns), whose product is
+    called in less time.
     """
     inner, columns = len(u), u.shape[1] // gates
     # The numba kernels have a product of their own, which needs no small pieces.
     most = SMALL // max(1, rows * inner) if active().name == "numpy" else columns
     width = next((w for w in range(min(columns, most), COLUMNS - 1, -1) if columns % w == 0), columns)
-    return np.ascontiguousarray(u.reshape(inner, -1, width).transpose(1, 0, 2))
+    blocks = np.ascontiguousarray(u.reshape(inner, -1, width).transpose(1, 0, 2))
+    return blocks[0] if len(blocks) == 1 else blocks
 
 
 def _place(out: Array, blocks: Array) -> Array:
@@ -69,6 +71,8 @@ def _place(out: Array, blocks: Array) -> Array:
 
     `blocks` are `_in_blocks(u, rows)`; h (..., 1, rows, inner), or without any axes in front.
     """
+    if blocks.ndim == 2:
+        return out
     return np.swapaxes(out.reshape(*out.shape[:-1], blocks.shape[-3], blocks.shape[-1]), -2, -3)
 
 
@@ -89,7 +93,10 @@ def _products(dz: Array, dzu: Array, inputs: _Inputs, needs: Any, into: Any) -> 
     dx = None
     if needs[0]:
         blocks, dx = _in_blocks(inputs.w.T, dz.shape[1]), np.empty(inputs.shape, dz.dtype)
-        active().matmul(dz[:, None], blocks, out=_place(dx, blocks))
+        if blocks.ndim == 2:
+            active().matmul(dz.reshape(-1, dz.shape[2]), blocks, out=dx.reshape(-1, dx.shape[2]))
+        else:
+            active().matmul(dz[:, None], blocks, out=_place(dx, blocks))
     weights = (inputs.w, inputs.u, inputs.b, inputs.c)
     gradients = [gradient_for(p, into[i]) if needs[i] else None for i, p in enumerate(weights, 3)]
     before, x = inputs.states[: len(dz)], inputs.rows.reshape(inputs.shape)
