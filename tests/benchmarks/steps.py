@@ -41,9 +41,10 @@ def clean_environment() -> None:
 
 
 def check_losses(steps: dict[str, Callable[[], float]]) -> None:
-    losses = {name: [step() for _ in range(6)][-1] for name, step in steps.items()}
-    worst = max(abs(loss / losses[REFERENCE] - 1) for loss in losses.values())
-    if worst > 2e-3:
+    """The sixth losses agree to 0.2 % of the first one: ResNet-18 has learnt its batch by then, and only rounding is left."""
+    losses = {name: [step() for _ in range(6)] for name, step in steps.items()}
+    first, *_, last = losses[REFERENCE]
+    if max(abs(taken[-1] - last) for taken in losses.values()) > 2e-3 * first:
         raise SystemExit(f"the contestants do not compute the same: {losses}")
 
 
