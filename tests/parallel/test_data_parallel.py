@@ -88,7 +88,7 @@ def test_buckets_are_small_where_they_travel_between_nodes(nodes, sizes):
     world = World()
     world.nodes = nodes
     model = nn.Sequential(*(nn.Linear(512, 256, bias=False, rng=i) for i in range(6)))  # of half a MiB each
-    replica = parallel.DataParallel(model, world)
+    replica = parallel.DataParallel(model, world, memory="rank")
     assert [bucket.nbytes / parallel.buckets.MIB for bucket in replica.reducer.buckets] == sizes
 
 
