@@ -144,14 +144,12 @@ def wait_for(process: subprocess.Popen[str], file: Path) -> int:
         process: the launcher, which leads a session.
         file: where the job reports.
     """
-    seen, gone_since = False, None
+    gone_since = None
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(timeout=1.0)
         local = [pid for _, host, pid in Outcome.read(file).ranks if host == os.uname().nodename]
-        here = any(map(alive, local))
-        seen = seen or here
-        if here or not seen:
+        if not local or any(map(alive, local)):
             gone_since = None
             continue
         gone_since = gone_since or time.monotonic()
