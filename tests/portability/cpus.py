@@ -27,9 +27,9 @@ SHORT = ("train.steps=3", "train.eval_every=3", "train.log_every=1", "checkpoint
 FASHION = ("optimizer.schedule.warmup=1",)
 CONFIGS: dict[str, tuple[str, ...]] = {
     "diamonds": (),
-    "adafactor": ("@diamonds", "optimizer=adafactor", "optimizer.lr=1e-2"),
-    "lamb": ("@diamonds", "optimizer=lamb", "optimizer.lr=1e-2", "optimizer.clip_norm=0.5", "optimizer.ema=0.9"),
-    "muon": ("@diamonds", "optimizer=muon", "optimizer.lr=1e-2"),
+    "adafactor": ("@diamonds", "optimizer.name=adafactor", "optimizer.lr=1e-2"),
+    "lamb": ("@diamonds", "optimizer.name=lamb", "optimizer.lr=1e-2", "optimizer.clip_norm=0.5", "optimizer.ema=0.9"),
+    "muon": ("@diamonds", "optimizer.name=muon", "optimizer.lr=1e-2"),
     "bf16": ("@diamonds", "precision=bf16", "float32_layers=[layers.0]"),
     "heat_equation": (),
     "moby_dick": ("batch.size=16", "data.valid=5000", "logging.sample=0"),
