@@ -1,8 +1,9 @@
 """The precision of a model's matrix products: float32, or bfloat16 operands with float32 sums (kernels/bf16.py).
 
-Only products change, of linear layers, convolutions, recurrences and attention, forward and backward. Weights, gradients,
-normalisation, softmax, losses and the optimizer are float32. A layer's backward pass has the precision of its forward pass. The
-products in derivatives of derivatives (`Fused` operations on their reference) are float32 in backward.
+Only products change, of linear layers (the projections of attention too), convolutions and recurrences, forward and backward.
+Attention's scores and weighted sums, weights, gradients, normalisation, softmax, losses and the optimizer are float32. A layer's
+backward pass has the precision of its forward pass. The products in derivatives of derivatives (`Fused` operations on their
+reference) are float32 in backward.
 """
 
 from __future__ import annotations
