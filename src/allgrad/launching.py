@@ -84,7 +84,7 @@ def launch(function: Callable[..., Any], *arguments: Any, ranks: int | None = No
         path = os.pathsep.join(part or os.getcwd() for part in sys.path)
         environment = job_environment() | {"PYTHONPATH": path}
         command = job_command(count, "allgrad.launching", str(directory))
-        code, asked, last_words = run_command(command, environment, directory / "outcome.json")
+        code, asked, last_words = run_command(command, environment, directory / "outcome.json", saves=False)
         if asked:
             raise KeyboardInterrupt
         places = [_result(directory, rank) for rank in range(count)]

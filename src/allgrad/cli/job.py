@@ -106,13 +106,16 @@ def run_job(ranks: int, *arguments: str) -> int:
         return _judge(code, Outcome.read(file), died, ranks)
 
 
-def run_command(command: Sequence[str], environment: dict[str, str], file: Path) -> tuple[int, list[int], str]:
+def run_command(
+    command: Sequence[str], environment: dict[str, str], file: Path, *, saves: bool = True
+) -> tuple[int, list[int], str]:
     """Run a launcher's command to its end, and see to it that nothing of it is left.
 
     Args:
         command: the launcher and what it starts.
         environment: of the job.
         file: where a training reports; its path marks the processes of the job.
+        saves: whether the ranks end by themselves at SIGUSR1; otherwise the first signal ends the job at once.
 
     Returns:
         The exit code, the signals that came for the job, and what the launcher said about processes that died.
@@ -129,7 +132,7 @@ def run_command(command: Sequence[str], environment: dict[str, str], file: Path)
     readers = [threading.Thread(target=_copy, args=(*pair, died), daemon=True) for pair in pairs]
     for reader in readers:
         reader.start()
-    with forwarding(process) as asked:
+    with forwarding(process, saves=saves) as asked:
         code = wait_for(process, file)
     _end_orphans(process.pid, str(file))
     for reader in readers:
@@ -226,11 +229,12 @@ def _who_died(text: str, ranks: Sequence[Sequence[Any]]) -> str:
 
 
 @contextlib.contextmanager
-def forwarding(process: subprocess.Popen[str]) -> Iterator[list[int]]:
+def forwarding(process: subprocess.Popen[str], *, saves: bool = True) -> Iterator[list[int]]:
     """Inside, signals to this process reach the job; see the top of this file.
 
     Args:
         process: the job's first process, which leads a session.
+        saves: as for `run_command`.
 
     Returns:
         The signals that came so far.
@@ -238,10 +242,10 @@ def forwarding(process: subprocess.Popen[str]) -> Iterator[list[int]]:
     asked: list[int] = []
 
     def pass_on(number: int, frame: Any) -> None:  # noqa: ARG001
-        again = bool(asked)
+        at_once = bool(asked) or not saves
         asked.append(number)
         with contextlib.suppress(ProcessLookupError):
-            if again and number in (signal.SIGINT, signal.SIGTERM):
+            if at_once and number in (signal.SIGINT, signal.SIGTERM):
                 os.killpg(process.pid, signal.SIGKILL)
             else:
                 process.send_signal(signal.SIGUSR1)

@@ -376,3 +376,10 @@ def test_importing_it_is_cheap() -> None:
 def test_no_yaml_of_ours_is_read_otherwise_by_yaml(base: Path) -> None:
     """The dump is plain YAML for other tools as well."""
     assert yaml.safe_load(dump_yaml(resolve(base)))["optimizer"]["lr"] == 0.003
+
+
+def test_a_short_name_and_an_option_on_the_command_line_mean_both(tmp_path) -> None:
+    """`optimizer=muon optimizer.lr=1e-2` trained with the file's optimizer, without a word."""
+    for words in (["optimizer=sgd", "optimizer.lr=0.5"], ["optimizer.lr=0.5", "optimizer=sgd"]):
+        config = resolve("package:diamonds.yaml", words)
+        assert (config.optimizer.name, config.optimizer.lr) == ("sgd", 0.5)

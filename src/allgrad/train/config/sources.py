@@ -81,8 +81,9 @@ def read_sources(path: str | Path, overrides: Sequence[str]) -> list[Source]:
     if overrides:
         values: dict[str, Any] = {}
         for text in overrides:
-            values = _merged(values, _override(text, budget))
-        sources.append(Source("command line", Path.cwd(), _named(values, {}), {}))
+            # A name in its short form is a section at once: `optimizer=muon optimizer.lr=1e-2` means both.
+            values = _merged(values, _named(_override(text, budget), {}))
+        sources.append(Source("command line", Path.cwd(), values, {}))
     return sources
 
 
