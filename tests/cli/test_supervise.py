@@ -149,6 +149,9 @@ def test_what_is_not_a_run_of_ours_is_started_again_as_it_is(tmp_path) -> None:
         "mpirun", "-n", "2", "allgrad", "resume", str(tmp_path), "--anomaly",
     ]  # fmt: skip
     assert continuation(["python", "train.py", "train"], tmp_path) == ["python", "train.py", "train"]
+    words = ["allgrad", "train", "a.yaml", "seed=1", "-n", "2", "--plugin", "p.py"]
+    assert continuation(words, tmp_path) == ["allgrad", "resume", str(tmp_path), "-n", "2", "--plugin", "p.py"]
+    assert continuation(words, tmp_path / "not-made-yet") == words
     (tmp_path / "config.yaml").unlink()
     assert continuation(["allgrad", "train", "a.yaml"], tmp_path) == ["allgrad", "train", "a.yaml"]
 

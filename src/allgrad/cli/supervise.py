@@ -183,12 +183,10 @@ def continuation(words: Sequence[str], directory: Path) -> list[str]:
     stored. Every other command, such as a launcher's, is expected to continue the run by itself.
 
     Example:
-        >>> continuation(["allgrad", "train", "a.yaml", "seed=1", "-n", "2", "--plugin", "p.py"], Path("runs/a"))
-        ['allgrad', 'resume', 'runs/a', '-n', '2', '--plugin', 'p.py']
         >>> continuation(["launch/hostfile.sh", "hosts", "a.yaml"], Path("runs/a"))
         ['launch/hostfile.sh', 'hosts', 'a.yaml']
     """
-    if not (directory / "config.yaml").is_file() and directory.exists():
+    if not (directory / "config.yaml").is_file():
         return list(words)  # it did not come so far as to make the run
     for place, word in enumerate(words):
         if word == "train" and place and Path(words[place - 1]).name == "allgrad":
