@@ -18,7 +18,6 @@ function itself, here.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import os
@@ -123,7 +122,7 @@ def _define(name: str, value: Any, seen: dict[str, str], values: dict[str, Any])
     elif inspect.isfunction(value) or inspect.isclass(value):
         _define_by_source(name, value, seen, values)
     else:
-        _check_plain(value, f"the global {name!r}")
+        _encode(value, {}, f"the global {name!r}")  # refuses what cannot be sent
         values[name] = value
 
 
@@ -180,11 +179,6 @@ def _globals_of(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 # Values: JSON, with arrays beside it.
-
-
-def _check_plain(value: Any, what: str) -> None:
-    """Raise `UsageError` unless a value can be sent."""
-    _encode(value, {}, what)
 
 
 def _encode(value: Any, arrays: dict[str, Any], what: str) -> Any:
@@ -252,4 +246,4 @@ def _run_rank(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    importlib.import_module("allgrad.launching")._run_rank(Path(sys.argv[1]))
+    _run_rank(Path(sys.argv[1]))

@@ -2,7 +2,7 @@
 
 A launcher that is killed leaves its ranks running, and they hold the run's lock. Every job gets an environment variable with a
 value that no other job has, and all its processes on this machine inherit it, whatever sessions and groups they make. Reading
-environments needs /proc; where there is none, nothing is found.
+environments needs /proc; without it, no process is found.
 """
 
 from __future__ import annotations

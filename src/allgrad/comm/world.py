@@ -198,7 +198,7 @@ class World(Topology):
             self.board.done(self.board.posted - 1)
 
     def _exchange(self, kind: str, payload: Array) -> Array | None:
-        """All ranks' payloads by the quick way; None if there is none now."""
+        """All ranks' payloads by the quick way; None if that cannot be used now."""
         if self.engine is None:
             return None
         return self.engine.exchange(_what(kind, payload.size), payload)

@@ -110,7 +110,7 @@ def mean_and_scale(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _parsed(texts: Sequence[str], decimal: str) -> NDArray[np.float64]:
-    """The numbers; NaN for a text that is none."""
+    """The numbers; NaN for a text that is not a number."""
     if isinstance(texts, NumberTexts):
         return texts.values
     if decimal == ",":

@@ -67,7 +67,7 @@ def find_format(table: Table, name: str) -> str:
 
 
 def date_seconds(table: Table, name: str, written: str) -> NDArray[np.float64]:
-    """The dates of a column in seconds since 1970-01-01 UTC; NaN where there is none.
+    """The dates of a column in seconds since 1970-01-01 UTC; NaN for a row without a date.
 
     Raises:
         DataError: when a text is no date in this format.

@@ -85,7 +85,7 @@ def _held_out(runs: Sequence[RunFiles], name: str) -> list[dict[str, Any]]:
 
 
 def _at(line: Any, keys: Sequence[str]) -> Any:
-    """A value in nested mappings; None if there is none."""
+    """A value in nested mappings; None if it is missing."""
     for key in keys:
         line = line.get(key) if isinstance(line, dict) else None
     return line

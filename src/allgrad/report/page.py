@@ -40,7 +40,7 @@ class Report:
 
     Attributes:
         runs: in the order given; their names differ.
-        held_out: for each run, its evaluation, or why there is none; empty if none was asked for.
+        held_out: for each run, its evaluation, or the reason why it has none; empty if nobody asked for evaluations.
     """
 
     runs: list[RunFiles]
@@ -99,7 +99,7 @@ class _Drawing:
         return f'<div class="card"><h3>{html.escape(title)}{switch}</h3>{place}</div>'
 
     def grid(self, figures: dict[str, Figure]) -> str:
-        """A card for each figure; "" if there is none."""
+        """A card for each figure; "" without figures."""
         cards = [self.card(title, figure) for title, figure in figures.items()]
         return f'<div class="grid">{"".join(cards)}</div>' if cards else ""
 
@@ -179,7 +179,7 @@ def write_report(
 
 
 def _evaluated(run: RunFiles, *, best: bool, plugins: Sequence[str | Path]) -> HeldOut | str:
-    """The evaluation of a run, or why there is none; whatever prevents it must not cost the rest of the page."""
+    """The evaluation of a run, or the reason why it has none. An error in it must not cost the rest of the page."""
     from allgrad.report.held_out import evaluate_held_out
 
     try:
