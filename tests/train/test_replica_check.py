@@ -83,12 +83,18 @@ def test_a_step_is_compared_once() -> None:
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize(("what", "named"), [("weights", "weights"), ("state", "optimizer state")])
+@pytest.mark.parametrize(
+    ("what", "named", "every", "found"),
+    [
+        ("weights", "weights", 8, 24),
+        ("state", "optimizer state", 1000, 30),  # before the next checkpoint, whatever the interval
+    ],
+)
 def test_a_flipped_bit_ends_the_run_before_anything_is_saved(
-    mpi_flavour, tmp_path, clean_environment, what, named
+    mpi_flavour, tmp_path, clean_environment, what, named, every, found
 ) -> None:
     (tmp_path / "flip.py").write_text(PLUGIN.format(what=what))
-    settings = {"verify_every": 8}
+    settings = {"verify_every": every}
     config = write_config(
         tmp_path, train={"steps": 40, "early_stopping": None, "callbacks": ["flip"]}, parallel=settings
     )
@@ -98,7 +104,7 @@ def test_a_flipped_bit_ends_the_run_before_anything_is_saved(
         [*allgrad, *words], env=clean_environment({}), capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 1
-    assert "After 24 steps the ranks no longer hold the same bits:" in done.stderr
+    assert f"After {found} steps the ranks no longer hold the same bits:" in done.stderr
     assert f"  {named}: rank 2 on " in done.stderr
     assert "Traceback" not in done.stderr
     assert list_checkpoints(tmp_path / "run" / "checkpoints")[0].name == "step-000020"
