@@ -9,7 +9,7 @@ import sys
 import pytest
 from small_run import summary, write_config
 
-from allgrad.cli.job import Outcome, _judge, _who_died
+from allgrad.cli.job import Outcome, _judge, _who_died, forwarding
 from allgrad.cli.main import main
 from allgrad.cli.mpirun import job_environment
 from allgrad.cli.processes import alive
@@ -103,6 +103,17 @@ def test_a_signal_saves_the_run(mpi_flavour, tmp_path, clean_environment, number
     newest = list_checkpoints(tmp_path / "run" / "checkpoints")[0]
     assert read_checkpoint(newest).step >= 5
     assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_job_that_does_not_save_ends_at_the_first_signal() -> None:
+    """MPICH handles SIGUSR1 in its ranks, so a function that does not ask for it would go on."""
+    command = ["sh", "-c", "trap '' USR1; echo up; while :; do sleep 0.1; done"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        with forwarding(process, saves=False) as asked:
+            assert process.stdout.readline() == "up\n"
+            signal.raise_signal(signal.SIGINT)
+            assert process.wait(timeout=200) == -signal.SIGKILL
+        assert asked == [signal.SIGINT]
 
 
 def test_who_died() -> None:
