@@ -21,7 +21,8 @@ class Parameters(nn.Module):
 class Given:
     """A replica whose worker w has the gradient rows[w] / V for every parameter.
 
-    `step(rows)` returns the exchanged gradients by name; rows: {name: (V, *shape)}.
+    `step(rows)` returns the exchanged gradients by name; rows: {name: (V, *shape)}. `hook` is called in the backward pass of the
+    last worker, when all gradients but that of the first parameter are final.
     """
 
     def __init__(self, reduction, *, workers=4, dtype=np.float64, shapes=SHAPES, world=None, **options):
@@ -36,11 +37,15 @@ class Given:
         rng = np.random.default_rng(seed)
         return {name: rng.standard_normal((self.workers, *s)).astype(self.dtype) for name, s in self.shapes.items()}
 
-    def step(self, rows):
-        names = list(self.shapes)
+    def step(self, rows, hook=None):
+        names, last = list(self.shapes), self.workers - 1
 
         def loss(part):
-            return sum(np.sum(getattr(self.model, name) * array[0]) for name, array in zip(names, part, strict=True))
+            values = [getattr(self.model, name) for name in names]
+            if hook is not None and np.array_equal(part[0][0], rows[names[0]][last]):
+                values[0] = values[0] * 1.0
+                values[0].register_hook(hook)
+            return sum(np.sum(value * array[0]) for value, array in zip(values, part, strict=True))
 
         with np.errstate(invalid="ignore"):  # a test may draw infinity
             self.replica.step(loss, self.replica.split(tuple(rows[name] for name in names)), self.number)

@@ -95,6 +95,7 @@ class Exchange(ABC):
         world, virtual_workers, flat, buckets: set by `open`.
         optimizer: set by `attach`.
         handles: the collectives that `post` has started in this step.
+        posted: what `post` notes for `finish`, forgotten if the step fails.
     """
 
     same_bits: bool
@@ -111,13 +112,15 @@ class Exchange(ABC):
     buckets: tuple[Bucket, ...]
     optimizer: Optimizer | None = None
     handles: list[Handle]
+    posted: list[Any]
 
     def check(self, model: nn.Module, world: World, virtual_workers: int) -> None:  # noqa: B027 - most can do everything
         """Called before `open`: raise `ExchangeError`, the same on every rank, for what the exchange cannot do."""
 
     def open(self, world: World, virtual_workers: int, flat: FlatParameters, buckets: Sequence[Bucket]) -> None:
         """Called once, before the first step. An exchange belongs to one model, and `buckets` are all that it will be given."""
-        self.world, self.virtual_workers, self.flat, self.handles = world, virtual_workers, flat, []
+        self.world, self.virtual_workers, self.flat = world, virtual_workers, flat
+        self.handles, self.posted = [], []
         self.buckets = tuple(buckets)
 
     def attach(self, optimizer: Optimizer) -> Stateful:
@@ -160,14 +163,21 @@ class Exchange(ABC):
 
     def finish(self) -> list[Times]:
         """Return when every posted bucket's `out` holds its sum, with the times of each, if the engine records them."""
+        return self._wait()
+
+    def _wait(self) -> list[Times]:
         handles, self.handles = self.handles, []
         for handle in handles:
             handle.wait()
         return [handle.times for handle in handles if handle.times is not None]
 
     def begin(self) -> None:
-        """Called before a step writes its first gradient. The buckets of an earlier step that failed are forgotten."""
-        self.finish()
+        """Called before a step writes its first gradient.
+
+        The buckets of an earlier step that failed arrive and are forgotten: they change nothing that the exchange keeps.
+        """
+        self._wait()
+        self.posted.clear()
 
     def update(
         self,

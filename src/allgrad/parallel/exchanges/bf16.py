@@ -18,11 +18,8 @@ from allgrad.parallel.exchanges.base import Exchange
 from allgrad.parallel.exchanges.registry import register_exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
 
-    from allgrad.comm import Times, World
-    from allgrad.memory import FlatParameters
-    from allgrad.parallel.buckets import Bucket
+    from allgrad.comm import Times
     from allgrad.parallel.exchanges.base import BucketGradients
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -36,12 +33,7 @@ class BF16Exchange(Exchange):
     one_by_one = "the exchange bf16 rounds every sum of two workers' gradients"
     why = "every sum of the fixed tree is rounded to bfloat16, on whatever rank it is formed"
 
-    _posted: list[tuple[BucketGradients, Array]]
-
-    def open(self, world: World, virtual_workers: int, flat: FlatParameters, buckets: Sequence[Bucket]) -> None:
-        """Called once, before the first step."""
-        super().open(world, virtual_workers, flat, buckets)
-        self._posted = []
+    posted: list[tuple[BucketGradients, Array]]
 
     def add(self, left: Array, right: Array) -> None:
         """left = the rounded sum of both, rounded."""
@@ -68,17 +60,12 @@ class BF16Exchange(Exchange):
             add=lambda left, right, out: added(left, right, out=out),
         )
         self.handles.append(handle)
-        self._posted.append((gradients, out))
-
-    def drop(self) -> None:
-        """Forget the buckets of a step that failed."""
-        super().finish()
-        self._posted.clear()
+        self.posted.append((gradients, out))
 
     def finish(self) -> list[Times]:
         """Wait for the sums, and write them as the gradients' own dtype."""
         times = super().finish()
-        posted, self._posted = self._posted, []
+        posted, self.posted = self.posted, []
         for gradients, sums in posted:
             gradients.out[:] = decoded(sums)
         return times

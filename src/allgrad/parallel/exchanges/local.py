@@ -142,7 +142,6 @@ class LocalExchange(Exchange):
         self._cuts = cut_into_fragments(flat.layout, self.fragments)
         self._inside: int | None = None  # the replica whose weights are in flat.params
         self._started = False
-        self._buckets: dict[int, BucketGradients] = {}
         self._sums: dict[int, list[tuple[Array, Array]]] = {}
         self._gathered: dict[int, list[Array]] = {}
 
@@ -189,17 +188,13 @@ class LocalExchange(Exchange):
 
     def post(self, gradients: BucketGradients, *, step: int, ready: float) -> None:  # noqa: ARG002 - nothing is sent
         """Note a bucket."""
-        self._buckets[gradients.bucket.index] = gradients
-
-    def drop(self) -> None:
-        """Forget the gradients of a step that failed."""
-        self._buckets.clear()
+        self.posted.append(gradients)
 
     def finish(self) -> list[Times]:
         """Sum each replica's gradients over its workers."""
         self._sums = {replica: [] for replica in self.mine}
-        buckets, self._buckets = self._buckets, {}
-        for gradients in buckets.values():
+        posted, self.posted = self.posted, []
+        for gradients in posted:
             sums = {replica: Assembly(self.size) for replica in self.mine}
             for _, worker, array in gradients.nodes:
                 sums[worker // self.size].add(Node(0, worker % self.size), array)

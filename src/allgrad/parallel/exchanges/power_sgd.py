@@ -66,6 +66,8 @@ class PowerSGDExchange(ErrorFeedbackExchange):
         per: who keeps errors: each virtual `worker` (same bits at any number of ranks) or each `rank` (less memory).
     """
 
+    posted: list[_Posted]
+
     def __init__(
         self, *, rank: Annotated[int, Ge(1)] = 2, start_after: Annotated[int, Ge(0)] = 0, per: Per = "worker"
     ) -> None:
@@ -78,7 +80,6 @@ class PowerSGDExchange(ErrorFeedbackExchange):
     def open(self, world: World, virtual_workers: int, flat: FlatParameters, buckets: Sequence[Bucket]) -> None:
         """Called once, before the first step."""
         super().open(world, virtual_workers, flat, buckets)
-        self._posted: list[_Posted] = []
         self.factors = {
             slot.name: _random_factor(number, self._matrix_shape(slot)[1], self.rank, slot.dtype)
             for number, slot in enumerate(flat.layout.slots)
@@ -108,7 +109,7 @@ class PowerSGDExchange(ErrorFeedbackExchange):
             arrays = [self._first_message(gradients, array) for array in corrected]
             out = arrays[0]
             posted = _Posted(gradients, corrected, out, step, None)
-            self._posted.append(posted)
+            self.posted.append(posted)
         guard = [*(array for *_, array in gradients.nodes), gradients.out, *gradients.views]
         handle = self._sum(gradients, arrays, out, step=step, name="", ready=ready, guard=guard)
         if handle is not None:
@@ -150,15 +151,10 @@ class PowerSGDExchange(ErrorFeedbackExchange):
                 parts.append(values[span])
         return np.concatenate(parts) if parts else np.empty(0, values.dtype)
 
-    def drop(self) -> None:
-        """Forget the buckets of a step that failed: what is kept stays as it was."""
-        super().finish()
-        self._posted.clear()
-
     def finish(self) -> list[Times]:
         """Wait for P, sum Q, and write the gradients and the errors."""
         times = super().finish()
-        posted, self._posted = self._posted, []
+        posted, self.posted = self.posted, []
         bases = [self._orthogonal(each) for each in posted]
         seconds = []
         for each, basis in zip(posted, bases, strict=True):

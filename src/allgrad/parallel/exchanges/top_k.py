@@ -55,6 +55,8 @@ class TopKExchange(ErrorFeedbackExchange):
             and fewer bytes).
     """
 
+    posted: list[_Posted]
+
     def __init__(
         self, *, fraction: Annotated[float, Gt(0), Le(1)] = 0.01, error_feedback: bool = True, per: Per = "worker"
     ) -> None:
@@ -66,7 +68,6 @@ class TopKExchange(ErrorFeedbackExchange):
     def open(self, world: World, virtual_workers: int, flat: FlatParameters, buckets: Sequence[Bucket]) -> None:
         """Called once, before the first step."""
         super().open(world, virtual_workers, flat, buckets)
-        self._posted: list[_Posted] = []
         ranks = range(world.size)
         self._rows = [len(block(r, world.size, virtual_workers)) if self.per_worker else 1 for r in ranks]
 
@@ -80,7 +81,7 @@ class TopKExchange(ErrorFeedbackExchange):
         for row, array, chosen in zip(mine, corrected, places, strict=False):
             row["places"], row["values"] = chosen, array[chosen]
         everyone = np.empty((self.world.size, mine.size), message)
-        self._posted.append(_Posted(gradients, corrected, places, everyone))
+        self.posted.append(_Posted(gradients, corrected, places, everyone))
         if self.world.size == 1:
             everyone[0] = mine
             return
@@ -107,15 +108,10 @@ class TopKExchange(ErrorFeedbackExchange):
         chosen = [largest(values[span], math.ceil(self.fraction * slot.size)) + span.start for slot, span in slots]
         return np.concatenate(chosen) if chosen else np.empty(0, np.int64)
 
-    def drop(self) -> None:
-        """Forget the buckets of a step that failed: what is kept stays as it was."""
-        super().finish()
-        self._posted.clear()
-
     def finish(self) -> list[Times]:
         """Wait for all entries, keep what was not sent, and add up what was."""
         times = super().finish()
-        posted, self._posted = self._posted, []
+        posted, self.posted = self.posted, []
         if self.keep_errors and all(np.isfinite(each.everyone["values"]).all() for each in posted):
             for each in posted:
                 for sender, array, places in zip(self.senders, each.corrected, each.places, strict=True):
