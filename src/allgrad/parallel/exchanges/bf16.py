@@ -18,7 +18,6 @@ from allgrad.parallel.exchanges.base import Exchange
 from allgrad.parallel.exchanges.registry import register_exchange
 
 if TYPE_CHECKING:
-
     from allgrad.comm import Times
     from allgrad.parallel.exchanges.base import BucketGradients
 
