@@ -72,18 +72,11 @@ def rounded(x: Array) -> Array:
     if not x.flags.c_contiguous and x.ndim > 1 and x.mT.flags.c_contiguous:
         return rounded(x.mT).mT
     source, result = np.ascontiguousarray(x).reshape(-1), np.empty(x.shape, np.float32)
-    target = result.reshape(-1)
+    target, active = result.reshape(-1), kernels.active()
     for span in spans(source.size):
-        bits = source[span].view(np.uint32)
-        up = bits >> np.uint32(16)
-        up &= np.uint32(1)
-        up += np.uint32(0x7FFF)
-        up += bits
-        up &= np.uint32(0xFFFF0000)
-        np.copyto(target[span], up.view(np.float32))
-        nan = np.isnan(source[span])
-        if nan.any():
-            target[span][nan] = np.nan
+        bits = np.empty(source[span].shape, np.uint16)
+        active.bf16_encode(source[span], bits)
+        active.bf16_decode(bits, target[span])
     return result
 
 

@@ -75,6 +75,17 @@ class Kernels(Protocol):
         p -= lr (d + mu u if nesterov else u). Without momentum `buffer` is None, and p -= lr d.
         """
 
+    # -- bfloat16: the upper half of a float32, as uint16; all arrays are one-dimensional --------------------------
+
+    def bf16_encode(self, x: Array, out: Array) -> None:
+        """out = the nearest bfloat16 of each float32 or float64 number (ties to even, as PyTorch does; NaN becomes 0x7FC0)."""
+
+    def bf16_decode(self, bits: Array, out: Array) -> None:
+        """out = the values of bfloat16 numbers, as float32 or float64."""
+
+    def bf16_add(self, left: Array, right: Array, out: Array) -> None:
+        """out = the sums of two arrays of bfloat16 numbers, added in float32 and rounded; `out` may be one of them."""
+
     # -- norms over the last axis --------------------------------------------------------------------------------
 
     def layer_norm_forward(

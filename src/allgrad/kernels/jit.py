@@ -50,7 +50,8 @@ class PerDtype:
         function: plain Python in numba's subset.
         signature: one letter an argument. Of the dtype: `r` read-only array, `w` written array, both followed by the
             number of dimensions; `s` a scalar. Besides: `k` a read-only int64 vector, `m` a read-only bool matrix, `i` read-only
-            and `o` written bytes with the number of dimensions, `n` an int64, `b` a bool.
+            and `o` written bytes with the number of dimensions, `u` read-only and `v` written uint16 likewise, `n` an int64,
+            `b` a bool.
             For example `"w1 r1 s"`. Arrays are C-contiguous, except in capitals (`R2`, `W2`): those have any strides.
         variant: a name and global constants for a dtype, where one function is compiled in several ways.
 
@@ -217,6 +218,10 @@ def _type(word: str, element: Any) -> Any:
             return types.Array(types.uint8, int(word[1]), "C", readonly=True)
         case "o":
             return types.Array(types.uint8, int(word[1]), "C")
+        case "u":
+            return types.Array(types.uint16, int(word[1]), "C", readonly=True)
+        case "v":
+            return types.Array(types.uint16, int(word[1]), "C")
         case "n":
             return types.int64
         case "b":

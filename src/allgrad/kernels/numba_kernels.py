@@ -15,6 +15,9 @@ from allgrad.kernels.jit import PerDtype, contiguous
 from allgrad.kernels.matmul.product import matmul as matmul
 from allgrad.kernels.numba_attention import attention_backward as attention_backward
 from allgrad.kernels.numba_attention import attention_forward as attention_forward
+from allgrad.kernels.numba_bf16 import bf16_add as bf16_add
+from allgrad.kernels.numba_bf16 import bf16_decode as bf16_decode
+from allgrad.kernels.numba_bf16 import bf16_encode as bf16_encode
 from allgrad.kernels.numba_tiles import assemble_tiles as assemble_tiles
 from allgrad.kernels.numba_tiles import transform_tiles as transform_tiles
 from allgrad.kernels.numba_workers import product_by_worker as product_by_worker

@@ -11,6 +11,9 @@ from allgrad.kernels.numpy_activations import softplus as softplus
 from allgrad.kernels.numpy_activations import tanh as tanh
 from allgrad.kernels.numpy_attention import attention_backward as attention_backward
 from allgrad.kernels.numpy_attention import attention_forward as attention_forward
+from allgrad.kernels.numpy_bf16 import bf16_add as bf16_add
+from allgrad.kernels.numpy_bf16 import bf16_decode as bf16_decode
+from allgrad.kernels.numpy_bf16 import bf16_encode as bf16_encode
 from allgrad.kernels.numpy_losses import cross_entropy_backward as cross_entropy_backward
 from allgrad.kernels.numpy_losses import cross_entropy_forward as cross_entropy_forward
 from allgrad.kernels.numpy_losses import soft_cross_entropy_backward as soft_cross_entropy_backward

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from allgrad import kernels
 from allgrad.comm import tree_all_reduce
 from allgrad.kernels.blocks import spans
 from allgrad.parallel.exchanges.base import Exchange
@@ -37,12 +38,15 @@ class BF16Exchange(Exchange):
     def add(self, left: Array, right: Array) -> None:
         """left = the rounded sum of both, rounded."""
         for span in spans(left.size):
-            left[span] = decoded(added(encoded(left[span]), encoded(right[span])))
+            sums = encoded(left[span])
+            kernels.active().bf16_decode(added(sums, encoded(right[span]), out=sums), left[span])
 
     def post(self, gradients: BucketGradients, *, step: int, ready: float) -> None:
         """Start the sum of a bucket."""
         if self.world.size == 1:
-            gradients.out[:] = decoded(encoded(gradients.out))  # a sum is rounded already, a single worker is not
+            kernels.active().bf16_decode(
+                encoded(gradients.out), gradients.out
+            )  # a sum is rounded, a single worker is not
             return
         nodes = [(level, place, encoded(array)) for level, place, array in gradients.nodes]
         out = nodes[0][2]
@@ -66,7 +70,7 @@ class BF16Exchange(Exchange):
         times = super().finish()
         posted, self.posted = self.posted, []
         for gradients, sums in posted:
-            gradients.out[:] = decoded(sums)
+            kernels.active().bf16_decode(sums, gradients.out)
         return times
 
     def bytes_per_step(self) -> float:
@@ -80,26 +84,20 @@ def encoded(values: Array) -> Array:
     >>> [hex(x) for x in encoded(np.float32([1.0, 1.00390625, 1.01171875, np.nan, -np.inf, 3.4e38]))]
     ['0x3f80', '0x3f80', '0x3f82', '0x7fc0', '0xff80', '0x7f80']
     """
-    with np.errstate(over="ignore"):  # a float64 beyond float32's range is infinite
-        narrow = np.ascontiguousarray(values, np.float32)
-    bits = narrow.view(np.uint32)
-    result = ((bits + (np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))) >> np.uint32(16)).astype(
-        np.uint16
-    )
-    if not np.isfinite(narrow).all():
-        result[np.isnan(narrow)] = 0x7FC0
-    return result
+    out = np.empty(values.shape, np.uint16)
+    kernels.active().bf16_encode(values, out)
+    return out
 
 
 def decoded(bits: Array) -> Array:
     """The float32 values of bfloat16 numbers."""
-    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    out = np.empty(bits.shape, np.float32)
+    kernels.active().bf16_decode(bits, out)
+    return out
 
 
 def added(left: Array, right: Array, *, out: Array | None = None) -> Array:
     """The rounded sum of two arrays of bfloat16 numbers; `out` may be one of them."""
     out = np.empty_like(left) if out is None else out
-    with np.errstate(over="ignore", invalid="ignore"):  # infinity and NaN are found where gradients are checked
-        for span in spans(left.size):
-            out[span] = encoded(decoded(left[span]) + decoded(right[span]))
+    kernels.active().bf16_add(left, right, out)
     return out
