@@ -21,7 +21,7 @@ def first_cotangent(root: Any, cotangent: Any) -> Any:
                 f"The gradient of a result of shape {root.shape} needs a cotangent of that shape; "
                 "only that of a single number may go without. Sum it first, or use ag.jacobian or ag.vjp."
             )
-        return np.full(root.shape, 1, root.dtype)
+        return np.array(1, root.dtype).reshape(root.shape)
     shape = np.shape(cotangent)
     if shape != root.shape:
         raise CotangentError(f"The cotangent must have the shape of the result, {root.shape}; got {shape}.")

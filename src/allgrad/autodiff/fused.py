@@ -20,15 +20,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from allgrad.autodiff.anomaly import check_finite
+from allgrad.autodiff.anomaly import caller, check_finite
 from allgrad.autodiff.engine import pull
 from allgrad.autodiff.errors import NoRuleError
 from allgrad.autodiff.inner import inner_leaf
 from allgrad.autodiff.modes import CURRENT, switched
 from allgrad.autodiff.node import SEQUENCE, Node
 from allgrad.autodiff.primitive import ArgumentPlan, Primitive, guard
-from allgrad.autodiff.saved import keep_all
+from allgrad.autodiff.saved import KEPT, keep_all
 from allgrad.autodiff.tensor import Tensor
+from allgrad.autodiff.zeros import CUSP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,18 +65,17 @@ class _FusedPlan(ArgumentPlan):
         self.primitive = primitive
 
     def pullback(self, node: Node, g: Any, walk: Any) -> Sequence[Any]:
-        statics = node.keywords or {}
+        primitive, statics, residuals = self.primitive, node.keywords or {}, node.saved[-1]
         if walk.tensors:
             return self._through_reference(node, g, statics)
-        extra = {}
-        if self.primitive.takes_into:
-            extra["into"] = self.offers(node, walk, collectors=self.primitive.by_worker)
-        backward, residuals, needs = self.primitive.backward, node.saved[-1], self.wanted(node, walk)
+        needs = self.needs if walk.wanted is None else self.wanted(node, walk)
+        if primitive.takes_into:
+            statics = {**statics, "into": self.offers(node, walk, collectors=primitive.by_worker)}
         if type(residuals) is _Within:
             with residuals.context():
-                cotangents = backward(g, residuals.residuals, needs=needs, **extra, **statics)
+                cotangents = primitive.backward(g, residuals.residuals, needs=needs, **statics)
         else:
-            cotangents = backward(g, residuals, needs=needs, **extra, **statics)
+            cotangents = primitive.backward(g, residuals, needs=needs, **statics)
         return [cotangents[i] for i in self.tracked]
 
     def _through_reference(self, node: Node, g: Any, statics: dict[str, Any]) -> Sequence[Any]:
@@ -109,7 +109,6 @@ class Fused(Primitive):
     ) -> None:
         super().__init__(forward, name=name)
         self.by_worker = by_worker
-        self.keeps_statics = False  # `__call__` does, before the forward pass
         self.backward = backward
         self.reference = reference
         self.takes_into = "into" in inspect.signature(backward).parameters
@@ -126,33 +125,46 @@ class Fused(Primitive):
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         values: list[Any] = []
-        mask = 0
-        for i, a in enumerate(args):
+        parents: list[Node] = []
+        guards: list[Any] = []
+        mask, bit = 0, 1
+        for a in args:
             if isinstance(a, Tensor):
                 if a.tangents is not None:
                     return self.required_reference("forward mode")(*args, **keywords)
                 values.append(a.value)
                 if a.node is not None:
-                    mask |= 1 << i
+                    mask |= bit
+                    parents.append(a.node)
+                if a._storage is not None and (seen := guard(a)) is not None:
+                    guards.append(seen)
             else:
                 values.append(a)
+            bit += bit
         modes = CURRENT.get()
         records = mask and modes.recording
-        if records:  # the residuals may hold any of these arrays, so they are kept before the forward pass
-            values = [v if isinstance(a, Tensor) else keep_all(v) for a, v in zip(args, values, strict=True)]
-            keywords = {name: keep_all(static) for name, static in keywords.items()}
+        if records:  # the residuals may hold any of the user's arrays, so they are kept before the forward pass
+            for i, a in enumerate(args):
+                if isinstance(a, KEPT):
+                    values[i] = keep_all(a)
+            for name, static in keywords.items():
+                if isinstance(static, KEPT):
+                    keywords[name] = keep_all(static)
         ans, residuals = self.function(*values, **keywords)
         if modes.anomaly:
             check_finite(self.name, ans)
-        ans = np.asarray(ans)
+        if type(ans) is not np.ndarray:
+            ans = np.asarray(ans)
         if not records:
             return Tensor(ans)
-        node = self._record(args, values, keywords, ans, ans.shape, ans.dtype, mask, modes)
-        if node.guards is None:
-            for a in args:
-                if isinstance(a, Tensor):
-                    guard(node, a)
+        plan = self.plan(mask, len(args))
+        node = Node(plan.at_singular_point(CUSP) if modes.zeros else plan, tuple(parents), ans.shape, ans.dtype)
         if _snapshot is not None and (context := _snapshot()) is not None:
             residuals = _Within(context, residuals)
-        node.saved = (*node.saved, residuals)
+        node.saved = (*values, residuals) if self.reference is not None else (residuals,)
+        node.keywords = keywords
+        if guards:
+            node.guards = tuple(guards)
+        if modes.anomaly:
+            node.origin = caller()
         return Tensor(ans, node)

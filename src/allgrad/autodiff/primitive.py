@@ -318,9 +318,10 @@ class Primitive(Rules):
     def _record(
         self, args: Any, values: Any, keywords: Any, ans: Any, shape: Any, dtype: Any, mask: int, modes: Modes
     ) -> Node:
-        plan: Any = self.plans.get((mask, len(args))) or self.plan(mask, len(args))
-        kind = CUSP if modes.zeros else self.singular(ans, *values, **keywords) if self.singular is not None else EXACT
-        if kind != EXACT:  # a derivative of a derivative counts as singular: it may have zeros that are limits
+        plan = self.plan(mask, len(args))
+        if modes.zeros:  # a derivative of a derivative counts as singular: it may have zeros that are limits
+            plan = plan.at_singular_point(CUSP)
+        elif self.singular is not None and (kind := self.singular(ans, *values, **keywords)) != EXACT:
             plan = plan.at_singular_point(kind)
         node = Node(plan, tuple([args[i].node for i in plan.tracked]), shape, dtype)
         if plan.saved:
@@ -331,8 +332,8 @@ class Primitive(Rules):
                     continue
                 a, value = args[i], values[i]
                 if isinstance(a, Tensor):
-                    if a._storage is not None:
-                        guard(node, a)
+                    if a._storage is not None and (seen := guard(a)) is not None:
+                        node.guards = (*(node.guards or ()), seen)
                 elif value is a and isinstance(a, np.ndarray):
                     value = keep(a)
                 saved.append(value)
@@ -340,9 +341,9 @@ class Primitive(Rules):
         if keywords:
             node.keywords = keywords
             if self.keeps_statics:
-                for name, value in keywords.items():
-                    if type(value) is np.ndarray:
-                        keywords[name] = keep(value)
+                for name, static in keywords.items():
+                    if type(static) is np.ndarray:
+                        keywords[name] = keep(static)
         if modes.anomaly:
             node.origin = caller()
         return node
@@ -363,10 +364,10 @@ class Primitive(Rules):
         return made
 
 
-def guard(node: Node, a: Tensor) -> None:
-    """Let backward raise if `a` is a leaf, or a view of one, that is written before."""
-    if a._storage is not None and (version := a._storage.version) is not None:
-        node.guards = (*(node.guards or ()), (version, version[0], a.shape))
+def guard(a: Tensor) -> tuple[list[int], int, tuple[int, ...]] | None:
+    """What lets backward raise if `a`, which a node saves, is a leaf or a view of one and is written before (`Node.guards`)."""
+    version = a._storage.version if a._storage is not None else None
+    return None if version is None else (version, version[0], a.value.shape)
 
 
 def _argument_names(function: Callable[..., Any]) -> tuple[str, ...]:

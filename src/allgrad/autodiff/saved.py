@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-SMALL = 4096
-"""Bytes up to which looking for an earlier copy costs more than another copy."""
+SMALL = 1 << 16
+"""Bytes up to which looking for an earlier copy (5 microseconds of Python) costs more than another copy."""
 
 
 _copies: WeakValueDictionary[int, Array] = WeakValueDictionary()
@@ -41,15 +41,20 @@ _copies: WeakValueDictionary[int, Array] = WeakValueDictionary()
 
 def keep(array: Array) -> Array:
     """An array with the contents of `array` that nobody else can write."""
+    flags = array.flags
+    if not flags.writeable and flags.owndata:
+        return array
     if array.nbytes <= SMALL:
         return array.copy("K")
-    if not array.flags.writeable and array.flags.owndata:
-        return array
     found = _copies.get(id(array))
     if found is not None and _same(found, array):
         return found
     made = _copies[id(array)] = array.copy("K")
     return made
+
+
+KEPT = (np.ndarray, tuple, list)
+"""The types of arguments in which `keep_all` may find something to keep."""
 
 
 def keep_all(value: Any) -> Any:

@@ -53,6 +53,8 @@ def use(name: str | None) -> Kernels:
         ModuleNotFoundError: if numba is asked for and is not installed.
     """
     global _active
+    if _active is not None and name == _active.name:
+        return _active
     origin = "kernels.use"
     if name is None:
         origin, name = VARIABLE, os.environ.get(VARIABLE)

@@ -178,16 +178,13 @@ class Kernels(Protocol):
         ignore_index: int = -100,
         label_smoothing: float = 0.0,
         out: Array | None = None,
-    ) -> tuple[Array, int, Array]:
-        """Cross-entropy of logits (rows, classes) with integer labels (rows,).
+    ) -> tuple[Array, Array]:
+        """Cross-entropy of logits (rows, classes) with labels (rows,), int64; each is a class or `ignore_index`, which the caller
+        has checked.
 
         With smoothing e the target is (1 - e) on the label plus e / classes everywhere (Szegedy et al. 2016).
-        Returns the loss of each row (0 where the label is `ignore_index`), the number of rows that count, and the
-        probabilities, which the backward needs; `out` (may be `logits`) receives those.
-
-        Raises:
-            ValueError: for shapes that do not fit, or a label that is no class; names the row.
-            TypeError: for labels that are not integers.
+        Returns the loss of each row (0 where the label is `ignore_index`) and the probabilities, which the backward needs;
+        `out` (may be `logits`) receives those.
         """
 
     def cross_entropy_backward(

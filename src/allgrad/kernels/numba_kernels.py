@@ -22,7 +22,6 @@ from allgrad.kernels.numba_tiles import assemble_tiles as assemble_tiles
 from allgrad.kernels.numba_tiles import transform_tiles as transform_tiles
 from allgrad.kernels.numba_workers import product_by_worker as product_by_worker
 from allgrad.kernels.numba_workers import sum_by_worker as sum_by_worker
-from allgrad.kernels.numpy_losses import checked_labels
 from allgrad.kernels.numpy_pooling import pooled_shape
 from allgrad.kernels.portable_math import power
 
@@ -179,18 +178,15 @@ def softmax_backward(g: Array, y: Array, *, scale: float = 1.0, out: Array | Non
 
 def cross_entropy_forward(
     logits: Array, labels: Array, *, ignore_index: int = -100, label_smoothing: float = 0.0, out: Array | None = None
-) -> tuple[Array, int, Array]:
+) -> tuple[Array, Array]:
     """See `Kernels.cross_entropy_forward`."""
-    counted = checked_labels(logits, labels, ignore_index)
-    probabilities = output(out, logits)
-    rows, classes = logits.shape
-    losses = np.empty(rows, logits.dtype)
+    probabilities, losses = output(out, logits), np.empty(len(logits), logits.dtype)
     if logits.size:
-        spread = label_smoothing / classes
+        spread = label_smoothing / logits.shape[1]
         _cross_entropy_forward[logits.dtype](
-            contiguous(logits), _int64(labels), ignore_index, 1 - label_smoothing, spread, losses, probabilities
+            contiguous(logits), labels, ignore_index, 1 - label_smoothing, spread, losses, probabilities
         )
-    return losses, rows if counted is None else int(np.count_nonzero(counted)), probabilities
+    return losses, probabilities
 
 
 def cross_entropy_backward(
@@ -208,7 +204,7 @@ def cross_entropy_backward(
     scales = np.full(rows, scale, probabilities.dtype)
     spread = label_smoothing / max(classes, 1)
     _cross_entropy_backward[probabilities.dtype](
-        scales, contiguous(probabilities), _int64(labels), ignore_index, 1 - label_smoothing, spread, gradient
+        scales, contiguous(probabilities), labels, ignore_index, 1 - label_smoothing, spread, gradient
     )
     return gradient
 

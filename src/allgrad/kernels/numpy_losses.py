@@ -16,15 +16,15 @@ from allgrad.kernels.numpy_softmax import narrow, row_maximum
 
 def cross_entropy_forward(
     logits: Array, labels: Array, *, ignore_index: int = -100, label_smoothing: float = 0.0, out: Array | None = None
-) -> tuple[Array, int, Array]:
+) -> tuple[Array, Array]:
     """See `Kernels.cross_entropy_forward`."""
-    counted = checked_labels(logits, labels, ignore_index)  # None: all of them
+    counted = labels != ignore_index
+    every = np.logical_and.reduce(counted)
     logits, probabilities = np.ascontiguousarray(logits), output(out, logits)
     rows, classes = logits.shape
-    count = rows if counted is None else int(np.count_nonzero(counted))
     losses = np.empty(rows, logits.dtype)
     keep, spread = logits.dtype.type(1 - label_smoothing), logits.dtype.type(label_smoothing / max(classes, 1))
-    where = row_starts(rows, classes) + (labels if counted is None else np.where(counted, labels, 0))
+    where = row_starts(rows, classes) + (labels if every else np.where(counted, labels, 0))
     ones = constant(logits.dtype, 1, classes)
     for span in spans(rows, rows_a_block(classes)):
         x, e, loss = logits[span], probabilities[span], losses[span]
@@ -39,9 +39,9 @@ def cross_entropy_forward(
         np.subtract(loss, picked, loss)
         np.reciprocal(total, total)
         np.multiply(e, total[:, None], e)
-    if counted is not None:
+    if not every:
         losses[~counted] = 0
-    return losses, count, probabilities
+    return losses, probabilities
 
 
 def cross_entropy_backward(
@@ -118,35 +118,3 @@ def row_starts(rows: int, classes: int) -> Array:
     starts = np.arange(rows) * classes
     starts.flags.writeable = False
     return starts
-
-
-def checked_labels(logits: Array, labels: Array, ignore_index: int) -> Array | None:
-    """Which labels count (bool); None for all of them.
-
-    Raises:
-        ValueError: if shapes do not fit, or a label that counts is no class; the message names the first such row.
-        TypeError: if the labels are not integers.
-    """
-    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-        raise ValueError(
-            "cross_entropy: expects logits (rows, classes) and labels (rows,). "
-            f"Got logits {logits.shape} and labels {labels.shape} instead."
-        )
-    if labels.dtype.kind not in "iu":
-        raise TypeError(
-            f"cross_entropy: labels must be integers. Got {labels.dtype} instead; for probabilities use soft labels."
-        )
-    classes = logits.shape[1]
-    if labels.dtype == np.int64 and not 0 <= ignore_index < classes:
-        below = labels.view(np.uint64) < classes  # a negative label is huge as an unsigned number
-        if np.logical_and.reduce(below):
-            return None
-    counted: Array = labels != ignore_index
-    wrong = counted & ((labels < 0) | (labels >= logits.shape[1]))
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise ValueError(
-            f"cross_entropy: label {int(labels[row])} in row {row} is not one of {logits.shape[1]} classes "
-            f"(0 to {logits.shape[1] - 1}), nor ignore_index ({ignore_index})."
-        )
-    return counted

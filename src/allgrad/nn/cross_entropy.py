@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from allgrad import kernels
-from allgrad.autodiff import Fused
+from allgrad.autodiff import Fused, Tensor
 from allgrad.nn.batched_workers import per_row, worker_sums
-from allgrad.nn.checks import check_range, private_copy
+from allgrad.nn.checks import check_range
 from allgrad.nn.errors import InputError, InputTypeError, LayerOptionError
 from allgrad.nn.losses import Count, Loss, same_shapes
 from allgrad.nn.softmax import log_softmax_reference
@@ -19,29 +19,26 @@ Array = np.ndarray[Any, Any]
 
 
 def _labels_forward(
-    logits: Array, *, labels: Array, ignore_index: int, label_smoothing: float, scale: float | None
+    logits: Array, *, labels: Array, ignore_index: int, label_smoothing: float, scale: float
 ) -> tuple[Array, Any]:
-    losses, count, probabilities = kernels.active().cross_entropy_forward(
+    losses, probabilities = kernels.active().cross_entropy_forward(
         logits, labels, ignore_index=ignore_index, label_smoothing=label_smoothing
     )
-    factor = (1 / count if count else 0.0) if scale is None else scale
-    total = worker_sums(losses) * logits.dtype.type(factor)
-    return total, (probabilities, factor)
+    return worker_sums(losses) * logits.dtype.type(scale), probabilities
 
 
 def _labels_backward(
     g: Array,
-    residuals: Any,
+    probabilities: Array,
     *,
     needs: Any,  # noqa: ARG001
     labels: Array,
     ignore_index: int,
     label_smoothing: float,
-    scale: float | None,  # noqa: ARG001
+    scale: float,
 ) -> tuple[Array]:
-    probabilities, factor = residuals
     gradient = kernels.active().cross_entropy_backward(
-        per_row(g, factor, len(labels)),
+        per_row(g, scale, len(labels)),
         probabilities,
         labels,
         ignore_index=ignore_index,
@@ -50,17 +47,14 @@ def _labels_backward(
     return (gradient,)
 
 
-def _labels_reference(
-    logits: Any, *, labels: Array, ignore_index: int, label_smoothing: float, scale: float | None
-) -> Any:
+def _labels_reference(logits: Any, *, labels: Array, ignore_index: int, label_smoothing: float, scale: float) -> Any:
     counted = labels != ignore_index
     classes = logits.shape[1]
     targets = np.full(logits.shape, label_smoothing / classes, logits.dtype)
     targets[np.arange(len(labels)), np.where(counted, labels, 0)] += logits.dtype.type(1 - label_smoothing)
     targets *= counted[:, None]
     targets.flags.writeable = False
-    total = -np.sum(log_softmax_reference(logits) * targets)
-    return total * (1 / max(int(counted.sum()), 1) if scale is None else scale)
+    return -np.sum(log_softmax_reference(logits) * targets) * scale
 
 
 _with_labels = Fused(_labels_forward, _labels_backward, name="cross_entropy", reference=_labels_reference)
@@ -123,11 +117,13 @@ class CrossEntropyLoss(Loss):
         """The mean over the rows that are not ignored; 0 if all are."""
         if _is_soft(target):
             return super().forward(prediction, target)
-        return self._labelled(prediction, target, None)[0]
+        labels, count = self._labels(prediction, target)
+        return self._sum(prediction, labels, 1 / count if count else 0.0)
 
     def terms(self, prediction: Any, target: Any) -> tuple[Any, Count]:
         if not _is_soft(target):
-            return self._labelled(prediction, target, 1.0)
+            labels, count = self._labels(prediction, target)
+            return self._sum(prediction, labels, 1.0), count
         same_shapes(self, prediction, target)
         classes = prediction.shape[-1]
         if self.label_smoothing:
@@ -135,34 +131,37 @@ class CrossEntropyLoss(Loss):
         rows = _rows(prediction, classes)
         return _with_soft_labels(rows, _rows(target, classes)), rows.shape[0]
 
-    def _labelled(self, prediction: Any, target: Any, scale: float | None) -> tuple[Any, Count]:
-        labels = private_copy(target)
-        if labels.dtype.kind not in "iu":
-            raise InputTypeError(
-                f"{self.where()}: labels must be integers, or probabilities of the logits' dtype. Got {labels.dtype}."
-            )
-        if labels.shape != prediction.shape[:-1]:
-            raise InputError(
-                f"{self.where()}: expects logits (..., classes) and labels (...), or probabilities of the logits' shape. "
-                f"Got logits {prediction.shape} and labels {labels.dtype} {labels.shape} instead."
-            )
-        labels = labels.reshape(-1)
-        count = self._count(labels, prediction.shape[-1])
-        total = _with_labels(
+    def _sum(self, prediction: Any, labels: Array, scale: float) -> Any:
+        """`scale` times the sum over all rows."""
+        return _with_labels(
             _rows(prediction, prediction.shape[-1]), labels=labels, ignore_index=self.ignore_index,
             label_smoothing=self.label_smoothing, scale=scale,
         )  # fmt: skip
-        return total, count
 
-    def _count(self, labels: Any, classes: int) -> int:
-        """How many labels count; each of them must be a class."""
-        # The usual case at the price of one comparison: a negative label is huge as an unsigned number.
-        usual = labels.dtype == np.int64 and not 0 <= self.ignore_index < classes
-        if usual and np.logical_and.reduce(labels.view(np.uint64) < classes):
-            return int(labels.size)
-        counted = labels[labels != self.ignore_index]
-        check_range(self, counted, classes, "label", "classes")
-        return int(counted.size)
+    def _labels(self, prediction: Any, target: Any) -> tuple[Array, int]:
+        """The labels as a vector of int64 that nobody else can write, each a class or ignored, and how many count."""
+        given = target.value if isinstance(target, Tensor) else np.asarray(target)
+        if given.dtype.kind not in "iu":
+            raise InputTypeError(
+                f"{self.where()}: labels must be integers, or probabilities of the logits' dtype. Got {given.dtype}."
+            )
+        if given.shape != prediction.shape[:-1]:
+            raise InputError(
+                f"{self.where()}: expects logits (..., classes) and labels (...), or probabilities of the logits' shape. "
+                f"Got logits {prediction.shape} and labels {given.dtype} {given.shape} instead."
+            )
+        labels, classes = given.flatten(), prediction.shape[-1]
+        # The usual case at the price of one pass: a negative label is huge as an unsigned number.
+        usual = labels.dtype == np.int64 and labels.size and not 0 <= self.ignore_index < classes
+        if usual and np.maximum.reduce(labels.view(np.uint64)) < classes:
+            count = labels.size
+        else:
+            counted = labels[labels != self.ignore_index]
+            check_range(self, counted, classes, "label", "classes")
+            count = counted.size
+            labels = labels.astype(np.int64, copy=False)
+        labels.flags.writeable = False
+        return labels, count
 
     def extra_repr(self) -> str:
         return f"ignore_index={self.ignore_index}, label_smoothing={self.label_smoothing}"

@@ -7,13 +7,16 @@ one may get the gradient.
 
 A module is fused only if it is exactly one of allgrad's own: its type is in a table here, and neither the class nor the
 instance has another `forward` than the one that the table knows. A subclass is always called as it is.
+
+What is fused with what is decided once per `Sequential`, and again after any attribute of any module was set (`module.changes`)
+or the `forward` of one of these classes was replaced.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from allgrad.nn import activations
 from allgrad.nn.activations import Activation
@@ -21,6 +24,7 @@ from allgrad.nn.batchnorm import BatchNorm1d, BatchNorm2d, SyncBatchNorm
 from allgrad.nn.conv import Conv1d, Conv2d
 from allgrad.nn.flatten import FlatLinear
 from allgrad.nn.linear import Linear
+from allgrad.nn.module import changes
 from allgrad.nn.pooling import MaxPool2d
 
 if TYPE_CHECKING:
@@ -36,8 +40,44 @@ _KINDS: tuple[type[Module], ...] = (*_ACTIVATIONS, *_LAYERS, MaxPool2d)
 _FORWARD = {each: each.forward for each in _KINDS}
 
 
-def fused_calls(modules: Iterable[Module]) -> Iterator[Callable[[Any], Any]]:
-    """The modules in order, as functions of one argument; neighbours that can be fused are one function.
+class Call(NamedTuple):
+    """A module that is called; with `options`, it runs the neighbours behind it too."""
+
+    module: Any
+    options: dict[str, Any] | None
+
+    def __call__(self, x: Any) -> Any:
+        return self.module(x) if self.options is None else self.module.with_activation(x, **self.options)
+
+
+class _Decision(NamedTuple):
+    """The calls of a sequence, and what they depend on: a value of `changes()`, and the classes' `forward`."""
+
+    changes: int
+    forwards: tuple[tuple[type[Module], Callable[..., Any]], ...]
+    calls: tuple[Call, ...]
+
+
+_decisions: WeakKeyDictionary[Module, _Decision] = WeakKeyDictionary()
+
+
+def calls_of(sequence: Module) -> tuple[Call, ...]:
+    """The children of `sequence` as calls."""
+    found = _decisions.get(sequence)
+    if found is not None and found.changes == changes():
+        for kind, forward in found.forwards:
+            if kind.forward is not forward:
+                break
+        else:
+            return found.calls
+    children = list(sequence.children())
+    forwards = tuple((kind, kind.forward) for kind in {type(child) for child in children})
+    _decisions[sequence] = _Decision(changes(), forwards, tuple(fused_calls(children)))
+    return _decisions[sequence].calls
+
+
+def fused_calls(modules: Iterable[Module]) -> Iterator[Call]:
+    """The modules in order; neighbours that can be fused are one call.
 
     >>> from allgrad import nn
     >>> len(list(fused_calls([nn.Linear(2, 2, rng=0), nn.ReLU(), nn.Linear(2, 2, rng=0)])))
@@ -47,7 +87,7 @@ def fused_calls(modules: Iterable[Module]) -> Iterator[Callable[[Any], Any]]:
     while rest:
         layer = rest.popleft()
         if not _is_plain(layer, _LAYERS):
-            yield layer
+            yield Call(layer, None)
             continue
         activation, options = layer.activation, {}
         if activation is None and rest and _is_plain(rest[0], _ACTIVATIONS):
@@ -58,7 +98,7 @@ def fused_calls(modules: Iterable[Module]) -> Iterator[Callable[[Any], Any]]:
                 options["pool"] = tile
                 rest.popleft()
         changed = options or activation is not layer.activation
-        yield partial(layer.with_activation, activation=activation, **options) if changed else layer
+        yield Call(layer, {"activation": activation, **options} if changed else None)
 
 
 def _is_plain(module: Module, kinds: tuple[type[Module], ...]) -> bool:

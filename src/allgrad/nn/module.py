@@ -55,6 +55,17 @@ _trees: weakref.WeakKeyDictionary[Module, tuple[int, dict[int, str]]] = weakref.
 _assignments = 0
 """How often a module was assigned to an attribute. Paths are listed anew after the next one."""
 
+_changes = 0
+"""How often any attribute of any module was set or deleted."""
+
+
+def changes() -> int:
+    """A number that another one takes the place of as soon as an attribute of a module is set or deleted.
+
+    For decisions that depend on attributes of modules (`fusion.py`): they hold as long as the number stays the same.
+    """
+    return _changes
+
 
 @contextmanager
 def running(model: Module | None) -> Iterator[None]:
@@ -117,19 +128,16 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward() method. Define one.")
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
+        if _running.get() is None:
+            token = _running.set(self)
+            try:
+                return self(*args, **keywords)
+            finally:
+                _running.reset(token)
         if self.precision is None:
-            return self._call(args, keywords)
+            return self.forward(*args, **keywords)
         with bf16.products(self.precision == "bf16"):
-            return self._call(args, keywords)
-
-    def _call(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        if _running.get() is not None:
             return self.forward(*args, **keywords)
-        token = _running.set(self)
-        try:
-            return self.forward(*args, **keywords)
-        finally:
-            _running.reset(token)
 
     def __setattr__(self, name: str, value: Any) -> None:
         before = self.__dict__.get(name)
@@ -139,12 +147,11 @@ class Module:
                 "Write new numbers with .assign(array), or assign another Parameter."
             )
         object.__setattr__(self, name, value)
-        if isinstance(value, Module):
-            _count_assignment()
+        _count_change(of_modules=isinstance(value, Module))
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
-        _count_assignment()
+        _count_change(of_modules=True)
 
     # Paths.
 
@@ -366,9 +373,10 @@ class Module:
         return module_html(self)
 
 
-def _count_assignment() -> None:
-    global _assignments
-    _assignments += 1
+def _count_change(*, of_modules: bool) -> None:
+    global _assignments, _changes
+    _assignments += of_modules
+    _changes += 1
 
 
 def _join(path: str, name: str) -> str:

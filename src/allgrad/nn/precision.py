@@ -61,18 +61,18 @@ def apply_precision(model: Module, precision: str, float32_layers: Iterable[str]
         raise LayerOptionError(f"precision must be one of {', '.join(PRECISIONS)}. Got {precision!r} instead.")
     paths = dict(model.named_modules())
     for module in paths.values():
-        object.__setattr__(module, "precision", None)
+        module.precision = None
     for pattern in float32_layers:
         found = fnmatch.filter(paths, pattern)
         if not found:
             known = ", ".join(path for path in paths if path)
             raise LayerOptionError(f"float32_layers: {pattern!r} matches no layer. The layers are {known}.")
         for path in found:
-            object.__setattr__(paths[path], "precision", "float32")
+            paths[path].precision = "float32"
     if precision == "bf16":
         on_backward(_same_again)
         if model.precision is None:
-            object.__setattr__(model, "precision", precision)
+            model.precision = "bf16"
 
 
 def _same_again() -> Callable[[], AbstractContextManager[None]] | None:

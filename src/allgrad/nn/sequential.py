@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 
 from allgrad.nn.errors import InputTypeError
-from allgrad.nn.fusion import fused_calls
+from allgrad.nn.fusion import calls_of
 from allgrad.nn.module import Module
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Sequential(ModuleList):
         super().__init__(modules)
 
     def forward(self, x: Any) -> Any:
-        for call in fused_calls(list(self.children())):
+        for call in calls_of(self):
             x = call(x)
         return x
 

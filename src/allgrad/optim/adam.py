@@ -19,15 +19,16 @@ class _Adam(Optimizer):
     _decoupled: ClassVar[bool]
 
     def _update_run(self, run: Run, step: int) -> None:
-        group = run.group
+        options = run.group.options
+        beta1, beta2 = options["betas"]
         kernels.active().adam(
             *self._slices(run, *self.moments),
             step=step,
-            lr=group.lr,
-            beta1=group.betas[0],
-            beta2=group.betas[1],
-            eps=group.eps,
-            weight_decay=group.weight_decay,
+            lr=options["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            eps=options["eps"],
+            weight_decay=options["weight_decay"],
             decoupled=self._decoupled,
         )
 

@@ -140,18 +140,22 @@ class Optimizer:
             KeyError: if `unused` names a parameter that is not in the model.
             ValueError: if an optimizer that needs whole parameters gets a slice that cuts one.
         """
-        skip = self.flat.without_gradient() if unused is None else frozenset(unused)
-        if not all(name in self.flat.layout for name in skip):
-            unknown = sorted(set(skip) - set(self.flat.leaves))
+        flat = self.flat
+        skip = flat.without_gradient() if unused is None else frozenset(unused)
+        if skip and not all(name in flat.layout for name in skip):
+            unknown = sorted(set(skip) - set(flat.leaves))
             raise KeyError(f"{self._title}.step: there are no parameters named {unknown} (argument `unused`).")
-        within = self._own_share() if within is None else within
-        with self.flat.writing() if self.needs_whole_parameters else self.flat.updating():
-            if self.needs_whole_parameters:
+        shared = flat.sharing.ranks > 1
+        if within is None and shared:
+            within = self._own_share()
+        if self.needs_whole_parameters:
+            with flat.writing():
                 moved = self._step_parameters(skip, within)
-            else:
+        else:
+            with flat.updating():
                 moved = self._step_runs(skip, within)
-        shared = self.flat.sharing.ranks > 1  # then other ranks have moved the other parameters
-        self.flat.touch([name for name in self.steps if name not in skip] if shared else moved)
+        # In shared memory other ranks have moved the other parameters.
+        flat.touch([name for name in self.steps if name not in skip] if shared else moved)
 
     def zero_grad(self) -> None:
         """Empty the gradients of this optimizer's parameters; the next backward pass writes them anew."""
@@ -223,16 +227,15 @@ class Optimizer:
     def _new_arena(self) -> Arena:
         return Arena(self.flat.layout, self.flat.sharing.allocate)
 
-    def _own_share(self) -> Within | None:
-        """What this rank updates: None for everything."""
+    def _own_share(self) -> Within:
+        """What this rank updates in memory that ranks share."""
         sharing = self.flat.sharing
-        if sharing.ranks > 1 and self._share is None:
+        if self._share is None:
             share = share_of(self.flat.layout, sharing.rank, sharing.ranks, whole=self.needs_whole_parameters)
             self._share = {dtype: [part] for dtype, part in share.items()}
-        if sharing.ranks > 1:
-            for group in self.groups:  # all ranks make moments together, also those that have nothing to update
-                for name in group.names[:1]:
-                    self.moments_of(name, group.options)
+        for group in self.groups:  # all ranks make moments together, also those that have nothing to update
+            for name in group.names[:1]:
+                self.moments_of(name, group.options)
         return self._share
 
     def _update_run(self, run: Run, step: int) -> None:
