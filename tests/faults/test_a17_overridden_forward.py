@@ -87,3 +87,20 @@ def test_neighbours_of_its_own_kind_are_still_fused() -> None:
     plain = [nn.Conv2d(1, 2, 3, rng=0), nn.ReLU(), nn.MaxPool2d(2), nn.FlatLinear((3, 3, 2), 4, rng=0), nn.Tanh()]
     assert len(list(fused_calls(plain))) == 2
     assert len(list(fused_calls([nn.Conv2d(1, 2, 3, rng=0), nn.GELU(), nn.MaxPool2d(2)]))) == 2  # GELU is not monotonic
+
+
+def test_what_is_decided_once_is_decided_again_after_a_change(monkeypatch) -> None:
+    model = nn.Sequential(linear(), nn.ReLU())
+    assert model(-X).tolist() == [[0.0, 0.0]]
+    model[1].activation = nn.LeakyReLU(0.5).activation
+    assert model(-X).tolist() == [[-50.0, -50.0]]
+    model[1].forward = lambda x: x * 0 + 7
+    assert model(-X).tolist() == [[7.0, 7.0]]
+    del model[1].forward
+    assert model(-X).tolist() == [[-50.0, -50.0]]
+    setattr(model, "1", ReLU6())
+    assert model(X).tolist() == [[6.0, 6.0]]
+    setattr(model, "1", nn.Tanh())
+    assert model(X).tolist() == [[1.0, 1.0]]
+    monkeypatch.setattr(nn.Tanh, "forward", lambda self, x: x * 0 + 3)
+    assert model(X).tolist() == [[3.0, 3.0]]

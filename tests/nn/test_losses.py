@@ -138,3 +138,16 @@ def test_bad_options() -> None:
     ):
         with pytest.raises(ValueError, match="must be"):
             make()
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int32", "uint64"])
+def test_labels_of_any_integer_dtype(kind) -> None:
+    labels = np.array([0, 1, 2, 3, 4, 0, 1, 2])
+    loss = nn.CrossEntropyLoss(ignore_index=2)
+    assert loss(LOGITS, labels.astype(kind)).item() == loss(LOGITS, labels).item()
+
+
+def test_a_label_too_large_for_int64_is_not_the_ignored_one() -> None:
+    labels = np.array([0, 1, 2, 3, 4, 0, 1, 2**64 - 100], np.uint64)
+    with pytest.raises(nn.IndexRangeError, match="label 18446744073709551516 at position"):
+        nn.CrossEntropyLoss()(LOGITS, labels)
