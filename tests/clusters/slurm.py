@@ -236,6 +236,25 @@ class Scenarios:
         assert len(set(digests)) == 2, digests
         return f"seeds 3 and 4: {', '.join(digests)}"
 
+    def a_sweep_through_submitit(self) -> str:
+        """Two runs; one of them is preempted, and continues after a requeue."""
+        place = self.runs / "sweep"
+        words = [str(ROOT / ".venv/bin/allgrad"), "sweep", self.config, "seed=3,4", "train.steps=600", "-n", "2"]
+        words += ["--to", str(place), "--submit", "slurm", "--job", "slurm_partition=main", "--job", "timeout_min=30"]
+        said = self.slurm.run(*words, OPENBLAS_NUM_THREADS="1")
+        job = said.split("job ")[1].split()[0]
+        wait_for(lambda: self.checkpointed("sweep/seed=3"), "a checkpoint")
+        self.slurm.run("scancel", "--signal=USR1", job)
+        assert "is in the queue: job" in self.slurm.run(*words, OPENBLAS_NUM_THREADS="1")
+        wait_for(
+            lambda: self.slurm.run("squeue", "-h", "-j", job.split("_")[0], check=False).strip() == "", "the array"
+        )
+        log = (place / "jobs" / f"{job}_0_log.out").read_text()
+        assert "goes back into the queue" in log, log
+        table = self.slurm.run(*words)
+        assert table.splitlines()[1].split()[:2] == ["3", "600"], table
+        return self.digest("sweep/seed=3")
+
 
 def main() -> int:
     if os.geteuid() != 0 or shutil.which("slurmctld") is None:

@@ -17,6 +17,8 @@ from allgrad.errors import AllgradError
 
 __all__ = ["find_mpirun", "job_command", "job_environment"]
 
+_SPECIAL_STEP = 0xFFFFFFF0  # from here on Slurm numbers the steps that are no srun's, such as the shell of salloc
+
 
 def find_mpirun() -> str:
     """The mpirun beside this Python, else the one on PATH.
@@ -47,9 +49,13 @@ def job_command(ranks: int, module: str, *arguments: str) -> list[str]:
 def job_environment() -> dict[str, str]:
     """The environment of a job: this process's, with one BLAS thread per rank unless it says otherwise.
 
-    Outside a scheduler's allocation such a job has one machine, so its ranks open no ports: MPICH's UCX gets shared memory only.
+    Inside a step that `srun` started, the job gets that step's node: a mpirun that asked Slurm for nodes would wait for the step,
+    which holds them. Outside a scheduler's allocation such a job has one machine, so its ranks open no ports: MPICH's UCX gets
+    shared memory only.
     """
     environment = dict(os.environ)
+    if 0 <= int(environment.get("SLURM_STEP_ID", -1)) < _SPECIAL_STEP:
+        environment = {name: value for name, value in environment.items() if not name.startswith("SLURM_")}
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         environment.setdefault(name, "1")
     if not any(name in environment for name in ("SLURM_JOB_ID", "PBS_NODEFILE", "LSB_HOSTS", "PE_HOSTFILE")):

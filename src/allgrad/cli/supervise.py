@@ -180,7 +180,7 @@ def continuation(words: Sequence[str], directory: Path) -> list[str]:
     """The command that continues a run that `words` started.
 
     `allgrad train CONFIG ...` becomes `allgrad resume RUN`, with the options and without the overrides, which the run has
-    stored. Every other command, such as a launcher's, is expected to continue the run by itself.
+    stored. Every other command, such as a launcher's or `allgrad train --continue`, continues the run by itself.
 
     Example:
         >>> continuation(["launch/hostfile.sh", "hosts", "a.yaml"], Path("runs/a"))
@@ -188,6 +188,8 @@ def continuation(words: Sequence[str], directory: Path) -> list[str]:
     """
     if not (directory / "config.yaml").is_file():
         return list(words)  # it did not come so far as to make the run
+    if "--continue" in words:
+        return list(words)
     for place, word in enumerate(words):
         if word == "train" and place and Path(words[place - 1]).name == "allgrad":
             return [*words[:place], "resume", str(directory), *_options(words[place + 1 :])]

@@ -4,6 +4,8 @@ Values are separated by commas; a value that contains commas is written in brack
 after another, each in a directory named after what varies. A finished run is skipped and a stopped one resumed, so the same
 command continues a sweep that was stopped. A table of the results comes last. With --print, the commands are printed instead,
 for mpirun here or for Slurm; with --points, only the overrides, one line per run, as launch/slurm.sbatch reads them (SWEEP=FILE).
+With --submit slurm, all runs are submitted as one array job, each on one node; the same command prints the table when all are
+finished.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from allgrad.cli.arguments import add_plugins, add_ranks, plugin_words, rank_count
 from allgrad.cli.job import run_job
 from allgrad.cli.mpirun import job_command
 from allgrad.cli.ranks import fitting_here
+from allgrad.cli.submit import CLUSTERS, parameters, submit
 from allgrad.errors import AllgradError, UsageError
 
 if TYPE_CHECKING:
@@ -75,10 +78,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--print", dest="shown", choices=["mpirun", "sbatch"], help="print the commands, start nothing")
     shown.add_argument("--points", action="store_true", help="print the overrides of each run, start nothing")
+    text = "submit the runs as an array job through submitit; local: all at once on this machine, to try it"
+    shown.add_argument("--submit", choices=CLUSTERS, help=text)
+    text = "a parameter of that job in submitit's words, such as slurm_partition=main, timeout_min=60, mem_gb=8; repeatable"
+    parser.add_argument("--job", action="append", default=[], metavar="KEY=VALUE", help=text)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """`allgrad sweep`: the first run that fails ends the sweep."""
+    if arguments.submit and arguments.ranks in (None, "auto"):
+        raise UsageError("--submit needs -n RANKS: the machines of the cluster are not this one.")
+    if arguments.job and not arguments.submit:
+        raise UsageError("--job is for --submit.")
+    settings = parameters(arguments.job)
     todo = list(_runs(arguments))
     if len({one.directory for one in todo}) < len(todo):
         raise UsageError(
@@ -90,6 +102,8 @@ def run(arguments: argparse.Namespace) -> int:
         print("\n".join(shlex.join(job_command(one.ranks, "allgrad", *one.train)) for one in todo))
     elif arguments.shown == "sbatch":
         print("\n".join(one.sbatch for one in todo))
+    elif arguments.submit:
+        _submit(todo, arguments.submit, settings)
     else:
         for number, one in enumerate(todo, 1):
             _train(one, f"{number} of {len(todo)}")
@@ -181,6 +195,17 @@ def _train(one: Run, number: str) -> None:
             f"The run in {one.directory} did not finish (exit code {code}). Call the same sweep again to continue with it and "
             "those that follow."
         )
+
+
+def _submit(todo: Sequence[Run], cluster: str, settings: dict[str, Any]) -> None:
+    """Submit the runs that are not finished; the table, if all are."""
+    unfinished = [one for one in todo if not one.finished]
+    if not unfinished:
+        print(table(todo))
+        return
+    words = [[*one.train, "-n", str(one.ranks), "--continue"] for one in unfinished]
+    runs = [(one.directory, one.ranks, given) for one, given in zip(unfinished, words, strict=True)]
+    submit(runs, todo[0].directory.parent / "jobs", cluster, settings)
 
 
 def table(runs: Sequence[Run]) -> str:
