@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from allgrad.comm.board import RING, Board
+from allgrad.comm.board import DIFFERENT, LATE, READ, RING, Board
 
 
 class Memory:
@@ -38,7 +38,8 @@ def test_everybody_reads_everybodys_message(ranks):
                 pass
             everyone = np.zeros((ranks, 3), np.uint8)
             payload = np.array([board.rank, number, 7], np.uint8)
-            if not board.exchange(number, payload, everyone, spins=0):  # late: as the engine does it
+            assert board.post(number, payload) == number
+            if board.collect(number, number, everyone, spins=0) != READ:  # late: as the engine does it
                 while not board.arrived(number):
                     pass
                 keys, rows = board.read(number, 3)
@@ -76,6 +77,8 @@ def test_other_keys_are_seen_and_stay_to_be_read():
     first, second = boards(2)
     nothing, everyone = np.empty(0, np.uint8), np.empty((2, 0), np.uint8)
     first.post(3, nothing)
-    assert not second.exchange(4, nothing, everyone, spins=10)
+    assert first.collect(0, 3, everyone, spins=10) == LATE
+    second.post(4, nothing)
+    assert second.collect(0, 4, everyone, spins=10) == DIFFERENT
     keys, _ = second.read(0, 0)
     assert keys.tolist() == [3, 4]

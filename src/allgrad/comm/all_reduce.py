@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import collectives
-from .desync import room
 from .transport import Collective
 from .tree import Node, block, cover, maximal_nodes
 
@@ -65,7 +64,9 @@ def tree_all_reduce(
     if add is np.add and out.dtype not in (np.float32, np.float64):
         raise TypeError(f"The arrays of tree_all_reduce must be float32 or float64. Got {out.dtype} for out instead.")
     pieces, target = _prepare(nodes, out, rank=topology.rank, ranks=topology.size, virtual_workers=virtual_workers)
-    payload, arrived = _payload(pieces, target, size=topology.size, virtual_workers=virtual_workers, add=add)
+    payload, arrived = _payload(
+        pieces, target, size=topology.size, virtual_workers=virtual_workers, add=add, room=transport.room
+    )
     what = {
         "collective": "all-reduce (exact)",
         "bucket": label,
@@ -183,11 +184,11 @@ def _transfers(
 
 
 def _payload(
-    nodes: list[tuple[Node, Array]], out: Array, *, size: int, virtual_workers: int, add: Addition
+    nodes: list[tuple[Node, Array]], out: Array, *, size: int, virtual_workers: int, add: Addition, room: int
 ) -> tuple[Array | None, Callable[[Array], None] | None]:
     """The data and what to do with all ranks' data, if they may travel with the desync check: `gather` without messages."""
     rows = collectives.most_nodes(size, virtual_workers)
-    if size == 1 or rows * out.nbytes > room(size):
+    if size == 1 or rows * out.nbytes > room:
         return None, None
     mine = np.zeros((rows, out.size), out.dtype)
     for row, (_, array) in zip(mine, nodes, strict=False):

@@ -5,7 +5,7 @@ Each rank has a ring of `RING` places in memory that all of them see. A message 
 count of messages written is published (a store with release semantics, see `kernels/atomics.py`). Whoever reads that count
 sees the message. A place is used again when all ranks have published that they have read what was there.
 
-Nothing here blocks for long: the counts are looked at for at most `spins` rounds. The caller decides what to do in between: let
+Nothing here blocks for long: the counts are looked at for at most `spins` times. The caller decides what to do in between: let
 other threads run, give up the core, watch for stalls.
 """
 
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 RING = 16
 """Messages of a rank that can be under way."""
 
-MESSAGE = 1024
-"""Bytes of a message, with the key at its beginning."""
+LATE, DIFFERENT, READ = 0, 1, 2
+"""What `Board.collect` returns, as in `kernels/atomics.py`."""
 
 KEY = 8
-"""Bytes of a key: what a message is about, an integer."""
+"""Bytes of a key, with which a message begins: what it is about, an integer."""
+
+_LARGEST, _SMALLEST, _TOGETHER = 1 << 14, 1 << 10, 1 << 18  # bytes of a message, and of all ranks' messages
 
 
 class Board:
@@ -37,6 +39,7 @@ class Board:
 
     Attributes:
         posted: how many messages this rank has posted, which is the number of the next one.
+        room: bytes of the largest payload: 16 KiB, less if there are many ranks.
     """
 
     def __init__(self, memory: NodeMemory) -> None:
@@ -44,46 +47,55 @@ class Board:
 
         self._atomics = atomics
         self.rank, self.ranks = memory.rank, memory.ranks
+        self._size = max(_SMALLEST, min(_LARGEST, _TOGETHER // self.ranks) // atomics.LINE * atomics.LINE)
+        self.room = self._size - KEY
         self._messages = 2 * self.ranks * atomics.LINE  # where they begin, after the counters
-        self._bytes = memory.allocate(self._messages + RING * self.ranks * MESSAGE, np.dtype(np.uint8))
+        self._bytes = memory.allocate(self._messages + RING * self.ranks * self._size, np.dtype(np.uint8))
         self.posted = 0
-        self._finished = 0  # messages that all ranks had read when this rank looked last
+        self._finished = 0  # messages that all ranks are known to have read
 
     def has_room(self) -> bool:
         """Whether the next message can be posted now."""
         wanted = self.posted - RING + 1
         if wanted > self._finished:
-            if not self._atomics.reached(self._bytes, self.ranks * self._atomics.LINE, self.ranks, wanted):
-                return False
-            self._finished = wanted
+            for finished in (wanted + RING // 2, wanted):  # ranks are mostly in step: then it is known for some time
+                if self._atomics.reached(self._bytes, self.ranks * self._atomics.LINE, self.ranks, finished):
+                    self._finished = finished
+                    return True
+            return False
         return True
 
     def post(self, key: int, payload: Array) -> int:
-        """Post a message; returns its number. There must be room. `payload`: (n,) uint8."""
-        place = self._place(self.posted) + self.rank * MESSAGE
-        self._bytes[place : place + KEY].view(np.int64)[0] = key
-        self._bytes[place + KEY : place + KEY + payload.size] = payload
+        """Post a message; returns its number. There must be room for it. `payload`: (n,) uint8, at most `room`."""
+        number, line = self.posted, self._atomics.LINE
         self.posted += 1
-        self._atomics.publish(self._bytes, self.rank * self._atomics.LINE, self.posted)
-        return self.posted - 1
+        place = self._place(number) + self.rank * self._size
+        self._atomics.post(self._bytes, payload, self.rank * line, number, place, key)
+        return number
 
-    def exchange(self, key: int, payload: Array, everyone: Array, spins: int) -> bool:
-        """Post a message and read those of all ranks. There must be room.
+    def collect(self, number: int, key: int, everyone: Array, spins: int) -> int:
+        """Read message `number` of all ranks, and note that this rank has read it.
 
         Args:
-            key, payload: this rank's message.
+            number: what `post` returned; the messages before it have been read.
+            key: this rank's.
             everyone: (ranks, n) uint8, receives all ranks' payloads.
             spins: how often to look for the others.
 
         Returns:
-            Whether it is done. If not, the message is posted: some ranks are late, or have other keys.
+            `READ`; or `LATE` or `DIFFERENT` (another rank has another key), and then it is still to be read.
         """
-        number = self.posted
-        self.posted += 1
-        return self._atomics.exchange(
-            self._bytes, payload, everyone.reshape(-1), self.rank, self.ranks, number, self._place(number), MESSAGE, key,
+        return self._atomics.collect(
+            self._bytes,
+            everyone.reshape(-1),
+            self.rank,
+            self.ranks,
+            number,
+            self._place(number),
+            self._size,
+            key,
             spins,
-        ) == self._atomics.DONE  # fmt: skip
+        )
 
     def arrived(self, number: int, spins: int = 0) -> bool:
         """Whether all ranks have posted message `number`."""
@@ -92,7 +104,7 @@ class Board:
     def read(self, number: int, size: int) -> tuple[Array, Array]:
         """All ranks' message `number`, which have arrived: keys (ranks,) and payloads (ranks, size), valid until `done`."""
         start = self._place(number)
-        rows = self._bytes[start : start + self.ranks * MESSAGE].reshape(self.ranks, MESSAGE)
+        rows = self._bytes[start : start + self.ranks * self._size].reshape(self.ranks, self._size)
         return rows[:, :KEY].copy().view(np.int64)[:, 0], rows[:, KEY : KEY + size]
 
     def done(self, number: int) -> None:
@@ -100,4 +112,4 @@ class Board:
         self._atomics.publish(self._bytes, (self.ranks + self.rank) * self._atomics.LINE, number + 1)
 
     def _place(self, number: int) -> int:
-        return self._messages + (number % RING) * self.ranks * MESSAGE
+        return self._messages + (number % RING) * self.ranks * self._size

@@ -21,7 +21,7 @@ import numpy as np
 from allgrad.errors import CollectiveError
 
 from .agreement import compare
-from .board import KEY, MESSAGE
+from .board import KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +33,7 @@ _DETAIL = 2048  # bytes in which a rank describes its collective when hashes dif
 _VALUE = 100  # characters of one property
 _HASH = KEY
 _NOTHING = np.empty(0, np.uint8)
+_MESSAGE = 1024  # bytes of a check's message
 _GATHERED = 1 << 15  # bytes of all ranks' messages together, as long as each has at least 64
 
 
@@ -40,13 +41,27 @@ class DesyncError(CollectiveError):
     """The ranks posted different collectives."""
 
 
+class Kind:
+    """What a small collective is, with its hash, for collectives that come again and again.
+
+    Attributes:
+        what: as in `Collective`.
+        key: the `fingerprint` of that.
+    """
+
+    __slots__ = ("key", "what")
+
+    def __init__(self, what: dict[str, str]) -> None:
+        self.what, self.key = what, fingerprint(what)
+
+
 def room(size: int) -> int:
-    """How many bytes of its own data a rank can send along with the hash.
+    """How many bytes of its own data a rank can send along with the hash, by messages (on a board: `Board.room`).
 
     >>> room(2), room(64), room(1000)
     (1016, 504, 56)
     """
-    return max(64, min(MESSAGE, _GATHERED // size)) - _HASH
+    return max(64, min(_MESSAGE, _GATHERED // size)) - _HASH
 
 
 def describe(collective: Collective, number: int) -> str:
@@ -65,22 +80,25 @@ def agree(checks: Any, details: Any, size: int, collective: Collective, number: 
     mine = np.zeros(_HASH + room(size), np.uint8)
     mine[:_HASH] = np.array([fingerprint(collective.what, str(number))]).view(np.uint8)
     stop = _HASH
-    if collective.payload is not None and fits_into_check(collective, size):
+    small = collective.payload is not None and collective.payload.size <= room(size)
+    if small and collective.payload is not None:
         stop += collective.payload.size
         mine[_HASH:stop] = collective.payload
     everyone = np.empty((size, mine.size), np.uint8)
     yield [checks.Iallgather(mine, everyone)]
     if (everyone[:, :_HASH] == mine[:_HASH]).all():
-        if collective.arrived is not None and fits_into_check(collective, size):
+        if collective.arrived is not None and small:
             collective.arrived(everyone[:, _HASH:stop])
         return
     yield from _say_what_differs(details, size, collective, number)
 
 
-def post(board: Board, collective: Collective, size: int) -> int:
+def post(board: Board, collective: Collective) -> int:
     """Post on the board what `agree_on_board` looks at; returns the number of the message."""
-    payload = collective.payload if fits_into_check(collective, size) else None
-    return board.post(fingerprint(collective.what), _NOTHING if payload is None else payload)
+    small = collective.payload is not None and collective.payload.size <= board.room
+    return board.post(
+        fingerprint(collective.what), collective.payload if small and collective.payload is not None else _NOTHING
+    )
 
 
 def agree_on_board(
@@ -89,7 +107,7 @@ def agree_on_board(
     """As `agree`, for ranks that share a notice board, on which `post` has posted `message`."""
     while not board.arrived(message):
         yield None
-    payload = collective.payload if fits_into_check(collective, size) else None
+    payload = collective.payload if collective.payload is not None and collective.payload.size <= board.room else None
     keys, payloads = board.read(message, 0 if payload is None else payload.size)
     same = bool((keys == keys[0]).all())
     if same and payload is not None and collective.arrived is not None:
@@ -122,8 +140,3 @@ def _say_what_differs(details: Any, size: int, collective: Collective, number: i
         f"The ranks of this job posted different collectives as number {number} (step {collective.step}). No data have been "
         "exchanged.\n" + "\n".join(differences or ["  They differ beyond the first characters of a name."])
     )
-
-
-def fits_into_check(collective: Collective, size: int) -> bool:
-    """Whether the data of a collective travel in the message that carries its hash."""
-    return collective.payload is not None and collective.payload.size <= room(size)

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from . import desync
+from .board import LATE, READ
 from .clock import offset_to_rank_0
 from .desync import DesyncError
 from .pipeline import Communicators, Pending, Pipeline
@@ -44,15 +44,16 @@ from .transport import Collective, Handle, Times
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from .board import Board
+    from .desync import Kind
     from .topology import Topology
     from .tree import Array
 
 _IDLE = 0.02  # seconds between two looks at the control messages while nothing is in flight
 _SWITCH = 5e-4  # seconds after which a main thread busy in Python lets the poller run; at Python's 5 ms it starves
-_SPINS = (
-    60_000  # looks at the notice board, 0.2 ms: longer than the slow way takes, or ranks would send each other there
-)
-_FEW_SPINS = 100  # the same where ranks outnumber cores
+_SPINS = 1500  # looks at the notice board, 5 us, before this rank gives up its core for a moment
+_FEW_SPINS = 50  # the same where ranks outnumber cores
+_ROUNDS = 150  # so often; then the message waits in the pipeline, where a sleeping rank costs the others nothing
 _PATIENCE = 1000  # fruitless polls, about a millisecond, after which a waiting thread gives up its core for a moment
 
 
@@ -143,6 +144,11 @@ class Engine:
         self._chosen |= {key: value for key, value in (("mode", mode), ("stall_seconds", stall_seconds)) if value}
 
     @property
+    def room(self) -> int:
+        """Bytes of a collective's data that travel with its check."""
+        return self.pipeline.room
+
+    @property
     def sent_bytes(self) -> int:
         """What this rank has sent since the engine started; see `traffic.py`."""
         return sum(comm.sent for comm in self.pipeline.communicators if comm is not None)
@@ -169,38 +175,81 @@ class Engine:
             self._wake.set()
         return handle
 
-    def exchange(self, what: dict[str, str], payload: Array) -> Array | None:
-        """Give all ranks each other's few bytes at once, through the notice board; the quick way of a small collective.
+    def exchange(self, kind: Kind, payload: Array) -> Array | None:
+        """Give all ranks each other's few bytes at once, through the notice board, on the calling thread.
 
-        It skips the pipeline if nothing else is under way and the other ranks come within microseconds. Otherwise it takes its
+        It skips the pipeline if nothing else is under way and the other ranks come within a millisecond. Otherwise it takes its
         turn there, like any collective.
 
         Args:
-            what: as in `Collective`.
+            kind: what it is.
             payload: (n,) uint8.
 
         Returns:
             (ranks, n) uint8; None if there is no board, or something else is under way: then it has to be submitted.
         """
-        pipeline, board = self.pipeline, self.pipeline.board
-        if board is None or payload.size > desync.room(self.topology.size):
+        board = self.pipeline.board
+        if board is None:
             return None
-        everyone = np.empty((board.ranks, payload.size), np.uint8)
         with self._mpi:
-            if pipeline.unfinished() is not None or pipeline.error is not None or not board.has_room():
+            if not self._free_for(board, payload):
                 return None
-            spins = _FEW_SPINS if self.topology.oversubscribed else _SPINS
-            if board.exchange(desync.fingerprint(what), payload, everyone, spins):
-                pipeline.count_finished()
+            number, everyone = board.post(kind.key, payload), np.empty((board.ranks, payload.size), np.uint8)
+            if self._collected(board, number, kind.key, everyone):
+                self.pipeline.count_finished()
                 return everyone
-            handle = Handle(self, ())
-            collective = Collective(
-                what, iter(()), payload.size, label=what["collective"], payload=payload,
-                arrived=partial(np.copyto, everyone),
-            )  # fmt: skip
-            pipeline.add(collective, handle, board.posted - 1)
+            handle = self._enqueue(kind.what, payload, everyone, number).handle
         handle.wait()
         return everyone
+
+    def exchange_later(self, kind: Kind, payload: Array) -> Callable[[], Array] | None:
+        """As `exchange`, but only post; call the result to get all ranks' bytes. Between the two anything else may be posted."""
+        board, pipeline = self.pipeline.board, self.pipeline
+        if board is None:
+            return None
+        with self._mpi:
+            if not self._free_for(board, payload):
+                return None
+            number, everyone = board.post(kind.key, payload), np.empty((board.ranks, payload.size), np.uint8)
+            pending = self._enqueue(kind.what, payload, everyone, number)
+
+        def fetch() -> Array:
+            if not pending.handle.done:
+                with self._mpi:
+                    if pipeline.unfinished() is pending and self._collected(board, number, kind.key, everyone):
+                        pipeline.count_finished(pending)
+            pending.handle.wait()
+            return everyone
+
+        return fetch
+
+    def _free_for(self, board: Board, payload: Array) -> bool:
+        """Whether a message can go onto the board now, past the pipeline."""
+        pipeline = self.pipeline
+        idle = pipeline.unfinished() is None and pipeline.error is None
+        return idle and payload.size <= board.room and board.has_room()
+
+    def _collected(self, board: Board, number: int, key: int, everyone: Array) -> bool:
+        """Whether all ranks' messages have been read; waits for some time, and lets other processes run meanwhile."""
+        spins = _FEW_SPINS if self.topology.oversubscribed else _SPINS
+        for _ in range(_ROUNDS):
+            found = board.collect(number, key, everyone, spins)
+            if found != LATE:
+                return found == READ
+            os.sched_yield()
+        return False
+
+    def _enqueue(self, what: dict[str, str], payload: Array, everyone: Array, number: int) -> Pending:
+        """Put a message that is on the board already into the pipeline."""
+        collective = Collective(
+            what,
+            iter(()),
+            payload.size,
+            label=what["collective"],
+            payload=payload,
+            arrived=partial(np.copyto, everyone),
+        )
+        return self.pipeline.add(collective, Handle(self, ()), number)
 
     def wait_for(self, handle: Handle) -> None:
         """Block until the handle's collective is finished or has failed, and move collectives meanwhile, without sleeping."""
@@ -314,7 +363,7 @@ class Engine:
             with self._mpi:
                 moved = self._progress()
             if not moved:
-                self._wake.wait(self.poll_seconds if self.unfinished() or self.closed else _IDLE)
+                self._wake.wait(self.poll_seconds if self.pipeline.needs_polling() or self.closed else _IDLE)
 
     def _pause(self, idle: int) -> None:
         """Between two fruitless polls of a waiting thread: let others run, which ranks need if cores are few."""

@@ -108,11 +108,16 @@ class Pipeline:
         self._tag = 0
         self._times: deque[Times] = deque(maxlen=100_000)
 
+    @property
+    def room(self) -> int:
+        """Bytes of a collective's data that can travel with its check."""
+        return desync.room(self.size) if self.board is None else self.board.room
+
     def clock(self) -> float:
         """Seconds on rank 0's clock."""
         return time.perf_counter() + self.offset
 
-    def add(self, collective: Collective, handle: Handle, message: int | None = None) -> None:
+    def add(self, collective: Collective, handle: Handle, message: int | None = None) -> Pending:
         """Post a collective; `take_in` begins it. `message`: its number on the notice board, if it is there already."""
         ready = self.clock() if collective.ready is None else collective.ready
         pending = Pending(collective, handle, ready, message=message, transfers=collective.transfers)
@@ -120,12 +125,25 @@ class Pipeline:
             pending.number = self.posted
             self.posted += 1
             self._inbox.append(pending)
+        return pending
 
-    def count_finished(self) -> None:
-        """A collective was posted and finished elsewhere, while nothing else was under way."""
+    def count_finished(self, pending: Pending | None = None) -> None:
+        """A collective was finished elsewhere: one that was not added, while nothing was under way, or the oldest one."""
         with self._posting:
-            self.posted += 1
+            if pending is None:
+                self.posted += 1
+            else:
+                (self._queue or self._inbox).popleft()
+                pending.handle.event.set()
             self.finished += 1
+
+    def needs_polling(self) -> bool:
+        """Whether anything is under way beside one message on the board, for which its reader will look."""
+        oldest = self.unfinished()
+        if oldest is None:
+            return False
+        only = len(self._queue) + len(self._inbox) == 1
+        return not (only and oldest.message is not None and not oldest.exhausted)
 
     def unfinished(self) -> Pending | None:
         """The oldest collective that is not finished."""
@@ -168,7 +186,7 @@ class Pipeline:
                 if checking is None:
                     break
                 pending.check = self._pool.start(checking)
-                if desync.fits_into_check(pending.collective, self.size):
+                if pending.collective.payload is not None and pending.collective.payload.size <= self.room:
                     pending.transfers = iter(())
             self._queue.append(self._inbox.popleft())
             taken = True
@@ -182,7 +200,7 @@ class Pipeline:
         if pending.message is None:
             if not self.board.has_room():
                 return None
-            pending.message = desync.post(self.board, pending.collective, self.size)
+            pending.message = desync.post(self.board, pending.collective)
         return desync.agree_on_board(
             self.board, pending.message, details, self.size, pending.collective, pending.number
         )

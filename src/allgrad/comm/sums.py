@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING
+from functools import cache, partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .collectives import assemble
-from .tree import Assembly, Node, block, rank_nodes
+from .tree import Node, additions, block, rank_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,27 +62,61 @@ def _tree_sum(
             raise ValueError(
                 f"The ranks gave tree_sum {counts.tolist()} rows; {virtual_workers} workers on {world.size} ranks are {expected}."
             )
-    workers = block(world.rank, world.size, virtual_workers)
-    if len(rows) != len(workers):
+    plan = _plan(world.rank, world.size, virtual_workers)
+    if len(rows) != plan.workers:
         raise ValueError(
-            f"The per_worker parameter of tree_sum must have a row for each of rank {world.rank}'s {len(workers)} workers "
+            f"The per_worker parameter of tree_sum must have a row for each of rank {world.rank}'s {plan.workers} workers "
             f"({virtual_workers} in all). Got {len(rows)} rows instead."
         )
-    mine = Assembly(virtual_workers)
-    for worker, row in zip(workers, rows, strict=True):
-        mine.add(Node(0, worker), row)
-    root = mine.root
-    if root is not None:
-        return lambda: root
-    table = rank_nodes(world.size, virtual_workers)
-    packed = np.zeros((max(len(nodes) for nodes in table), rows.shape[1]))
-    for row, node in zip(packed, table[world.rank], strict=False):
-        row[:] = mine.pending[node]
+    for left, right in plan.own:
+        rows[left] += rows[right]
+    if world.size == 1:
+        return lambda: rows[plan.nodes[0]]
+    packed = rows[: plan.rows]
+    if plan.nodes != list(range(plan.rows)):
+        packed = np.zeros((plan.rows, rows.shape[1]))
+        packed[: len(plan.nodes)] = rows[plan.nodes]
     fetch = all_gather(packed)
 
     def value() -> Array:
-        out = np.empty(rows.shape[1])
-        assemble(fetch(), out, virtual_workers=virtual_workers)
-        return out
+        everyone = fetch().reshape(-1, rows.shape[1]).copy()
+        for left, right in plan.all:
+            everyone[left] += everyone[right]
+        root: Array = everyone[plan.root]
+        return root
 
     return value
+
+
+class _Plan(NamedTuple):
+    """The additions of a tree sum, as (left, right) numbers of rows; each is made in place, into the left one.
+
+    Attributes:
+        workers: how many this rank has.
+        own: the additions of their rows.
+        nodes: the rows that hold this rank's maximal nodes after that.
+        rows: how many rows each rank sends.
+        all: the additions of the rows of all ranks, one after another.
+        root: the row that holds the sum after that.
+    """
+
+    workers: int
+    own: list[tuple[int, int]]
+    nodes: list[int]
+    rows: int
+    all: list[tuple[int, int]]
+    root: int
+
+
+@cache
+def _plan(rank: int, ranks: int, virtual_workers: int) -> _Plan:
+    workers, table = block(rank, ranks, virtual_workers), rank_nodes(ranks, virtual_workers)
+    own, left = additions([Node(0, worker) for worker in workers], virtual_workers)
+    rows = max(len(nodes) for nodes in table)
+    sent = [(node, rank * rows + i) for rank, nodes in enumerate(table) for i, node in enumerate(nodes)]
+    steps, ((_, root),) = additions([node for node, _ in sent], virtual_workers)
+    places = [place for _, place in sent]
+    return _Plan(
+        len(workers), own, [place for _, place in left], rows,
+        [(places[a], places[b]) for a, b in steps], places[root],
+    )  # fmt: skip

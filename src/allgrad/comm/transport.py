@@ -60,7 +60,7 @@ class Collective:
         nbytes: the size of the data.
         label, step: names the bucket and the training step in reports; step -1: it belongs to no step.
         ready: when the data became final, on the transport's clock; None: when it is posted.
-        payload: (n,) uint8. If it fits into the message of the desync check (`desync.room`), it may travel there, and
+        payload: (n,) uint8. If it fits into the message of the desync check (`Transport.room`), it may travel there, and
             `transfers` is not used.
         arrived: called with all ranks' payloads, (ranks, n) uint8.
         guard: arrays that are read-only until `Handle.wait`.
@@ -109,6 +109,11 @@ class Transport(Protocol):
     """What posts, moves and finishes collectives: the engine."""
 
     topology: Topology
+
+    @property
+    def room(self) -> int:
+        """Bytes of a collective's data that travel at no cost, with its check."""
+        ...
 
     def submit(self, collective: Collective, *, wake: bool = True) -> Handle:
         """Start a collective. All ranks submit the same ones in the same order.

@@ -22,6 +22,7 @@ import numpy as np
 from . import cores, failure, launcher
 from .agreement import DisagreementError, compare
 from .board import Board
+from .desync import Kind
 from .engine import Engine
 from .node_memory import NodeMemory, SharedMemoryError
 from .stall_monitor import STALL_SECONDS
@@ -146,25 +147,32 @@ class World(Topology):
 
     def _all_gather(self, array: Array, *, later: bool) -> Callable[[], Array]:
         array = np.ascontiguousarray(array).reshape(np.shape(array))
-        everyone = np.empty((self.size, *array.shape), array.dtype)
-        if self.size == 1:
-            everyone[0] = array
         if self.size == 1 or not array.nbytes:
+            everyone = np.repeat(array[np.newaxis], self.size, axis=0)
             return lambda: everyone
-        mine, theirs = array.reshape(-1).view(np.uint8), everyone.reshape(self.size, -1).view(np.uint8)
-        if not later and (rows := self._exchange("all_gather", mine)) is not None:
-            np.copyto(theirs, rows)
-            return lambda: everyone
-        arrived = partial(np.copyto, theirs)
+        mine, shape = array.reshape(-1).view(np.uint8), (self.size, *array.shape)
+        if self.engine is not None:
+            kind = _what("all_gather", mine.size)
+            if later:
+                fetch = self.engine.exchange_later(kind, mine)
+            else:
+                rows = self.engine.exchange(kind, mine)
+                fetch = None if rows is None else lambda: rows
+            if (found := fetch) is not None:
+                return lambda: found().view(array.dtype).reshape(shape)
+        everyone = np.empty(shape, array.dtype)
+        theirs = everyone.reshape(self.size, -1).view(np.uint8)
         # What is on the board arrives without anybody's help.
         wake = later and (self.board is None or self.nodes > 1)
-        handle = self._submit("all_gather", mine.size, methodcaller("Iallgather", mine, theirs), mine, arrived, wake)
+        handle = self._submit(
+            "all_gather", mine.size, methodcaller("Iallgather", mine, theirs), mine, partial(np.copyto, theirs), wake
+        )
 
-        def fetch() -> Array:
+        def wait() -> Array:
             handle.wait()
             return everyone
 
-        return fetch
+        return wait
 
     def broadcast_json(self, value: Any, root: int = 0) -> Any:
         """Give every rank `root`'s value, which JSON must be able to hold."""
@@ -217,7 +225,7 @@ class World(Topology):
         def transfer(lane: Lane) -> Transfer:
             yield [start(lane.comm)]
 
-        what = _what(kind, nbytes)
+        what = _what(kind, nbytes).what
         collective = Collective(what, iter([transfer]), nbytes, label=kind, payload=payload, arrived=arrived)
         return self.transport.submit(collective, wake=wake)
 
@@ -258,8 +266,8 @@ class World(Topology):
 
 
 @lru_cache(maxsize=256)
-def _what(kind: str, nbytes: int) -> dict[str, str]:
-    return {"collective": kind, "bytes": str(nbytes)}
+def _what(kind: str, nbytes: int) -> Kind:
+    return Kind({"collective": kind, "bytes": str(nbytes)})
 
 
 def init(*, blas_threads: int = 1, mpi: bool | None = None, stall_seconds: float = STALL_SECONDS) -> World:

@@ -66,16 +66,17 @@ def _reached(memory: Any, offset: int, count: int, value: int, spins: int) -> in
     return 1
 
 
-def _exchange(
-    memory: Any, payload: Any, everyone: Any, rank: int, ranks: int, number: int, messages: int, size: int, key: int,
-    spins: int,
-) -> int:  # fmt: skip
-    mine, n = messages + rank * size, payload.size
-    _store_release(memory, mine, key)
-    for i in range(n):
-        memory[mine + 8 + i] = payload[i]
-    _store_release(memory, rank * LINE, number + 1)
-    left = spins
+def _post(memory: Any, payload: Any, counter: int, number: int, place: int, key: int) -> None:
+    _store_release(memory, place, key)
+    for i in range(payload.size):
+        memory[place + 8 + i] = payload[i]
+    _store_release(memory, counter, number + 1)
+
+
+def _collect(
+    memory: Any, everyone: Any, rank: int, ranks: int, number: int, messages: int, size: int, key: int, spins: int
+) -> int:
+    left, n = spins, everyone.size // ranks
     for i in range(ranks):
         while _load_acquire(memory, i * LINE) < number + 1:
             if left == 0:
@@ -92,12 +93,13 @@ def _exchange(
 
 
 LATE, DIFFERENT, DONE = 0, 1, 2
-"""What `exchange` returns."""
+"""What `collect` returns."""
 
 _BYTES = np.dtype(np.uint8)
 _compiled_publish = PerDtype(_publish, "w1 n n")
 _compiled_reached = PerDtype(_reached, "w1 n n n n")
-_compiled_exchange = PerDtype(_exchange, "w1 r1 w1 n n n n n n n")
+_compiled_post = PerDtype(_post, "w1 r1 n n n n")
+_compiled_collect = PerDtype(_collect, "w1 w1 n n n n n n n")
 
 
 def publish(memory: Any, offset: int, value: int) -> None:
@@ -116,24 +118,34 @@ def reached(memory: Any, offset: int, count: int, value: int, spins: int = 0) ->
     return bool(_compiled_reached[_BYTES](memory, offset, count, value, spins))
 
 
-def exchange(
-    memory: Any, payload: Any, everyone: Any, rank: int, ranks: int, number: int, messages: int, size: int, key: int,
-    spins: int,
-) -> int:  # fmt: skip
-    """Post a message, wait for those of all ranks, and copy them; see `comm/board.py`, whose memory this is.
+def post(memory: Any, payload: Any, counter: int, number: int, place: int, key: int) -> None:
+    """Write a message, and then count it; see `comm/board.py`, whose memory this is.
 
     Args:
         memory: `ranks` counters of messages written, `ranks` of messages read, and the messages.
-        payload: (n,) uint8, this rank's.
-        everyone: (ranks * n,) uint8, receives all ranks'.
+        payload: (n,) uint8.
+        counter: the offset of this rank's counter of messages written.
+        number: of the message.
+        place: its offset. It begins with `key`.
+    """
+    _compiled_post[_BYTES](memory, payload, counter, number, place, key)
+
+
+def collect(
+    memory: Any, everyone: Any, rank: int, ranks: int, number: int, messages: int, size: int, key: int, spins: int
+) -> int:
+    """Wait for message `number` of all ranks, copy them, and count them as read.
+
+    Args:
+        memory: as in `post`.
+        everyone: (ranks * n,) uint8, receives all ranks' payloads.
         rank, ranks: which rank, and how many there are.
         number: of the message.
         messages, size: the offset of all ranks' messages with this number, and the bytes of one.
-        key: what the message begins with; the same for all ranks.
+        key: what each of them must begin with.
         spins: how often to look.
 
     Returns:
-        DONE; LATE: some rank did not come; DIFFERENT: some rank has another key. Then the message is posted, and not read.
+        DONE; LATE: some rank did not come; DIFFERENT: some rank has another key. Then nothing is counted as read.
     """
-    arguments = (payload, everyone, rank, ranks, number, messages, size, key, spins)
-    return int(_compiled_exchange[_BYTES](memory, *arguments))
+    return int(_compiled_collect[_BYTES](memory, everyone, rank, ranks, number, messages, size, key, spins))

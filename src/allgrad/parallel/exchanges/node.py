@@ -59,6 +59,7 @@ class _Posted(NamedTuple):
 class _Sums(NamedTuple):
     """The additions (left, right, result) for a slice, and the nodes of the tree that they leave, with their arrays."""
 
+    own: slice
     steps: list[tuple[Array, Array, Array]]
     left: list[tuple[Node, Array]]
 
@@ -84,7 +85,7 @@ class NodeExchange(Exchange):
     def __init__(self, memory: NodeMemory) -> None:
         self.memory = memory
         self._posted: list[_Posted] = []
-        self._sums: dict[tuple[int, int], _Sums] = {}
+        self._sums: dict[tuple[int, int], _Sums | None] = {}
         self._owners: Any = None  # the communicator of this slice's owners
 
     def open(self, world: World, virtual_workers: int, flat: FlatParameters, buckets: Sequence[Bucket]) -> None:
@@ -146,9 +147,8 @@ class NodeExchange(Exchange):
         began = self.world.clock()
         with np.errstate(all="ignore"):  # a sum that overflows is for the trainer to detect
             for each in posted:
-                own = self._own(each.gradients.bucket, 0, 1)
-                if own is not None:
-                    self._summed(each.gradients.bucket, 0, own).add_up()
+                if (sums := self._summed(each.gradients.bucket, 0, 1)) is not None:
+                    sums.add_up()
         self.memory.barrier()
         _release(posted)
         done = self.world.clock()
@@ -177,15 +177,21 @@ class NodeExchange(Exchange):
         start, stop = (cut * size // (slices * chunks) // grain * grain for cut in cuts)
         return slice(start, size if cuts[1] == slices * chunks else stop)
 
-    def _summed(self, bucket: Bucket, chunk: int, own: slice) -> _Sums:
+    def _summed(self, bucket: Bucket, chunk: int, chunks: int) -> _Sums | None:
+        """The additions for one chunk of this rank's slice of a bucket; None if it has no slice."""
         if (bucket.index, chunk) not in self._sums:
-            arrays = [bucket.of(flat)[own] for _, flat in self._nodes]
-            order, left = additions([node for node, _ in self._nodes], self.virtual_workers)
-            steps = [(arrays[a], arrays[b], arrays[a]) for a, b in order]
-            if self.world.nodes == 1:  # the last addition gives the sum; its first operand may be anywhere
-                steps[-1] = (*steps[-1][:2], bucket.of(self._out)[own])
-            self._sums[bucket.index, chunk] = _Sums(steps, [(node, arrays[at]) for node, at in left])
+            self._sums[bucket.index, chunk] = self._plan(bucket, self._own(bucket, chunk, chunks))
         return self._sums[bucket.index, chunk]
+
+    def _plan(self, bucket: Bucket, own: slice | None) -> _Sums | None:
+        if own is None:
+            return None
+        arrays = [bucket.of(flat)[own] for _, flat in self._nodes]
+        order, left = additions([node for node, _ in self._nodes], self.virtual_workers)
+        steps = [(arrays[a], arrays[b], arrays[a]) for a, b in order]
+        if self.world.nodes == 1:  # the last addition gives the sum; its first operand may be anywhere
+            steps[-1] = (*steps[-1][:2], bucket.of(self._out)[own])
+        return _Sums(own, steps, [(node, arrays[at]) for node, at in left])
 
     # Between nodes.
 
@@ -211,13 +217,12 @@ class NodeExchange(Exchange):
 
     def _transfer(self, bucket: Bucket, out: Array, chunk: int, chunks: int, lane: Lane) -> Transfer:
         """One chunk of this rank's slice: add up what the node has, then exchange it with the other nodes."""
-        own = self._own(bucket, chunk, chunks)
-        if own is None:
+        sums = self._summed(bucket, chunk, chunks)
+        if sums is None:
             return
-        sums = self._summed(bucket, chunk, own)
         sums.add_up()
         yield from collectives.owners(
-            self._owners, self.world.node, self.world.nodes, sums.left, out[own],
+            self._owners, self.world.node, self.world.nodes, sums.left, out[sums.own],
             virtual_workers=self.virtual_workers, tag=lane.tag, scratch=lane.scratch, table=self._table,
         )  # fmt: skip
 
