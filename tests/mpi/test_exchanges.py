@@ -1,6 +1,8 @@
 """Lossy exchanges: those defined per virtual worker give one hash at any number of ranks, also after a change of ranks."""
 
 import pytest
+from combinations import one_for_each_reduction, overrides, register, write
+from runs import train as train_here
 
 REDUCTIONS = {
     "bf16": "bf16",
@@ -81,3 +83,45 @@ def test_per_worker_means_one_hash(mpirun, ranks, tmp_path):
                 assert "Resume on as many ranks as before" in found[f"{name}, 1 ranks first"]
             else:
                 assert found[name] == found[f"{name}, {ranks} ranks first"] == found[f"{name}, 1 ranks first"] == digest
+
+
+def stop_and_resume(config, combinations, folder):
+    """{reduction: summary} of runs that are stopped in the middle of a round of local updates, and resumed."""
+    from pathlib import Path
+
+    from combinations import overrides, register
+
+    from allgrad.train.callbacks import Callback
+    from allgrad.train.run.build import Options, new_run, resume_run
+
+    class StopAtStep3(Callback):
+        def on_step(self, trainer, result):
+            trainer.stop_request.asked = trainer.progress.step == 3
+
+    register()
+    found = {}
+    for number, (reduction, choice) in enumerate(combinations.items()):
+        run = Path(folder) / str(number)
+        words = [*overrides(choice), f"run.dir={run}"]
+        trainer, directory = new_run(config, words, Options(trainer={"callbacks": [StopAtStep3()]}))
+        trainer.run(directory)
+        resumed, directory, _ = resume_run(run, [])
+        found[reduction] = dict(resumed.run(directory))
+    return found
+
+
+def test_whatever_they_are_combined_with(mpirun, tmp_path):
+    """Optimizers, clipping, averages, shards, shared memory, steps that are not finite; on one rank, and on two with a stop."""
+    register()
+    config = write(tmp_path)
+    combinations = one_for_each_reduction()
+    job = mpirun(stop_and_resume, 2, str(config), combinations, str(tmp_path))
+    for number, (reduction, choice) in enumerate(combinations.items()):
+        here = train_here(config, tmp_path / f"here {number}", *overrides(choice))
+        there = [values[reduction] for values in job.values]
+        assert there[0]["weights_sha256"] == there[1]["weights_sha256"]
+        if here["same_bits_at_any_rank_count"]:
+            assert here["weights_sha256"] == there[0]["weights_sha256"]
+        assert (
+            there[0]["skipped_steps"] == here["skipped_steps"] == ([3] if choice["train.nonfinite"] == "skip" else [])
+        )

@@ -227,6 +227,10 @@ class DataParallel:
         limits = Clipping(clip_norm, clip_value)
         return self.exchange.update(limits, unused=self._unused, used_by=self.reducer.used_by)
 
+    def skip(self) -> None:
+        """Call it in place of `update` after a step whose gradients are not finite. The weights do not move by them."""
+        self.exchange.skip()
+
     @property
     def partial_gradients(self) -> Sequence[Arena]:
         """Memory of this rank in which a NaN of the last step may be, though `flat.grads` has none."""

@@ -319,6 +319,7 @@ class Trainer:
         step = self.progress.step
         if self.config.train.nonfinite == "skip":
             note_skipped(self.progress.skipped, step, wrong)
+            self.replica.skip()
             return
         operation = first_operation(self.model, self.objective, micro_batches, seed=self.config.seed, step=step)
         found = next((text for text in self.world.all_gather_json(operation) if text), "")

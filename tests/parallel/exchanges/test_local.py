@@ -23,7 +23,9 @@ def squares(net, part):
     return nn.MSELoss()(net(part[0]), part[1])
 
 
-def plain(steps, replicas, *, inner_steps, nesterov, lr, momentum, fragments=1, make=optim.AdamW, clip=None):
+def plain(
+    steps, replicas, *, inner_steps, nesterov, lr, momentum, fragments=1, make=optim.AdamW, clip=None, skipped=None
+):
     """Algorithm 1 of the paper, with whole models and optimizers for every replica; with fragments, that of streaming DiLoCo."""
     outer = {name: p.value.copy() for name, p in model().named_parameters()}
     velocity = {name: np.zeros_like(value) for name, value in outer.items()}
@@ -37,7 +39,7 @@ def plain(steps, replicas, *, inner_steps, nesterov, lr, momentum, fragments=1, 
         cuts = [{names[s.name] for s in layout.slots if span.start <= s.offset < span.stop} for span in spans]
     x, y = data()
     for step in range(steps):
-        for i, (net, optimizer) in enumerate(zip(nets, inner, strict=True)):
+        for i, (net, optimizer) in enumerate([] if step == skipped else zip(nets, inner, strict=True)):
             rows = slice(i * ROWS // replicas, (i + 1) * ROWS // replicas)
             optimizer.zero_grad()
             squares(net, (x[rows], y[rows])).backward()
@@ -57,7 +59,7 @@ def plain(steps, replicas, *, inner_steps, nesterov, lr, momentum, fragments=1, 
     return outer
 
 
-def ours(steps, options, *, virtual_workers, make=optim.AdamW, clip=None):
+def ours(steps, options, *, virtual_workers, make=optim.AdamW, clip=None, skipped=None):
     net = model()
     replica = parallel.DataParallel(
         net, comm.World(), virtual_workers=virtual_workers, reduction={"name": "local", **options}, bucket_mb=1e-4
@@ -65,7 +67,10 @@ def ours(steps, options, *, virtual_workers, make=optim.AdamW, clip=None):
     replica.attach(make(net.parameters(), lr=0.05))
     for step in range(steps):
         replica.step(lambda part: squares(net, part), replica.split(data()), step)
-        replica.update(clip_norm=clip)
+        if step == skipped:
+            replica.skip()
+        else:
+            replica.update(clip_norm=clip)
     return {name: p.value.copy() for name, p in net.named_parameters()}
 
 
@@ -77,6 +82,7 @@ def ours(steps, options, *, virtual_workers, make=optim.AdamW, clip=None):
         ({"inner_steps": 2, "replicas": 2}, 6, {"make": lambda p, lr: optim.SGD(p, lr=lr, momentum=0.9)}),
         ({"inner_steps": 4, "outer": "sgd", "outer_lr": 1.0, "outer_momentum": 0.0}, 3, {}),
         ({"inner_steps": 4, "fragments": 2}, 4, {}),
+        ({"inner_steps": 3, "replicas": 2}, 4, {"skipped": 2}),  # a step at whose end the replicas are averaged
         ({"inner_steps": 3, "fragments": 3, "outer": "sgd", "outer_momentum": 0.5}, 4, {"make": optim.Adafactor}),
     ],
 )

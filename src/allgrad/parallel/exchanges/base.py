@@ -201,6 +201,9 @@ class Exchange(ABC):
         self.optimizer.step(unused)
         return norm
 
+    def skip(self) -> None:  # noqa: B027 - most exchanges have nothing to do then
+        """Called in place of `update` for a step whose gradients are not finite: no gradient may reach the weights."""
+
     def bytes_per_step(self) -> float | None:
         """What this rank will send in a step for gradients and weights, on average; None: the exchange cannot tell."""
         return None

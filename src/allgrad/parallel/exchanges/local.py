@@ -102,7 +102,7 @@ class LocalExchange(Exchange):
             )
         self.inner_steps, self.outer, self.replicas, self.fragments = inner_steps, outer, replicas, fragments
         self.outer_lr, self.outer_momentum = outer_lr, outer_momentum
-        self.done = 0  # inner steps
+        self.done = 0  # inner steps, those that were skipped included
 
     def check(self, model: nn.Module, world: World, virtual_workers: int) -> None:
         """Refuse what local updates cannot do."""
@@ -223,12 +223,20 @@ class LocalExchange(Exchange):
             _copy(self.flat.params, self.weights[replica])
             if replica in self.states:
                 self.optimizer.swap_state(self.states[replica])
+        self._count_step()
+        return norms[self.mine[0]]
+
+    def skip(self) -> None:
+        """The replicas make no inner step. An outer step that is due is made all the same: rounds end where they would."""
+        self._enter(self.mine[0])
+        self._count_step()
+
+    def _count_step(self) -> None:
         self.done += 1
         for number, fragment in enumerate(self._cuts):
             if (self.done - number * self.inner_steps // self.fragments) % self.inner_steps == 0:
                 self._outer_step(fragment)
         self.leave()
-        return norms[self.mine[0]]
 
     def _is_moved(self, replica: int) -> bool:
         """Whether a replica's gradient must be moved: one that is in its place already must go first."""
