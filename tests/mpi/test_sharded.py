@@ -1,4 +1,6 @@
-"""`shard: optimizer`: the bits of the unsharded run for every optimizer, at any rank count, and through checkpoints."""
+"""`shard: optimizer`, one model per rank or per node: the bits of the unsharded run at any rank count and through checkpoints."""
+
+from functools import cache
 
 import pytest
 
@@ -14,7 +16,7 @@ OPTIMIZERS = {
 
 
 def train(cases, folder):
-    """For (optimizer, options, shard): the hash of all state, and that after a resume from what another job saved."""
+    """For (optimizer, options, shard, memory): the hash of all state, and that after a resume from what another job saved."""
     import hashlib
     from pathlib import Path
 
@@ -29,10 +31,10 @@ def train(cases, folder):
     rng = np.random.default_rng(5)
     tokens = rng.integers(0, 11, (200, 7))
 
-    def run(kind, options, shard, start, stop, load=None, save=None):
+    def run(kind, options, shard, memory, start, stop, load=None, save=None):
         model = nn.models.GPT(11, context=6, layers=1, width=48, heads=2, tied=True, dropout=0.1, rng=0)
         replica = parallel.DataParallel(
-            model, world, virtual_workers=8, shard=shard, bucket_mb=0.05, first_bucket_mb=0.01, seed=3
+            model, world, virtual_workers=8, shard=shard, memory=memory, bucket_mb=0.05, first_bucket_mb=0.01, seed=3
         )
         optimizer = getattr(optim, kind)(model.parameters(), **options)
         average = optim.EMA(optimizer.flat, 0.9)
@@ -41,7 +43,8 @@ def train(cases, folder):
         }  # fmt: skip
         if load is not None:
             checkpoint = broadcast_checkpoint(world, read_checkpoint(load) if world.rank == 0 else None, load.parent)
-            model.load_state_dict(checkpoint.model)
+            with replica.flat.writing():
+                model.load_state_dict(checkpoint.model)
             restore({name: part for name, part in parts.items() if name != "model"}, checkpoint)
         results = []
         for step in range(start, stop):
@@ -70,18 +73,40 @@ def train(cases, folder):
         return digest.hexdigest()
 
     found = []
-    for kind, options, shard in cases:
+    for kind, options, *way in cases:
         place = Path(folder) / kind
         if world.size == 1:
-            run(kind, options, shard, 0, 2, save=place)
-        found.append([run(kind, options, shard, 0, 4), run(kind, options, shard, 2, 4, load=place / "step-000002")])
+            run(kind, options, *way, 0, 2, save=place)
+        found.append([run(kind, options, *way, 0, 4), run(kind, options, *way, 2, 4, load=place / "step-000002")])
     return found
 
 
+@pytest.fixture(scope="module")
+def in_this_process(tmp_path_factory):
+    """in_this_process(kind) -> what the unsharded run of one process gives; it leaves its checkpoints in `folder`."""
+    folder = str(tmp_path_factory.mktemp("runs"))
+
+    @cache
+    def run(kind):
+        return train([(kind, OPTIMIZERS[kind], None, "rank")], folder)[0]
+
+    run.folder = folder
+    return run
+
+
 @pytest.mark.parametrize(
-    ("ranks", "kinds"), [(2, list(OPTIMIZERS)), (3, ["AdamW", "LAMB"]), (5, ["Muon", "Adafactor"])]
+    ("ranks", "nodes", "memory", "kinds"),
+    [
+        (2, 1, "rank", list(OPTIMIZERS)),
+        (3, 1, "rank", ["AdamW", "LAMB"]),
+        (5, 1, "rank", ["Muon", "Adafactor"]),
+        (4, 2, "node", list(OPTIMIZERS)),
+        (3, 2, "node", ["AdamW", "Muon"]),  # of two ranks, one of which owns nothing, and one
+        (2, 1, "node", ["SGD", "Adafactor"]),
+    ],
 )
-def test_the_bits_of_the_unsharded_run(mpirun, tmp_path, ranks, kinds):
-    expected = train([(kind, OPTIMIZERS[kind], None) for kind in kinds], str(tmp_path))
-    job = mpirun(train, ranks, [(kind, OPTIMIZERS[kind], "optimizer") for kind in kinds], str(tmp_path))
+def test_the_bits_of_the_unsharded_run(mpirun, in_this_process, ranks, nodes, memory, kinds):
+    expected = [in_this_process(kind) for kind in kinds]
+    cases = [(kind, OPTIMIZERS[kind], "optimizer", memory) for kind in kinds]
+    job = mpirun(train, ranks, cases, in_this_process.folder, env={"ALLGRAD_PRETEND_NODES": str(nodes)})
     assert job.values[0] == expected

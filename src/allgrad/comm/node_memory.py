@@ -5,9 +5,9 @@ Each array is an anonymous file in memory (`memfd_create`), made by the node's f
 collide with that of another job or host, cannot be left behind however the job ends, and is not limited by the size of
 /dev/shm, which is 64 MB in most containers. And it is the same with every MPI library.
 
-Its pages are reserved at once, by each rank for an equal share (so that on a machine with several memory nodes they are near the
-rank that updates them). So too little memory is an error here, and not a SIGBUS at the first write. The kernel frees the
-memory when the last process that maps it has ended.
+Its pages are reserved at once (unless that is not wanted), by each rank for an equal share (so that on a machine with several
+memory nodes they are near the rank that updates them). So too little memory is an error here, and not a SIGBUS at the first
+write. The kernel frees the memory when the last process that maps it has ended.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Node(Protocol):
 
     rank: int
     node: int
+    nodes: int
     local_rank: int
     local_size: int
 
@@ -54,12 +55,14 @@ class NodeMemory:
     Attributes:
         rank, ranks: the number of this rank in its node, and how many the node has.
         nbytes: bytes of all arrays made so far.
+        reserve: whether an array takes its memory at once; otherwise a page does when it is first written.
     """
 
     def __init__(self, world: Node) -> None:
         self.world = world
         self.rank, self.ranks = world.local_rank, world.local_size
         self.nbytes = 0
+        self.reserve = True
 
     def allocate(self, length: int, dtype: np.dtype[Any]) -> Array:
         """One array of zeros, (length,) of `dtype`, the same memory for all ranks of the node.
@@ -73,7 +76,7 @@ class NodeMemory:
     def rows(self, count: int, length: int, dtype: np.dtype[Any]) -> Array:
         """(count, length) of zeros, as `allocate`. `count` may differ between nodes."""
         nbytes = count * length * dtype.itemsize
-        memory = _share(self.world, max(nbytes, 1))
+        memory = _share(self.world, max(nbytes, 1), reserve=self.reserve)
         self.nbytes += nbytes
         return np.frombuffer(memory, dtype, count * length).reshape(count, length)
 
@@ -95,7 +98,7 @@ def reason_against() -> str | None:
     return None
 
 
-def _share(world: Node, nbytes: int) -> mmap.mmap:
+def _share(world: Node, nbytes: int, *, reserve: bool) -> mmap.mmap:
     """The same memory on all ranks of a node."""
     nbytes = -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
     own, problem, memory = -1, "", None
@@ -112,7 +115,7 @@ def _share(world: Node, nbytes: int) -> mmap.mmap:
     process, descriptor = next((pid, fd) for node, pid, fd in everyone if node == world.node)
     if descriptor >= 0:
         try:
-            memory = _map(own if own >= 0 else f"/proc/{process}/fd/{descriptor}", nbytes, world)
+            memory = _map(own if own >= 0 else f"/proc/{process}/fd/{descriptor}", nbytes, world, reserve)
         except OSError as error:
             problem = _words(error)
     problems = world.all_gather_json(problem)
@@ -127,13 +130,13 @@ def _share(world: Node, nbytes: int) -> mmap.mmap:
     return memory
 
 
-def _map(file: int | str, nbytes: int, world: Node) -> mmap.mmap:
+def _map(file: int | str, nbytes: int, world: Node, reserve: bool) -> mmap.mmap:
     opened = os.open(file, os.O_RDWR | os.O_CLOEXEC) if isinstance(file, str) else os.dup(file)
     try:
         if os.fstat(opened).st_size != nbytes:
             raise OSError(f"{file} is not the file that was meant (do the ranks have process numbers of their own?)")
         start, stop = (i * nbytes // world.local_size for i in (world.local_rank, world.local_rank + 1))
-        if stop > start:
+        if reserve and stop > start:
             os.posix_fallocate(opened, start, stop - start)
         memory = mmap.mmap(opened, nbytes)
     finally:

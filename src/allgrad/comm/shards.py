@@ -14,7 +14,7 @@ from .transport import Collective
 from .tree import Assembly, Node, rank_nodes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from .transport import Handle, Lane, Transfer, Transport
     from .tree import Array
@@ -43,28 +43,34 @@ def tree_reduce_scatter(
     layout: str = "",
     ready: float | None = None,
     guard: Sequence[Array] = (),
+    peers: Mapping[int, Sequence[Node]] | None = None,
+    prepare: Callable[[slice], None] | None = None,
 ) -> Handle:
     """Start the sum over all virtual workers; after `Handle.wait`, `out` holds it in the spans that this rank owns.
 
     Args:
         nodes, out, virtual_workers, label, step, layout, ready, guard: see `tree_all_reduce`. What `out` holds outside of the
             own spans is left open.
-        spans: do not overlap, and cover `out`.
+        spans: do not overlap, and cover `out`; the same on all ranks.
+        peers: the ranks that add up their spans together, this one included, and the nodes that each of them has; by default
+            all ranks, with those of the workers that they run. Other ranks do the same with their own peers, at once.
+        prepare: called with a slice before its `nodes` are read.
     """
     rank, size = transport.topology.rank, transport.topology.size
+    if peers is None:
+        peers = dict(enumerate(rank_nodes(size, virtual_workers)))
+    others = {other: theirs for other, theirs in peers.items() if other != rank}
     arrays = [(Node(level, place), array.view()) for level, place, array in nodes]  # views stay writable
     target = out.view()
 
     def transfer(pieces: list[Span], lane: Lane) -> Transfer:
         comm, tag, scratch = lane
+        pieces = [piece for piece in pieces if piece.owner in peers]
+        if prepare is not None:
+            for _, start, stop in pieces:
+                prepare(slice(start, stop))
         own = [slice(start, stop) for owner, start, stop in pieces if owner == rank]
-        arriving = [
-            (piece, other, node)
-            for other in range(size)
-            if other != rank
-            for piece in own
-            for node in rank_nodes(size, virtual_workers)[other]
-        ]
+        arriving = [(piece, other, node) for other, theirs in others.items() for piece in own for node in theirs]
         memory = scratch(sum(piece.stop - piece.start for piece, *_ in arriving), out.dtype)
         rows, start = [], 0
         for piece, *_ in arriving:
@@ -98,18 +104,24 @@ def tree_reduce_scatter(
 
 
 def all_gather_spans(
-    transport: Transport, array: Array, spans: Sequence[Span], *, label: str = "", step: int = 0
+    transport: Transport,
+    array: Array,
+    spans: Sequence[Span],
+    *,
+    label: str = "",
+    step: int = 0,
+    peers: Iterable[int] | None = None,
 ) -> Handle:
-    """Start to give every rank all spans of an array, each from its owner, in place."""
+    """Start to give every rank all spans of an array, each from its owner, in place. `peers`: see `tree_reduce_scatter`."""
     rank, size = transport.topology.rank, transport.topology.size
+    others = [other for other in (range(size) if peers is None else peers) if other != rank]
 
     def transfer(pieces: list[Span], lane: Lane) -> Transfer:
         requests = []
         for owner, start, stop in pieces:
-            if owner != rank:
+            if owner in others:
                 requests.append(lane.comm.Irecv(array[start:stop], owner, lane.tag))
-            else:
-                others = [other for other in range(size) if other != rank]
+            elif owner == rank:
                 requests += [lane.comm.Isend(array[start:stop], other, lane.tag) for other in others]
         yield requests
 

@@ -146,8 +146,9 @@ class Optimizer:
             unknown = sorted(set(skip) - set(flat.leaves))
             raise KeyError(f"{self._title}.step: there are no parameters named {unknown} (argument `unused`).")
         shared = flat.sharing.ranks > 1
-        if within is None and shared:
-            within = self._own_share()
+        if shared:
+            own = self._own_share()  # on every rank: they make moments together
+            within = own if within is None else within
         if self.needs_whole_parameters:
             with flat.writing():
                 moved = self._step_parameters(skip, within)

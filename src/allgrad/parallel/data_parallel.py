@@ -28,6 +28,7 @@ from allgrad.autodiff.containers import flatten as flatten_containers
 from allgrad.comm import NodeMemory, block
 from allgrad.comm.tree import cut
 from allgrad.memory import PRIVATE, flatten
+from allgrad.optim import LBFGS
 from allgrad.parallel.batching import model_reason, step_reason
 from allgrad.parallel.buckets import default_bucket_mb, plan_buckets
 from allgrad.parallel.buffers import WorkerBuffers
@@ -36,6 +37,7 @@ from allgrad.parallel.exchanges import (
     ExactExchange,
     ExchangeError,
     NodeExchange,
+    NodeShardedExchange,
     ShardedExchange,
     describe_exchange,
     make_exchange,
@@ -69,8 +71,8 @@ class DataParallel:
             inside one.
         reduction: how gradients are summed over the ranks: the name of an exchange ("exact": the fixed tree; "mpi": MPI's
             own all-reduce, whose bits depend on the number of ranks), a mapping of `name` and options, or an `Exchange`.
-        shard: "optimizer": each rank keeps the optimizer's state of a part of the model; needs `attach` and `update`, and
-            the exact reduction. Changes no bit.
+        shard: "optimizer": each rank, or each node with `memory="node"`, keeps the optimizer's state of a part of the model;
+            needs `attach` and `update`, and the exact reduction. Changes no bit.
         memory: "node": the ranks of a node share one copy of parameters and optimizer state (`placement.py`), "rank": each
             has its own, "auto": where it pays. Changes no bit. An optimizer is made after this object.
         comm: who drives MPI: "thread", "polling", or "auto": the thread if the MPI library allows it.
@@ -133,7 +135,7 @@ class DataParallel:
             world.verify_arrays(dict(model.named_buffers()), "initial buffer")
         self.placement = choose_placement(memory, model, world, exchange)
         shared = NodeMemory(world) if self.placement.memory == "node" else None
-        self.exchange = exchange if shared is None else NodeExchange(shared)
+        self.exchange = exchange if shared is None else _in_shared_memory(exchange, shared)
         self.flat = flatten(model.named_parameters(), groups, sharing=shared or PRIVATE)
         world.verify({"layout of the parameters in memory": self.flat.layout.digest()})
         if weights == "broadcast":
@@ -204,8 +206,13 @@ class DataParallel:
         """Let `update` take this optimizer's steps. Returns what a checkpoint stores as the optimizer.
 
         Raises:
-            OptionError: the exchange cannot work with this optimizer.
+            OptionError, ExchangeError: the exchange, or `update`, cannot work with this optimizer.
         """
+        if isinstance(optimizer, LBFGS):
+            raise ExchangeError(
+                "attach: LBFGS evaluates a closure several times in a step, so DataParallel.update cannot take its steps. "
+                "Call optimizer.step(closure) yourself, with the reduction exact and without shard."
+            )
         return self.exchange.attach(optimizer)
 
     def update(self, *, clip_norm: float | None = None, clip_value: float | None = None) -> float | None:
@@ -272,6 +279,12 @@ def _sharded(reduction: str | Mapping[str, Any] | Exchange) -> Exchange:
             f"Got {describe_exchange(reduction)} instead: use the reduction exact, or do not shard."
         )
     return ShardedExchange()
+
+
+def _in_shared_memory(exchange: Exchange, memory: NodeMemory) -> Exchange:
+    """What computes the same where ranks share memory. On one node, the optimizer's state is shared out by that alone."""
+    sharded = isinstance(exchange, ShardedExchange) and memory.world.nodes > 1
+    return NodeShardedExchange(memory) if sharded else NodeExchange(memory)
 
 
 def _one_of(name: str, value: str, *allowed: str) -> None:

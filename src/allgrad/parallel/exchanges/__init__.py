@@ -9,6 +9,7 @@ from allgrad.parallel.exchanges.exact import ExactExchange as ExactExchange
 from allgrad.parallel.exchanges.local import LocalExchange as LocalExchange
 from allgrad.parallel.exchanges.mpi import MPIExchange as MPIExchange
 from allgrad.parallel.exchanges.node import NodeExchange as NodeExchange
+from allgrad.parallel.exchanges.node_sharded import NodeShardedExchange as NodeShardedExchange
 from allgrad.parallel.exchanges.power_sgd import PowerSGDExchange as PowerSGDExchange
 from allgrad.parallel.exchanges.registry import describe_exchange as describe_exchange
 from allgrad.parallel.exchanges.registry import exchanges as exchanges

@@ -87,7 +87,8 @@ class Exchange(ABC):
         why: the reason for that, in one sentence, for reports.
         per_worker: whether the exchange needs each virtual worker's gradients and not only their sums: all `nodes` then have
             level 0, and each local worker costs the memory of one more gradient.
-        in_shared_memory: whether `NodeExchange` computes the same where ranks share their memory, and may take its place.
+        in_shared_memory: whether an exchange of shared memory (`node.py`, `node_sharded.py`) computes the same and may take its
+            place.
         synchronous: whether every rank has the sums over all workers after `finish`. If not, leaves show no gradient, and only
             `update` moves the weights.
         one_by_one: why a rank must run its workers one after another, and not as one batch (`batching.py`); "": it need not.

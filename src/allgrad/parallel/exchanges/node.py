@@ -63,11 +63,13 @@ class _Sums(NamedTuple):
     steps: list[tuple[Array, Array, Array]]
     left: list[tuple[Node, Array]]
 
-    def add_up(self) -> None:
+    def add_up(self, part: slice | None = None) -> None:
+        """Make the additions, or those for a part of the slice."""
         size = self.steps[0][0].size if self.steps else 0
+        first, stop, _ = (part or slice(0, size)).indices(size)
         length = size if len(self.steps) == 1 else _BLOCK
-        for start in range(0, size, max(length, 1)):
-            span = slice(start, start + length)
+        for start in range(first, stop, max(length, 1)):
+            span = slice(start, min(start + length, stop))
             for left, right, out in self.steps:
                 np.add(left[span], right[span], out=out[span])
 
@@ -77,6 +79,11 @@ class NodeExchange(Exchange):
 
     Args:
         memory: what the ranks of this node share.
+
+    Attributes:
+        slices: into how many parts the buckets are cut; each is added by one rank of each node.
+        firsts: the first rank of each node.
+        table: the nodes of the tree that each node's ranks add up.
     """
 
     same_bits = True
@@ -92,10 +99,11 @@ class NodeExchange(Exchange):
         """Find out who owns which slices, and connect the owners."""
         super().open(world, virtual_workers, flat, buckets)
         self.slices = min(world.node_sizes)
-        firsts = np.cumsum([0, *world.node_sizes]).tolist()
+        edges = np.cumsum([0, *world.node_sizes]).tolist()
+        self.firsts = edges[:-1]
         blocks = [block(rank, world.size, virtual_workers) for rank in range(world.size)]
-        spans = [range(blocks[a].start, blocks[b - 1].stop) for a, b in itertools.pairwise(firsts)]
-        self._table = [maximal_nodes(workers, virtual_workers) for workers in spans]
+        spans = [range(blocks[a].start, blocks[b - 1].stop) for a, b in itertools.pairwise(edges)]
+        self.table = [maximal_nodes(workers, virtual_workers) for workers in spans]
         if world.nodes > 1:
             owner = world.local_rank < self.slices
             self._owners = world.counted(world.comm.Split(world.local_rank if owner else self.slices, world.node))
@@ -122,6 +130,17 @@ class NodeExchange(Exchange):
         self._sums.clear()
         assert len(mine) == count
         return mine
+
+    def bytes_per_step(self) -> float | None:
+        """Nothing inside a node; between nodes, what an all-reduce of the own slices sends."""
+        nodes = self.world.nodes
+        if nodes == 1 or self.memory.rank >= self.slices:
+            return 0
+        owned = 0
+        for bucket in self.buckets:
+            own = self._own(bucket, 0, 1)
+            owned += 0 if own is None else (own.stop - own.start) * bucket.dtype.itemsize
+        return owned * (len(self.table[self.world.node]) + 1) * (nodes - 1) / nodes
 
     def post(self, gradients: BucketGradients, *, step: int, ready: float) -> None:
         """This rank's part of a bucket is final: nobody writes it until `finish`."""
@@ -177,15 +196,21 @@ class NodeExchange(Exchange):
         start, stop = (cut * size // (slices * chunks) // grain * grain for cut in cuts)
         return slice(start, size if cuts[1] == slices * chunks else stop)
 
+    def _whole(self, bucket: Bucket) -> _Sums:
+        """The additions for all of a bucket, to be made part by part."""
+        found = self._sums.get((bucket.index, -1))
+        if found is None:
+            found = self._sums[bucket.index, -1] = self._plan(bucket, slice(0, bucket.stop - bucket.start))
+        return found
+
     def _summed(self, bucket: Bucket, chunk: int, chunks: int) -> _Sums | None:
         """The additions for one chunk of this rank's slice of a bucket; None if it has no slice."""
         if (bucket.index, chunk) not in self._sums:
-            self._sums[bucket.index, chunk] = self._plan(bucket, self._own(bucket, chunk, chunks))
+            own = self._own(bucket, chunk, chunks)
+            self._sums[bucket.index, chunk] = None if own is None else self._plan(bucket, own)
         return self._sums[bucket.index, chunk]
 
-    def _plan(self, bucket: Bucket, own: slice | None) -> _Sums | None:
-        if own is None:
-            return None
+    def _plan(self, bucket: Bucket, own: slice) -> _Sums:
         arrays = [bucket.of(flat)[own] for _, flat in self._nodes]
         order, left = additions([node for node, _ in self._nodes], self.virtual_workers)
         steps = [(arrays[a], arrays[b], arrays[a]) for a, b in order]
@@ -223,7 +248,7 @@ class NodeExchange(Exchange):
         sums.add_up()
         yield from collectives.owners(
             self._owners, self.world.node, self.world.nodes, sums.left, out[sums.own],
-            virtual_workers=self.virtual_workers, tag=lane.tag, scratch=lane.scratch, table=self._table,
+            virtual_workers=self.virtual_workers, tag=lane.tag, scratch=lane.scratch, table=self.table,
         )  # fmt: skip
 
 

@@ -2,8 +2,10 @@
 
 A step has three parts. Reduce-scatter: during backward, each bucket's sums go to the owners of its spans, along the fixed tree.
 Update: each rank clips and updates the spans that it owns. All-gather: every rank gets all new parameters. The first and the
-last send together what an all-reduce sends. The all-gather is waited for at the end of the update: an overlap with the next
-forward would need every reader of a parameter to wait for it.
+last send together what an all-reduce sends.
+
+With `memory: node` the same happens between nodes only (`node_sharded.py`): a rank's peers are the ranks with its number on the
+other nodes.
 
 **Same bits.** Sums are those of the fixed tree, and an update is elementwise, or concerns whole parameters, which are then never
 cut. A norm is summed in fixed blocks of a parameter (`optim/norms.py`): spans begin and end between blocks, so each block is
@@ -25,10 +27,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from allgrad.comm import block
 from allgrad.comm.gather import to_rank_0
 from allgrad.comm.shards import Span, all_gather_spans, spans_to_rank_0, tree_reduce_scatter
-from allgrad.comm.tree import maximal_nodes
+from allgrad.comm.tree import rank_nodes
 from allgrad.kernels import active
 from allgrad.memory import give_back_pages
 from allgrad.optim import OptimizerState
@@ -39,7 +40,7 @@ from allgrad.parallel.exchanges.base import Exchange, ExchangeError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from allgrad.comm import World
+    from allgrad.comm import Handle, Node, World
     from allgrad.memory import FlatParameters, Layout
     from allgrad.optim import Optimizer
     from allgrad.parallel.buckets import Bucket
@@ -49,87 +50,100 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class ShardedExchange(Exchange):
-    """Sums gradients to the owners of spans, which update them."""
+class SpanUpdates(Exchange):
+    """What exchanges have in common in which each rank updates the spans of the buckets that it owns.
+
+    Attributes:
+        spans: for each bucket, its spans and who owns them.
+        own: dtype -> this rank's spans of the flat arrays.
+        peers: the ranks with which this rank exchanges spans, and the nodes of the tree that each of them sends.
+    """
 
     same_bits = True
     why = "sums run over the fixed tree, and each part of the model is updated by one rank"
     synchronous = False
 
-    def open(self, world: World, virtual_workers: int, flat: FlatParameters, buckets: Sequence[Bucket]) -> None:
-        """Called once, before the first step."""
-        super().open(world, virtual_workers, flat, buckets)
-        self._step = 0
+    spans: list[list[Span]]
+    own: dict[np.dtype[Any], list[tuple[int, int]]]
+    peers: dict[int, tuple[Node, ...]]
+
+    def owners(self) -> list[int]:
+        """The ranks that own something."""
+        return list(range(self.world.size))
 
     def attach(self, optimizer: Optimizer) -> Stateful:
         """Share out the model, as the optimizer allows."""
         super().attach(optimizer)
-        whole = optimizer.needs_whole_parameters
-        self.spans = plan_spans(self.flat.layout, self.buckets, self.world.size, whole=whole)
-        self.own: dict[np.dtype[Any], list[tuple[int, int]]] = {dtype: [] for dtype in self.flat.layout.dtypes}
+        whole, owners = optimizer.needs_whole_parameters, self.owners()
+        planned = plan_spans(self.flat.layout, self.buckets, len(owners), whole=whole)
+        self.spans = [[Span(owners[owner], start, stop) for owner, start, stop in spans] for spans in planned]
+        self.own = {dtype: [] for dtype in self.flat.layout.dtypes}
         for bucket, spans in zip(self.buckets, self.spans, strict=True):
             for owner, start, stop in spans:
                 if owner == self.world.rank:
                     self.own[bucket.dtype].append((bucket.start + start, bucket.start + stop))
         return ShardedState(self, optimizer)
 
-    def post(self, gradients: BucketGradients, *, step: int, ready: float) -> None:
-        """Start the sum of a bucket."""
+    def reduce_scatter(
+        self, gradients: BucketGradients, step: int, ready: float, guard: Sequence[Array], **settings: Any
+    ) -> None:
+        """Start the sum of a bucket. `settings`: `nodes` and others of `tree_reduce_scatter`."""
         if self.optimizer is None:
             raise ExchangeError(
                 "shard optimizer: call replica.attach(optimizer) once, and replica.update() after each step."
             )
-        self._step = step
-        if self.world.size == 1:
-            return
         handle = tree_reduce_scatter(
             self.world.transport,
-            gradients.nodes,
-            gradients.out,
-            self.spans[gradients.bucket.index],
+            out=gradients.out,
+            spans=self.spans[gradients.bucket.index],
             virtual_workers=self.virtual_workers,
             label=gradients.bucket.label,
             step=step,
             layout=gradients.layout,
             ready=ready,
-            guard=gradients.views,
+            guard=guard,
+            peers=self.peers,
+            **settings,
         )
         self.handles.append(handle)
+        self._step = step
+
+    def all_gather(self) -> list[Handle]:
+        """Start to give all peers the new parameters; those that a forward needs first go first."""
+        return [
+            all_gather_spans(
+                self.world.transport, bucket.of(self.flat.params.flat), spans,
+                label=bucket.label, step=self._step, peers=self.peers,
+            )
+            for bucket, spans in reversed(list(zip(self.buckets, self.spans, strict=True)))
+        ]  # fmt: skip
 
     def update(
         self,
         clipping: Clipping,
         *,
         unused: Collection[str],
-        used_by: Callable[[Collection[int]], set[str]],
+        used_by: Callable[[Collection[int]], set[str]],  # noqa: ARG002 - all workers have the same weights
     ) -> float | None:
         """Clip and update the own spans, and get the other ones."""
-        if self.world.size == 1:
-            return super().update(clipping, unused=unused, used_by=used_by)
         assert self.optimizer is not None
         norm = self._clip(clipping, unused)
         self.optimizer.step(unused, within=self.own)
-        handles = [
-            all_gather_spans(
-                self.world.transport, bucket.of(self.flat.params.flat), spans, label=bucket.label, step=self._step
-            )
-            for bucket, spans in zip(self.buckets, self.spans, strict=True)
-        ]
-        for handle in handles:
+        for handle in self.all_gather():
             handle.wait()
         self.flat.touch()
         return norm
 
     def bytes_per_step(self) -> float | None:
-        """What others own, once for each of this rank's nodes; and what it owns, to every other rank."""
-        rank, ranks = self.world.rank, self.world.size
+        """What peers own, once for each of this rank's nodes; and what it owns, to every peer."""
+        rank = self.world.rank
         if self.optimizer is None:
             return None
-        nodes = len(maximal_nodes(block(rank, ranks, self.virtual_workers), self.virtual_workers))
         return sum(
-            (stop - start) * bucket.dtype.itemsize * (ranks - 1 if owner == rank else nodes)
+            (stop - start) * bucket.dtype.itemsize * (len(self.peers) - 1 if owner == rank else len(self.peers[rank]))
             for bucket, spans in zip(self.buckets, self.spans, strict=True)
-            for owner, start, stop in (spans if ranks > 1 else ())
+            for owner, start, stop in spans
+            if owner in self.peers
         )
 
     def _own_gradients(self) -> list[Array]:
@@ -161,10 +175,25 @@ class ShardedExchange(Exchange):
         return math.sqrt(sum(sums.values()))
 
 
+class ShardedExchange(SpanUpdates):
+    """Sums gradients to the owners of spans, which update them; all ranks are peers."""
+
+    in_shared_memory = True
+
+    def open(self, world: World, virtual_workers: int, flat: FlatParameters, buckets: Sequence[Bucket]) -> None:
+        """Called once, before the first step."""
+        super().open(world, virtual_workers, flat, buckets)
+        self.peers = dict(enumerate(rank_nodes(world.size, virtual_workers)))
+
+    def post(self, gradients: BucketGradients, *, step: int, ready: float) -> None:
+        """Start the sum of a bucket."""
+        self.reduce_scatter(gradients, step, ready, gradients.views, nodes=gradients.nodes)
+
+
 class ShardedState:
     """The state of an optimizer whose parts are on different ranks, for checkpoints that do not depend on that."""
 
-    def __init__(self, exchange: ShardedExchange, optimizer: Optimizer) -> None:
+    def __init__(self, exchange: SpanUpdates, optimizer: Optimizer) -> None:
         self.exchange, self.optimizer = exchange, optimizer
         self._gathered: dict[str, dict[str, Array]] | None = None
 

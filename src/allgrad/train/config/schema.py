@@ -231,8 +231,8 @@ class ParallelSection(Section):
     """How gradients are summed, as a name or a section with a `name`. `exact` (the default): the same bits at any number of
     ranks; `mpi`: MPI's own all-reduce, in its library's order; the others send less (docs/slow_networks.md)."""
     shard: Literal["optimizer"] | None = None
-    """`optimizer`: each rank keeps the optimizer's state of a part of the model and updates that part. Needs `reduction: exact`.
-    null: each rank, or each node, has all of it. Changes no bit."""
+    """`optimizer`: each rank (each node, with `memory: node`) keeps the optimizer's state of a part of the model and updates that
+    part. Needs `reduction: exact`. null: each rank, or each node, has all of it. Changes no bit."""
     memory: Literal["auto", "node", "rank"] = "auto"
     """Where parameters and optimizer state are. `node`: once per node, in memory that its ranks share, and each rank updates its
     share. `rank`: once per rank. `auto`: `node` where it pays. Changes no bit."""

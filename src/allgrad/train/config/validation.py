@@ -142,12 +142,6 @@ def _parallel(config: RunConfig) -> Iterator[Mistake]:
             "parallel.shard",
             f"optimizer works with parallel.reduction: exact only, not with {name}. Choose one of the two.",
         )
-    if parallel.shard is not None and parallel.memory == "node":
-        yield Mistake(
-            "parallel.shard",
-            "optimizer cannot be combined with parallel.memory: node, which shares the optimizer's state out already. "
-            "Leave one of them out.",
-        )
     if parallel.memory == "node" and name != "exact":
         yield Mistake(
             "parallel.memory",
