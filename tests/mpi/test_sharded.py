@@ -110,3 +110,28 @@ def test_the_bits_of_the_unsharded_run(mpirun, in_this_process, ranks, nodes, me
     cases = [(kind, OPTIMIZERS[kind], "optimizer", memory) for kind in kinds]
     job = mpirun(train, ranks, cases, in_this_process.folder, env={"ALLGRAD_PRETEND_NODES": str(nodes)})
     assert job.values[0] == expected
+
+
+def overlap():
+    """The new parameters are on their way until the next forward reads them, and nothing reads them before."""
+    import numpy as np
+
+    from allgrad import comm, nn, optim, parallel
+
+    waiting = []
+
+    def before_worker(step, worker):
+        waiting.append([type(p) is not nn.Parameter for p in model.parameters()])
+
+    world = comm.init()
+    model = nn.Sequential(nn.Linear(40, 50, rng=0), nn.Tanh(), nn.Linear(50, 3, rng=1))
+    replica = parallel.DataParallel(model, world, shard="optimizer", memory="rank", before_worker=before_worker)
+    replica.attach(optim.AdamW(model.parameters(), lr=1e-2))
+    for step in range(2):
+        replica.step(lambda part: np.mean(model(part) ** 2), replica.split(np.ones((8, 40), np.float32)), step)
+        replica.update(clip_norm=1.0)
+    return waiting
+
+
+def test_parameters_are_on_their_way_until_the_next_forward(mpirun):
+    assert mpirun(overlap, 2).values == [[[False] * 4, [True] * 4]] * 2

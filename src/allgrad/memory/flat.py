@@ -19,7 +19,7 @@ from allgrad.memory.arena import Arena, Layout, ParameterSpec
 from allgrad.memory.sharing import PRIVATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from allgrad.memory.sharing import Sharing
@@ -45,7 +45,8 @@ class FlatParameters:
             for (name, leaf), group in zip(leaves.items(), groups, strict=True)
         ]
         self.layout = Layout.plan(specs)
-        self.params, self.grads = Arena(self.layout, sharing.allocate), Arena(self.layout, sharing.allocate)
+        self._params, self.grads = Arena(self.layout, sharing.allocate), Arena(self.layout, sharing.allocate)
+        self._incomplete: Callable[[], None] | None = None
         self.leaves, self.sharing = leaves, sharing
         self._names = {id(leaf): name for name, leaf in leaves.items()}
         if sharing.rank:
@@ -60,6 +61,17 @@ class FlatParameters:
         if sharing.ranks > 1:
             self._let_write(False)
         give_back_freed()  # the arrays that the leaves had until now, and what made them
+
+    @property
+    def params(self) -> Arena:
+        if self._incomplete is not None:
+            self._incomplete()
+            self._incomplete = None
+        return self._params
+
+    def wait_for(self, wait: Callable[[], None]) -> None:
+        """Call `wait` before anybody gets `params` again: some of the values are still on their way to this process."""
+        self._incomplete = wait
 
     def name_of(self, leaf: Tensor) -> str:
         """The name of a leaf. Raises KeyError for a leaf that is not here."""

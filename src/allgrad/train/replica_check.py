@@ -81,7 +81,7 @@ class ReplicaCheck:
         if every is None:
             return None
         parts: dict[str, Callable[[], Iterable[Array]]] = {
-            "weights": replica.flat.params.flat.values,
+            "weights": lambda: replica.flat.params.flat.values(),
             "buffers": lambda: [buffer for _, buffer in replica.model.named_buffers()],
         }
         if replica.exchange.synchronous:  # or else each rank has a state of its own

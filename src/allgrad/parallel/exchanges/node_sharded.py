@@ -45,9 +45,8 @@ class NodeShardedExchange(SpanUpdates, NodeExchange):
         nodes = [(*node, array.view()) for node, array in sums.left]  # views: these are read-only until they are summed
         self.reduce_scatter(gradients, step, ready, guard, nodes=nodes, prepare=sums.add_up)
 
-    def all_gather(self) -> list[Handle]:
-        """The parameters of a node are complete when all its ranks have got theirs."""
-        for handle in (handles := super().all_gather()):
+    def complete(self, gathers: list[tuple[Bucket, Handle]]) -> None:
+        """The parameters of a node are complete when all its ranks have got theirs, so all wait for that now."""
+        for _, handle in gathers:
             handle.wait()
         self.memory.barrier()
-        return handles

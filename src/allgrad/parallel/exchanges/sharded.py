@@ -2,7 +2,7 @@
 
 A step has three parts. Reduce-scatter: during backward, each bucket's sums go to the owners of its spans, along the fixed tree.
 Update: each rank clips and updates the spans that it owns. All-gather: every rank gets all new parameters. The first and the
-last send together what an all-reduce sends.
+last send together what an all-reduce sends, and the last hides behind the next forward pass (`parallel/arriving.py`).
 
 With `memory: node` the same happens between nodes only (`node_sharded.py`): a rank's peers are the ranks with its number on the
 other nodes.
@@ -35,6 +35,7 @@ from allgrad.memory import give_back_pages
 from allgrad.optim import OptimizerState
 from allgrad.optim.clip import clipping_factor
 from allgrad.optim.norms import BLOCK
+from allgrad.parallel.arriving import let_arrive
 from allgrad.parallel.exchanges.base import Exchange, ExchangeError
 
 if TYPE_CHECKING:
@@ -92,6 +93,9 @@ class SpanUpdates(Exchange):
             raise ExchangeError(
                 "shard optimizer: call replica.attach(optimizer) once, and replica.update() after each step."
             )
+        self._step = step
+        if self.world.size == 1:
+            return
         handle = tree_reduce_scatter(
             self.world.transport,
             out=gradients.out,
@@ -106,17 +110,24 @@ class SpanUpdates(Exchange):
             **settings,
         )
         self.handles.append(handle)
-        self._step = step
 
-    def all_gather(self) -> list[Handle]:
+    def all_gather(self) -> list[tuple[Bucket, Handle]]:
         """Start to give all peers the new parameters; those that a forward needs first go first."""
         return [
-            all_gather_spans(
-                self.world.transport, bucket.of(self.flat.params.flat), spans,
-                label=bucket.label, step=self._step, peers=self.peers,
+            (
+                bucket,
+                all_gather_spans(
+                    self.world.transport, bucket.of(self.flat.params.flat), spans,
+                    label=bucket.label, step=self._step, peers=self.peers,
+                ),
             )
             for bucket, spans in reversed(list(zip(self.buckets, self.spans, strict=True)))
+            if self.world.size > 1
         ]  # fmt: skip
+
+    def complete(self, gathers: list[tuple[Bucket, Handle]]) -> None:
+        """Called after `all_gather`: parameters are complete when they are read."""
+        let_arrive(self.flat, [(bucket.names, handle) for bucket, handle in gathers])
 
     def update(
         self,
@@ -127,10 +138,10 @@ class SpanUpdates(Exchange):
     ) -> float | None:
         """Clip and update the own spans, and get the other ones."""
         assert self.optimizer is not None
+        self.flat.params  # noqa: B018 - those of the last update have arrived, though perhaps nobody read them
         norm = self._clip(clipping, unused)
         self.optimizer.step(unused, within=self.own)
-        for handle in self.all_gather():
-            handle.wait()
+        self.complete(self.all_gather())
         self.flat.touch()
         return norm
 
