@@ -53,6 +53,10 @@ def test_bits(kernels, counts, m, n, dtype, transposed, seed):
     out = np.full(n, np.nan, dtype)
     kernels.sum_by_worker(b, edges, order, merges, out=out)
     assert out.tobytes() == added(plan, [kernels.bias_gradient(b[span]) for span in spans]).tobytes()
+    each = kernels.product_of_each_worker(a, b, edges)
+    assert each.tobytes() == b"".join(kernels.matmul(a[span].T, b[span]).tobytes() for span in spans)
+    each = kernels.sum_of_each_worker(b, edges)
+    assert each.tobytes() == b"".join(kernels.bias_gradient(b[span]).tobytes() for span in spans)
 
 
 @KERNELS

@@ -21,7 +21,7 @@ SIZES = (16, 13, 5)  # of 13 samples workers get one or two, and of 5 three work
 
 def trained(model, loss, arrays, *, batched, sizes=SIZES, **options):
     """Train; returns a digest of weights and results, and the replica."""
-    objective = Objective(model, loss)
+    objective = loss(model) if isinstance(loss, type) else Objective(model, loss)
     replica, results = train(
         model, World(), loss=objective, arrays=arrays, sizes=sizes, batched_workers=batched, **options
     )
@@ -73,11 +73,49 @@ def recurrent(kind):
     return Reader
 
 
+def points():
+    rng = np.random.default_rng(5)
+    return rng.random((40, 2), np.float32), rng.integers(0, 3, 40)
+
+
+class Physics:
+    """Terms for some of the rows each, of which workers have unequal numbers; with derivatives."""
+
+    rows_independent = True
+
+    def __init__(self, model):
+        self.model = model
+
+    def counts(self, part):
+        return {name: float(np.count_nonzero(part[1] == kind)) for kind, name in enumerate("abc")}
+
+    def __call__(self, part):
+        x, kind = part
+        ones = np.ones_like(x)
+        terms = {}
+        with nn.chosen_rows(kind == 0):
+            inside = x[kind == 0]
+            u_x = lambda p: ag.jvp(self.model, (p,), (ones[kind == 0],))[1]  # noqa: E731
+            u_xx = ag.jvp(u_x, (inside,), (ones[kind == 0],))[1]
+            error = u_xx - self.model(inside)
+            terms["a"] = nn.batch_sum(error * error)
+        with nn.chosen_rows(kind == 1):
+            slope = ag.jvp(self.model, (x[kind == 1],), (ones[kind == 1],))[1]
+            terms["b"] = nn.batch_sum(slope * slope)
+        with nn.chosen_rows(kind == 2):
+            y = self.model(x[kind == 2])
+            terms["c"] = nn.batch_sum(y * y)
+        return terms
+
+
 cross_entropy = nn.CrossEntropyLoss()
 
 CASES = {
     "mlp with dropout": (lambda: nn.models.MLP([7, 33, 18, 3], dropout=0.3, rng=0), cross_entropy, vectors),
     "label smoothing": (lambda: nn.models.MLP([7, 9, 3], rng=0), nn.CrossEntropyLoss(label_smoothing=0.1), vectors),
+    "derivatives in the loss": (
+        lambda: nn.models.PINN([2, 9, 5, 1], bounds=[(0, 1), (0, 2)], activation="silu", rng=0), Physics, points,
+    ),
     "mse": (lambda: nn.models.MLP([7, 33, 3], activation="gelu", rng=0), nn.MSELoss(), values),
     "huber": (lambda: nn.models.MLP([7, 33, 3], activation="tanh", rng=0), nn.HuberLoss(), values),
     "l1": (lambda: nn.models.MLP([7, 33, 3], activation="silu", rng=0), nn.L1Loss(), values),
@@ -267,6 +305,28 @@ def test_a_wrong_declaration_is_found():
     replica = parallel.DataParallel(model, World(), virtual_workers=4)
     with pytest.raises(RuntimeError, match="rows_independent"):
         replica.step(Objective(model, cross_entropy), replica.split(vectors()), 0)
+
+
+@portable
+def test_derivatives_in_reverse_mode_inside_the_loss():
+    """A batch finds in its first forward pass that it cannot be one, and is not tried again."""
+    model, tried = nn.models.PINN([2, 5, 1], rng=0), []
+
+    class Reverse(Physics):
+        rows_independent = True
+
+        def __call__(self, part):
+            tried.append(len(part[0]))
+            slope = ag.grad(lambda p: np.sum(self.model(p)))(part[0])
+            return {"b": nn.batch_sum(slope * slope)}
+
+        def counts(self, part):
+            return {"b": float(len(part[0]))}
+
+    loss = Reverse(model)
+    replica, _ = train(model, World(), loss=loss, arrays=points(), sizes=(8,), steps=2, virtual_workers=4)
+    assert tried == [8, 2, 2, 2, 2, 2, 2, 2, 2]
+    assert "reverse mode" in replica.why_one_by_one(loss)
 
 
 @portable

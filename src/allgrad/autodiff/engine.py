@@ -39,14 +39,12 @@ from allgrad.autodiff.anomaly import check_finite
 from allgrad.autodiff.cotangents import cast, run_hooks, unbroadcast
 from allgrad.autodiff.errors import GraphFreedError
 from allgrad.autodiff.modes import CURRENT, switched
-from allgrad.autodiff.node import Leaf, Node
+from allgrad.autodiff.node import Collector, Leaf, Node
 from allgrad.autodiff.operators import Operators
 from allgrad.autodiff.zeros import EXACT, KINK, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-
-    from allgrad.autodiff.node import Collector
 
 OBSERVERS: WeakSet[Any] = WeakSet()
 """Whoever wants to see the cotangents of `.backward()` passes; see `graph.Graph`."""
@@ -218,7 +216,7 @@ class Walk:
         if c.dtype != parent.dtype:
             c = cast(c, parent.dtype)
         if isinstance(parent, Leaf) and not self.targets:
-            if self.zeros:
+            if self.zeros and not isinstance(c, Collector):
                 c = settle(c)
             if not parent.hooks and not self.observers:
                 parent.accumulate(c)
@@ -247,7 +245,9 @@ class Walk:
         if not isinstance(parent, Leaf) or not parent.bound or parent.hooks or self.targets:
             return None
         if parent.collector is not None:
-            return parent.collector.offered(last=self.pending[parent] == 1) if collectors else None
+            if not collectors:
+                return None
+            return parent.collector.offered(last=self.pending[parent] == 1, settles=self.zeros != EXACT)
         if parent.filled:
             return None
         # w @ w: its other contribution would overwrite this one before it is counted

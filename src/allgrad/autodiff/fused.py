@@ -36,23 +36,29 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 
-_snapshot: Callable[[], Callable[[], AbstractContextManager[None]] | None] | None = None
+_snapshots: dict[Callable[[], Callable[[], AbstractContextManager[None]] | None], None] = {}
 
 
 def on_backward(snapshot: Callable[[], Callable[[], AbstractContextManager[None]] | None]) -> None:
-    """Choose what a fused operation's backward pass must see as its forward pass saw it (the precision of products).
+    """Add something that a fused operation's backward pass must see as its forward pass saw it (the precision of products).
 
-    `snapshot()` is called at each forward pass; what it returns, unless it is None, gives the context of the backward pass.
+    `snapshot()` is called at each forward pass; what it returns, unless it is None, gives a context of the backward pass.
     """
-    global _snapshot
-    _snapshot = snapshot
+    _snapshots[snapshot] = None
 
 
 class _Within(NamedTuple):
-    """Residuals whose backward pass runs in a context."""
+    """Residuals whose backward pass runs in a context, or in several, one inside another."""
 
     context: Callable[[], AbstractContextManager[None]]
     residuals: Any
+
+
+def _run(backward: Callable[..., Sequence[Any]], g: Any, residuals: Any, keywords: dict[str, Any]) -> Sequence[Any]:
+    if type(residuals) is not _Within:
+        return backward(g, residuals, **keywords)
+    with residuals.context():
+        return _run(backward, g, residuals.residuals, keywords)
 
 
 class _FusedPlan(ArgumentPlan):
@@ -71,11 +77,7 @@ class _FusedPlan(ArgumentPlan):
         needs = self.needs if walk.wanted is None else self.wanted(node, walk)
         if primitive.takes_into:
             statics = {**statics, "into": self.offers(node, walk, collectors=primitive.by_worker)}
-        if type(residuals) is _Within:
-            with residuals.context():
-                cotangents = primitive.backward(g, residuals.residuals, needs=needs, **statics)
-        else:
-            cotangents = primitive.backward(g, residuals, needs=needs, **statics)
+        cotangents = _run(primitive.backward, g, residuals, {"needs": needs, **statics})
         return [cotangents[i] for i in self.tracked]
 
     def _through_reference(self, node: Node, g: Any, statics: dict[str, Any]) -> Sequence[Any]:
@@ -159,8 +161,9 @@ class Fused(Primitive):
             return Tensor(ans)
         plan = self.plan(mask, len(args))
         node = Node(plan.at_singular_point(CUSP) if modes.zeros else plan, tuple(parents), ans.shape, ans.dtype)
-        if _snapshot is not None and (context := _snapshot()) is not None:
-            residuals = _Within(context, residuals)
+        for snapshot in _snapshots:
+            if (context := snapshot()) is not None:
+                residuals = _Within(context, residuals)
         node.saved = (*values, residuals) if self.reference is not None else (residuals,)
         node.keywords = keywords
         if guards:

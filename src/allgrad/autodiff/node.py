@@ -131,8 +131,13 @@ class Collector:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
-    def offered(self, *, last: bool) -> Collector:
-        """The collector itself, to an operation that now fills it; `last`: no other contribution of this pass will follow."""
+    def offered(self, *, last: bool, settles: bool) -> Collector:
+        """The collector itself, to an operation that now fills it.
+
+        Args:
+            last: whether no other contribution of this pass will follow.
+            settles: whether contributions must go through `zeros.settle`.
+        """
         raise NotImplementedError
 
 

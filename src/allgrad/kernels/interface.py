@@ -341,6 +341,12 @@ class Kernels(Protocol):
     def sum_by_worker(self, g: Array, edges: Array, order: Array, merges: Array, *, out: Array) -> Array:
         """The same for the sums over rows of g (rows, n): (n,). Each worker's own sum has the bits of `bias_gradient`."""
 
+    def product_of_each_worker(self, a: Array, b: Array, edges: Array, *, out: Array | None = None) -> Array:
+        """a^T b over the rows of each worker: (workers, m, n), each with the bits of `matmul`; see `product_by_worker`."""
+
+    def sum_of_each_worker(self, g: Array, edges: Array, *, out: Array | None = None) -> Array:
+        """The sum of the rows of each worker: (workers, n), each with the bits of `bias_gradient`."""
+
     def embedding_gradient(self, g: Array, indices: Array, *, out: Array) -> Array:
         """Sum of the rows of g (..., n) by index (0 <= index < len(out)), in their order; zeros where none.
 

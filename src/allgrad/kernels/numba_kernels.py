@@ -21,7 +21,9 @@ from allgrad.kernels.numba_bf16 import bf16_encode as bf16_encode
 from allgrad.kernels.numba_tiles import assemble_tiles as assemble_tiles
 from allgrad.kernels.numba_tiles import transform_tiles as transform_tiles
 from allgrad.kernels.numba_workers import product_by_worker as product_by_worker
+from allgrad.kernels.numba_workers import product_of_each_worker as product_of_each_worker
 from allgrad.kernels.numba_workers import sum_by_worker as sum_by_worker
+from allgrad.kernels.numba_workers import sum_of_each_worker as sum_of_each_worker
 from allgrad.kernels.numpy_pooling import pooled_shape
 from allgrad.kernels.portable_math import power
 

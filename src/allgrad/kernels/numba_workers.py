@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from allgrad.kernels.blocks import Array, as_rows, scratch
+from allgrad.kernels.blocks import Array, as_rows, output, scratch
 from allgrad.kernels.jit import PerDtype, compiled, specialised
 from allgrad.kernels.matmul.blocking import DONE, multiply, scratch_size
 from allgrad.kernels.matmul.product import matmul
@@ -61,6 +61,20 @@ def sums(g: Any, edges: Any, order: Any, merges: Any, out: Any, stack: Any) -> N
         depth += 1
 
 
+def each_product(a: Any, b: Any, edges: Any, out: Any, none: Any, room: Any) -> Any:
+    for i in range(out.shape[0]):
+        start, stop = edges[i], edges[i + 1]
+        answer = multiply(a[start:stop].T, b[start:stop], out[i], none, room, False)
+        if answer != DONE:
+            return answer
+    return DONE
+
+
+def each_sum(g: Any, edges: Any, out: Any) -> None:
+    for i in range(out.shape[0]):
+        bias_gradient(g[edges[i] : edges[i + 1]], out[i])
+
+
 def _with_multiply(dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
     return f"_{matmul.tile.name}", {"multiply": matmul.of_matrices[dtype]}
 
@@ -72,6 +86,8 @@ def _with_bias_gradient(dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
 
 _products = PerDtype(products, "R2 R2 k k k w2 w3 r1 w1", variant=_with_multiply)
 _sums = PerDtype(sums, "r2 k k k w1 w2", variant=_with_bias_gradient)
+_each_product = PerDtype(each_product, "R2 R2 k w3 r1 w1", variant=_with_multiply)
+_each_sum = PerDtype(each_sum, "r2 k w2", variant=_with_bias_gradient)
 
 
 def product_by_worker(a: Array, b: Array, edges: Array, order: Array, merges: Array, *, out: Array) -> Array:
@@ -90,4 +106,22 @@ def sum_by_worker(g: Array, edges: Array, order: Array, merges: Array, *, out: A
     """See `Kernels.sum_by_worker`."""
     rows = as_rows(g)
     _sums[g.dtype](rows, edges, order, merges, out, scratch(g.dtype, 0, (depth(merges), rows.shape[1])))
+    return out
+
+
+def product_of_each_worker(a: Array, b: Array, edges: Array, *, out: Array | None = None) -> Array:
+    """See `Kernels.product_of_each_worker`."""
+    out = output(out, a, (len(edges) - 1, a.shape[1], b.shape[1]))
+    room, none = matmul.memory(a.dtype, scratch_size(out.shape[1], len(a), out.shape[2], matmul.tile.lanes(a.dtype)))
+    if _each_product[a.dtype](a, b, edges, out, none, room) != DONE:  # strides that the product cannot work with
+        answer = _each_product[a.dtype](np.array(a), np.array(b), edges, out, none, room)
+        assert answer == DONE, answer
+    return out
+
+
+def sum_of_each_worker(g: Array, edges: Array, *, out: Array | None = None) -> Array:
+    """See `Kernels.sum_of_each_worker`."""
+    rows = as_rows(g)
+    out = output(out, rows, (len(edges) - 1, rows.shape[1]))
+    _each_sum[g.dtype](rows, edges, out)
     return out

@@ -42,6 +42,8 @@ from allgrad.kernels.numpy_tiles import transform_tiles as transform_tiles
 from allgrad.kernels.numpy_updates import adam as adam
 from allgrad.kernels.numpy_updates import sgd as sgd
 from allgrad.kernels.numpy_workers import product_by_worker as product_by_worker
+from allgrad.kernels.numpy_workers import product_of_each_worker as product_of_each_worker
 from allgrad.kernels.numpy_workers import sum_by_worker as sum_by_worker
+from allgrad.kernels.numpy_workers import sum_of_each_worker as sum_of_each_worker
 
 name = "numpy"

@@ -11,8 +11,10 @@ from allgrad.nn.activations import Sigmoid as Sigmoid
 from allgrad.nn.activations import SiLU as SiLU
 from allgrad.nn.activations import Softplus as Softplus
 from allgrad.nn.activations import Tanh as Tanh
+from allgrad.nn.batched_workers import batch_sum as batch_sum
 from allgrad.nn.batched_workers import batched_workers as batched_workers
 from allgrad.nn.batched_workers import cannot_batch as cannot_batch
+from allgrad.nn.batched_workers import chosen_rows as chosen_rows
 from allgrad.nn.batched_workers import declares_rows_independent as declares_rows_independent
 from allgrad.nn.batchnorm import BatchNorm1d as BatchNorm1d
 from allgrad.nn.batchnorm import BatchNorm2d as BatchNorm2d

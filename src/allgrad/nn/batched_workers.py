@@ -17,15 +17,18 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from allgrad.autodiff import Fused
+from allgrad.autodiff.fused import on_backward
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from allgrad.nn.module import Module
 
@@ -37,10 +40,11 @@ class Workers:
 
     Attributes:
         samples: how many samples each worker has, in the order of the batch; 0 is allowed.
+        chosen: whether these are only some of the samples (`chosen_rows`).
     """
 
-    def __init__(self, samples: Sequence[int]) -> None:
-        self.samples = tuple(samples)
+    def __init__(self, samples: Sequence[int], *, chosen: bool = False) -> None:
+        self.samples, self.chosen = tuple(samples), chosen
         self._edges = (0, *accumulate(self.samples))
         self._scaled: dict[int, Array] = {}
         self._spans: dict[int, tuple[slice, ...]] = {}
@@ -49,7 +53,7 @@ class Workers:
         """Where each worker's rows begin along an axis of `rows` rows, and at the end their number: (workers + 1,) int64."""
         found = self._scaled.get(rows)
         if found is None:
-            each, rest = divmod(rows, self._edges[-1])
+            each, rest = divmod(rows, self._edges[-1]) if self._edges[-1] else (0, rows)
             if rest:
                 raise RuntimeError(
                     f"{rows} rows cannot be shared out among {self._edges[-1]} samples of several virtual workers."
@@ -64,6 +68,13 @@ class Workers:
             found = self._spans[rows] = tuple(slice(a, b) for a, b in pairwise(self.edges(rows).tolist()))
         return found
 
+
+class OneByOneError(RuntimeError):
+    """Raised in a forward pass that cannot be that of several workers; its message is the reason why they must run one by one."""
+
+
+ONE_WORKER = Workers([1])
+"""All rows belong to one worker: what a batch is without `batched_workers`."""
 
 _current: ContextVar[Workers | None] = ContextVar("allgrad_batched_workers", default=None)
 
@@ -80,6 +91,50 @@ def batched_workers(samples: Sequence[int]) -> Iterator[Workers]:
     token = _current.set(workers)
     try:
         yield workers
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def chosen_rows(mask: Array) -> Iterator[None]:
+    """A context for a term of a loss that uses only some samples of the batch: inside, arrays have the rows where `mask` is true.
+
+    A loss that runs its workers as one batch (`rows_independent`) needs it, since workers may have unequal numbers of such rows.
+    It affects forward passes, and their backward passes wherever these run. Outside of such a batch it does nothing.
+
+    Args:
+        mask: (samples,) bool, for the samples of the batch.
+
+    >>> import numpy as np
+    >>> from allgrad import nn
+    >>> x, inside = np.array([[1.0], [2.0], [3.0]]), np.array([True, False, True])
+    >>> with nn.batched_workers([2, 1]), nn.chosen_rows(inside):
+    ...     print(nn.batch_sum(x[inside]).numpy())
+    [1. 3.]
+    """
+    workers = _current.get()
+    if workers is None:
+        yield
+        return
+    on_backward(_same_rows)
+    token = _current.set(Workers([int(np.count_nonzero(mask[rows])) for rows in workers.spans(len(mask))], chosen=True))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def _same_rows() -> Callable[[], AbstractContextManager[None]] | None:
+    """What a backward pass must enter to see the workers of its forward pass; None if these are those of the whole batch."""
+    workers = _current.get()
+    return None if workers is None or not workers.chosen else partial(_again, workers)
+
+
+@contextmanager
+def _again(workers: Workers) -> Iterator[None]:
+    token = _current.set(workers)
+    try:
+        yield
     finally:
         _current.reset(token)
 

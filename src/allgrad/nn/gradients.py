@@ -75,8 +75,11 @@ def product_gradient(first: Array, second: Array, gradient: Any) -> None:
     if bf16.enabled() and first.dtype == np.float32:
         first, second = bf16.rounded(first), bf16.rounded(second)
     edges = workers.edges(len(first))
-    for order, merges, out in gradient.sums():
-        kernels.active().product_by_worker(first, second, edges, order, merges, out=out)
+    if gradient.adds_up:
+        for order, merges, out in gradient.trees:
+            kernels.active().product_by_worker(first, second, edges, order, merges, out=out)
+    else:
+        gradient.take(kernels.active().product_of_each_worker(first, second, edges))
 
 
 def sum_gradient(g: Array, gradient: Any) -> None:
@@ -86,8 +89,19 @@ def sum_gradient(g: Array, gradient: Any) -> None:
         kernels.active().bias_gradient(g, out=gradient)
         return
     edges = workers.edges(len(g))
-    for order, merges, out in gradient.sums():
-        kernels.active().sum_by_worker(g, edges, order, merges, out=out)
+    if gradient.adds_up:
+        for order, merges, out in gradient.trees:
+            kernels.active().sum_by_worker(g, edges, order, merges, out=out)
+    else:
+        gradient.take(kernels.active().sum_of_each_worker(g, edges))
+
+
+def each_gradient(each: Array, gradient: Any) -> None:
+    """Write the workers' gradients to `gradient`; each: (workers, *parameter.shape)."""
+    if current_workers() is None:
+        np.copyto(gradient, each[0])
+    else:
+        gradient.take(each)
 
 
 def write_gradient(gradient: Array, into: Array | None) -> Array:

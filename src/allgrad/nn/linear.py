@@ -15,13 +15,14 @@ import numpy.typing as npt
 from allgrad import kernels
 from allgrad.autodiff import Fused
 from allgrad.autodiff.modes import CURRENT
-from allgrad.nn import init, primitives
+from allgrad.nn import init
 from allgrad.nn.activations import ActivationFunction, activation_function
 from allgrad.nn.checks import refuse_input
 from allgrad.nn.errors import LayerOptionError
 from allgrad.nn.gradients import gradient_for, product_gradient, sum_gradient
 from allgrad.nn.module import Module
 from allgrad.nn.parameter import TRANSPOSED, Parameter
+from allgrad.nn.worker_products import affine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,9 +88,7 @@ def _backward(
 
 
 def _reference(x: Any, weight: Any, bias: Any, *, activation: ActivationFunction | None, transposed: bool) -> Any:
-    y = primitives.matmul(x, np.transpose(weight) if transposed else weight)
-    if bias is not None:
-        y = y + bias
+    y = affine(x, weight, bias, transposed=transposed)
     return y if activation is None else activation.reference(y)
 
 

@@ -198,8 +198,13 @@ class DataParallel:
         self._guard.check()
         if self._checked != self._guard.changes:
             self._model_reason, self._checked = model_reason(self.model, len(self.workers)), self._guard.changes
+        known, found = self._runner.one_by_one
         return (
-            self._one_by_one or self.exchange.one_by_one or self._model_reason or step_reason(loss, self.reducer.leaves)
+            self._one_by_one
+            or self.exchange.one_by_one
+            or self._model_reason
+            or step_reason(loss, self.reducer.leaves)
+            or (found if known is loss else "")
         )
 
     def attach(self, optimizer: Optimizer) -> Stateful:

@@ -17,6 +17,7 @@ import numpy as np
 from allgrad import nn
 from allgrad.autodiff.containers import flatten as flatten_containers
 from allgrad.comm import tree_sum
+from allgrad.nn.batched_workers import OneByOneError
 from allgrad.parallel.batching import joined
 from allgrad.parallel.terms import TermNames, Terms
 from allgrad.parallel.timing import StepTimes, WorkerTimes
@@ -66,6 +67,9 @@ class StepRunner:
         threaded: whether the workers run as threads, because a layer communicates across workers.
         before_worker: called as before_worker(step, worker) before a worker's forward.
         record: whether results have times.
+
+    Attributes:
+        one_by_one: a loss, and why its workers must run one by one, as a batch has found out.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class StepRunner:
         self.model, self.world, self.reducer, self.buffers = model, world, reducer, buffers
         self.seed, self.threaded, self.before_worker, self.record = seed, threaded, before_worker, record
         self.term_names = TermNames(world)
+        self.one_by_one: tuple[Any, str] = (None, "")
 
     def run(
         self,
@@ -168,6 +173,9 @@ class StepRunner:
             start = self.world.clock()
             try:
                 values = work.loss(whole)
+            except OneByOneError as error:
+                self.one_by_one = (work.loss, str(error))
+                return False
             except Exception:  # running them one by one finds it again, and names the worker
                 return False
             with self.reducer.batch():

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad.autodiff.node import Collector
+from allgrad.autodiff.zeros import settle
 from allgrad.comm.tree import cover, running_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from allgrad.comm.tree import BlockPlan
 
@@ -37,6 +38,7 @@ class WorkerGradients(Collector):
 
     Attributes:
         order: the workers in the order in which an operation must give their gradients, counted from the first of this rank.
+        trees: for a kernel that adds by itself: (order, merges, out) of `kernels.Kernels.product_by_worker`.
     """
 
     def __init__(self, views: Sequence[Array], plan: BlockPlan, *, separate: bool, add: bool) -> None:
@@ -44,24 +46,24 @@ class WorkerGradients(Collector):
         self.merges = plan.merges if add else ((),) * len(plan.writes)
         self.shape, self.dtype = views[0].shape, views[0].dtype
         self.order = tuple(worker - plan.workers.start for worker in plan.order)
+        self._in_order = self.order == tuple(range(len(self.order)))
         self._each: Array | None = None
-        self._trees: list[tuple[Array, Array, Array]] = []
+        self.trees: list[tuple[Array, Array, Array]] = []
         start = 0
         for node in running_order(plan.nodes, plan.virtual_workers):
             stop = start + len(cover(node, plan.virtual_workers))
             merges = _int64([len(pairs) for pairs in plan.merges[start:stop]])
-            self._trees.append((_int64(self.order[start:stop]), merges, views[plan.writes[start]]))
+            self.trees.append((_int64(self.order[start:stop]), merges, views[plan.writes[start]]))
             start = stop
-        self._leaves = [(_int64([worker]), _int64([0])) for worker in self.order]
         self.begin()
 
     def begin(self) -> None:
         """Forget the last step."""
-        self._given, self._last = 0, False
+        self._given, self._last, self._settles = 0, False, False
 
-    def offered(self, *, last: bool) -> WorkerGradients:
+    def offered(self, *, last: bool, settles: bool) -> WorkerGradients:
         """Called before each contribution."""
-        self._given, self._last = self._given + 1, last
+        self._given, self._last, self._settles = self._given + 1, last, settles
         if self._each is None and not last:
             self._each = np.empty((len(self.order), *self.shape), self.dtype)
         return self
@@ -77,29 +79,44 @@ class WorkerGradients(Collector):
     def finished(self, position: int) -> None:
         """That gradient has been written."""
         view = self.views[self.writes[position]]
+        if self._settles:
+            np.copyto(self.target(position), settle(self.target(position)))
         if self._given > 1:
             assert self._each is not None
             np.add(self._each[position], view, out=view if self._last else self._each[position])
         if self._last:
             self._add_siblings(position)
 
-    def sums(self) -> Iterator[tuple[Array, Array, Array]]:
-        """What a kernel that adds by itself has to do: (order, merges, out) of `kernels.Kernels.product_by_worker`."""
-        if self._given == 1 and self._last and not self.separate:
-            yield from self._trees
-            return
-        for position, leaf in enumerate(self._leaves):
-            yield (*leaf, self.target(position))
-            self.finished(position)
+    @property
+    def adds_up(self) -> bool:
+        """Whether a kernel may write the sums of `trees`, because this is the parameter's only contribution."""
+        return self._given == 1 and self._last and not (self.separate or self._settles)
+
+    def take(self, each: Array) -> None:
+        """A contribution of all workers, in the order of the batch; each: (workers, *shape)."""
+        each = settle(each) if self._settles else each
+        each = each if self._in_order else each[list(self.order)]
+        if self._given > 1:
+            assert self._each is not None
+            each = np.add(self._each, each, out=self._each)
+        elif not self._last:
+            assert self._each is not None
+            np.copyto(self._each, each)
+        if self._last:
+            self._write(each)
 
     def complete(self) -> None:
         """Called when no contribution will follow: the arenas hold the sums afterwards."""
         if self._given and not self._last:  # the backward pass did not reach the last use
             assert self._each is not None
-            for position, slot in enumerate(self.writes):
-                np.copyto(self.views[slot], self._each[position])
-                self._add_siblings(position)
+            self._write(self._each)
             self._last = True
+
+    def _write(self, each: Array) -> None:
+        """Add up the workers' gradients, which are in the order of `order`."""
+        for position, slot in enumerate(self.writes):
+            np.copyto(self.views[slot], each[position])
+            self._add_siblings(position)
 
     def _add_siblings(self, position: int) -> None:
         for left, right in self.merges[position]:

@@ -53,6 +53,8 @@ class PINN(Module):
     (7, 1)
     """
 
+    rows_independent = True
+
     def __init__(
         self,
         sizes: Sequence[int],

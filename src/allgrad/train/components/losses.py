@@ -136,6 +136,8 @@ class HeatEquation:
     error against the exact solution.
     """
 
+    rows_independent = True
+
     def __init__(self, alpha: float, boundary_weight: float, initial_weight: float) -> None:
         self.alpha = alpha
         self.weights = {"boundary": boundary_weight, "initial": initial_weight}
@@ -147,12 +149,15 @@ class HeatEquation:
 
     def sums(self, model: Model, batch: Batch) -> dict[str, Any]:
         points, targets, kind = batch["inputs"], batch["targets"], batch["kind"]
-        residual = self._residual(model, points[kind == INTERIOR])
-        sums = {"interior": np.sum(residual * residual)}
+        inside = kind == INTERIOR
+        with nn.chosen_rows(inside):
+            residual = self._residual(model, points[inside])
+            sums = {"interior": nn.batch_sum(residual * residual)}
         for name, number in (("boundary", BOUNDARY), ("initial", INITIAL)):
             chosen = kind == number
-            error = model(points[chosen]) - targets[chosen]
-            sums[name] = np.sum(error * error) * self.weights[name]
+            with nn.chosen_rows(chosen):
+                error = model(points[chosen]) - targets[chosen]
+                sums[name] = nn.batch_sum(error * error) * self.weights[name]
         return sums
 
     def _residual(self, model: Model, points: Any) -> Any:
