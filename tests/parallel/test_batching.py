@@ -17,6 +17,8 @@ portable = pytest.mark.skipif(
 
 
 SIZES = (16, 13, 5)  # of 13 samples workers get one or two, and of 5 three workers get none
+WITH_STATISTICS = {"batch norm": {"sizes": (16, 21)}, "resnet": {"sizes": (17,), "steps": 2}}
+"""Batch norm needs at least two samples per worker."""
 
 
 def trained(model, loss, arrays, *, batched, sizes=SIZES, **options):
@@ -116,6 +118,21 @@ CASES = {
     "derivatives in the loss": (
         lambda: nn.models.PINN([2, 9, 5, 1], bounds=[(0, 1), (0, 2)], activation="silu", rng=0), Physics, points,
     ),
+    "batch norm": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1, bias=False, rng=0),
+            nn.BatchNorm2d(8, activation="gelu"),
+            nn.AvgPool2d(2),
+            nn.Conv2d(8, 6, 3, rng=1),
+            nn.BatchNorm2d(6, momentum=None),
+            nn.AdaptiveAvgPool2d((2, 1)),
+            nn.FlatLinear((2, 1, 6), 5, rng=2),
+            nn.BatchNorm1d(5, affine=False, track_running_stats=False),
+            nn.Linear(5, 4, rng=3),
+        ),
+        cross_entropy, images,
+    ),
+    "resnet": (lambda: nn.models.ResNet18(4, widths=(4, 4, 8, 8), rng=0), cross_entropy, images),
     "mse": (lambda: nn.models.MLP([7, 33, 3], activation="gelu", rng=0), nn.MSELoss(), values),
     "huber": (lambda: nn.models.MLP([7, 33, 3], activation="tanh", rng=0), nn.HuberLoss(), values),
     "l1": (lambda: nn.models.MLP([7, 33, 3], activation="silu", rng=0), nn.L1Loss(), values),
@@ -156,7 +173,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_bits_are_those_of_workers_one_by_one(case):
     make, loss, arrays = CASES[case]
-    assert same_bits(make, loss, arrays())
+    assert same_bits(make, loss, arrays(), **WITH_STATISTICS.get(case, {}))
 
 
 @portable
@@ -258,7 +275,7 @@ class Custom(nn.Linear):
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda: nn.Sequential(nn.Linear(7, 3, rng=0), nn.BatchNorm1d(3)), "running statistics"),
+        (lambda: nn.Sequential(nn.Linear(7, 3, rng=0), nn.BatchNorm1d(3).eval()), "BatchNorm1d '1' does not declare"),
         (lambda: nn.Sequential(nn.Linear(7, 3, rng=0), Custom(3, 3, rng=1)), "Custom '1' does not declare"),
         (
             lambda: nn.models.GPT(11, context=7, layers=1, width=8, heads=2, recompute=True, rng=0),
@@ -327,6 +344,39 @@ def test_derivatives_in_reverse_mode_inside_the_loss():
     replica, _ = train(model, World(), loss=loss, arrays=points(), sizes=(8,), steps=2, virtual_workers=4)
     assert tried == [8, 2, 2, 2, 2, 2, 2, 2, 2]
     assert "reverse mode" in replica.why_one_by_one(loss)
+
+
+class Counter(nn.Module):
+    """It changes its buffer, and says wrongly that it treats every sample for itself."""
+
+    rows_independent = True
+
+    def __init__(self):
+        self.register_buffer("seen", np.zeros(()), merge="mean")
+
+    def forward(self, x):
+        self.seen += len(x)
+        return x
+
+
+@portable
+@pytest.mark.parametrize("kind", ["a buffer that is changed", "batch norm that is frozen later"])
+def test_what_a_batch_finds_out(kind):
+    """It runs one by one from then on, with the same bits."""
+    results = []
+    for batched in (True, False):
+        model = nn.Sequential(nn.Linear(7, 3, rng=0), Counter() if "buffer" in kind else nn.BatchNorm1d(3))
+        objective = Objective(model, cross_entropy)
+        replica = parallel.DataParallel(model, World(), virtual_workers=4, batched_workers=batched)
+        x, y = vectors()
+        for step in range(2):
+            replica.step(objective, replica.split((x[:14], y[:14])), step)
+            if step == 0:
+                model[1].eval()
+        results.append(digest(model, [p.grad for p in model.parameters()]))
+        reason = "changes it, but not by worker" if "buffer" in kind else "BatchNorm1d '1'"
+        assert not batched or reason in replica.why_one_by_one(objective)
+    assert results[0] == results[1]
 
 
 @portable

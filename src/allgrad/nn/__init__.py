@@ -11,6 +11,8 @@ from allgrad.nn.activations import Sigmoid as Sigmoid
 from allgrad.nn.activations import SiLU as SiLU
 from allgrad.nn.activations import Softplus as Softplus
 from allgrad.nn.activations import Tanh as Tanh
+from allgrad.nn.batched_workers import OneByOneError as OneByOneError
+from allgrad.nn.batched_workers import Workers as Workers
 from allgrad.nn.batched_workers import batch_sum as batch_sum
 from allgrad.nn.batched_workers import batched_workers as batched_workers
 from allgrad.nn.batched_workers import cannot_batch as cannot_batch

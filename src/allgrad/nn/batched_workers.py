@@ -7,6 +7,7 @@ have on its own:
 
 - gradients of parameters (`gradients.py`),
 - losses: `batch_sum` gives one sum per worker,
+- statistics: a worker's are those of its rows, and it has its own copy of each buffer (`Workers.buffer`),
 - random numbers: each worker's samples draw from the worker's own stream (`random.py`).
 
 A module says that it can do this by `rows_independent = True` in its own class; `cannot_batch` asks. The samples are along
@@ -48,6 +49,21 @@ class Workers:
         self._edges = (0, *accumulate(self.samples))
         self._scaled: dict[int, Array] = {}
         self._spans: dict[int, tuple[slice, ...]] = {}
+        self._buffers: dict[int, tuple[Array, Array]] = {}
+
+    def choose(self, mask: Array) -> Workers:
+        """The workers of those samples for which `mask` is true."""
+        chosen = Workers([int(np.count_nonzero(mask[rows])) for rows in self.spans(len(mask))], chosen=True)
+        chosen._buffers = self._buffers
+        return chosen
+
+    def buffer(self, array: Array) -> Array:
+        """Each worker's copy of a module's buffer, which it may change: (workers, *array.shape)."""
+        if self is ONE_WORKER:
+            return array[None]
+        if id(array) not in self._buffers:
+            self._buffers[id(array)] = array, np.repeat(array[None], len(self.samples), axis=0)
+        return self._buffers[id(array)][1]
 
     def edges(self, rows: int) -> Array:
         """Where each worker's rows begin along an axis of `rows` rows, and at the end their number: (workers + 1,) int64."""
@@ -117,7 +133,7 @@ def chosen_rows(mask: Array) -> Iterator[None]:
         yield
         return
     on_backward(_same_rows)
-    token = _current.set(Workers([int(np.count_nonzero(mask[rows])) for rows in workers.spans(len(mask))], chosen=True))
+    token = _current.set(workers.choose(mask))
     try:
         yield
     finally:

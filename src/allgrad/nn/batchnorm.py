@@ -13,6 +13,8 @@ worker, since the reducer adds them. Data parallelism supplies the function that
 Each layer calls it twice in forward and once in backward, in the same order on each worker. Without it, and in evaluation, the
 layer is plain batch norm.
 
+If the samples of several workers run as one batch (`batched_workers.py`), each worker's rows have statistics of their own.
+
 Running statistics are buffers. They change only in training, and not when `ag.checkpoint` computes a forward pass again. Sums
 are computed in blocks of rows, and in float64 across blocks, so that each pass over a block finds it in cache.
 """
@@ -30,11 +32,12 @@ from allgrad.autodiff import Fused, Tensor, on_recompute
 from allgrad.autodiff.errors import NoRuleError
 from allgrad.autodiff.modes import CURRENT
 from allgrad.kernels import active
-from allgrad.kernels.blocks import as_rows, rows_a_block, spans
+from allgrad.kernels.blocks import as_rows, rows_a_block
 from allgrad.nn.activations import ActivationFunction, activate, activation_function
+from allgrad.nn.batched_workers import ONE_WORKER, OneByOneError, Workers, current_workers
 from allgrad.nn.checks import refuse_image
 from allgrad.nn.errors import InputError, LayerOptionError
-from allgrad.nn.gradients import write_gradient
+from allgrad.nn.gradients import each_gradient, gradient_for
 from allgrad.nn.module import Module
 from allgrad.nn.parameter import Array, Parameter
 
@@ -81,22 +84,38 @@ def _snapshot() -> Callable[[], AbstractContextManager[None]]:
 on_recompute(_snapshot)
 
 
-def _blocks(rows: Array) -> list[slice]:
-    return list(spans(len(rows), rows_a_block(rows.shape[1])))
+def _blocks(rows: slice, channels: int) -> Iterator[slice]:
+    step = rows_a_block(channels)
+    return (slice(start, min(start + step, rows.stop)) for start in range(rows.start, rows.stop, step))
 
 
-def statistics(x: Array, reduce: Callable[[Array], Array] | None = None) -> tuple[Array, Array, float]:
-    """Mean and variance (divided by n) of each channel of x (..., channels), in float64, and n.
+def statistics(
+    x: Array, workers: Workers = ONE_WORKER, reduce: Callable[[Array], Array] | None = None
+) -> tuple[Array, Array, Array]:
+    """Mean and variance (divided by n) of each channel of x (..., channels) for each worker, and n.
+
+    Returns:
+        (workers, channels) float64, the same, and (workers, 1) float64. Zeros for a worker without samples.
 
     Raises:
         InputError: if n is 0.
     """
     rows = as_rows(x)
-    total = np.zeros(rows.shape[1] + 1)
+    found = np.zeros((2, len(workers.samples), rows.shape[1]))
+    count = np.zeros((len(workers.samples), 1))
+    for i, (samples, span) in enumerate(zip(workers.samples, workers.spans(len(rows)), strict=True)):
+        if samples or workers.chosen:
+            found[0, i], found[1, i], count[i] = _statistics(rows[span], x, reduce)
+    return found[0], found[1], count
+
+
+def _statistics(rows: Array, x: Array, reduce: Callable[[Array], Array] | None) -> tuple[Array, Array, float]:
+    every, channels = slice(0, len(rows)), rows.shape[1]
+    total = np.zeros(channels + 1)
     total[-1] = len(rows)
     # Sums of the differences from the first row, which are small even if the mean is far from 0.
-    pilot = rows[0] if len(rows) else np.zeros(rows.shape[1], x.dtype)
-    for block in _blocks(rows):
+    pilot = rows[0] if len(rows) else np.zeros(channels, rows.dtype)
+    for block in _blocks(every, channels):
         total[:-1] += active().bias_gradient(np.subtract(rows[block], pilot))
     total[:-1] += len(rows) * pilot.astype(np.float64)
     if reduce is not None:
@@ -104,8 +123,8 @@ def statistics(x: Array, reduce: Callable[[Array], Array] | None = None) -> tupl
     if not total[-1]:
         raise InputError(f"Batch norm needs at least one sample. Got an input of shape {x.shape}.")
     # This mean is rounded to x's dtype. The second pass also measures its error, which is then subtracted.
-    centre, sums = (total[:-1] / total[-1]).astype(x.dtype), np.zeros((2, rows.shape[1]))
-    for block in _blocks(rows):
+    centre, sums = (total[:-1] / total[-1]).astype(rows.dtype), np.zeros((2, channels))
+    for block in _blocks(every, channels):
         d = np.subtract(rows[block], centre)
         sums[0] += active().bias_gradient(d)
         sums[1] += active().bias_gradient(np.multiply(d, d, out=d))
@@ -123,7 +142,8 @@ def _forward(
     *,
     mean: Array,
     variance: Array,
-    count: float,  # noqa: ARG001
+    count: Array,  # noqa: ARG001
+    workers: Workers,
     eps: float,
     activation: ActivationFunction | None,
     reduce: Any,  # noqa: ARG001
@@ -140,16 +160,17 @@ def _forward(
     derivative = (
         np.empty_like(y) if activation is not None and activation.needs_derivative and CURRENT.get().recording else None
     )
-    for block in _blocks(rows):
-        part = np.subtract(rows[block], centre, out=None if activation is not None else y[block])
-        np.multiply(part, scale, out=part)
-        np.add(part, shift, out=part)
-        if skip is not None:
-            np.add(part, skip[block], out=part)
-        if activation is not None:
-            activation.forward(part, y[block], None if derivative is None else derivative[block])
+    for i, span in enumerate(workers.spans(len(rows))):
+        for block in _blocks(span, rows.shape[1]):
+            part = np.subtract(rows[block], centre[i], out=None if activation is not None else y[block])
+            np.multiply(part, scale[i], out=part)
+            np.add(part, shift[i], out=part)
+            if skip is not None:
+                np.add(part, skip[block], out=part)
+            if activation is not None:
+                activation.forward(part, y[block], None if derivative is None else derivative[block])
     kept = derivative if derivative is not None else y if activation is not None else None
-    return y.reshape(x.shape), (x, centre, rest, inverse, weight, kept)
+    return y.reshape(x.shape), (x, centre, rest, inverse, weight, bias, kept)
 
 
 def _backward(
@@ -160,27 +181,34 @@ def _backward(
     into: Any,
     mean: Array,  # noqa: ARG001
     variance: Array,  # noqa: ARG001
-    count: float,
+    count: Array,
+    workers: Workers,
     eps: float,  # noqa: ARG001
     activation: ActivationFunction | None,
     reduce: Any,
 ) -> tuple[Any, Any, Any, Any]:
-    x, centre, rest, inverse, weight, kept = residuals
-    rows, cotangent = as_rows(x), as_rows(g)
+    x, centre, rest, inverse, weight, bias, kept = residuals
+    rows, cotangent, spans = as_rows(x), as_rows(g), workers.spans(x.size // x.shape[-1])
     dx = np.empty_like(rows)
     # The cotangent behind the activation is also that of `residual`. If that is not needed, it is kept in dx until dx is written.
     through = cotangent if activation is None else np.empty_like(rows) if needs[3] else dx
-    sums = np.zeros((2, rows.shape[1]))
-    for block in _blocks(rows):
-        part = cotangent[block]
-        if activation is not None:
-            part = through[block] = activation.backward(part, kept[block])
-        d = np.subtract(rows[block], centre)
-        sums[0] += active().bias_gradient(part)
-        sums[1] += active().bias_gradient(np.multiply(d, part, out=d))
+    sums = np.zeros((2, *centre.shape))
+    for i, span in enumerate(spans):
+        for block in _blocks(span, rows.shape[1]):
+            part = cotangent[block]
+            if activation is not None:
+                part = through[block] = activation.backward(part, kept[block])
+            d = np.subtract(rows[block], centre[i])
+            sums[0, i] += active().bias_gradient(part)
+            sums[1, i] += active().bias_gradient(np.multiply(d, part, out=d))
     sums[1] -= rest * sums[0]
-    dweight = write_gradient((sums[1] * inverse).astype(x.dtype), into[1]) if needs[1] else None
-    dbias = write_gradient(sums[0].astype(x.dtype), into[2]) if needs[2] else None
+    dweight = dbias = None
+    if needs[1]:
+        dweight = gradient_for(weight, into[1])
+        each_gradient((sums[1] * inverse).astype(x.dtype), dweight)
+    if needs[2]:
+        dbias = gradient_for(bias, into[2])
+        each_gradient(sums[0].astype(x.dtype), dbias)
     dpast = through.reshape(x.shape) if needs[3] else None
     if not needs[0]:
         return None, dweight, dbias, dpast
@@ -190,13 +218,14 @@ def _backward(
     level = (sums[0] / count - derivative * rest).astype(x.dtype)
     derivative = derivative.astype(x.dtype)
     scale = (inverse if weight is None else inverse * weight).astype(x.dtype)
-    for block in _blocks(rows):
-        part = through[block]
-        d = np.subtract(rows[block], centre)
-        np.multiply(d, derivative, out=d)
-        np.subtract(part, d, out=d)
-        np.subtract(d, level, out=d)
-        np.multiply(d, scale, out=dx[block])
+    for i, span in enumerate(spans):
+        for block in _blocks(span, rows.shape[1]):
+            part = through[block]
+            d = np.subtract(rows[block], centre[i])
+            np.multiply(d, derivative[i], out=d)
+            np.subtract(part, d, out=d)
+            np.subtract(d, level[i], out=d)
+            np.multiply(d, scale[i], out=dx[block])
     return dx.reshape(x.shape), dweight, dbias, dpast
 
 
@@ -208,11 +237,14 @@ def _reference(
     *,
     mean: Array,  # noqa: ARG001
     variance: Array,  # noqa: ARG001
-    count: float,  # noqa: ARG001
+    count: Array,  # noqa: ARG001
+    workers: Workers,
     eps: float,
     activation: ActivationFunction | None,
     reduce: Any,
 ) -> Any:
+    if workers is not ONE_WORKER:
+        raise OneByOneError("the loss takes derivatives inside a model with batch norm")
     if reduce is not None:
         raise NoRuleError(
             "SyncBatchNorm inside nn.cross_worker_sum has first derivatives in reverse mode only. "
@@ -227,7 +259,7 @@ def _reference(
     return y if activation is None else activation.reference(y)
 
 
-batch_norm = Fused(_forward, _backward, name="batch_norm", reference=_reference)
+batch_norm = Fused(_forward, _backward, name="batch_norm", reference=_reference, by_worker=True)
 
 
 class _BatchNorm(Module):
@@ -277,15 +309,16 @@ class _BatchNorm(Module):
         if not self.training and self.tracks:
             return self._by_running_statistics(x, activation, residual)
         reduce = self._reduce() if self.training else None
-        mean, variance, count = statistics(x.value if isinstance(x, Tensor) else x, reduce)
-        if count < 2 and self.training:
+        workers = current_workers() or ONE_WORKER
+        mean, variance, count = statistics(x.value if isinstance(x, Tensor) else x, workers, reduce)
+        if np.any(count == 1) and self.training:
             raise InputError(
                 f"{self.where()}: training needs more than one value per channel, but the input has shape {x.shape}. "
                 "Give each virtual worker two samples or more (also of the last batch), use images that are larger here, or use "
                 "nn.SyncBatchNorm, which takes its statistics over all virtual workers."
             )
         if self.training and self.tracks and not _recomputing.get():
-            self._update_running_statistics(mean, variance * (count / (count - 1)))
+            self._update_running_statistics(workers, mean, variance * (count / (count - 1)))
         return batch_norm(
             x,
             self.weight,
@@ -294,6 +327,7 @@ class _BatchNorm(Module):
             mean=mean,
             variance=variance,
             count=count,
+            workers=workers,
             eps=self.eps,
             activation=activation,
             reduce=reduce,
@@ -308,13 +342,22 @@ class _BatchNorm(Module):
     def _reduce(self) -> Callable[[Array], Array] | None:
         return None
 
-    def _update_running_statistics(self, mean: Array, variance: Array) -> None:
-        self.num_batches_tracked[...] += 1
-        momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        for running, new in ((self.running_mean, mean), (self.running_var, variance)):
+    def _update_running_statistics(self, workers: Workers, mean: Array, variance: Array) -> None:
+        tracked = workers.buffer(self.num_batches_tracked)
+        tracked += 1
+        momentum = 1 / float(tracked[0]) if self.momentum is None else self.momentum
+        for buffer, new in ((self.running_mean, mean), (self.running_var, variance)):
+            running = workers.buffer(buffer)
             running[...] = (1 - momentum) * running + momentum * new
 
+    @property
+    def by_samples(self) -> bool:
+        """Whether `batch_norm` is what runs, which knows of workers."""
+        return self.training or not self.tracks
+
     def _by_running_statistics(self, x: Any, activation: ActivationFunction | None, residual: Any) -> Any:
+        if current_workers() is not None:
+            raise OneByOneError("a batch norm is in evaluation mode")
         scale: Any = np.reciprocal(np.sqrt(self.running_var + self.eps))
         y = (x - self.running_mean.copy()) * (scale if self.weight is None else scale * self.weight)
         y = y if self.bias is None else y + self.bias
@@ -361,6 +404,7 @@ class BatchNorm1d(_BatchNorm):
     """
 
     kinds = ((), ("length",))
+    rows_independent = _BatchNorm.by_samples
 
 
 class BatchNorm2d(_BatchNorm):
@@ -370,6 +414,7 @@ class BatchNorm2d(_BatchNorm):
     """
 
     kinds = (("height", "width"),)
+    rows_independent = _BatchNorm.by_samples
 
 
 class SyncBatchNorm(_BatchNorm):

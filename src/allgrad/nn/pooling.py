@@ -261,6 +261,8 @@ class AvgPool2d(_Pool2d):
     [[2.5, 4.5], [10.5, 12.5]]
     """
 
+    rows_independent = True
+
     def __init__(
         self,
         kernel_size: int | Pair,
@@ -307,6 +309,8 @@ class AdaptiveAvgPool2d(Module):
     >>> nn.AdaptiveAvgPool2d(1)(np.arange(6.0).reshape(1, 2, 3, 1)).tolist()
     [[[[2.5]]]]
     """
+
+    rows_independent = True
 
     def __init__(self, output_size: int | tuple[int | None, int | None]) -> None:
         both = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)

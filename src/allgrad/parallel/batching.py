@@ -5,8 +5,8 @@ samples is computed worker by worker (`nn/batched_workers.py`, `worker_gradients
 
 - every module of the model and the loss declare `rows_independent`;
 - the kernels compute a row in the same way whatever the rows around it (`kernels.portable`);
-- nothing looks at single workers: no layer communicates across workers or keeps statistics, no gradient has a hook, no worker
-  is accumulated over several steps.
+- nothing looks at single workers: no layer communicates across workers, no gradient has a hook, no worker is accumulated over
+  several steps.
 
 Otherwise, and if anything raises in the forward pass (so that the message can name the worker), the workers run one by one.
 """
@@ -42,8 +42,6 @@ def model_reason(model: nn.Module, workers: int) -> str:
     portable, why = kernels.portable()
     if not portable:
         return why
-    if model.buffer_rules():
-        return "the model has buffers (running statistics), which each worker changes for itself"
     wrong = nn.cannot_batch(model)
     if wrong:
         return f"{wrong} does not declare rows_independent"

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from allgrad import nn
 from allgrad.comm import block
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from contextlib import AbstractContextManager
 
-    from allgrad import nn
     from allgrad.comm import World
 
 Array = np.ndarray[Any, Any]
@@ -53,7 +53,7 @@ class WorkerBuffers:
         try:
             yield
         except BaseException:
-            self.model.load_buffers_state(self.opening)
+            self.restore()
             raise
 
     def worker(self, worker: int) -> AbstractContextManager[None]:
@@ -67,6 +67,24 @@ class WorkerBuffers:
         yield
         self.ended[worker] = self.model.buffers_state()
         self.model.load_buffers_state(self.opening)
+
+    def batch(self, workers: nn.Workers) -> None:
+        """Take over what the workers of a batch (`nn.batched_workers`) have made of their buffers in a forward pass.
+
+        Raises:
+            nn.OneByOneError: a module changed its own array, which all of them share.
+        """
+        arrays = dict(self.model.named_buffers()) if self.rules else {}
+        for name, array in arrays.items():
+            if not np.array_equal(array, self.opening[name], equal_nan=True):
+                raise nn.OneByOneError(f"the module with the buffer {name} changes it, but not by worker")
+        for place, worker in enumerate(self.workers):
+            self.ended[worker] = {name: workers.buffer(array)[place] for name, array in arrays.items()}
+
+    def restore(self) -> None:
+        """Give the model its opening state back."""
+        if self.rules:
+            self.model.load_buffers_state(self.opening)
 
     def rows(self, empty: Collection[int]) -> Array:
         """The buffers of this rank's workers, to be summed by `tree_sum` and given to `merge`.

@@ -17,7 +17,6 @@ import numpy as np
 from allgrad import nn
 from allgrad.autodiff.containers import flatten as flatten_containers
 from allgrad.comm import tree_sum
-from allgrad.nn.batched_workers import OneByOneError
 from allgrad.parallel.batching import joined
 from allgrad.parallel.terms import TermNames, Terms
 from allgrad.parallel.timing import StepTimes, WorkerTimes
@@ -167,16 +166,17 @@ class StepRunner:
         if whole is None:
             return False
         with (
-            nn.batched_workers(tuple(work.lengths.values())),
+            nn.batched_workers(tuple(work.lengths.values())) as workers,
             nn.worker_streams(seed=self.seed, step=work.step, workers=work.lengths, model=self.model),
         ):
             start = self.world.clock()
             try:
                 values = work.loss(whole)
-            except OneByOneError as error:
-                self.one_by_one = (work.loss, str(error))
-                return False
-            except Exception:  # running them one by one finds it again, and names the worker
+                self.buffers.batch(workers)
+            except Exception as error:  # running them one by one finds it again, and names the worker
+                if isinstance(error, nn.OneByOneError):
+                    self.one_by_one = (work.loss, str(error))
+                self.buffers.restore()
                 return False
             with self.reducer.batch():
                 root = work.terms.batch_objective(tuple(work.lengths), values)

@@ -22,6 +22,8 @@ WIDTHS = (64, 128, 256, 512)
 class BasicBlock(Module):
     """Two 3x3 convolutions with batch norm and a skip connection, which has a 1x1 convolution where the shape changes."""
 
+    rows_independent = True
+
     def __init__(
         self,
         inner: int,
@@ -70,6 +72,8 @@ class ResNet18(Module):
     >>> model(np.ones((2, 32, 32, 3), np.float32)).shape
     (2, 10)
     """
+
+    rows_independent = True
 
     def __init__(
         self,
