@@ -109,10 +109,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--fashion", help="the directory with the images of Fashion-MNIST")
     options = parser.parse_args()
+    if options.fashion:
+        for config, overrides in MODELS.values():
+            overrides += [f"data.directory={options.fashion}"] if config.startswith(("fashion", "resnet")) else []
     world = comm.init()
     ratios = []
-    for name in options.models or [name for name in MODELS if name != "resnet18"]:
+    for name in options.models or MODELS:
         if options.profile:
             profile(name, options.workers, world)
             continue
