@@ -2,9 +2,9 @@
 
     python tests/clusters/ssh.py [--mpi mpich|openmpi] [SCENARIO ...]
 
-Needs root, Debian's openssh-server, and this clone's .venv (launch/setup.sh; with --mpi openmpi, .venv-openmpi). The hosts are those
-of tests/mpi/netns. A run must end in the weights of one process, and a job whose hosts cannot reach each other must end on both of
-them, with words. It is not part of the test run; what it printed is recorded in docs/clusters.md.
+Needs root, Debian's openssh-server, and this clone's .venv (launch/setup.sh; with --mpi openmpi, .venv-openmpi). The hosts are
+those of tests/mpi/netns. A run must end in the weights of one process, and a job whose hosts cannot reach each other must end on
+both of them, with words. It is not part of the test run; what it printed is recorded in docs/clusters.md.
 """
 
 from __future__ import annotations
@@ -119,17 +119,18 @@ class SshHosts:
         return found
 
     def cut(self, *hosts: str) -> None:
-        """What these hosts send no longer arrives."""
+        """What these hosts send no longer arrives: they get a wrong hardware address for the other host."""
         for name in hosts:
-            self.tc(name, "replace", "netem", "loss", "100%")
+            self._neighbour(name, "replace", "lladdr", "02:00:00:00:00:99", "nud", "permanent")
 
     def mend(self) -> None:
         for name in ("nodea", "nodeb"):
-            self.tc(name, "del")
+            self._neighbour(name, "del")
 
-    def tc(self, name: str, action: str, *words: str) -> None:
-        command = ["nsenter", "--target", str(self.hosts.holders[name].pid), "--net", "tc", "qdisc", action, "dev", "eth0"]
-        subprocess.run([*command, "root", *words], capture_output=True, check=action != "del")
+    def _neighbour(self, name: str, action: str, *words: str) -> None:
+        other = {"nodea": "10.77.0.2", "nodeb": "10.77.0.1"}[name]
+        command = ["nsenter", "--target", str(self.hosts.holders[name].pid), "--net", "ip", "neighbour", action, other]
+        subprocess.run([*command, *words, "dev", "eth0"], capture_output=True, check=action != "del")
 
 
 def wait_for(condition: Callable[[], Any], what: str) -> float:

@@ -50,12 +50,26 @@ def test_weights_that_do_not_fit(run, change, said, command, capsys) -> None:
 
 
 def test_another_models_configuration(run, capsys) -> None:
-    lines = (run / "config.yaml").read_text().splitlines()
+    lines = (run / "config.yaml").read_text().splitlines()[1:]
     place = next(number for number, line in enumerate(lines) if line.strip().startswith("hidden:"))
     lines[place : place + 1 + lines[place].strip().endswith(":")] = ["  hidden: [9]"]
     (run / "config.yaml").write_text("\n".join(lines) + "\n")
     assert main(["eval", str(run)]) == 1
     assert "has shape (8, 6), the model's has (9, 6)" in capsys.readouterr().err
+
+
+def test_a_flipped_bit_in_the_configuration(run, capsys) -> None:
+    """It was read as another value, such as a learning rate of 0.03 for 0.01, without a word."""
+    file = run / "config.yaml"
+    text = file.read_text()
+    for old, new in (("lr: 0.01", "lr: 0.03"), ("them\n", "themJ"), ("sha256 ", "sha256 0")):
+        assert text.count(old) == 1
+        file.write_text(text.replace(old, new))
+        for command in ("resume", "eval"):
+            assert main([command, str(run)]) == 2
+            assert f"{file}: does not have the digest in its first line" in capsys.readouterr().err
+    file.write_text(text.replace("log_every: 7", "log_every: 3").partition("\n")[2])
+    assert main(["resume", str(run), "train.steps=12"]) == 0
 
 
 def test_garbled_metrics(run, capsys) -> None:

@@ -29,6 +29,7 @@ from allgrad.train.config.schema import (
     ScheduleSection,
     WarmModelSection,
 )
+from allgrad.train.config.seal import broken_seal
 from allgrad.train.config.yaml_text import DEEPEST, Budget, load
 
 if TYPE_CHECKING:
@@ -178,6 +179,11 @@ def _read_text(path: Path, label: str) -> str:
         raise refuse(f"is not a file name: {error}.") from error
     if len(content) > limit:
         raise refuse(f"is larger than {limit >> 20} MiB, the most that a configuration may have.")
+    if broken_seal(content):
+        raise refuse(
+            "does not have the digest in its first line: it was edited, or damaged. If you edited it, delete that line and read "
+            "it again."
+        )
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,6 +1,6 @@
 """A run's directory: created by rank 0, once, owned by one job at a time, and never over another run.
 
-config.yaml      the resolved configuration
+config.yaml      the resolved configuration, under a line with its digest (config/seal.py)
 provenance.json  versions, machine, plugins and digest of the data (provenance.py)
 metrics.jsonl    one line per report (loggers/jsonl.py)
 checkpoints/     see checkpoint/format.py
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from allgrad.errors import UsageError
 from allgrad.train.atomic import write_atomic
 from allgrad.train.config import ConfigError, changed_keys, dump_yaml, resolve
+from allgrad.train.config.seal import sealed
 from allgrad.train.run.agreement import on_rank_0
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def create_run_directory(config: RunConfig, world: World, name: str, *, plugins:
             else:
                 path.mkdir(parents=True, exist_ok=True)
             lock_run(path)
-            write_atomic(path / "config.yaml", dump_yaml(config).encode())
+            write_atomic(path / "config.yaml", sealed(dump_yaml(config)).encode())
         except OSError as error:
             raise RunDirectoryError(f"Cannot write to {path}: {error.strerror}. Use another run.dir.") from error
         return str(path)
@@ -121,7 +122,7 @@ def prepare_resume(directory: Path, config: RunConfig, *, from_the_start: bool) 
     outdated = ["summary.json", "failure.txt", *(["metrics.jsonl"] if from_the_start else [])]
     lock_run(directory)
     try:
-        write_atomic(directory / "config.yaml", dump_yaml(config).encode())
+        write_atomic(directory / "config.yaml", sealed(dump_yaml(config)).encode())
         for name in outdated:
             (directory / name).unlink(missing_ok=True)
     except OSError as error:
