@@ -105,4 +105,5 @@ else
 fi
 training "$RUN" "$@"
 echo "allgrad: $ranks ranks on $list; run $RUN" >&2
+watch $$ &
 exec "${mpirun[@]}" "${training[@]}"

@@ -74,4 +74,5 @@ fi
 
 type -P "$1" >/dev/null || give_up "there is no program $1 here"
 exec 3>&-
+export ALLGRAD_RANK_OF=${ALLGRAD_JOB:-} # by which the launcher's watchdog knows ranks (mpi.sh)
 exec "$@"

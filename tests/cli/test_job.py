@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from allgrad.cli.main import main
 from allgrad.cli.mpirun import job_environment
 from allgrad.cli.processes import alive
 from allgrad.train.checkpoint.format import list_checkpoints, read_checkpoint
+from allgrad.train.loggers.trace import ON_SIGNAL, take_request
 
 RANKS = [[0, "a", 11], [1, "b", 12]]
 MPICH = "=   PID 12 RUNNING AT b\n=   EXIT CODE: 9\n"
@@ -105,14 +107,26 @@ def test_a_signal_saves_the_run(mpi_flavour, tmp_path, clean_environment, number
     assert not (tmp_path / "run" / "summary.json").exists()
 
 
-def test_a_job_that_does_not_save_ends_at_the_first_signal() -> None:
-    """MPICH handles SIGUSR1 in its ranks, so a function that does not ask for it would go on."""
-    command = ["sh", "-c", "trap '' USR1; echo up; while :; do sleep 0.1; done"]
+@pytest.mark.parametrize(
+    ("state", "ended"),
+    [("", -signal.SIGKILL), ("running", 4)],
+    ids=["before the run begins", "afterwards"],
+)
+def test_what_a_signal_does(tmp_path, state, ended) -> None:
+    """MPICH's handler of SIGUSR1 swallowed the first Ctrl-C while ranks were starting, and SIGUSR2 ended the launcher."""
+    file = tmp_path / "outcome.json"
+    if state:
+        file.write_text(json.dumps({"state": state, "directory": str(tmp_path), "ranks": RANKS}))
+    answer = "exit 4" if state else ""
+    command = ["sh", "-c", f"trap '{answer}' USR1; echo up; while :; do sleep 0.1; done"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
-        with forwarding(process, saves=False) as asked:
+        with forwarding(process, file, lambda: bool(Outcome.read(file).state)) as asked:
             assert process.stdout.readline() == "up\n"
+            signal.raise_signal(signal.SIGUSR2)
+            assert asked == []
+            assert take_request(tmp_path) == (ON_SIGNAL if state else 0)
             signal.raise_signal(signal.SIGINT)
-            assert process.wait(timeout=200) == -signal.SIGKILL
+            assert process.wait(timeout=200) == ended
         assert asked == [signal.SIGINT]
 
 

@@ -4,7 +4,8 @@ Contract.
 
 - mpirun gets a session of its own, because at Ctrl-C MPICH's kills the ranks, and Open MPI's does so at SIGTERM. SIGINT, SIGTERM
   and SIGUSR1 to this process all reach the ranks as SIGUSR1, upon which a run saves its state and ends. A second SIGINT or
-  SIGTERM ends the job at once.
+  SIGTERM ends the job at once, and so does the first signal before the run has begun: there is nothing to save yet, and MPICH's
+  own handler of SIGUSR1 would swallow it. SIGUSR2 asks the run for a trace; mpirun would die of it.
 - An exit code alone proves nothing: mpirun gives 0 when a rank calls `os._exit(0)`, and Open MPI's when a whole node dies. So a
   training reports its outcome in a file (`report_outcome`), and a job without one has failed. A run that reported that it is
   complete is complete, whatever happened to its processes afterwards.
@@ -33,7 +34,7 @@ from allgrad.cli.processes import alive, end_processes, marked
 from allgrad.errors import EXIT_STOPPED, NonFiniteError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from allgrad.comm import World
 
@@ -102,8 +103,12 @@ def run_job(ranks: int, *arguments: str) -> int:
     with tempfile.TemporaryDirectory(prefix="allgrad-job-") as name:
         # A supervisor has chosen a file already, and reads it after this.
         file = Path(os.environ.get(OUTCOME) or Path(name) / "outcome.json")
-        code, _, died = run_command(command, job_environment(), file)
-        return _judge(code, Outcome.read(file), died, ranks)
+        code, asked, died = run_command(command, job_environment(), file)
+        outcome = Outcome.read(file)
+        if asked and not outcome.state:
+            print("allgrad: stopped before the run began; there was nothing to save", file=sys.stderr, flush=True)
+            return EXIT_STOPPED
+        return _judge(code, outcome, died, ranks)
 
 
 def run_command(
@@ -115,7 +120,7 @@ def run_command(
         command: the launcher and what it starts.
         environment: of the job.
         file: where a training reports; its path marks the processes of the job.
-        saves: whether the ranks end by themselves at SIGUSR1; otherwise the first signal ends the job at once.
+        saves: whether the ranks save their state and end at SIGUSR1; otherwise the first signal ends the job at once.
 
     Returns:
         The exit code, the signals that came for the job, and what the launcher said about processes that died.
@@ -132,7 +137,7 @@ def run_command(
     readers = [threading.Thread(target=_copy, args=(*pair, died), daemon=True) for pair in pairs]
     for reader in readers:
         reader.start()
-    with forwarding(process, saves=saves) as asked:
+    with forwarding(process, file, lambda: saves and bool(Outcome.read(file).state)) as asked:
         code = wait_for(process, file)
     _end_orphans(process.pid, str(file))
     for reader in readers:
@@ -229,30 +234,42 @@ def _who_died(text: str, ranks: Sequence[Sequence[Any]]) -> str:
 
 
 @contextlib.contextmanager
-def forwarding(process: subprocess.Popen[str], *, saves: bool = True) -> Iterator[list[int]]:
+def forwarding(process: subprocess.Popen[str], file: Path, saves: Callable[[], bool]) -> Iterator[list[int]]:
     """Inside, signals to this process reach the job; see the top of this file.
 
     Args:
         process: the job's first process, which leads a session.
-        saves: as for `run_command`.
+        file: where the job reports.
+        saves: whether the job ends by itself at SIGUSR1 now; otherwise the first signal ends it at once.
 
     Returns:
-        The signals that came so far.
+        The signals that came so far, but for SIGUSR2.
     """
     asked: list[int] = []
 
     def pass_on(number: int, frame: Any) -> None:  # noqa: ARG001
-        at_once = bool(asked) or not saves
+        able = saves()
+        again = bool(asked) and number in (signal.SIGINT, signal.SIGTERM)
         asked.append(number)
         with contextlib.suppress(ProcessLookupError):
-            if at_once and number in (signal.SIGINT, signal.SIGTERM):
+            if again or not able:
                 os.killpg(process.pid, signal.SIGKILL)
             else:
                 process.send_signal(signal.SIGUSR1)
 
+    def trace(number: int, frame: Any) -> None:  # noqa: ARG001
+        from allgrad.train.loggers.trace import ON_SIGNAL, ask_for_trace
+
+        directory = Outcome.read(file).directory
+        if directory is not None:
+            with contextlib.suppress(OSError):
+                ask_for_trace(Path(directory), ON_SIGNAL)
+
     here = threading.current_thread() is threading.main_thread()  # elsewhere, signals cannot be handled
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) if here else ()
     before = {number: signal.signal(number, pass_on) for number in numbers}
+    if here:
+        before[signal.SIGUSR2] = signal.signal(signal.SIGUSR2, trace)
     try:
         yield asked
     finally:

@@ -114,7 +114,7 @@ class _Supervisor:
             )
         except OSError as error:
             raise UsageError(f"Cannot start {command[0]!r}: {error.strerror}.") from error
-        with forwarding(process) as asked:
+        with forwarding(process, self.file, lambda: True) as asked:
             code = wait_for(process, self.file)
         end_processes(marked(OUTCOME, str(self.file)))
         directory = Outcome.read(self.file).directory

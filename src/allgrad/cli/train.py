@@ -16,12 +16,14 @@ from allgrad.cli.notes import data_notes
 from allgrad.cli.single_process import refuse_ranks
 from allgrad.errors import EXIT_STOPPED, AllgradError, CollectiveError, UsageError
 from allgrad.kernels import bf16, compile_cache
+from allgrad.train.callbacks import Callback
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
     from pathlib import Path
 
+    from allgrad.train.callbacks import RunContext
     from allgrad.train.run.build import Options
     from allgrad.train.trainer import Trainer
 
@@ -155,7 +157,7 @@ def run_to_the_end(trainer: Trainer, directory: Path) -> int:
     if root and trainer.config.precision == "bf16":
         print(bf16.EMULATED, file=sys.stderr, flush=True)
     compile_cache.announce(_say_compiling if root else None)
-    report_outcome(trainer.world, directory, "running")
+    trainer.callbacks.append(_ReportStart())
     try:
         summary = trainer.run(directory)
     except Exception as error:
@@ -171,6 +173,13 @@ def run_to_the_end(trainer: Trainer, directory: Path) -> int:
         print(f"the run is in {_shown(directory)}")
         print(f"weights sha256 {summary['weights_sha256']}", flush=True)
     return EXIT_STOPPED if summary["interrupted"] else 0
+
+
+class _ReportStart(Callback):
+    """Tells whoever started the job that signals are answered from now on."""
+
+    def on_start(self, run: RunContext) -> None:
+        report_outcome(run.world, run.directory, "running")
 
 
 def _say_compiling(cache: Path) -> None:
