@@ -105,5 +105,5 @@ else
 fi
 training "$RUN" "$@"
 echo "allgrad: $ranks ranks on $list; run $RUN" >&2
-watch $$ &
+watch $$ >/dev/null 2>&1 </dev/null &
 exec "${mpirun[@]}" "${training[@]}"

@@ -91,24 +91,26 @@ newest_checkpoint() {
     find "$1/checkpoints" -maxdepth 1 -name 'step-*' ! -name '*.*' 2>/dev/null | sort | tail -n 1 || true
 }
 
-# watch LAUNCHER: in the background, ends a launcher that stays although its ranks on this machine are all gone, as mpirun does
-# when the cable to another machine is cut. rank.sh marks the ranks. Where there never was one, nothing is ended.
+# watch LAUNCHER [SECONDS]: ends a launcher that stays although its ranks on this machine are all gone, as mpirun does when the
+# cable to another machine is cut. rank.sh marks the ranks; where there never was one, nothing is ended. For the background, with
+# its output redirected there: inside a function, bash would keep the script's own output open.
 watch() {
-    local launcher=$1 seen="" gone=0
+    local launcher=$1 patience=${2:-15} seen="" gone=0
+    [ -n "${ALLGRAD_JOB:-}" ] || return 0
     while kill -0 "$launcher" 2>/dev/null; do
         if grep -qzsxF "ALLGRAD_RANK_OF=$ALLGRAD_JOB" /proc/[0-9]*/environ; then
             seen=yes gone=0
         elif [ -n "$seen" ]; then
             gone=$((gone + 1))
         fi
-        if [ "$gone" -gt 15 ]; then
+        if [ "$gone" -gt "$patience" ]; then
             echo "allgrad: the launcher has outlived its ranks; ending it" >"/proc/$launcher/fd/2"
             kill -KILL "$launcher"
             return
         fi
-        sleep 1
+        command -p sleep 1
     done
-} >/dev/null 2>&1 </dev/null
+}
 
 # forwarding COMMAND...: runs it, passes SIGUSR1 and SIGTERM on to it, returns its exit code. $stopped says whether one came.
 # Afterwards both are ignored: what is left to do takes a moment, and must be done.
@@ -120,7 +122,7 @@ forwarding() {
     trap 'pass_on TERM' TERM
     "$@" &
     child=$!
-    watch "$child" &
+    watch "$child" >/dev/null 2>&1 </dev/null &
     [ -z "$early" ] || kill "-$early" "$child" 2>/dev/null || true
     interrupted=1
     while [ -n "$interrupted" ]; do # a signal ends `wait` with the signal's code, not the command's: ask again

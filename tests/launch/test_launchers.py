@@ -336,7 +336,7 @@ class TestForwarding:
         )
         assert said == "USR1 7\n"
 
-    @pytest.mark.parametrize("place", range(7))
+    @pytest.mark.parametrize("place", range(8))
     def test_a_signal_is_passed_on_once_whenever_it_comes(self, clone, place) -> None:
         """Before each command of `forwarding` from the start of what it runs, until it waits."""
         clone.program("mpirun", 'trap "kill \\$!; exit 7" USR1; touch up; sleep 300 & wait', clone.root / "system")
@@ -354,6 +354,18 @@ class TestForwarding:
             'echo "$stopped ${code:-0} $(cat sent)"',
         )
         assert said == "USR1 7 -USR1\n"
+
+    def test_a_launcher_that_outlives_its_ranks_is_ended(self, clone) -> None:
+        """When the cable between two hosts was cut, their ranks ended and mpirun stayed."""
+        clone.program("rank", "until [ -e seen ]; do /bin/sleep 0.05; done", clone.root / "system")
+        clone.program("mpirun", "launch/rank.sh rank & exec /bin/sleep 300", clone.root / "system")
+        done = self.batch(
+            clone,
+            'grep() { command grep "$@" && touch seen; }\n'
+            "export ALLGRAD_JOB=a-job-of-tests-$$\nmpirun 2>&1 & child=$!\nwatch $child 0 >/dev/null &\n"
+            "wait $child || echo $?",
+        )
+        assert done == "allgrad: the launcher has outlived its ranks; ending it\n137\n"
 
     def test_what_follows_is_not_ended_by_a_late_signal(self, clone) -> None:
         said = self.batch(clone, "forwarding true\nkill -USR1 $$\nkill -TERM $$\necho submitted")
