@@ -44,6 +44,7 @@ def shortened(folder: Path) -> dict[str, list[str]]:
         "fashion_mnist_cnn": [*images, "model.dropout=0.1"],
         "heat_equation": ["batch.size=30", "data.grid=12"],
         "moby_dick": [*text, "model.dropout=0.1"],
+        "moby_dick_local": [*text, "train.steps=4", "parallel.reduction.inner_steps=2"],
         "resnet18": [*images, *resnet],
     }
     return {name: [*common, *overrides] for name, overrides in changes.items()}
@@ -70,9 +71,12 @@ def test_every_configuration_ends_in_one_hash(mpirun, tmp_path) -> None:
     for name, (path, changes) in configs.items():
         trainer, run = new_run(path, [*changes, f"run.dir={tmp_path / 'debug' / name}"], Options(single=True))
         alone[name] = trainer.run(run)["weights_sha256"]
+    local = {"moby_dick_local": configs.pop("moby_dick_local")}  # four replicas, which share no memory
     for ranks, memory in ((1, "node"), (2, "node"), (3, "rank"), (4, "node")):
-        configs = {name: (path, [*changes, f"parallel.memory={memory}"]) for name, (path, changes) in configs.items()}
-        assert mpirun(train_all, ranks, configs, str(tmp_path / str(ranks))).values == [alone] * ranks
+        here = {name: (path, [*changes, f"parallel.memory={memory}"]) for name, (path, changes) in configs.items()}
+        here |= local if ranks != 3 else {}
+        expected = {name: alone[name] for name in here}
+        assert mpirun(train_all, ranks, here, str(tmp_path / str(ranks))).values == [expected] * ranks
         found = summary(tmp_path / str(ranks) / "moby_dick")
         assert found["ranks"] == ranks
         assert found["memory"] == (memory if ranks > 1 else "rank")

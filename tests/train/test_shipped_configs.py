@@ -10,7 +10,15 @@ from allgrad.data import DataError
 from allgrad.train.config import dump_yaml, plan, registry, resolve
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
-NAMES = ["diamonds", "fashion_mnist_cnn", "fashion_mnist_mlp", "heat_equation", "moby_dick", "resnet18"]
+NAMES = [
+    "diamonds",
+    "fashion_mnist_cnn",
+    "fashion_mnist_mlp",
+    "heat_equation",
+    "moby_dick",
+    "moby_dick_local",
+    "resnet18",
+]
 
 
 def test_they_are_all_there() -> None:
