@@ -195,9 +195,9 @@ def _exchange_in_words(trainer: Trainer) -> str:
 
     found = exchange_of(trainer)
     predicted = found["predicted_bytes_per_step"]
-    sent = "" if predicted is None else f", about {predicted / 1e6:.3g} MB sent per step"
+    sent = "" if not predicted else f", about {predicted / 1e6:.3g} MB sent per step"
     bits = "the same bits at any number of ranks" if found["same_bits"] else "bits depend on the number of ranks"
-    return f"exchange {found['name']}{sent}; {bits}: {found['why']}"
+    return f"exchange {found['name']}, {found['path']}{sent}; {bits}: {found['why']}"
 
 
 def _shown(directory: Path) -> Path:

@@ -53,17 +53,17 @@ def aligned_zeros(length: int, dtype: npt.DTypeLike) -> Array:
     return raw[skip : skip + max(length, 1) * dtype.itemsize].view(dtype)[:length]
 
 
-def give_back_pages(array: Array) -> None:
+def give_back_pages(array: Array, *, shared: bool = False) -> None:
     """Return the memory of an array's pages to the system, if it can do that (Linux); they read as zeros from then on.
 
-    Pages that the array shares with its neighbours stay, with what they hold. The array must be in memory of this process alone.
+    Pages that the array shares with its neighbours stay, with what they hold. `shared`: whether other processes see this memory.
     """
     start = -(-array.ctypes.data // mmap.PAGESIZE) * mmap.PAGESIZE
     stop = (array.ctypes.data + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
     if sys.platform.startswith("linux") and stop > start:
         advise = ctypes.CDLL(None).madvise
         advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        advise(start, stop - start, mmap.MADV_DONTNEED)
+        advise(start, stop - start, mmap.MADV_REMOVE if shared else mmap.MADV_DONTNEED)
 
 
 def give_back_freed() -> None:

@@ -150,6 +150,11 @@ class Exchange(ABC):
         """
         return [flat.grads, *(Arena(flat.layout) for _ in range(count - 1))]
 
+    @property
+    def path(self) -> str:
+        """How gradients get from rank to rank, in words, for reports."""
+        return "by messages"
+
     @abstractmethod
     def post(self, gradients: BucketGradients, *, step: int, ready: float) -> None:
         """Start the sum of a bucket and return at once.

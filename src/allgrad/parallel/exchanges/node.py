@@ -131,6 +131,12 @@ class NodeExchange(Exchange):
         assert len(mine) == count
         return mine
 
+    @property
+    def path(self) -> str:
+        """In words."""
+        inside = "in the memory that the ranks of a node share"
+        return inside if self.world.nodes == 1 else f"{inside}, and by messages between nodes"
+
     def bytes_per_step(self) -> float | None:
         """Nothing inside a node; between nodes, what an all-reduce of the own slices sends."""
         nodes = self.world.nodes

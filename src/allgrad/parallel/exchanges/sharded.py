@@ -261,15 +261,18 @@ class ShardedState:
         return self.optimizer.state_dict_of(OptimizerState(gathered, self.optimizer.steps))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict` of any number of ranks, and keep only what belongs to the own spans in memory."""
+        """Continue from a `state_dict` of any number of ranks; only what belongs to spans that are owned here stays in memory."""
+        exchange, sharing = self.exchange, self.exchange.flat.sharing
         self.optimizer.load_state_dict(state)
-        if self.exchange.world.size == 1:
+        sharing.barrier()
+        if exchange.world.size == 1 or sharing.rank:
             return
-        for arena in self.optimizer.state.values():
-            for dtype, flat in arena.flat.items():
-                edges = [0, *(edge for part in sorted(self.exchange.own[dtype]) for edge in part), flat.size]
-                for start, stop in zip(edges[::2], edges[1::2], strict=True):
-                    give_back_pages(flat[start:stop])
+        first = exchange.world.rank
+        for bucket, spans in zip(exchange.buckets, exchange.spans, strict=True):
+            for owner, start, stop in spans:
+                if not first <= owner < first + sharing.ranks:
+                    for arena in self.optimizer.state.values():
+                        give_back_pages(bucket.of(arena.flat)[start:stop], shared=sharing.ranks > 1)
 
 
 def plan_spans(layout: Layout, buckets: Sequence[Bucket], ranks: int, *, whole: bool) -> list[list[Span]]:

@@ -83,12 +83,14 @@ def results_of(run: Run) -> dict[str, Any]:
 
 
 def _memory_saved(run: Run) -> int:
-    """Bytes of all nodes that are not needed because the ranks of a node share them."""
-    if run.replica.placement.memory == "rank":
-        return 0
-    average = [] if run.ema is None else [run.ema.average]
-    copy = sum(arena.nbytes for arena in (run.replica.flat.params, *run.optimizer.state.values(), *average))
-    return copy * (run.world.size - run.world.nodes)
+    """Bytes of all nodes together that other settings would need: a copy of everything for each rank."""
+    ranks, replica = run.world.size, run.replica
+    copies = run.world.nodes if replica.placement.memory == "node" else ranks
+    states = 1 if run.config.parallel.shard is not None else copies
+    weights = [replica.flat.params] if run.ema is None else [replica.flat.params, run.ema.average]
+    return sum(each.nbytes for each in weights) * (ranks - copies) + sum(
+        arena.nbytes for arena in run.optimizer.state.values()
+    ) * (ranks - states)
 
 
 def exchange_of(run: Run) -> dict[str, Any]:
@@ -97,6 +99,7 @@ def exchange_of(run: Run) -> dict[str, Any]:
     name = describe_exchange({"name": parallel.reduction.name, **parallel.reduction.options()})
     return {
         "name": name if parallel.shard is None else f"{name}, optimizer sharded",
+        "path": exchange.path if run.world.size > 1 else "one rank: nothing is exchanged",
         "same_bits": exchange.same_bits,
         "why": exchange.why,
         "predicted_bytes_per_step": exchange.bytes_per_step(),
