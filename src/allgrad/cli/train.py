@@ -143,10 +143,13 @@ def run_to_the_end(trainer: Trainer, directory: Path) -> int:
     """Train, and print on rank 0 where the run is, a sample of its prose, and last the digest of the weights."""
     root = trainer.world.rank == 0
     if root:
+        batch = trainer.config.batch
         ranks = f"{trainer.world.size} rank{'s' if trainer.world.size > 1 else ''}"
+        workers = f"{batch.virtual_workers} virtual worker{'s' if batch.virtual_workers > 1 else ''}"
+        chosen = "" if batch.virtual_workers_from == "configuration" else f" (chosen for batches of {batch.size})"
         print(
             f"{_shown(directory)}: {trainer.model.parameter_count():,} parameters, {trainer.plan.steps} steps, "
-            f"{trainer.replica.virtual_workers} virtual workers on {ranks}",
+            f"{workers}{chosen} on {ranks}",
             flush=True,
         )
         if trainer.config.parallel.reduction.name != "exact" or trainer.config.parallel.shard is not None:

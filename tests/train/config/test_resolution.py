@@ -68,6 +68,16 @@ def test_values_options_and_defaults(base: Path) -> None:
     assert (config.batch.virtual_workers, config.parallel.reduction.name) == (8, "exact")
 
 
+@pytest.mark.parametrize(("size", "expected"), [(1, 1), (7, 1), (8, 2), (16, 4), (31, 4), (32, 8), (100_000, 8)])
+def test_the_number_of_virtual_workers_fits_the_batch(base: Path, size: int, expected: int) -> None:
+    """It is stored with a run, so that it stays when a run is resumed by a version with another rule."""
+    config = resolve(base, [f"batch.size={size}"])
+    assert (config.batch.virtual_workers, config.batch.virtual_workers_from) == (expected, "batch.size")
+    assert f"virtual_workers: {expected}\n" in dump_yaml(config)
+    stated = resolve(base, [f"batch.size={size}", "batch.virtual_workers=1"])
+    assert (stated.batch.virtual_workers, stated.batch.virtual_workers_from) == (1, "configuration")
+
+
 @pytest.mark.parametrize("text", ["1e-3", "1.e-3", "0.001", "1E-3", ".001", "1e-03"])
 def test_a_number_is_a_number(base: Path, text: str) -> None:
     assert resolve(base, [f"optimizer.lr={text}"]).optimizer.lr == 0.001
@@ -198,7 +208,7 @@ def test_what_changed_between_two(base: Path) -> None:
         ("train: {steps: 5, epochs: 2}", "train.epochs: train.steps and train.epochs exclude each other; remove one."),
         ("train: {steps: null}", "train.steps or train.epochs must be given."),
         ("train: {steps: 10}", "base.yaml:12: optimizer.schedule.warmup: must be shorter than the whole run (10 steps)"),
-        ("batch: {size: 7}", "run.yaml:2: batch.size: must be at least batch.virtual_workers (8)"),
+        ("batch: {size: 7, virtual_workers: 8}", "run.yaml:2: batch.size: must be at least batch.virtual_workers (8)"),
         ("checkpoint: {every: 5, every_minutes: 3.0}", "checkpoint.every and checkpoint.every_minutes exclude"),
         ("optimizer: {clip_norm: 1.0, clip_value: 1.0}", "optimizer.clip_norm and optimizer.clip_value exclude"),
         ("train: {early_stopping: {patience: 3}}", "train.early_stopping: needs train.eval_every"),

@@ -28,6 +28,8 @@ def explain(
     """
     grouped: dict[Path_, list[Any]] = {}
     for detail in error.errors(include_url=False):
+        if detail["type"] == "default_factory_not_called":  # it needs a key that is wrong itself
+            continue
         grouped.setdefault(_key_path(detail["loc"], data), []).append(detail)
     found = []
     for path, details in grouped.items():

@@ -153,15 +153,34 @@ class RunSection(Section):
     """The run's name, for its directory and its summary. null: the name of the configuration file."""
 
 
+def default_virtual_workers(size: int) -> int:
+    """The largest power of two, 8 at most, that leaves each virtual worker 4 samples of a batch or more.
+
+    It depends on the batch alone, and not on the ranks or on timing, because it decides the bits of the result.
+
+    >>> [default_virtual_workers(size) for size in (1, 8, 16, 31, 32, 1000)]
+    [1, 2, 4, 4, 8, 8]
+    """
+    return next(workers for workers in (8, 4, 2, 1) if workers == 1 or 4 * workers <= size)
+
+
 class BatchSection(Section):
     """How many samples a step uses, and how they are divided among virtual workers."""
 
     size: Annotated[int, Field(ge=1, le=2**31)]
     """Samples in a global batch, which all virtual workers of all ranks share."""
-    virtual_workers: Annotated[int, Field(ge=1, le=65_536)] = 8
-    """Micro-batches that a global batch is cut into; a run has at most that many ranks. Changes the bits of the result."""
+    virtual_workers: Annotated[
+        int, Field(ge=1, le=65_536, default_factory=lambda given: default_virtual_workers(given.get("size", 1)))
+    ]
+    """Micro-batches that a global batch is cut into; a run has at most that many ranks. Changes the bits of the result. Default:
+    the largest power of two, 8 at most, that leaves each of them 4 samples of the batch or more."""
     eval_size: Annotated[int, Field(ge=1, le=2**31)] | None = None
     """Samples in a batch of the evaluation. null: `batch.size`."""
+
+    @property
+    def virtual_workers_from(self) -> str:
+        """Where `virtual_workers` comes from: the "configuration", or "batch.size" for its default."""
+        return "configuration" if "virtual_workers" in self.model_fields_set else "batch.size"
 
 
 class MonitorSection(Section):

@@ -65,6 +65,7 @@ def results_of(run: Run) -> dict[str, Any]:
         "data_sha256": run.data_record.digest,
         "ranks": run.world.size,
         "virtual_workers": replica.virtual_workers,
+        "virtual_workers_from": run.config.batch.virtual_workers_from,
         "one_by_one": replica.why_one_by_one(run.objective) or None,
         "seconds": progress.seconds,
         "samples_per_second": progress.samples / progress.seconds if progress.seconds else None,
