@@ -100,7 +100,7 @@ def refused(choice: dict[str, str]) -> list[str]:
     shared = choice.get("parallel.memory") == "node"
     sharded = choice.get("parallel.shard") == "optimizer"
     found = []
-    if sharded and (shared or not exact):
+    if sharded and not exact:
         found.append("parallel.shard")
     if shared and not exact:
         found.append("parallel.memory")
