@@ -293,33 +293,53 @@ class Kernels(Protocol):
 
     # -- recurrences ---------------------------------------------------------------------------------------------
 
-    def lstm_forward(self, z: Array, product: Array, cell: Array, new: Array, h: Array) -> None:
-        """One step of an LSTM (Hochreiter & Schmidhuber 1997): with a = z + product, i = sigmoid(2 a_0), f = sigmoid(2 a_1),
-        g = tanh(a_2), o = sigmoid(2 a_3): new = f cell + i g, h = o tanh(new).
+    def lstm_forward(self, z: Array, u: Array, states: Array, cells: Array, *, rounds: bool) -> None:
+        """An LSTM over a sequence (Hochreiter & Schmidhuber 1997). With a_t = z_t + h_t u in four parts of n columns:
+        i = sigmoid(a_0), f = sigmoid(a_1), g = tanh(a_2), o = sigmoid(a_3); new cell = f cell + i g, h = o tanh(new cell).
 
-        z and product are (4, rows, n), the rest is (rows, n). z is overwritten by what `lstm_backward` of the same kernels
-        needs of the gates; `new` and `h` are written and overlap nothing.
+        z: (length, samples, 4 n); u: (n, 4 n); states and cells: (length + 1 or more, samples, n), whose first entries are given
+        and whose others are written; all C-contiguous. z is overwritten by what `lstm_backward` of the same kernels needs of the
+        gates.
+        If it `rounds`, the operands of products with u are rounded to bfloat16 (`bf16.py`).
         """
 
-    def lstm_backward(self, z: Array, cell: Array, new: Array, dh: Array, dcell: Array, dz: Array) -> None:
-        """Backward through `lstm_forward`, which left z and new: from dh and dcell, the cotangents of h and new, come those of
-        2 a_0, 2 a_1, a_2, 2 a_3, side by side in dz (rows, 4 n), and that of `cell`, in dcell.
+    def lstm_backward(
+        self, g: Array, z: Array, u: Array, cells: Array, dz: Array, dcell: Array, *, rounds: bool
+    ) -> Array:
+        """Backward through `lstm_forward`, which left z and cells: the cotangent of the first state, (samples, n).
+
+        g: (length or more, samples, n), the cotangents of states 1 to length. dz: (length, samples, 4 n) becomes that of a.
+        dcell: (samples, n), the cotangent of the last cell, becomes that of the first.
         """
 
     def gru_forward(
-        self, z: Array, product: Array, bias: Array | None, before: Array, candidate: Array, h: Array
+        self, z: Array, u: Array, bias: Array | None, states: Array, candidates: Array, *, rounds: bool
     ) -> None:
-        """One step of a GRU (Cho et al. 2014, with PyTorch's candidate): r = sigmoid(2 (z_0 + product_0)), k = sigmoid(2 (z_1 +
-        product_1)), candidate = product_2 + bias, n = tanh(z_2 + r candidate), h = n + k (before - n).
+        """A GRU over a sequence (Cho et al. 2014, with PyTorch's candidate). With p_t = h_t u, z_t and p_t in three parts of n
+        columns: r = sigmoid(z_0 + p_0), k = sigmoid(z_1 + p_1), candidate = p_2 + bias, new = tanh(z_2 + r candidate),
+        h = new + k (h before - new).
 
-        z and product are (3, rows, n), the rest is (rows, n), and the bias (n,). z is overwritten by what `gru_backward` of the
-        same kernels needs of the gates; `candidate` and `h` are written and overlap nothing.
+        z: (length, samples, 3 n); u: (n, 3 n); bias: (n,) or None; states: (length + 1, samples, n), whose first entry is given
+        and whose others are written; candidates: (length, samples, n), written; all C-contiguous. z is overwritten by what
+        `gru_backward` of the same kernels needs of the gates.
         """
 
-    def gru_backward(self, z: Array, candidate: Array, before: Array, dh: Array, dz: Array, dproduct: Array) -> None:
-        """Backward through `gru_forward`, which left z and candidate: from dh, the cotangent of h, come those of 2 z_0, 2 z_1 and
-        z_2, side by side in dz (rows, 3 n), those of 2 product_0, 2 product_1 and product_2 in dproduct (rows, 3 n), and in dh
-        what reaches `before` past the gates.
+    def gru_backward(
+        self,
+        g: Array,
+        z: Array,
+        u: Array,
+        candidates: Array,
+        states: Array,
+        dz: Array,
+        dproduct: Array,
+        *,
+        rounds: bool,
+    ) -> Array:
+        """Backward through `gru_forward`, which left z and candidates: the cotangent of the first state, (samples, n).
+
+        g: (length, samples, n), the cotangents of states 1 to length. The cotangents of z and p are written to dz and dproduct,
+        (length, samples, 3 n) each.
         """
 
     # -- sums over rows ------------------------------------------------------------------------------------------

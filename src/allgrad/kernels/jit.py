@@ -30,6 +30,7 @@ import llvmlite.binding  # type: ignore[import-untyped]
 import numba
 import numpy as np
 from numba import types
+from numba.core.ccallback import CFunc  # type: ignore[import-untyped]
 
 from allgrad.kernels.compile_cache import compiling
 
@@ -97,6 +98,53 @@ class PerDtype:
                 dispatcher.disable_compile()
                 self._compiled[dtype.char] = dispatcher
             return self._compiled[dtype.char]
+
+
+class CompiledAddress:
+    """A function of 64-bit integers without a result, compiled for each dtype at its first use; gives its address.
+
+    Compiled code calls it there (`matmul.ir.call`), so that it is not compiled again as a part of each caller.
+
+    Args:
+        function, cache, variant: see `PerDtype`.
+        arguments: how many.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        arguments: int,
+        *,
+        cache: bool = True,
+        variant: Callable[[np.dtype[Any]], tuple[str, dict[str, Any]]],
+    ) -> None:
+        self._function, self._arguments, self._cache, self._variant = function, arguments, cache, variant
+        self._compiled: dict[str, Any] = {}
+        self._addresses: dict[str, int] = {}
+
+    def __getitem__(self, dtype: np.dtype[Any]) -> int:
+        found = self._addresses.get(dtype.char)
+        return found if found is not None else self._compile(dtype)
+
+    def _compile(self, dtype: np.dtype[Any]) -> int:
+        with _lock:
+            if dtype.char not in self._addresses:
+                name, constants = self._variant(dtype)
+                function = specialised(self._function, dtype.name + name, constants)
+                signature = types.void(*[types.int64] * self._arguments)
+                found = CFunc(function, (signature.args, signature.return_type), {}, dict(_OPTIONS))
+                if self._cache:
+                    _enable_cache(found)
+                    with compiling(cache_folder(), f"{function.__module__}.{function.__qualname__}"):
+                        found.compile()
+                else:
+                    found.compile()
+                assert found.address is not None
+                self._compiled[dtype.char], self._addresses[dtype.char] = found, found.address
+            return self._addresses[dtype.char]
+
+
+_OPTIONS = {"error_model": "numpy", "nogil": True, "nopython": True}
 
 
 def compiled(function: Callable[..., Any]) -> Any:

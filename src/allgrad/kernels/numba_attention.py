@@ -15,7 +15,7 @@ from numba.extending import register_jitable
 
 from allgrad.kernels import threads
 from allgrad.kernels.jit import PerDtype
-from allgrad.kernels.matmul.blocking import scratch_size
+from allgrad.kernels.matmul.blocking import multiply, scratch_size
 from allgrad.kernels.matmul.product import matmul
 from allgrad.kernels.numba_math import decay
 from allgrad.kernels.numba_sums import row_maximum, row_product, row_sum
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from allgrad.kernels.blocks import Array
 
 QUERIES = 64
-
-multiply: Any = None
-"""`blocking.multiply` for the dtype; `PerDtype` puts it in."""
 
 
 @register_jitable
@@ -55,6 +52,7 @@ def probabilities(p: Any, first: Any, causal: Any, hidden: Any, scale: Any) -> N
 
 
 def forward(
+    core: Any,
     packed: Any,
     group: Any,
     causal: Any,
@@ -76,15 +74,15 @@ def forward(
                 stop = min(start + QUERIES, length)
                 seen = stop if causal else length
                 p = line[at : at + (stop - start) * seen].reshape((stop - start, seen))
-                multiply(q[start:stop], k[:seen].T, p, none, room, False)
+                multiply(core, q[start:stop], k[:seen].T, p, none, room, False)
                 probabilities(p, start, causal, hidden[b], scale)
-                multiply(p, v[:seen], answer[b, start:stop, h], none, room, False)
+                multiply(core, p, v[:seen], answer[b, start:stop, h], none, room, False)
                 at += p.size if keep else 0
 
 
 def backward(
-    g: Any, packed: Any, group: Any, causal: Any, hidden: Any, scale: Any, kept: Any, keep: Any, scores: Any, again: Any,
-    gradient: Any, room: Any, none: Any,
+    core: Any, g: Any, packed: Any, group: Any, causal: Any, hidden: Any, scale: Any, kept: Any, keep: Any, scores: Any,
+    again: Any, gradient: Any, room: Any, none: Any,
 ) -> None:  # fmt: skip
     length, queries = g.shape[1], g.shape[2]
     keys = queries // group
@@ -104,28 +102,24 @@ def backward(
                     p = kept[b, h, at : at + size].reshape(shape)
                 else:
                     p = again[:size].reshape(shape)
-                    multiply(q[start:stop], k[:seen].T, p, none, room, False)
+                    multiply(core, q[start:stop], k[:seen].T, p, none, room, False)
                     probabilities(p, start, causal, hidden[b], scale)
                 adds = stop < length or h % group > 0
-                multiply(p.T, d_[start:stop], dv[:seen], none, room, adds)
+                multiply(core, p.T, d_[start:stop], dv[:seen], none, room, adds)
                 ds = scores[:size].reshape(shape)
-                multiply(d_[start:stop], v[:seen].T, ds, none, room, False)
+                multiply(core, d_[start:stop], v[:seen].T, ds, none, room, False)
                 for i in range(stop - start):
                     ds_, p_ = ds[i], p[i]
                     along = row_product(ds_, p_)
                     for j in range(seen):
                         ds_[j] = (ds_[j] - along) * p_[j] * scale
-                multiply(ds, k[:seen], dq[start:stop], none, room, False)
-                multiply(ds.T, q[start:stop], dk[:seen], none, room, adds)
+                multiply(core, ds, k[:seen], dq[start:stop], none, room, False)
+                multiply(core, ds.T, q[start:stop], dk[:seen], none, room, adds)
                 stop = start
 
 
-def _with_product(dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
-    return matmul.tile.name, {"multiply": matmul.of_matrices[dtype]}
-
-
-_forward = PerDtype(forward, "r4 n b m s w4 w3 b w1 r1", variant=_with_product)
-_backward = PerDtype(backward, "r4 r4 n b m s w3 b w1 w1 w4 w1 r1", variant=_with_product)
+_forward = PerDtype(forward, "n r4 n b m s w4 w3 b w1 r1")
+_backward = PerDtype(backward, "n r4 r4 n b m s w3 b w1 w1 w4 w1 r1")
 
 
 def _size(length: int, causal: bool) -> int:
@@ -146,12 +140,12 @@ def attention_forward(
     group = 2 * query_heads // (heads - query_heads)
     answer = np.empty((batch, length, query_heads, features), packed.dtype)
     kept = np.empty((batch, query_heads, _size(length, causal)), packed.dtype) if keep else None
-    loops, hidden = _forward[packed.dtype], _hidden(padding_mask, batch)
+    loops, core, hidden = _forward[packed.dtype], matmul.core[packed.dtype], _hidden(padding_mask, batch)
 
     def part(span: slice) -> int:
         scores = np.empty((1, 1, QUERIES * length), packed.dtype) if kept is None else kept[span]
         memory = _memory(length, features, packed)
-        loops(packed[span], group, causal, hidden[span], scale, answer[span], scores, keep, *memory)
+        loops(core, packed[span], group, causal, hidden[span], scale, answer[span], scores, keep, *memory)
         return 0
 
     threads.each(part, _samples(batch, query_heads, length, features))
@@ -173,13 +167,14 @@ def attention_backward(
     group = 2 * query_heads // (heads - query_heads)
     gradient, g = np.empty_like(packed), np.ascontiguousarray(g)
     loops, hidden, keep = _backward[packed.dtype], _hidden(padding_mask, batch), kept is not None
+    core = matmul.core[packed.dtype]
     known = np.empty((batch, 0, 0), packed.dtype) if kept is None else kept
 
     def part(span: slice) -> int:
         scores, again = np.empty((2, QUERIES * length), packed.dtype)
         memory = _memory(length, features, packed)
         loops(
-            g[span], packed[span], group, causal, hidden[span], scale, known[span], keep, scores, again, gradient[span],
+            core, g[span], packed[span], group, causal, hidden[span], scale, known[span], keep, scores, again, gradient[span],
             *memory,
         )  # fmt: skip
         return 0
@@ -195,6 +190,5 @@ def _samples(batch: int, heads: int, length: int, features: int) -> list[slice]:
 
 def _memory(length: int, features: int, like: Array) -> tuple[Array, Array]:
     """This thread's scratch for the products, and no bias."""
-    lanes = matmul.tile.lanes(like.dtype)
-    shapes = ((QUERIES, features, length), (QUERIES, length, features), (length, QUERIES, features))
-    return matmul.memory(like.dtype, max(scratch_size(*shape, lanes) for shape in shapes))
+    shapes = ((features, length), (length, features), (QUERIES, features))
+    return matmul.memory(like.dtype, max(scratch_size(*shape) for shape in shapes))

@@ -18,30 +18,30 @@ FLOAT32 = np.dtype(np.float32)
 
 
 @compiled
-def _encoded(value: Any) -> Any:
+def encoded(value: Any) -> Any:
     bits = np.float32(value).view(np.int32)
     rounded = np.uint16((bits + np.int32(0x7FFF) + ((bits >> np.int32(16)) & np.int32(1))) >> np.int32(16))
     return rounded if value == value else np.uint16(0x7FC0)  # NaN differs from itself
 
 
 @compiled
-def _decoded(bits: Any) -> Any:
+def decoded(bits: Any) -> Any:
     return np.int32(np.uint32(bits) << np.uint32(16)).view(np.float32)
 
 
 def _encode(x: Any, out: Any) -> None:
     for i in range(x.size):
-        out[i] = _encoded(x[i])
+        out[i] = encoded(x[i])
 
 
 def _decode(bits: Any, out: Any) -> None:
     for i in range(bits.size):
-        out[i] = _decoded(bits[i])
+        out[i] = decoded(bits[i])
 
 
 def _add(left: Any, right: Any, out: Any) -> None:
     for i in range(left.size):
-        out[i] = _encoded(_decoded(left[i]) + _decoded(right[i]))
+        out[i] = encoded(decoded(left[i]) + decoded(right[i]))
 
 
 _encode_loop = PerDtype(_encode, "r1 v1")

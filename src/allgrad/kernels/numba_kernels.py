@@ -8,9 +8,8 @@ import math
 
 import numpy as np
 
-from allgrad.kernels import numba_gru
 from allgrad.kernels import numba_loops as loops
-from allgrad.kernels.blocks import Array, Pair, as_rows, constant, output, scratch
+from allgrad.kernels.blocks import Array, Pair, as_rows, constant, output
 from allgrad.kernels.jit import PerDtype, contiguous
 from allgrad.kernels.matmul.product import matmul as matmul
 from allgrad.kernels.numba_attention import attention_backward as attention_backward
@@ -18,6 +17,10 @@ from allgrad.kernels.numba_attention import attention_forward as attention_forwa
 from allgrad.kernels.numba_bf16 import bf16_add as bf16_add
 from allgrad.kernels.numba_bf16 import bf16_decode as bf16_decode
 from allgrad.kernels.numba_bf16 import bf16_encode as bf16_encode
+from allgrad.kernels.numba_recurrence import gru_backward as gru_backward
+from allgrad.kernels.numba_recurrence import gru_forward as gru_forward
+from allgrad.kernels.numba_recurrence import lstm_backward as lstm_backward
+from allgrad.kernels.numba_recurrence import lstm_forward as lstm_forward
 from allgrad.kernels.numba_tiles import assemble_tiles as assemble_tiles
 from allgrad.kernels.numba_tiles import transform_tiles as transform_tiles
 from allgrad.kernels.numba_workers import product_by_worker as product_by_worker
@@ -56,10 +59,6 @@ _max_pool_forward = PerDtype(loops.max_pool_forward, "r4 n n n n n n n n w4")
 _max_pool_backward = PerDtype(loops.max_pool_backward, "r4 r4 r4 n n n n n n n n w4 w1")
 _pool_tiles = PerDtype(loops.pool_tiles, "r4 n n w4 o4")
 _unpool_tiles = PerDtype(loops.unpool_tiles, "r4 n n i4 w4")
-_lstm_forward = PerDtype(loops.lstm_forward, "w1 r1 r1 w1 w1")
-_lstm_backward = PerDtype(loops.lstm_backward, "r3 r2 r2 r2 w2 w2")
-_gru_forward = PerDtype(numba_gru.gru_forward, "w3 r3 r1 r2 w2 w2")
-_gru_backward = PerDtype(numba_gru.gru_backward, "r3 r2 r2 w2 w2 w2")
 _embedding_gradient = PerDtype(loops.embedding_gradient, "r2 k w2")
 
 
@@ -317,27 +316,6 @@ def pool_tiles(raw: Array, tile: Pair, *, out: Array, winners: Array) -> None:
 def unpool_tiles(g: Array, tile: Pair, winners: Array, *, out: Array) -> None:
     """See `Kernels.unpool_tiles`."""
     _unpool_tiles[g.dtype](contiguous(g), *tile, winners, out)
-
-
-def lstm_forward(z: Array, product: Array, cell: Array, new: Array, h: Array) -> None:
-    """See `Kernels.lstm_forward`."""
-    _lstm_forward[z.dtype](z.reshape(-1), product.reshape(-1), cell.reshape(-1), new.reshape(-1), h.reshape(-1))
-
-
-def lstm_backward(z: Array, cell: Array, new: Array, dh: Array, dcell: Array, dz: Array) -> None:
-    """See `Kernels.lstm_backward`."""
-    squashed = tanh(new, out=scratch(z.dtype, 0, new.shape))
-    _lstm_backward[z.dtype](z, cell, squashed, dh, dcell, dz)
-
-
-def gru_forward(z: Array, product: Array, bias: Array | None, before: Array, candidate: Array, h: Array) -> None:
-    """See `Kernels.gru_forward`."""
-    _gru_forward[z.dtype](z, product, _filled(bias, before, 0), before, candidate, h)
-
-
-def gru_backward(z: Array, candidate: Array, before: Array, dh: Array, dz: Array, dproduct: Array) -> None:
-    """See `Kernels.gru_backward`."""
-    _gru_backward[z.dtype](z, candidate, before, dh, dz, dproduct)
 
 
 def bias_gradient(g: Array, *, out: Array | None = None) -> Array:

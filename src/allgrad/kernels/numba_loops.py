@@ -333,40 +333,6 @@ def unpool_tiles(g: Any, down: Any, across: Any, winners: Any, raw: Any) -> None
                         pixel[k] = g_[k] if won[k] == place else zero
 
 
-def lstm_forward(z: Any, product: Any, cell: Any, new: Any, h: Any) -> None:
-    """All flat, z and product four times as long as the rest. z becomes tanhs; see numpy_recurrence.py."""
-    half, one, n = z.dtype.type(0.5), z.dtype.type(1), cell.size
-    for j in range(z.size):
-        z[j] = hyperbolic_tangent(z[j] + product[j])
-    i, f, g, o = z[:n], z[n : 2 * n], z[2 * n : 3 * n], z[3 * n :]
-    for j in range(n):
-        h[j] = (i[j] + one) * g[j]
-    for j in range(n):
-        new[j] = fma(f[j] + one, cell[j], h[j]) * half
-    for j in range(n):
-        h[j] = hyperbolic_tangent(new[j]) * (o[j] + one) * half
-
-
-def lstm_backward(t: Any, cell: Any, tanh: Any, dh: Any, dcell: Any, dz: Any) -> None:
-    half, quarter, one, n = t.dtype.type(0.5), t.dtype.type(0.25), t.dtype.type(1), cell.shape[1]
-    for row in range(cell.shape[0]):
-        i, f, g, o = t[0, row], t[1, row], t[2, row], t[3, row]
-        di, df, dg, do = dz[row, :n], dz[row, n : 2 * n], dz[row, 2 * n : 3 * n], dz[row, 3 * n :]
-        before, s, d, dc = cell[row], tanh[row], dh[row], dcell[row]
-        for j in range(n):
-            do[j] = d[j] * s[j] * (one - o[j] * o[j]) * quarter
-        for j in range(n):
-            dc[j] += d[j] * (o[j] + one) * half * (one - s[j] * s[j])
-        for j in range(n):
-            di[j] = dc[j] * g[j] * (one - i[j] * i[j]) * quarter
-        for j in range(n):
-            dg[j] = dc[j] * (i[j] + one) * half * (one - g[j] * g[j])
-        for j in range(n):
-            df[j] = dc[j] * before[j] * (one - f[j] * f[j]) * quarter
-        for j in range(n):
-            dc[j] *= (f[j] + one) * half
-
-
 def bias_gradient(g: Any, out: Any) -> None:
     out[:] = 0
     for row in range(g.shape[0]):

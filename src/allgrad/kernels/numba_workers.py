@@ -23,10 +23,12 @@ BLOCK_ROWS = 36
 BLOCK = 4096
 """A block has more rows than that if it has fewer entries than this: a narrow result is one block."""
 
-# `multiply` and `bias_gradient` are replaced by their compiled forms.
+# `bias_gradient` is replaced by its compiled form.
 
 
-def products(a: Any, b: Any, edges: Any, order: Any, merges: Any, out: Any, stack: Any, none: Any, room: Any) -> Any:
+def products(
+    core: Any, a: Any, b: Any, edges: Any, order: Any, merges: Any, out: Any, stack: Any, none: Any, room: Any
+) -> Any:
     block = stack.shape[1]
     for top in range(0, out.shape[0], block):
         high = min(block, out.shape[0] - top)
@@ -35,7 +37,7 @@ def products(a: Any, b: Any, edges: Any, order: Any, merges: Any, out: Any, stac
         for i in range(order.size):
             start, stop = edges[order[i]], edges[order[i] + 1]
             here = bottom if depth == 0 else stack[depth - 1, :high]
-            answer = multiply(a[start:stop, top : top + high].T, b[start:stop], here, none, room, False)
+            answer = multiply(core, a[start:stop, top : top + high].T, b[start:stop], here, none, room, False)
             if answer != DONE:
                 return answer
             for _ in range(merges[i]):
@@ -61,10 +63,10 @@ def sums(g: Any, edges: Any, order: Any, merges: Any, out: Any, stack: Any) -> N
         depth += 1
 
 
-def each_product(a: Any, b: Any, edges: Any, out: Any, none: Any, room: Any) -> Any:
+def each_product(core: Any, a: Any, b: Any, edges: Any, out: Any, none: Any, room: Any) -> Any:
     for i in range(out.shape[0]):
         start, stop = edges[i], edges[i + 1]
-        answer = multiply(a[start:stop].T, b[start:stop], out[i], none, room, False)
+        answer = multiply(core, a[start:stop].T, b[start:stop], out[i], none, room, False)
         if answer != DONE:
             return answer
     return DONE
@@ -75,18 +77,14 @@ def each_sum(g: Any, edges: Any, out: Any) -> None:
         bias_gradient(g[edges[i] : edges[i + 1]], out[i])
 
 
-def _with_multiply(dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
-    return f"_{matmul.tile.name}", {"multiply": matmul.of_matrices[dtype]}
-
-
 def _with_bias_gradient(dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
     loops = specialised(bias_gradient, f"{dtype.name}_by_worker", {})
     return "", {"bias_gradient": compiled(loops)}
 
 
-_products = PerDtype(products, "R2 R2 k k k w2 w3 r1 w1", variant=_with_multiply)
+_products = PerDtype(products, "n R2 R2 k k k w2 w3 r1 w1")
 _sums = PerDtype(sums, "r2 k k k w1 w2", variant=_with_bias_gradient)
-_each_product = PerDtype(each_product, "R2 R2 k w3 r1 w1", variant=_with_multiply)
+_each_product = PerDtype(each_product, "n R2 R2 k w3 r1 w1")
 _each_sum = PerDtype(each_sum, "r2 k w2", variant=_with_bias_gradient)
 
 
@@ -94,10 +92,12 @@ def product_by_worker(a: Array, b: Array, edges: Array, order: Array, merges: Ar
     """See `Kernels.product_by_worker`."""
     block_rows = max(BLOCK_ROWS, BLOCK // max(1, out.shape[1]))
     shape = (depth(merges), min(block_rows, out.shape[0]), out.shape[1])
-    room, none = matmul.memory(a.dtype, scratch_size(shape[1], len(a), shape[2], matmul.tile.lanes(a.dtype)))
-    loops, stack = _products[a.dtype], scratch(a.dtype, 0, shape)
-    if loops(a, b, edges, order, merges, out, stack, none, room) != DONE:  # strides that the product cannot work with
-        answer = loops(np.array(a), np.array(b), edges, order, merges, out, stack, none, room)
+    room, none = matmul.memory(a.dtype, scratch_size(len(a), shape[2]))
+    loops, core, stack = _products[a.dtype], matmul.core[a.dtype], scratch(a.dtype, 0, shape)
+    if (
+        loops(core, a, b, edges, order, merges, out, stack, none, room) != DONE
+    ):  # strides that the product cannot work with
+        answer = loops(core, np.array(a), np.array(b), edges, order, merges, out, stack, none, room)
         assert answer == DONE, answer
     return out
 
@@ -112,9 +112,10 @@ def sum_by_worker(g: Array, edges: Array, order: Array, merges: Array, *, out: A
 def product_of_each_worker(a: Array, b: Array, edges: Array, *, out: Array | None = None) -> Array:
     """See `Kernels.product_of_each_worker`."""
     out = output(out, a, (len(edges) - 1, a.shape[1], b.shape[1]))
-    room, none = matmul.memory(a.dtype, scratch_size(out.shape[1], len(a), out.shape[2], matmul.tile.lanes(a.dtype)))
-    if _each_product[a.dtype](a, b, edges, out, none, room) != DONE:  # strides that the product cannot work with
-        answer = _each_product[a.dtype](np.array(a), np.array(b), edges, out, none, room)
+    room, none = matmul.memory(a.dtype, scratch_size(len(a), out.shape[2]))
+    loops, core = _each_product[a.dtype], matmul.core[a.dtype]
+    if loops(core, a, b, edges, out, none, room) != DONE:  # strides that the product cannot work with
+        answer = loops(core, np.array(a), np.array(b), edges, out, none, room)
         assert answer == DONE, answer
     return out
 

@@ -1,105 +1,118 @@
-"""One step of an LSTM and of a GRU, forward and backward, in NumPy.
+"""An LSTM and a GRU over a whole sequence, forward and backward, in NumPy.
 
-A sigmoid is (1 + tanh(x / 2)) / 2, so that all gates take one tanh. What is kept of the gates are these tanhs, t: then both
-slopes are multiples of 1 - t^2, and 1 + t is twice the gate. Multiplying by powers of two loses nothing, so the halves
-are put where there are fewest numbers. Gates lie one behind the other, since NumPy is three times slower on short rows.
+A sigmoid is (1 + tanh(x / 2)) / 2, so that all gates take one tanh. These tanhs, t, are kept in the place of the gates: then both
+slopes are multiples of 1 - t^2, and 1 + t is twice the gate.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from allgrad.kernels.blocks import Array, constant, scratch
+from allgrad.kernels.bf16 import rounded
+from allgrad.kernels.blocks import Array, scratch
+from allgrad.kernels.numpy_matmul import matmul
 
 
-def lstm_forward(z: Array, product: Array, cell: Array, new: Array, h: Array) -> None:
-    """See `Kernels.lstm_forward`."""
-    half = constant(z.dtype, 0.5, cell.size).reshape(cell.shape)
-    np.add(z, product, out=z)
-    np.tanh(z, out=z)
-    twice = np.add(z, 1, scratch(z.dtype, 0, z.shape))
-    np.multiply(twice[1], cell, out=new)
-    np.multiply(twice[0], z[2], out=h)
-    np.add(new, h, out=new)
-    np.multiply(new, half, out=new)
-    np.tanh(new, out=h)
-    np.multiply(h, twice[3], out=h)
-    np.multiply(h, half, out=h)
+def _parts(x: Array, count: int) -> list[Array]:
+    """The gates of (rows, count n), each (rows, n)."""
+    n = x.shape[1] // count
+    return [x[:, k * n : (k + 1) * n] for k in range(count)]
 
 
-def lstm_backward(z: Array, cell: Array, new: Array, dh: Array, dcell: Array, dz: Array) -> None:
-    """See `Kernels.lstm_backward`."""
-    half = constant(z.dtype, 0.5, cell.size).reshape(cell.shape)
-    twice, d = np.add(z, 1, scratch(z.dtype, 0, z.shape)), scratch(z.dtype, 1, z.shape)
-    tanh, t = np.tanh(new, scratch(z.dtype, 2, cell.shape)), scratch(z.dtype, 3, cell.shape)
-    np.multiply(z, z, out=d)
+def _product(a: Array, b: Array, out: Array | None, rounds: bool) -> Array:
+    return matmul(rounded(a), rounded(b), out=out) if rounds else matmul(a, b, out=out)
+
+
+def _slopes(t: Array, gates: int, n: int, index: int) -> Array:
+    """d tanh(a) / da for tanhs t, of which the first `gates` n are of half a sum, and so a quarter of that."""
+    d = np.multiply(t, t, scratch(t.dtype, index, t.shape))
     np.subtract(1, d, out=d)
-    np.multiply(dh, half, out=t)
-    np.multiply(d[3], tanh, out=d[3])
-    np.multiply(d[3], t, out=d[3])
-    # What reaches the new cell through h: dh o (1 - tanh^2).
-    np.multiply(t, twice[3], out=t)
-    np.add(dcell, t, out=dcell)
-    np.multiply(t, tanh, out=t)
-    np.multiply(t, tanh, out=t)
-    np.subtract(dcell, t, out=dcell)
-    np.multiply(d[0], z[2], out=d[0])
-    np.multiply(d[1], cell, out=d[1])
-    np.multiply(d[2], twice[0], out=d[2])
-    # A sigmoid's slope is (1 - t^2) / 4, and what is doubled is halved.
-    np.multiply(d[3], half, out=d[3])
-    np.multiply(dcell, half, out=dcell)
-    np.multiply(d[2], dcell, out=d[2])
-    np.multiply(dcell, half, out=t)
-    np.multiply(d[:2], t, out=d[:2])
-    np.multiply(dcell, twice[1], out=dcell)
-    np.copyto(dz.reshape(len(dz), *z.shape[::2]), d.transpose(1, 0, 2))
+    d[:, : gates * n] *= 0.25
+    return d
 
 
-def gru_forward(z: Array, product: Array, bias: Array | None, before: Array, candidate: Array, h: Array) -> None:
+def lstm_forward(z: Array, u: Array, states: Array, cells: Array, *, rounds: bool) -> None:
+    """See `Kernels.lstm_forward`."""
+    n = len(u)
+    product = np.empty(z.shape[1:], z.dtype)
+    for t, z_t in enumerate(z):
+        i, f, g, o = _parts(z_t, 4)
+        new, h = cells[t + 1], states[t + 1]
+        z_t += _product(states[t], u, product, rounds)
+        z_t[:, : 2 * n] *= 0.5
+        o *= 0.5
+        np.tanh(z_t, out=z_t)
+        np.multiply(f + 1, cells[t], out=new)
+        np.multiply(i + 1, g, out=h)
+        new += h
+        new *= 0.5
+        np.tanh(new, out=h)
+        h *= o + 1
+        h *= 0.5
+
+
+def lstm_backward(g: Array, z: Array, u: Array, cells: Array, dz: Array, dcell: Array, *, rounds: bool) -> Array:
+    """See `Kernels.lstm_backward`."""
+    n = len(u)
+    back, turned = np.zeros(cells.shape[1:], z.dtype), np.ascontiguousarray(u.T)
+    for t in range(len(z) - 1, -1, -1):
+        back += g[t]
+        i, f, new, o = _parts(z[t], 4)
+        di, df, dnew, do = _parts(dz[t], 4)
+        tanh = np.tanh(cells[t + 1])
+        slopes = _slopes(z[t], 2, n, 0)
+        slopes[:, 3 * n :] *= 0.25
+        np.multiply(back, tanh, out=do)
+        # What reaches the new cell through h: dh o (1 - tanh^2).
+        dcell += back * (o + 1) * (1 - tanh * tanh) * z.dtype.type(0.5)
+        np.multiply(dcell, new, out=di)
+        np.multiply(dcell, cells[t], out=df)
+        np.multiply(dcell, (i + 1) * z.dtype.type(0.5), out=dnew)
+        dz[t] *= slopes
+        dcell *= (f + 1) * z.dtype.type(0.5)
+        _product(dz[t], turned, back, rounds)
+    return back
+
+
+def gru_forward(z: Array, u: Array, bias: Array | None, states: Array, candidates: Array, *, rounds: bool) -> None:
     """See `Kernels.gru_forward`."""
-    half = constant(z.dtype, 0.5, before.size).reshape(before.shape)
-    gates, new = z[:2], z[2]
-    np.add(gates, product[:2], out=gates)
-    np.tanh(gates, out=gates)
-    if bias is None:
-        np.copyto(candidate, product[2])
-    else:
-        np.add(product[2], bias, out=candidate)
-    np.add(z[0], 1, out=h)  # twice the gate
-    np.multiply(h, half, out=h)
-    np.multiply(h, candidate, out=h)
-    np.add(new, h, out=new)
-    np.tanh(new, out=new)
-    share = np.add(z[1], 1, scratch(z.dtype, 0, before.shape))
-    np.multiply(share, half, out=share)
-    np.subtract(before, new, out=h)
-    np.multiply(h, share, out=h)
-    np.add(h, new, out=h)
+    n = len(u)
+    product = np.empty(z.shape[1:], z.dtype)
+    for t, z_t in enumerate(z):
+        r, keep, new = _parts(z_t, 3)
+        gates, h = z_t[:, : 2 * n], states[t + 1]
+        _product(states[t], u, product, rounds)
+        gates += product[:, : 2 * n]
+        gates *= 0.5
+        np.tanh(gates, out=gates)
+        candidates[t] = product[:, 2 * n :]
+        if bias is not None:
+            candidates[t] += bias
+        new += (r + 1) * z.dtype.type(0.5) * candidates[t]
+        np.tanh(new, out=new)
+        np.subtract(states[t], new, out=h)
+        h *= (keep + 1) * z.dtype.type(0.5)
+        h += new
 
 
-def gru_backward(z: Array, candidate: Array, before: Array, dh: Array, dz: Array, dproduct: Array) -> None:
+def gru_backward(
+    g: Array, z: Array, u: Array, candidates: Array, states: Array, dz: Array, dproduct: Array, *, rounds: bool
+) -> Array:
     """See `Kernels.gru_backward`."""
-    n = before.shape[1]
-    half = constant(z.dtype, 0.5, before.size).reshape(before.shape)
-    d, s = scratch(z.dtype, 0, z.shape), scratch(z.dtype, 1, before.shape)
-    np.multiply(z, z, out=d)
-    np.subtract(1, d, out=d)  # of a sigmoid, four times the slope
-    np.multiply(d[:2], half, out=d[:2])
-    np.multiply(d[:2], half, out=d[:2])
-    np.subtract(before, z[2], out=s)
-    np.multiply(s, dh, out=s)
-    np.multiply(d[1], s, out=d[1])
-    np.subtract(1, z[1], out=s)
-    np.multiply(s, half, out=s)
-    np.multiply(s, dh, out=s)
-    np.multiply(d[2], s, out=d[2])
-    np.subtract(dh, s, out=dh)  # dh k, since s is dh (1 - k)
-    np.multiply(d[2], candidate, out=s)
-    np.multiply(d[0], s, out=d[0])
-    dz3, dproduct3 = (a.reshape(len(a), 3, n).transpose(1, 0, 2) for a in (dz, dproduct))
-    np.copyto(dz3, d)
-    np.add(z[0], 1, out=s)
-    np.multiply(s, half, out=s)
-    np.multiply(d[2], s, out=d[2])
-    np.copyto(dproduct3, d)
+    n, half = len(u), z.dtype.type(0.5)
+    back, turned = np.zeros(states.shape[1:], z.dtype), np.ascontiguousarray(u.T)
+    for t in range(len(z) - 1, -1, -1):
+        back += g[t]
+        r, keep, new = _parts(z[t], 3)
+        dr, dkeep, dnew = _parts(dz[t], 3)
+        slopes = _slopes(z[t], 2, n, 0)
+        np.multiply(back, states[t] - new, out=dkeep)
+        np.multiply(back, (1 - keep) * half, out=dnew)
+        dnew *= slopes[:, 2 * n :]
+        np.multiply(dnew, candidates[t], out=dr)
+        dz[t, :, : 2 * n] *= slopes[:, : 2 * n]
+        back *= (keep + 1) * half
+        dproduct[t] = dz[t]
+        dproduct[t, :, 2 * n :] *= (r + 1) * half
+        back += _product(dproduct[t], turned, None, rounds)
+    return back

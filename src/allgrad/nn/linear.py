@@ -31,8 +31,8 @@ Array = np.ndarray[Any, Any]
 
 
 BLOCK = 1 << 17
-"""Number of entries of the result that are computed at a time: half a megabyte of float32, which stays in the second-level
-cache from the product to the bias and the activation. It affects bits, so it is the same everywhere.
+"""Number of entries of the result that are computed at a time before an activation: half a megabyte of float32, which stays in
+the second-level cache from the product to the activation. With the NumPy kernels it affects bits, so it is the same everywhere.
 """
 
 
@@ -45,11 +45,7 @@ def _forward(
     y = np.empty((count, width), weight.dtype)
     kept = None
     if activation is None:
-        if bias is None:
-            matmul(rows, matrix, out=y)
-        else:
-            for span in _spans(count, width):
-                matmul(rows[span], matrix, out=y[span], bias=bias)
+        matmul(rows, matrix, out=y, bias=bias)
     else:
         derivative = np.empty_like(y) if activation.needs_derivative and CURRENT.get().recording else None
         kept = y if derivative is None else derivative

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils as untyped_cgutils
 from numba.extending import intrinsic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+cgutils: Any = untyped_cgutils  # numba has no types for it
 INDEX = ir.IntType(64)
 POINTER = ir.PointerType()
 
@@ -84,22 +85,35 @@ class Floats:
 # -- the micro-kernel ------------------------------------------------------------------------------------------------
 
 
-def _tile_function(floats: Floats, height: int, vectors: int) -> Callable[[Any, Any], None]:
-    """Writes the micro-kernel for one size of tile; see `tile`."""
+def _strip_function(floats: Floats, height: int, vectors: int) -> Callable[[Any, Any], None]:
+    """Writes the micro-kernel for one size of tile; see `strip`."""
     cells = [(i, j) for i in range(height) for j in range(vectors)]
 
     def write(builder: Any, arguments: Any) -> None:
-        depth, a, a_row, a_step, b, b_step, c, c_row, lanes, flags, bias = arguments
-        a, b, c, bias = (builder.inttoptr(p, POINTER) for p in (a, b, c, bias))
+        depth, a_start, a_row, a_step, a_tile, b, b_step, c_start, c_row, lanes, flags, bias, tiles = arguments
+        b, bias = (builder.inttoptr(p, POINTER) for p in (b, bias))
+        whole = builder.icmp_signed("==", lanes, INDEX(floats.lanes))
+        mask = floats.first_lanes(builder, lanes)
+        entry = builder.block
+        tile, start, zero, full, cut, loop, end, biased, store, done = (
+            builder.append_basic_block(name)
+            for name in ("tile", "start", "zero", "full", "cut", "loop", "end", "biased", "store", "done")
+        )
+        builder.branch(tile)
+
+        builder.position_at_end(tile)
+        number, a_address, c_address = (builder.phi(INDEX) for _ in range(3))
+        a, c = builder.inttoptr(a_address, POINTER), builder.inttoptr(c_address, POINTER)
         a_rows = [floats.at(builder, a, builder.mul(a_row, INDEX(i))) for i in range(height)]
         c_rows = [floats.at(builder, c, builder.mul(c_row, INDEX(i))) for i in range(height)]
         places = {(i, j): floats.at(builder, c_rows[i], INDEX(j * floats.lanes)) for i, j in cells}
-        whole = builder.icmp_signed("==", lanes, INDEX(floats.lanes))
-        mask = floats.first_lanes(builder, lanes)
-        start, zero, full, cut, loop, end = (
-            builder.append_basic_block(name) for name in ("start", "zero", "full", "cut", "loop", "end")
-        )
-        builder.cbranch(_has(builder, flags, ADD_TO_RESULT), start, zero)
+        # A tile that starts from zero needs its lines when its sums are done, one that adds needs them at once.
+        adds = _has(builder, flags, ADD_TO_RESULT)
+        ahead = builder.select(adds, builder.mul(c_row, INDEX(height)), INDEX(0))
+        for row in c_rows:
+            for offset in (0, vectors * floats.lanes - 1):
+                _prefetch(builder, floats.at(builder, row, builder.add(ahead, INDEX(offset))))
+        builder.cbranch(adds, start, zero)
 
         builder.position_at_end(start)
         builder.cbranch(whole, full, cut)
@@ -119,12 +133,12 @@ def _tile_function(floats: Floats, height: int, vectors: int) -> Callable[[Any, 
         k, a_offset, b_offset = (builder.phi(INDEX) for _ in range(3))
         sums = {cell: builder.phi(floats.vector) for cell in cells}
         b_row = floats.at(builder, b, b_offset)
-        row = [floats.load(builder, floats.at(builder, b_row, INDEX(j * floats.lanes))) for j in range(vectors)]
+        line = [floats.load(builder, floats.at(builder, b_row, INDEX(j * floats.lanes))) for j in range(vectors)]
         new = {}
         for i in range(height):
             factor = floats.splat(builder, builder.load(floats.at(builder, a_rows[i], a_offset), typ=floats.scalar))
             for j in range(vectors):
-                new[i, j] = floats.fma(builder, factor, row[j], sums[i, j])
+                new[i, j] = floats.fma(builder, factor, line[j], sums[i, j])
         steps = [(k, INDEX(1)), (a_offset, a_step), (b_offset, b_step)]
         following = [builder.add(value, step) for value, step in steps]
         again = builder.cbranch(builder.icmp_signed("<", following[0], depth), loop, end)
@@ -143,7 +157,6 @@ def _tile_function(floats: Floats, height: int, vectors: int) -> Callable[[Any, 
         for cell in cells:
             for block, values in {**first, loop: new}.items():
                 results[cell].add_incoming(values[cell], block)
-        biased, store = builder.append_basic_block("biased"), builder.append_basic_block("store")
         builder.cbranch(_has(builder, flags, ADD_BIAS), biased, store)
         builder.position_at_end(biased)
         # The bias has as many entries as the result has columns, so its last vector needs the mask as well.
@@ -163,8 +176,28 @@ def _tile_function(floats: Floats, height: int, vectors: int) -> Callable[[Any, 
                 with branch:
                     for i, j in cells:
                         floats.store(builder, values[i, j], places[i, j], masked if j == vectors - 1 else None)
+        advances = [
+            (number, INDEX(0), INDEX(1)),
+            (a_address, a_start, builder.mul(a_tile, INDEX(floats.item))),
+            (c_address, c_start, builder.mul(c_row, INDEX(height * floats.item))),
+        ]
+        stored = builder.block
+        for phi, initial, step in advances:
+            phi.add_incoming(initial, entry)
+            phi.add_incoming(builder.add(phi, step), stored)
+        builder.cbranch(builder.icmp_signed("<", builder.add(number, INDEX(1)), tiles), tile, done)
+        builder.position_at_end(done)
 
     return write
+
+
+def _prefetch(builder: Any, pointer: Any) -> None:
+    """Ask for a line of memory that will be written."""
+    word = ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [POINTER, word, word, word])
+    name = "llvm.prefetch.p0"
+    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    builder.call(function, [pointer, word(1), word(3), word(1)])
 
 
 def _not_unrolled(module: Any) -> Any:
@@ -180,33 +213,34 @@ def _has(builder: Any, flags: Any, bit: int) -> Any:
 
 
 @inlined
-def tile(
+def strip(
     typing_context: Any,
-    depth: Any, a: Any, a_row: Any, a_step: Any, b: Any, b_step: Any, c: Any, c_row: Any, lanes: Any, flags: Any, bias: Any,
-    height: Any, vectors: Any, ITEM: Any, LANES: Any, SUMS: Any, ROWS: Any, WIDEST: Any,
+    depth: Any, a: Any, a_row: Any, a_step: Any, a_tile: Any, b: Any, b_step: Any, c: Any, c_row: Any, lanes: Any, flags: Any,
+    bias: Any, tiles: Any, height: Any, vectors: Any, ITEM: Any, LANES: Any, SUMS: Any, ROWS: Any, WIDEST: Any,
 ) -> Any:  # fmt: skip
-    """C = A B, or C + A B, for a tile of `height` rows and `vectors` vectors that stays in registers.
+    """C = A B, or C + A B, for `tiles` tiles below each other, each `height` rows by `vectors` vectors, which stay in registers.
 
-    A[i, k] is at a + a_row i + a_step k. B[k, :] is at b + b_step k, in whole vectors. C[i, :] is at c + c_row i; of its last
-    vector only the first `lanes` entries are touched. `flags`: see `ADD_TO_RESULT` and `ADD_BIAS`. Each element is
-    fma(A[i, depth - 1], B[depth - 1, j], ... fma(A[i, 0], B[0, j], start)), whatever the tile.
+    A[i, k] of a tile is at a + a_row i + a_step k, and the next tile's `a_tile` further. B[k, :] is at b + b_step k, in whole
+    vectors. C[i, :] is at c + c_row i; of its last vector only the first `lanes` entries are touched. `flags`: see
+    `ADD_TO_RESULT` and `ADD_BIAS`. Each element is fma(A[i, depth - 1], B[depth - 1, j], ... fma(A[i, 0], B[0, j], start)),
+    whatever the tile.
     """
     constants = [t.literal_value for t in (ITEM, LANES, SUMS, ROWS, WIDEST)]
-    signature = types.void(*[types.int64] * 13, ITEM, LANES, SUMS, ROWS, WIDEST)
+    signature = types.void(*[types.int64] * 15, ITEM, LANES, SUMS, ROWS, WIDEST)
 
     def code(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
         item, lanes, sums, rows, widest = constants
         floats = Floats(item, lanes)
-        given, height, vectors = values[:11], values[11], values[12]
-        end = builder.append_basic_block("tiled")
+        given, height, vectors = values[:13], values[13], values[14]
+        end = builder.append_basic_block("stripped")
         none = builder.append_basic_block("no_such_tile")
         choice = builder.switch(builder.add(builder.mul(height, INDEX(widest + 1)), vectors), none)
         for h in range(1, rows + 1):
-            for v in range(1, min(sums // h, widest) + 1):
+            for v in sorted({*range(1, sums // rows + 1), min(sums // h, widest)}):
                 function = _internal(
-                    builder.module, f"allgrad_tile_{h}_{v}_{floats.suffix}", 11, _tile_function(floats, h, v)
+                    builder.module, f"allgrad_strip_{h}_{v}_{floats.suffix}", 13, _strip_function(floats, h, v)
                 )
-                block = builder.append_basic_block(f"tile_{h}_{v}")
+                block = builder.append_basic_block(f"strip_{h}_{v}")
                 choice.add_case(INDEX(h * (widest + 1) + v), block)
                 builder.position_at_end(block)
                 builder.call(function, given)
@@ -216,6 +250,21 @@ def tile(
         builder.position_at_end(end)
 
     return signature, code
+
+
+@inlined
+def call(typing_context: Any, function: Any, arguments: Any) -> Any:
+    """Call compiled code at an address with a tuple of 64-bit integers.
+
+    So the code is compiled once, on its own, and not again with each of its callers.
+    """
+
+    def code(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+        given = cgutils.unpack_tuple(builder, values[1])
+        kind = ir.FunctionType(ir.VoidType(), [INDEX] * len(given))
+        builder.call(builder.inttoptr(values[0], kind.as_pointer()), given)
+
+    return types.void(function, arguments), code
 
 
 # -- packing ---------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import numba
 import numpy as np
 
 from allgrad.kernels import threads
-from allgrad.kernels.jit import PerDtype, compiled, specialised
+from allgrad.kernels.jit import CompiledAddress, PerDtype
 from allgrad.kernels.matmul import blocking, tiles
 from allgrad.kernels.matmul.blocking import COPY, DONE
 
@@ -52,13 +52,16 @@ def host_tile() -> tiles.Tile | None:
     return tiles.choose(features, platform.machine())
 
 
+_of_matrices = PerDtype(blocking.multiply_matrices, "n R2 R2 W2 r1 w1 b")
+_of_stacks = PerDtype(blocking.multiply_batches, "n R4 R4 W4 r1 w1")
+
+
 class Product:
     """Matrix products with one tile; `matmul` is the one for this CPU."""
 
     def __init__(self, tile: tiles.Tile, *, cache: bool = True) -> None:
         self.tile = tile
-        self.of_matrices = PerDtype(blocking.multiply, "R2 R2 W2 r1 w1 b", cache=cache, variant=self._variant)
-        self._many = PerDtype(blocking.multiply_batches, "R4 R4 W4 r1 w1", cache=cache, variant=self._batches)
+        self.core = CompiledAddress(blocking.product, 14, cache=cache, variant=self._constants)
 
     def __call__(self, a: Array, b: Array, *, out: Array | None = None, bias: Array | None = None) -> Array:
         """a @ b + bias over the last two axes, with NumPy's broadcasting of the axes before them.
@@ -89,12 +92,12 @@ class Product:
                     if threads.count > 1 and a.size * c.shape[1] >= 2 * threads.LEAST:
                         if self._in_threads(a, b, c, bias) == DONE:
                             return c
-                    elif self.of_matrices[dtype](a, b, c, shift, room, False) == DONE:
+                    elif _of_matrices[dtype](self.core[dtype], a, b, c, shift, room, False) == DONE:
                         return c
                 elif (
                     out is not None
                     and 2 < out.ndim < 5
-                    and self._many[dtype](_stack(a), _stack(b), _stack(out), shift, room) == DONE
+                    and _of_stacks[dtype](self.core[dtype], _stack(a), _stack(b), _stack(out), shift, room) == DONE
                 ):
                     return out
             except (KeyError, TypeError):
@@ -108,20 +111,20 @@ class Product:
             return COPY
         if bias is not None and (bias.shape != (columns,) or np.may_share_memory(c, bias)):
             return COPY
-        dtype, lanes = c.dtype, self.tile.lanes(c.dtype)
-        loops, tall = self.of_matrices[dtype], rows >= columns
+        dtype = c.dtype
+        loops, core, tall = _of_matrices[dtype], self.core[dtype], rows >= columns
 
         def part(span: slice) -> int:
-            room, none = self.memory(dtype, blocking.scratch_size(rows, inner, columns, lanes))
+            room, none = self.memory(dtype, blocking.scratch_size(inner, columns))
             if tall:
-                return int(loops(a[span], b, c[span], none if bias is None else bias, room, False))
-            return int(loops(a, b[:, span], c[:, span], none if bias is None else bias[span], room, False))
+                return int(loops(core, a[span], b, c[span], none if bias is None else bias, room, False))
+            return int(loops(core, a, b[:, span], c[:, span], none if bias is None else bias[span], room, False))
 
-        step = self.tile.rows if tall else lanes * max(1, self.tile.sums // self.tile.rows)
+        step = self.tile.rows if tall else self.tile.lanes(dtype) * (self.tile.sums // self.tile.rows)
         return threads.each(part, threads.pieces(rows if tall else columns, rows * inner * columns, step))
 
     def memory(self, dtype: np.dtype[Any], size: int) -> tuple[Array, Array]:
-        """This thread's scratch of at least `size` elements and an empty bias, for `of_matrices`."""
+        """This thread's scratch of at least `size` elements and an empty bias, for `blocking.multiply`."""
         _memory.grow(dtype, size)
         return _memory.room[dtype.char], _memory.none[dtype.char]
 
@@ -129,12 +132,13 @@ class Product:
         shape = _checked_shape(a, b, out, bias)
         c = np.empty(shape, a.dtype) if out is None else out
         shift = _memory.none[a.dtype.char] if bias is None else np.array(bias)
-        _memory.grow(a.dtype, blocking.scratch_size(shape[-2], a.shape[-1], shape[-1], self.tile.lanes(a.dtype)))
+        _memory.grow(a.dtype, blocking.scratch_size(a.shape[-1], shape[-1]))
         # More than two leading axes take several calls, of which the first may write what the second reads.
         overlaps = c.ndim > 4 and out is not None and (np.may_share_memory(c, a) or np.may_share_memory(c, b))
         if overlaps or self._run(a, b, c, shift) != DONE:
             result = np.empty(shape, a.dtype)
-            self._run(np.array(a), np.array(b), result, shift)
+            answer = self._run(np.array(a), np.array(b), result, shift)
+            assert answer == DONE, answer
             c[...] = result
         return c
 
@@ -144,25 +148,17 @@ class Product:
             return COPY
         room = _memory.room[a.dtype.char]
         if c.ndim == 2:
-            return int(self.of_matrices[a.dtype](a, b, c, bias, room, False))
-        loops, outer = self._many[a.dtype], c.shape[:-4]
+            return int(_of_matrices[a.dtype](self.core[a.dtype], a, b, c, bias, room, False))
+        loops, core, outer = _of_stacks[a.dtype], self.core[a.dtype], c.shape[:-4]
         a, b, c = map(_stack, (a, b, c))
         if not outer:
-            return int(loops(a, b, c, bias, room))
+            return int(loops(core, a, b, c, bias, room))
         a, b = (np.broadcast_to(x, (*outer, *x.shape[-4:])) for x in (a, b))
-        answers = [int(loops(a[index], b[index], c[index], bias, room)) for index in np.ndindex(*outer)]
+        answers = [int(loops(core, a[index], b[index], c[index], bias, room)) for index in np.ndindex(*outer)]
         return max(answers, default=DONE)
 
-    def _variant(self, dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
-        constants = self.tile.constants(dtype)
-        # Their arguments are addresses and counts, whatever the dtype. Only these names keep LLVM from linking one dtype's
-        # loops, read from the cache, to the other dtype's helpers.
-        suffix = f"{dtype.name}_{self.tile.name}"
-        helpers = {f.__name__: compiled(specialised(f, suffix, constants)) for f in (blocking.pack_a, blocking.pack_b)}
-        return f"_{self.tile.name}", {**constants, **helpers}
-
-    def _batches(self, dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
-        return f"_{self.tile.name}", {"multiply": self.of_matrices[dtype]}
+    def _constants(self, dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
+        return f"_{self.tile.name}", self.tile.constants(dtype)
 
 
 def _stack(x: Array) -> Array:

@@ -28,6 +28,10 @@ class Tile(NamedTuple):
         """Numbers in one vector."""
         return self.register_bytes // dtype.itemsize
 
+    def panel(self, dtype: np.dtype[Any]) -> int:
+        """Columns that the tallest tile takes at a time."""
+        return self.sums // self.rows * self.lanes(dtype)
+
     def constants(self, dtype: np.dtype[Any]) -> dict[str, int]:
         """The constants that the compiled loops of `blocking.py` are specialised for."""
         return {
