@@ -1,5 +1,6 @@
 """`memory: node`: one hash with `memory: rank` and with one process, for every optimizer and kind of model."""
 
+import os
 from functools import cache
 
 import pytest
@@ -99,11 +100,17 @@ def train(cases):
     return [run(name, (classes[kind], options), memory) for name, kind, options, memory in cases]
 
 
+LONG = os.environ.get("ALLGRAD_LONG") == "1"
+"""Every optimizer with every kind of model at every rank count, instead of a covering set. Takes many minutes."""
+
+
 def cases(ranks):
     """A covering set: every optimizer and kind of model at some rank count, the GPT with AdamW at all of them."""
     names = ["mlp", "gpt", "batch norm", "sync batch norm"]
     kinds = list(OPTIMIZERS)
-    chosen = [(names[(i + ranks) % 4], kind) for i, kind in enumerate(kinds) if i % 3 == ranks % 3]
+    if LONG:
+        return [(name, kind, OPTIMIZERS[kind], "node") for name in names for kind in kinds]
+    chosen = [(names[(i + ranks) % 4], kind) for i, kind in enumerate(kinds) if i % 3 == ranks % 3 and ranks < 8]
     return [(name, kind, OPTIMIZERS[kind], "node") for name, kind in dict.fromkeys([("gpt", "adamw"), *chosen])]
 
 
