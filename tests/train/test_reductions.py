@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from combinations import CHOICES, overrides, refused, register, write
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from allgrad.train.config import ConfigError, resolve
+from allgrad.train.run.build import Options, new_run
 
 
 @pytest.fixture(scope="module")
@@ -25,3 +27,18 @@ def test_what_cannot_be_combined_is_named(configuration, choice):
     with pytest.raises(ConfigError) as caught:
         resolve(configuration, overrides(choice))
     assert all(f": {key}: " in str(caught.value) for key in refused(choice))
+
+
+def test_a_skipped_step_ends_a_round_of_local_updates_all_the_same(configuration, tmp_path):
+    """Without that, the last round would not be complete at the end of the run, and what it learned would be lost."""
+    register()
+    local = {"parallel.reduction": "{name: local, inner_steps: 2}", "train.nonfinite": "skip"}
+    trainer, run = new_run(configuration, [*overrides(local), f"run.dir={tmp_path / 'run'}"], Options(single=True))
+    found = trainer.run(run)
+    assert found["skipped_steps"] == [3]
+    exchange = trainer.replica.exchange
+    assert exchange.done == found["steps"] == 6
+    theta = trainer.replica.flat.params.flat
+    assert all(
+        np.array_equal(w.flat[d], theta[d]) for w in exchange.weights.values() for d in theta
+    )  # averaged just now
