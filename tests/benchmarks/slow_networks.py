@@ -10,38 +10,31 @@ root, iproute2 and util-linux, and sets all of it up by itself).
 - **Loss and bytes.** Each way trains CONFIG to its end; the loss is that of the evaluation at the end, and does not depend on
   the link, which has no limit here. "Sent" is what rank 0 has counted in its steps, "link" what left its host in the whole job
   (start-up, evaluations and the headers of packets too). Without CONFIG: the diamonds with a wider network, 500 steps.
-- **Time.** A transformer of 3.2 million parameters (13 MB of gradients) takes a few steps over each link. The times are medians
-  of steps after the first two. Local updates send in one step of 50 only: their time is that of 49 steps without and one with an
-  average, divided by 50 (here a round has 4 steps, so that both are measured). "Wire" is the time of the bytes alone: no way can
-  be faster, and on a machine that does other things too the difference is those other things.
+- **Time.** The gradients of 24 matrices of 512 x 512 (25 MB), which cost next to nothing to compute, are exchanged and used for a
+  step of SGD. All ways take turns in one job, and the times are medians, so other load on the machine changes little: the link is
+  what is slow. Local updates send in one step of 50; their time is that of 49 steps without and one with an average, divided by
+  50. "Wire" is the time of the bytes alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import itertools
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve()
 ROOT = HERE.parents[2]
 DIAMONDS = ["model.hidden=[512,512,128]", "train.epochs=null", "train.steps=500", "train.eval_every=null"]
-TIMED = [
-    "model.layers=4",
-    "model.width=256",
-    "model.heads=8",
-    "batch.size=8",
-    "batch.virtual_workers=2",
-    "data.valid=2000",
-]
 RATES = {"100mbit": 100e6, "1gbit": 1e9}
-ROUND, TIMED_ROUND, TIMED_STEPS = 50, 4, 12
+JOB = "--job"
+MATRICES, SIDE, TURNS, ROUND = 24, 512, 5, 50
 
 WAYS = {
     "exact": "exact",
@@ -50,7 +43,6 @@ WAYS = {
     "top_k, per rank": "{name: top_k, fraction: 0.01, per: rank}",
     "power_sgd": "{name: power_sgd, rank: 4}",
     "local": "{name: local, inner_steps: 50, replicas: 2, outer_lr: 1.0, outer_momentum: 0.5}",
-    "local, 2 fragments": "{name: local, inner_steps: 50, replicas: 2, outer_lr: 1.0, outer_momentum: 0.5, fragments: 2}",
 }
 
 
@@ -75,17 +67,23 @@ def main() -> None:
         for way in options.only:
             _print_loss(hosts, way, config, overrides)
     if not options.no_time:
-        print(f"\nmoby_dick.yaml {' '.join(TIMED)}\n")
-        columns = [name for rate in options.rates for name in (f"wire at {rate}, s", f"step at {rate}, s")]
-        _row("reduction", "MB sent per step", *columns)
-        _row(*["---"] * (2 + len(columns)))
+        print(f"\n{MATRICES} matrices of {SIDE} x {SIDE}; ms per step\n")
+        times = {rate: _times(hosts, rate, options.only) for rate in options.rates}
+        _row(
+            "reduction",
+            "MB sent per step",
+            *(f"{what} at {rate}" for rate in options.rates for what in ("wire", "step")),
+        )
+        _row(*["---"] * (2 + 2 * len(options.rates)))
         for way in options.only:
-            _print_times(hosts, way, options.rates)
+            sent = times[options.rates[0]][way][1]
+            cells = [f"{ms:.0f}" for r in options.rates for ms in (8e3 * sent / RATES[r], 1e3 * times[r][way][0])]
+            _row(way, f"{sent / 1e6:.3f}", *cells)
 
 
 def _print_loss(hosts, way: str, config: str, overrides: list[str]) -> None:
     with hosts.TwoHosts(None) as pair:
-        summary, _ = _train(pair, config, [*overrides, f"parallel.reduction={WAYS[way]}"])
+        summary = _train(pair, config, [*overrides, f"parallel.reduction={WAYS[way]}"])
         link = pair.bytes_sent()["nodea"]
     found = summary["exchange"]
     sent, predicted = found["sent_bytes_per_step"] / 1e6, found["predicted_bytes_per_step"] / 1e6
@@ -93,28 +91,52 @@ def _print_loss(hosts, way: str, config: str, overrides: list[str]) -> None:
     _row(way, f"{summary['eval']['loss']:.4f}", f"{sent:.4f}", f"{predicted:.4f}", f"{link / 1e6:.1f}", same)
 
 
-def _print_times(hosts, way: str, rates: list[str]) -> None:
-    cells = []
-    local = way.startswith("local")
-    reduction = WAYS[way].replace(f"inner_steps: {ROUND}", f"inner_steps: {TIMED_ROUND}")
-    words = [
-        *TIMED,
-        f"train.steps={TIMED_STEPS}",
-        "train.eval_every=null",
-        "train.log_every=1",
-        f"parallel.reduction={reduction}",
-    ]
-    for rate in rates:
-        with hosts.TwoHosts(rate) as pair:
-            summary, seconds = _train(pair, str(ROOT / "configs" / "moby_dick.yaml"), words)
-        sent = summary["exchange"]["predicted_bytes_per_step"] * (TIMED_ROUND / ROUND if local else 1)
-        steps = {i: b - a for i, (a, b) in enumerate(itertools.pairwise(seconds), 2) if i > 2}
-        averaging = TIMED_ROUND if "fragments" not in way else TIMED_ROUND // 2
-        plain = statistics.median(time for i, time in steps.items() if not local or i % averaging)
-        with_average = statistics.median(time for i, time in steps.items() if not local or i % averaging == 0)
-        averages = (TIMED_ROUND // averaging if local else 0) / ROUND
-        cells += [f"{8 * sent / RATES[rate]:.3f}", f"{plain + (with_average - plain) * averages:.2f}"]
-    _row(way, f"{sent / 1e6:.3f}", *cells)
+def _times(hosts, rate: str, ways: list[str]) -> dict[str, tuple[float, float]]:
+    """For each way, the seconds of a step over a link, and the bytes that rank 0 sends in it."""
+    with hosts.TwoHosts(rate) as pair:
+        return json.loads(_run(pair, [str(HERE), JOB, *ways]))
+
+
+def _job(ways: list[str]) -> None:
+    """What each rank does for `_times`; rank 0 prints the result."""
+    import numpy as np
+    import yaml
+
+    from allgrad import comm, nn, optim, parallel
+
+    class Matrices(nn.Module):
+        def __init__(self):
+            for i in range(MATRICES):
+                setattr(self, f"w{i}", nn.Parameter(np.zeros((SIDE, SIDE), np.float32)))
+
+    world = comm.init()
+    rows = np.random.default_rng(0).standard_normal((2, SIDE, SIDE), np.float32)
+    replicas, times = {}, {way: [] for way in ways}
+    for way in ways:
+        reduction = yaml.safe_load(WAYS[way].replace(f"inner_steps: {ROUND}", "inner_steps: 2"))
+        model = Matrices()
+        replicas[way] = parallel.DataParallel(model, world, virtual_workers=2, reduction=reduction)
+        replicas[way].attach(optim.SGD(model.parameters(), lr=1e-3))
+    for step in range(2 * TURNS):
+        for way, replica in replicas.items():
+            world.barrier()
+            began = time.perf_counter()
+            replica.step(
+                lambda part, model=replica.model: sum(np.sum(p * part[0]) for p in model.parameters()),
+                replica.split(rows),
+                step,
+            )
+            replica.update()
+            times[way].append(time.perf_counter() - began)
+    found = {}
+    for way, replica in replicas.items():
+        seconds, sent = times[way][2:], replica.exchange.bytes_per_step()
+        found[way] = statistics.median(seconds), sent
+        if way == "local":  # every second step has an average
+            plain, average = (statistics.median(seconds[i::2]) for i in (0, 1))
+            found[way] = (plain * (ROUND - 1) + average) / ROUND, sent * 2 / ROUND
+    if world.rank == 0:
+        print(json.dumps(found))
 
 
 def _row(*cells: str) -> None:
@@ -128,20 +150,22 @@ def _two_hosts():
     return module
 
 
-def _train(pair, config: str, overrides: list[str]) -> tuple[dict, list[float]]:
-    """Two ranks, one on each host; returns the run's summary, and the seconds from the start to the end of each logged step."""
+def _train(pair, config: str, overrides: list[str]) -> dict:
+    """The summary of a run on two ranks, one on each host."""
     with tempfile.TemporaryDirectory() as place:
         quiet = ["logging.progress=none", "logging.sample=0", "checkpoint.every=null", "checkpoint.every_minutes=null"]
-        words = ["-m", "allgrad.cli.main", "train", config, *overrides, *quiet, f"run.dir={place}/run"]
-        path = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
-        env = os.environ | pair.environment() | {"PATH": path, "OPENBLAS_NUM_THREADS": "1"}
-        command = pair.command(2, [sys.executable, *words])
-        done = subprocess.run(command, env=env, capture_output=True, text=True)
-        if done.returncode:
-            sys.exit(f"The job failed with code {done.returncode}:\n{done.stdout}\n{done.stderr}")
-        lines = [json.loads(line) for line in Path(place, "run", "metrics.jsonl").read_text().splitlines()]
-        seconds = [line["seconds"] for line in lines if "loss" in line]
-        return json.loads(Path(place, "run", "summary.json").read_text()), seconds
+        _run(pair, ["-m", "allgrad.cli.main", "train", config, *overrides, *quiet, f"run.dir={place}/run"])
+        return json.loads(Path(place, "run", "summary.json").read_text())
+
+
+def _run(pair, words: list[str]) -> str:
+    """What a job of two ranks prints."""
+    path = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
+    env = os.environ | pair.environment() | {"PATH": path, "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(pair.command(2, [sys.executable, *words]), env=env, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"The job failed with code {done.returncode}:\n{done.stdout}\n{done.stderr}")
+    return done.stdout
 
 
 def _processor() -> str:
@@ -150,4 +174,7 @@ def _processor() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == [JOB]:
+        _job(sys.argv[2:])
+    else:
+        main()
