@@ -15,6 +15,7 @@ import torch.nn.functional as functional
 from torch import nn as tnn
 
 from allgrad import kernels, nn, optim
+from allgrad.nn.precision import apply_precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +39,8 @@ class Task(NamedTuple):
     """(parameters by name, x, y) -> loss, in JAX."""
 
 
-def contestants(task: Task, sets: list[str], *, compiled: bool, jax: bool) -> dict[str, Step]:
-    """A step per contestant, all from the same weights."""
+def contestants(task: Task, sets: list[str], *, compiled: bool, jax: bool, bf16: bool = False) -> dict[str, Step]:
+    """A step per contestant, all from the same weights; `bf16` adds ours and PyTorch's with products of bfloat16."""
     start = task.build().state_dict()
     images = task.x.ndim == 4
     steps = {"torch": theirs(task, start), REFERENCE: theirs(task, start, fused=True)}
@@ -50,11 +51,15 @@ def contestants(task: Task, sets: list[str], *, compiled: bool, jax: bool) -> di
         steps["torch compiled"] = theirs(task, start, last=images, fused=True, compiled=True)
     if jax and task.jax is not None:
         steps["jax.jit"] = jitted(task, start)
+    if bf16:
+        steps["torch fused bf16"] = theirs(task, start, last=images, fused=True, bf16=True)
+        steps |= {f"{name} bf16": ours(task, name, bf16=True) for name in sets}
     return steps | {name: ours(task, name) for name in sets}
 
 
-def ours(task: Task, name: str) -> Step:
+def ours(task: Task, name: str, *, bf16: bool = False) -> Step:
     model, loss = task.build(), nn.CrossEntropyLoss()
+    apply_precision(model, "bf16" if bf16 else "float32", ())
     parameters = model.named_parameters()
     decayed = task.decay is not None
     optimizer: Any = (
@@ -73,7 +78,13 @@ def ours(task: Task, name: str) -> Step:
 
 
 def theirs(
-    task: Task, start: dict[str, Any], *, last: bool = False, fused: bool = False, compiled: bool = False
+    task: Task,
+    start: dict[str, Any],
+    *,
+    last: bool = False,
+    fused: bool = False,
+    compiled: bool = False,
+    bf16: bool = False,
 ) -> Step:
     layout = torch.channels_last if last else torch.contiguous_format
     x, y = torch.from_numpy(task.x), torch.from_numpy(task.y).flatten()
@@ -90,7 +101,8 @@ def theirs(
 
     def step() -> float:
         optimizer.zero_grad(set_to_none=True)
-        value = functional.cross_entropy(run(x).flatten(0, -2), y)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            value = functional.cross_entropy(run(x).flatten(0, -2), y)
         value.backward()
         optimizer.step()
         return value.item()

@@ -20,8 +20,9 @@ import numpy as np
 from allgrad.autodiff import Fused
 from allgrad.autodiff.modes import CURRENT
 from allgrad.kernels import active
+from allgrad.nn.batched_workers import current_workers
 from allgrad.nn.convolution.reference import reference, reference_transposed
-from allgrad.nn.convolution.selection import choose
+from allgrad.nn.convolution.selection import choose, choose_kind
 from allgrad.nn.gradients import by_worker, gradient_for
 
 if TYPE_CHECKING:
@@ -67,11 +68,20 @@ def _forward(
 
 
 def _groups(weight: Array, geometry: Geometry, image: Pair, samples: int) -> Iterator[tuple[Algorithm, slice]]:
-    """The groups of samples, and the algorithm of each. A worker's algorithm and groups do not depend on other workers."""
+    """The groups of samples, and the algorithm of each.
+
+    A worker's kind of algorithm does not depend on other workers. Neighbours with the same kind share it: a sample's result and
+    the cotangent of its input do not depend on the samples beside it.
+    """
+    runs: list[tuple[type[Algorithm], int, int]] = []
     for rows, _ in by_worker(samples):
-        count = rows.stop - rows.start
-        algorithm = choose(weight, geometry, image, max(1, count))
-        for group in algorithm.groups_of(count, rows.start):
+        kind, start = choose_kind(weight, geometry, image, max(1, rows.stop - rows.start)), rows.start
+        if runs and runs[-1][0] is kind:
+            start = runs.pop()[1]
+        runs.append((kind, start, rows.stop))
+    for kind, start, stop in runs:
+        algorithm = kind(weight, geometry, image, max(1, stop - start))
+        for group in algorithm.groups_of(stop - start, start):
             yield algorithm, group
 
 
@@ -82,6 +92,11 @@ def _backward(
     dx = np.empty(x.shape, x.dtype) if needs[0] else None
     dweight = gradient_for(weight, into[1]) if needs[1] else None
     dbias = gradient_for(bias, into[2]) if needs[2] else None
+    apart = dx
+    if dx is not None and current_workers() is not None and epilogue.activation is None and winners is None:
+        for algorithm, group in _groups(weight, geometry, x.shape[1:3], len(x)):
+            algorithm.backward(None, np.ascontiguousarray(g[group]), dx[group])
+        apart = None  # all workers have it already
     for rows, (dw, db) in by_worker(len(x), dweight, dbias):
         count = rows.stop - rows.start
         algorithm = choose(weight, geometry, x.shape[1:3], max(1, count))
@@ -98,8 +113,8 @@ def _backward(
                 assert epilogue.pool is not None
                 active().unpool_tiles(part, epilogue.pool, winners[group], out=raw[:n])
                 part = raw[:n]
-            if needs[0] or needs[1]:
-                algorithm.backward(x[group] if needs[1] else None, part, None if dx is None else dx[group])
+            if apart is not None or needs[1]:
+                algorithm.backward(x[group] if needs[1] else None, part, None if apart is None else apart[group])
         if dw is not None:
             _weight_gradient(algorithm, count, dw)
     return dx, dweight, dbias

@@ -23,10 +23,12 @@ FILL = 0.6
 
 
 def choose(weight: Array, geometry: Geometry, image: Pair, samples: int) -> Algorithm:
-    """The algorithm for a kernel (kh, kw, C / groups, O) over `samples` images of (H, W).
+    """The algorithm for a kernel (kh, kw, C / groups, O) over `samples` images of (H, W)."""
+    return choose_kind(weight, geometry, image, samples)(weight, geometry, image, samples)
 
-    Winograd's transforms would lose too much in bfloat16.
-    """
+
+def choose_kind(weight: Array, geometry: Geometry, image: Pair, samples: int) -> type[Algorithm]:
+    """The class of the algorithm. Winograd's transforms would lose too much in bfloat16."""
     kind: type[Algorithm] = Patches
     if geometry.groups > 1 and weight.shape[2] == 1 and weight.shape[3] == geometry.groups:
         kind = Depthwise
@@ -34,7 +36,7 @@ def choose(weight: Array, geometry: Geometry, image: Pair, samples: int) -> Algo
         kind = Pointwise
     elif geometry.plain and geometry.kernel == (3, 3) and _tiles_well(weight, geometry.output(image), samples):
         kind = Winograd
-    return kind(weight, geometry, image, samples)
+    return kind
 
 
 def _tiles_well(weight: Array, output: Pair, samples: int) -> bool:
