@@ -253,6 +253,15 @@ def test_ranks_share_the_workers(mpirun, ranks):
 
 
 @portable
+def test_partial_sums_of_linear_layers_take_no_memory():
+    """The kernels add the workers up while they compute. The pages of the other gradient arenas are never written."""
+    make, loss, arrays = CASES["mlp with dropout"]
+    _, replica = trained(make(), loss, arrays(), batched=True)
+    assert len(replica.reducer.arenas) > 1
+    assert not any(array.any() for arena in replica.reducer.arenas[1:] for array in arena.flat.values())
+
+
+@portable
 def test_a_mistake_in_one_worker_is_found_in_that_worker():
     """The batch fails, so the workers run one by one, and the message speaks of the worker's own rows."""
     make, loss, arrays = CASES["mlp with dropout"]
