@@ -72,6 +72,7 @@ def main() -> None:
             train={"early_stopping": None, "eval_every": None},
             checkpoint={"every": None, "every_minutes": None},
         )
+        job(config, folder / "compiles", 1, 1)  # the kernels, once
         for ranks in arguments.ranks:
             few, more = (job(config, folder / f"{ranks}-{steps}", ranks, steps) for steps in STEPS)
             step = (more[0] - few[0]) / (STEPS[1] - STEPS[0]) / ranks
