@@ -92,13 +92,18 @@ def report_outcome(world: World, directory: Path, state: str) -> None:
         beside.replace(place)
 
 
-def run_job(ranks: int, *arguments: str) -> int:
+def run_job(ranks: int, *arguments: str, survive: bool = False) -> int:
     """Run `allgrad ARGUMENTS` on `ranks` ranks to its end; returns the exit code.
+
+    Args:
+        ranks: their number.
+        arguments: of the command.
+        survive: let the job outlive some of its ranks.
 
     Raises:
         AllgradError: there is no mpirun.
     """
-    command = job_command(ranks, "allgrad", *arguments)
+    command = job_command(ranks, "allgrad", *arguments, survive=survive)
     print(f"allgrad: {' '.join(command)}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="allgrad-job-") as name:
         # A supervisor has chosen a file already, and reads it after this.

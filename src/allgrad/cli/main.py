@@ -51,9 +51,10 @@ COMMANDS = {
     "ranks": "print how many ranks fit a configuration on this machine",
     "data": "find, fetch and verify the data sets that the examples use",
     "doctor": "check this machine and its MPI, and say what to do",
+    "join": "take the place of a rank that died: started by jobs, not by people",
 }
 
-PARALLEL = ("train", "resume", "predict", "doctor")
+PARALLEL = ("train", "resume", "predict", "doctor", "join")
 """The commands whose processes, under mpirun, are the ranks of one job. The others run in a single process."""
 
 WRAPPERS = ("supervise",)

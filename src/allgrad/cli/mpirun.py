@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from allgrad.errors import AllgradError
+from allgrad.errors import AllgradError, UsageError
 
 __all__ = ["find_mpirun", "job_command", "job_environment"]
 
@@ -35,14 +35,22 @@ def find_mpirun() -> str:
     return found
 
 
-def job_command(ranks: int, module: str, *arguments: str) -> list[str]:
-    """The words that run a module of allgrad on `ranks` ranks.
+def job_command(ranks: int, module: str, *arguments: str, survive: bool = False) -> list[str]:
+    """The words that run a module of allgrad on `ranks` ranks; `survive`: in a job that outlives some of them.
 
     Raises:
         AllgradError: there is no mpirun.
+        UsageError: the job shall survive, and this mpirun cannot do that.
     """
     mpirun = find_mpirun()
-    words = [mpirun, *(["--oversubscribe", "--bind-to", "none"] if _is_open_mpi(mpirun) else []), "-n", str(ranks)]
+    open_mpi = _is_open_mpi(mpirun)
+    if survive and not open_mpi:
+        raise UsageError(
+            f"--survive needs Open MPI, and {mpirun} belongs to another MPI library, whose jobs end with the first rank that "
+            "dies. Use `launch/local.sh --mpi openmpi --survive`, or `allgrad supervise`, which starts the job again."
+        )
+    options = ["--oversubscribe", "--bind-to", "none"] if open_mpi else []
+    words = [mpirun, *options, *(["--with-ft", "ulfm"] if survive else []), "-n", str(ranks)]
     return [*words, sys.executable, "-P", "-m", module, *arguments]
 
 

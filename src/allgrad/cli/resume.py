@@ -43,4 +43,6 @@ def _on_ranks(arguments: argparse.Namespace) -> int:
 
     config = resolve(open_run_directory(arguments.directory) / "config.yaml", plugins=arguments.plugin)
     ranks = rank_count(arguments.ranks) or fitting_here(config)
-    return run_job(ranks, "resume", arguments.directory, *arguments.overrides, *option_words(arguments))
+    return run_job(
+        ranks, "resume", arguments.directory, *arguments.overrides, *option_words(arguments), survive=arguments.survive
+    )

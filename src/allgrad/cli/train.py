@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from allgrad.cli.arguments import add_config, add_plugins, add_ranks, plugin_words, rank_count
@@ -51,6 +52,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare what `train` and `resume` share."""
     add_ranks(parser)
     add_plugins(parser)
+    text = "go on when ranks die, on those that are left, and replace them (Open MPI)"
+    parser.add_argument("--survive", action="store_true", help=text)
     parser.add_argument("--debug", action="store_true", help="all virtual workers in this process, with a debugger")
     parser.add_argument("--worker", type=int, metavar="W", help="with --debug and --step: stop before this worker")
     parser.add_argument("--step", type=int, metavar="S", help="with --debug and --worker: in this step, counted from 0")
@@ -106,12 +109,13 @@ def _on_ranks(arguments: argparse.Namespace) -> int:
     config = resolve(arguments.config, arguments.overrides, plugins=arguments.plugin)
     ranks = rank_count(arguments.ranks) or fitting_here(config)
     words = [*option_words(arguments), *(["--continue"] if arguments.continued else [])]
-    return run_job(ranks, "train", arguments.config, *arguments.overrides, *words)
+    return run_job(ranks, "train", arguments.config, *arguments.overrides, *words, survive=arguments.survive)
 
 
 def option_words(arguments: argparse.Namespace) -> list[str]:
     """The options of `add_options` that ranks are started with."""
-    return plugin_words(arguments.plugin) + (["--anomaly"] if arguments.anomaly else [])
+    chosen = [f"--{name}" for name in ("anomaly", "survive") if getattr(arguments, name)]
+    return [*plugin_words(arguments.plugin), *chosen]
 
 
 def options_of(arguments: argparse.Namespace) -> Options:
@@ -136,12 +140,20 @@ def options_of(arguments: argparse.Namespace) -> Options:
     if arguments.worker is not None:
         stop = (arguments.step, arguments.worker)
         settings["before_worker"] = _breakpoint(*stop)
-    return Options(plugins=arguments.plugin, single=arguments.debug, trainer=settings, stop_before=stop)
+    return Options(
+        plugins=arguments.plugin,
+        single=arguments.debug,
+        trainer=settings,
+        stop_before=stop,
+        survive=arguments.survive,
+    )
 
 
 def run_to_the_end(trainer: Trainer, directory: Path) -> int:
     """Train, and print on rank 0 where the run is, a sample of its prose, and last the digest of the weights."""
-    root = trainer.world.rank == 0
+    survivor = trainer.survivor
+    joins = survivor is not None and survivor.outside is not None
+    root = trainer.world.rank == 0 and not joins
     if root:
         batch = trainer.config.batch
         ranks = f"{trainer.world.size} rank{'s' if trainer.world.size > 1 else ''}"
@@ -160,17 +172,20 @@ def run_to_the_end(trainer: Trainer, directory: Path) -> int:
     if root and trainer.config.precision == "bf16":
         print(bf16.EMULATED, file=sys.stderr, flush=True)
     compile_cache.announce(_say_compiling if root else None)
-    trainer.callbacks.append(_ReportStart())
+    if survivor is not None:
+        survivor.on_change = partial(report_outcome, trainer.world, directory, "running")
+    if not joins:
+        trainer.callbacks.append(_ReportStart())
     try:
         summary = trainer.run(directory)
     except Exception as error:
         # If one rank of several fails, comm/failure.py reports it.
         everywhere = trainer.world.size == 1 or isinstance(error, CollectiveError)
-        if root and everywhere and trainer.world.on_failure is not None:
+        if trainer.world.rank == 0 and everywhere and trainer.world.on_failure is not None:
             trainer.world.on_failure("".join(traceback.format_exception(error)))
         raise
     report_outcome(trainer.world, directory, "stopped" if summary["interrupted"] else "complete")
-    if root:
+    if trainer.world.rank == 0:  # which may be another process than at the start
         if not summary["interrupted"]:
             _print_sample(trainer)
         print(f"the run is in {_shown(directory)}")

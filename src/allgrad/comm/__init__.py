@@ -23,3 +23,4 @@ from .tree import block as block
 from .tree import plan_block as plan_block
 from .world import World as World
 from .world import init as init
+from .world import init_replacement as init_replacement

@@ -38,6 +38,7 @@ from .desync import DesyncError
 from .pipeline import Communicators, Pending, Pipeline
 from .stack_dumps import StackDumps
 from .stall_monitor import STALL_SECONDS, StallMonitor
+from .survival import RankDiedError, drain, revoke, revoking
 from .traffic import CountingComm
 from .transport import Collective, Handle, Times
 
@@ -99,15 +100,18 @@ class Engine:
         self._waiting = 0
         self._closing = False
         self._thread: threading.Thread | None = None
+        self._guarding: list[Handle] = []  # whose arrays `abandon` gives back
         self.monitor: StallMonitor | None = None
         communicators, offset = None, 0.0
         if topology.size > 1:
-            *three, control = (topology.comm.Dup() for _ in range(4))
+            own = _duplicates(topology, 4)
+            *three, control = own
             communicators = Communicators(*map(CountingComm, three))
-            offset = offset_to_rank_0(control, topology.rank, topology.size)
+            with revoking(topology.survival, own):
+                offset = offset_to_rank_0(control, topology.rank, topology.size)
+                dumps = StackDumps(topology, control)
         self.pipeline = Pipeline(communicators, window=window, record=record, check=check, offset=offset)
         if topology.size > 1:
-            dumps = StackDumps(topology, control)
             self.monitor = StallMonitor(
                 self.pipeline, topology, control, dumps=dumps, limit=stall_seconds, on_stall=on_stall
             )
@@ -160,6 +164,8 @@ class Engine:
         if self.pipeline.error is not None:
             raise self.pipeline.error
         handle = Handle(self, collective.guard)
+        if self.topology.survival is not None:
+            self._guarding = [*(one for one in self._guarding if one.guards), handle]
         self.pipeline.add(collective, handle)
         # The first message leaves now, and not only when the communication thread gets its turn. If that thread holds the
         # lock just now, it will see the collective by itself.
@@ -327,6 +333,10 @@ class Engine:
             self.monitor.leave()
             self._wake.set()
             while not self.monitor.left.wait(0.001 if self._thread is None else 0.01):
+                if isinstance(self.pipeline.error, RankDiedError):
+                    self.closed = False
+                    self.abandon()
+                    return
                 if self._thread is None or not self._thread.is_alive():
                     self.drive()
         self._stop_thread()
@@ -334,6 +344,20 @@ class Engine:
             self.monitor.close()
             for comm in self.pipeline.communicators:
                 comm.Free()
+
+    def abandon(self) -> None:
+        """Give up everything that is under way, because a rank has died; the other ranks see it too (survival.py)."""
+        if self.closed:
+            return
+        self.closed = True
+        self._stop_thread()
+        self.pipeline.fail(RankDiedError())
+        if self.monitor is not None:
+            revoke([*(comm.comm for comm in self.pipeline.communicators), self.monitor.comm])
+            drain([*self.pipeline.requests, *self.monitor.requests])
+            self.monitor.forget()
+        for handle in self._guarding:
+            handle.release()
 
     # ---- the communication thread ----
 
@@ -383,6 +407,8 @@ class Engine:
         moved = self.pipeline.move()
         if self.monitor is not None:
             self.monitor.tick()
+            if self.topology.survival is not None:
+                self.topology.survival.look(self.monitor.comm)
         return moved
 
     def _guarded(self, function: Callable[[], bool]) -> bool:
@@ -393,8 +419,18 @@ class Engine:
             self.pipeline.fail(error)
             return True
         except BaseException as error:
+            if self.topology.survival is not None and self.topology.survival.died(error):
+                self.pipeline.fail(RankDiedError())  # raised by whoever waits, on the thread that recovers
+                return True
             self.pipeline.fail(error)
             raise
+
+
+def _duplicates(topology: Topology, count: int) -> list[Any]:
+    """So many communicators of the engine's own."""
+    if topology.survival is not None:
+        return topology.survival.duplicates(topology.comm, count)
+    return [topology.comm.Dup() for _ in range(count)]
 
 
 def progress_mode(topology: Topology, wanted: str | None) -> Literal["thread", "poll"]:

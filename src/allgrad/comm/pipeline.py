@@ -152,6 +152,11 @@ class Pipeline:
         except IndexError:  # another thread was quicker
             return None
 
+    @property
+    def requests(self) -> list[Any]:
+        """The MPI requests under way."""
+        return self._pool.requests
+
     def take_times(self) -> list[Times]:
         """The times of the collectives finished since the last call, oldest first."""
         taken = []

@@ -39,7 +39,7 @@ class RequestPool:
     """The requests of all transfers under way. Only the holder of the engine's lock uses it."""
 
     def __init__(self) -> None:
-        self._requests: list[Any] = []
+        self.requests: list[Any] = []
         self._owners: list[Running] = []
 
     def start(self, transfer: Transfer) -> Running:
@@ -50,9 +50,9 @@ class RequestPool:
 
     def test(self) -> None:
         """Find completed requests. The transfers that they belong to can be resumed afterwards."""
-        for _ in range(_CALLS if self._requests else 0):
+        for _ in range(_CALLS if self.requests else 0):
             start = time.perf_counter()
-            complete = type(self._requests[0]).Testsome(self._requests)
+            complete = type(self.requests[0]).Testsome(self.requests)
             if complete:
                 self._take(complete)
                 return
@@ -62,8 +62,8 @@ class RequestPool:
     def _take(self, complete: list[int]) -> None:
         for i in complete:
             self._owners[i].pending -= 1
-        left = sorted(set(range(len(self._requests))).difference(complete))
-        self._requests = [self._requests[i] for i in left]
+        left = sorted(set(range(len(self.requests))).difference(complete))
+        self.requests = [self.requests[i] for i in left]
         self._owners = [self._owners[i] for i in left]
 
     def resume(self, running: Running) -> bool:
@@ -81,6 +81,6 @@ class RequestPool:
                 return moved
             moved = True
             running.pending = len(requests)
-            self._requests += requests
+            self.requests += requests
             self._owners += [running] * len(requests)
         return moved

@@ -175,6 +175,16 @@ class StallMonitor:
             request.Wait()
         self.comm.Free()
 
+    @property
+    def requests(self) -> list[Any]:
+        """The MPI requests under way."""
+        return [*self._listening.values(), *(request for request, _ in self._sending)]
+
+    def forget(self) -> None:
+        """As `close`, once a rank has died: nobody waits for the others."""
+        if self.dumps is not None:
+            self.dumps.close()
+
     # ---- messages ----
 
     @property

@@ -14,6 +14,8 @@ from . import launcher, shared_memory
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .survival import Survival
+
 
 _PRETEND = "ALLGRAD_PRETEND_NODES"
 """An environment variable for tests: the ranks of a host behave like this many nodes."""
@@ -35,6 +37,7 @@ class Topology:
         comm: the mpi4py communicator with this numbering; None without MPI.
         oversubscribed: whether this node has fewer cores than ranks times BLAS threads.
         on_failure: called with the text of a failure before the job ends; may be set by the program.
+        survival: what the job needs to outlive some of its ranks; None: it ends with the first of them.
     """
 
     def __init__(self) -> None:
@@ -45,6 +48,7 @@ class Topology:
         self.comm: Any = None
         self.oversubscribed = False
         self.on_failure: Callable[[str], None] | None = None
+        self.survival: Survival | None = None
 
     def join(self, launch: launcher.Launch) -> None:
         """Start MPI and find the place of this process in the job.
@@ -57,21 +61,26 @@ class Topology:
 
         comm = MPI.COMM_WORLD
         launcher.check_size(launch, comm.Get_size(), MPI.Get_library_version().splitlines()[0])
-        shared = comm.Split_type(MPI.COMM_TYPE_SHARED, comm.Get_rank())
-        if pretended := int(os.environ.get(_PRETEND, "0")):
-            shared = shared.Split(shared.Get_rank() * pretended // shared.Get_size(), shared.Get_rank())
-        self.local_rank, self.local_size = shared.Get_rank(), shared.Get_size()
-        leader = np.array([comm.Get_rank()])
-        shared.Bcast(leader)
-        shared.Free()
-        # A node is identified by its lowest rank. Sorting by (node, local rank) keeps rank 0 where it was.
-        places = np.empty((comm.Get_size(), 2), leader.dtype)
-        comm.Allgather(np.array([leader[0], self.local_rank]), places)
+        self.place(comm)
         shared_memory.unlink_segments()  # every rank has joined
         if self.local_rank == 0:
             shared_memory.remove_left_behind()
+
+    def place(self, comm: Any) -> None:
+        """Number the ranks of a communicator, and find the place of this process among them. All of them call it together.
+
+        It communicates on `comm` alone: a rank that dies meanwhile must not leave others waiting elsewhere (survival.py).
+        """
+        mine = _ranks_of_this_node(comm)
+        if pretended := int(os.environ.get(_PRETEND, "0")):
+            part = mine.index(comm.Get_rank()) * pretended // len(mine)
+            mine = [rank for i, rank in enumerate(mine) if i * pretended // len(mine) == part]
+        self.local_rank, self.local_size = mine.index(comm.Get_rank()), len(mine)
+        # A node is identified by its lowest rank. Sorting by (node, local rank) keeps rank 0 where it was.
+        places = np.empty((comm.Get_size(), 2), np.int64)
+        comm.Allgather(np.array([mine[0], self.local_rank], np.int64), places)
         leaders = sorted(set(places[:, 0].tolist()))
-        self.node, self.nodes = leaders.index(int(leader[0])), len(leaders)
+        self.node, self.nodes = leaders.index(mine[0]), len(leaders)
         self.node_sizes = tuple(int((places[:, 0] == each).sum()) for each in leaders)
         self.comm = comm.Split(0, self.node * comm.Get_size() + self.local_rank)
         self.rank, self.size, self.is_mpi = self.comm.Get_rank(), self.comm.Get_size(), True
@@ -83,3 +92,16 @@ class Topology:
         if self.is_mpi:
             self.comm.Abort(code)
         os._exit(code)
+
+
+def _ranks_of_this_node(comm: Any) -> list[int]:
+    """The ranks of `comm` with which this process can share memory, itself included, in order."""
+    from mpi4py import MPI
+
+    shared = comm.Split_type(MPI.COMM_TYPE_SHARED, comm.Get_rank())
+    here, everyone = shared.Get_group(), comm.Get_group()
+    ranks = here.Translate_ranks(range(here.Get_size()), everyone)
+    here.Free()
+    everyone.Free()
+    shared.Free()
+    return sorted(int(rank) for rank in ranks)

@@ -100,6 +100,15 @@ class Handle:
             self.transport.wait_for(self)
         if self.error is not None:
             raise self.error
+        self.release()
+
+    @property
+    def guards(self) -> bool:
+        """Whether arrays are read-only because of this handle."""
+        return bool(self._guarded)
+
+    def release(self) -> None:
+        """Give the arrays back to the caller: MPI no longer uses them."""
         guarded, self._guarded = self._guarded, []
         for array in guarded:
             array.flags.writeable = True

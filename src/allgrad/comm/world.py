@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import cores, failure, launcher
+from . import cores, failure, launcher, survival
 from .agreement import DisagreementError, compare
 from .board import Board
 from .desync import Kind
 from .engine import Engine
+from .launcher import LaunchError
 from .node_memory import NodeMemory, SharedMemoryError
 from .stall_monitor import STALL_SECONDS
 from .time_limit import set_time_limit, time_limit
@@ -48,19 +49,21 @@ class World(Topology):
 
     Attributes:
         engine: moves collectives; None in a world of one rank, unless somebody started one.
+        engine_settings: those of the last `start_engine`.
         board: of the ranks of this node; None before `open_board`.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.engine: Engine | None = None
+        self.engine_settings: dict[str, Any] = {}
         self._counted: list[CountingComm] = []
         self.board: Board | None = None
 
     def start_engine(self, **settings: Any) -> Engine:
         """Start the engine, or replace it by one with other settings; see `Engine`. All ranks call it together."""
         self.close()
-        self.engine = Engine(self, **settings)
+        self.engine, self.engine_settings = Engine(self, **settings), settings
         self._use_board(self.engine)
         return self.engine
 
@@ -90,6 +93,16 @@ class World(Topology):
         engine, self.engine = self.engine, None
         if engine is not None:
             engine.close()
+
+    def restart_engine(self) -> None:
+        """Start an engine for the ranks that the world consists of now, with the settings of the one before."""
+        self.start_engine(**self.engine_settings)
+
+    def abandon(self) -> None:
+        """Give up the engine and the board, because a rank has died; see `survival.py`."""
+        engine, self.engine, self.board = self.engine, None, None
+        if engine is not None:
+            engine.abandon()
 
     @property
     def transport(self) -> Transport:
@@ -270,16 +283,19 @@ def _what(kind: str, nbytes: int) -> Kind:
     return Kind({"collective": kind, "bytes": str(nbytes)})
 
 
-def init(*, blas_threads: int = 1, mpi: bool | None = None, stall_seconds: float = STALL_SECONDS) -> World:
+def init(
+    *, blas_threads: int = 1, mpi: bool | None = None, stall_seconds: float = STALL_SECONDS, survive: bool = False
+) -> World:
     """Find out what this process is, once; later calls return the same world.
 
     Args:
         blas_threads: of each rank, to warn if a node has fewer cores than its ranks need.
         mpi: whether to start MPI; by default only if the launcher's environment says that this process is a rank.
         stall_seconds: the limit of the stall monitor, which runs from here on. `DataParallel` may choose another.
+        survive: let the world outlive some of its ranks (`survival.py`).
 
     Raises:
-        LaunchError: the ranks cannot see each other.
+        LaunchError: the ranks cannot see each other, or `survive` is not possible here.
     """
     global _world
     if _world is None:
@@ -288,13 +304,35 @@ def init(*, blas_threads: int = 1, mpi: bool | None = None, stall_seconds: float
         if launch is not None:
             with time_limit(stall_seconds):
                 world.join(launch)
-            failure.install(world)
-            atexit.register(_leave, world, os.getpid())
+            _watch(world)
+            if survive:
+                if reason := survival.reason_against():
+                    raise LaunchError(
+                        f"This job cannot survive the death of a rank: {reason}. Use Open MPI with `mpirun --with-ft ulfm`, "
+                        "or let `allgrad supervise` start the job again after a failure."
+                    )
+                survival.Survival(world)
             if world.size > 1:
                 world.start_engine(stall_seconds=stall_seconds)
         _count_cores(world, blas_threads)
         _world = world
     return _world
+
+
+def init_replacement(*, stall_seconds: float = STALL_SECONDS) -> World:
+    """The world of a process that the survivors of a job have started: one rank, until they admit it (`survival.py`)."""
+    global _world
+    _world = World()
+    _watch(_world)
+    survival.Survival(_world)
+    _world.engine_settings = {"stall_seconds": stall_seconds}
+    return _world
+
+
+def _watch(world: World) -> None:
+    """Let the job end together: at the first failure, and at the end of the program."""
+    failure.install(world)
+    atexit.register(_leave, world, os.getpid())
 
 
 def _count_cores(world: World, blas_threads: int) -> None:
@@ -312,5 +350,7 @@ def _leave(world: World, process: int) -> None:
     if os.getpid() == process:  # a forked child has neither the thread nor a place in the job
         limit = world.engine.stall_seconds if world.engine is not None else STALL_SECONDS
         world.close()
-        if world.size > 1:
+        if world.survival is not None:
+            survival.leave()
+        elif world.size > 1:
             set_time_limit(limit)  # for MPI_Finalize, which waits for all ranks

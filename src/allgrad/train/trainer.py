@@ -41,7 +41,7 @@ from allgrad.train.nonfinite import (
 )
 from allgrad.train.replica_check import ReplicaCheck
 from allgrad.train.run.agreement import on_every_rank, on_rank_0
-from allgrad.train.run.directory import unlock_run
+from allgrad.train.run.directory import lock_run, unlock_run
 from allgrad.train.run.machine import peak_bytes
 from allgrad.train.run.portability import Portability
 from allgrad.train.run.progress import Progress
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from allgrad.stateful import Stateful
     from allgrad.train.checkpoint.format import Checkpoint
     from allgrad.train.config.schema import RunConfig
+    from allgrad.train.survive import Survivor
 
 __all__ = ["Trainer"]
 
@@ -115,38 +116,23 @@ class Trainer:
         self.info = self.source.info
         world.verify({"training data": self.data_record.digest})
         groups, numbers = on_every_rank(world, lambda: parameter_groups(self.model, config.optimizer.no_decay))
-        self.replica = DataParallel(
-            self.model,
-            world,
-            virtual_workers=config.batch.virtual_workers,
-            shard=config.parallel.shard,
-            memory=config.parallel.memory,
-            bucket_mb=config.parallel.bucket_mb,
-            reduction=registry.exchanges.build(config.parallel.reduction),
-            comm=config.parallel.comm,
-            stall_seconds=config.parallel.stall_seconds,
-            seed=config.seed,
-            groups=numbers,
-            weights="verify",
-            before_worker=before_worker or self._note_worker,
-            batched_workers=before_worker is None and not anomaly,
-        )
+        self._replica_settings: dict[str, Any] = {
+            "groups": numbers,
+            "before_worker": before_worker or self._note_worker,
+            "batched_workers": before_worker is None and not anomaly,
+        }
+        self.replica = self._make_replica()
         self.optimizer: optim.Optimizer = registry.optimizers.build(config.optimizer, groups)
         schedule = schedule_of(config.optimizer, self.plan.steps, self.plan.warmup)
         self.scheduler = optim.Scheduler(self.optimizer, schedule)
         self.ema = optim.EMA(self.optimizer.flat, config.optimizer.ema) if config.optimizer.ema else None
-        sampler = Sampler(len(self.source.train), config.batch.size, seed=config.seed)
-        self.loader = Loader(
-            self.source.train,
-            sampler,
-            workers=self.replica.workers,
-            virtual_workers=self.replica.virtual_workers,
-        )
+        self.loader = self._make_loader()
         configured = [registry.callbacks.build(section) for section in config.train.callbacks]
         self.callbacks: list[Callback] = [*self._early_stopping(), *configured, *callbacks]
         self.replica_check = ReplicaCheck.of(self.replica, self.optimizer, self.ema, config.parallel.verify_every)
         self.progress = Progress()
         self.parts = self._parts()
+        self.survivor: Survivor | None = None
         self.worker: int | None = None
         self.gradient_norm: float | None = None
         self.saved = -1  # the step of the newest checkpoint
@@ -159,6 +145,33 @@ class Trainer:
             on_every_rank(world, lambda: restore(self._parts_to_restore(checkpoint), checkpoint))
             self.saved = self.progress.step
         self.portability = Portability(config, self.replica.exchange, self.progress.not_portable)
+        self._started = False
+
+    def _make_replica(self) -> DataParallel:
+        config = self.config
+        return DataParallel(
+            self.model,
+            self.world,
+            virtual_workers=config.batch.virtual_workers,
+            shard=config.parallel.shard,
+            memory=config.parallel.memory if self.world.survival is None else "rank",
+            bucket_mb=config.parallel.bucket_mb,
+            reduction=registry.exchanges.build(config.parallel.reduction),
+            comm=config.parallel.comm,
+            stall_seconds=config.parallel.stall_seconds,
+            seed=config.seed,
+            weights="verify",
+            **self._replica_settings,
+        )
+
+    def _make_loader(self) -> Loader:
+        sampler = Sampler(len(self.source.train), self.config.batch.size, seed=self.config.seed)
+        return Loader(
+            self.source.train,
+            sampler,
+            workers=self.replica.workers,
+            virtual_workers=self.replica.virtual_workers,
+        )
 
     def _parts(self) -> dict[str, Stateful]:
         parts: dict[str, Stateful] = {
@@ -182,6 +195,30 @@ class Trainer:
         """End the run after this step; every rank must call it at the same step."""
         self.progress.stopping = reason
 
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Go to where a checkpoint was made."""
+        with self.replica.flat.writing():
+            self.model.load_state_dict(checkpoint.model)
+        restore(self._parts_to_restore(checkpoint), checkpoint)
+
+    def rebuild(self) -> None:
+        """Make anew what depends on the ranks, which have changed (survive.py)."""
+        self.replica = self._make_replica()
+        position = self.loader.state_dict()
+        self.loader.close()
+        self.loader = self._make_loader()
+        self.loader.load_state_dict(position)
+        config = self.config
+        self.replica_check = ReplicaCheck.of(self.replica, self.optimizer, self.ema, config.parallel.verify_every)
+        self.portability = Portability(config, self.replica.exchange, self.progress.not_portable)
+        self.tracer = Tracer(self.world, 0)
+        self.saved = -1  # nobody knows what the rank that wrote has finished
+        self.parts |= {
+            "optimizer": self.replica.attach(self.optimizer),
+            "loader": self.loader,
+            "exchange": self.replica.reducer,
+        }
+
     # The run.
 
     def run(self, directory: Path) -> dict[str, Any]:
@@ -190,49 +227,79 @@ class Trainer:
         Args:
             directory: the run's; it exists, and only rank 0 touches it.
         """
-        self.directory = directory
-        with ExitStack() as stack:
-            self.stop_request = stack.enter_context(StopRequest())
-            root = self.world.rank == 0
-            if root:
-                stack.callback(unlock_run, directory)
-            self.writer = stack.enter_context(self._checkpoint_writer()) if root else None
-            stack.enter_context(self.loader)
-            if root:
-                self.callbacks.insert(0, make_reporter(self))
+        self.directory, self.writer = directory, None
+        with ExitStack() as self._open:
+            self.stop_request = self._open.enter_context(StopRequest())
+            if self.world.rank == 0 and (self.survivor is None or self.survivor.outside is None):
+                self._lead()
+            self._open.callback(lambda: self.loader.close())
             for callback in self.callbacks:
-                stack.callback(callback.close)
-            self._emit("on_start")
-            if self.config.train.nonfinite == "rollback":
-                self._save()  # so that there is always something to return to
-            interrupted = self._train()
-            summary = self._finish(interrupted)
+                self._open.callback(callback.close)
+            if self.survivor is not None:
+                return self.survivor.run(self._attempt)
+            summary = self._attempt()
             # A signal would kill a rank that no longer handles it, and with it the job in which rank 0 still writes.
             self.world.barrier()
             return summary
+
+    def _attempt(self) -> dict[str, Any]:
+        """From where the trainer is to the end."""
+        if self.world.rank == 0 and self.writer is None:
+            self._take_over()
+        if not self._started:
+            self._started = True
+            self._emit("on_start")
+            if self.config.train.nonfinite == "rollback":
+                self._save()  # so that there is always something to return to
+        return self._finish(self._train())
+
+    def _lead(self) -> None:
+        """Do what rank 0 does for all: it owns the run's directory, and writes checkpoints and reports."""
+        self._open.callback(unlock_run, self.directory)
+        self.writer = self._open.enter_context(self._checkpoint_writer())
+        self.callbacks.insert(0, make_reporter(self))
+
+    def _take_over(self) -> None:
+        """Become the rank that leads, since the one before has died (survive.py)."""
+        lock_run(self.directory)
+        self.resumed = True  # the loggers go on with what there is
+        self._lead()
+        self._open.callback(self.callbacks[0].close)
+        self.callbacks[0].on_start(self)
 
     def _train(self) -> bool:
         """Step, evaluate, save, until there is a reason to end; True if that is a signal."""
         began = time.perf_counter() - self.progress.seconds
         self.saved_at, self.looked_at = time.monotonic(), 0.0
-        every = self.config.checkpoint.every
+        if self.survivor is not None and self.survivor.recoveries:
+            self._after_step()
         while self.progress.step < self.plan.steps and self.progress.stopping is None:
             with self.tracer.span("agree"):
-                asked_to_stop, minutes_are_over, steps_to_trace = self._agree()
+                asked_to_stop, minutes_are_over, steps_to_trace, joins = self._agree()
             if asked_to_stop:
                 return True
+            if joins:
+                assert self.survivor is not None
+                self.survivor.admit()
             self.tracer.begin(steps_to_trace, self.directory)
             if minutes_are_over:
                 self._save()
             self._train_step()
             self.progress.seconds = time.perf_counter() - began
-            if self.plan.eval_every and self.progress.step % self.plan.eval_every == 0:
-                self._evaluate()
-            if every and self.progress.step % every == 0:
-                self._save()
+            self._after_step()
         return False
 
+    def _after_step(self) -> None:
+        """Evaluate and save, where that is due and not done yet."""
+        step, every = self.progress.step, self.config.checkpoint.every
+        if self.plan.eval_every and step % self.plan.eval_every == 0 and self.progress.evaluated != step:
+            self._evaluate()
+        if every and step % every == 0:
+            self._save()
+
     def _train_step(self) -> None:
+        if self.survivor is not None:
+            self.survivor.open_step()
         with self.tracer.span("load"):
             batch = next(self.loader)
         sent = self.world.sent_bytes
@@ -250,16 +317,19 @@ class Trainer:
         if wrong:
             self._skip_or_stop(wrong, micro_batches)
         self.tracer.add(self.progress.step, result.times)
+        # From the update to `on_step` nothing communicates: a rank that sees another one die is before it or after it.
         self.progress.step += 1
+        if self.survivor is not None:
+            self.survivor.close_step()
         self.progress.samples += batch.samples
         self.progress.epoch, self.progress.train_loss = batch.epoch, result.loss
         self.sent_bytes.append(self.world.sent_bytes - sent)
         self._note_communication(result)
-        if self.replica_check is not None:
-            self.replica_check.on_step(self.progress.step)
         if self.writer is not None:
             self.writer.check()
         self._emit("on_step", result)
+        if self.replica_check is not None:
+            self.replica_check.on_step(self.progress.step)
 
     def _note_worker(self, step: int, worker: int) -> None:  # noqa: ARG002
         self.worker = worker
@@ -297,12 +367,14 @@ class Trainer:
             self.bucket_times = list(result.times.buckets)
             self.overlap.add(result.times)
 
-    def _agree(self) -> tuple[bool, bool, int]:
-        """Whether any rank was asked to stop, whether a checkpoint is due by rank 0's clock, and how many steps to trace."""
+    def _agree(self) -> tuple[bool, bool, int, bool]:
+        """Whether any rank was asked to stop, a checkpoint is due by rank 0's clock, how many steps to trace, who joins."""
         minutes = self.config.checkpoint.every_minutes
         due = minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
-        everyone = self.world.all_gather(np.array([self.stop_request.asked, due, self._steps_to_trace()], np.int64))
-        return bool(everyone[:, 0].any()), bool(everyone[0, 1]), int(everyone[:, 2].max())
+        joins = self.survivor is not None and self.survivor.joins
+        mine = np.array([self.stop_request.asked, due, self._steps_to_trace(), joins], np.int64)
+        everyone = self.world.all_gather(mine)
+        return bool(everyone[:, 0].any()), bool(everyone[0, 1]), int(everyone[:, 2].max()), bool(everyone[0, 3])
 
     def _steps_to_trace(self) -> int:
         """How many steps this rank was asked to trace; rank 0 looks into the run's directory once a second."""
@@ -339,12 +411,12 @@ class Trainer:
                 f"Step {at}: {wrong}. The run has returned to the checkpoint of step {found.step} {ROLLBACKS} times already, "
                 "so it stops here. Lower optimizer.lr or optimizer.clip_norm, or look at the data."
             )
-        with self.replica.flat.writing():
-            self.model.load_state_dict(found.model)
-        restore(self._parts_to_restore(found), found)
+        self.load(found)
         self.loader.load_state_dict(skipped)
         self.progress.rollbacks = [*history, [at, found.step]]
         self.saved = -1  # the position in the data differs from the checkpoint's
+        if self.survivor is not None:
+            self.survivor.close_step()
         self._emit("on_rollback")
 
     # Evaluation.

@@ -133,23 +133,24 @@ def _join(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
     return value
 
 
-def broadcast_checkpoint(world: World, checkpoint: Checkpoint | None, directory: Path) -> Checkpoint:
-    """Rank 0's checkpoint, on every rank: the others need not see its disk.
+def broadcast_checkpoint(world: World, checkpoint: Checkpoint | None, directory: Path, *, root: int = 0) -> Checkpoint:
+    """One rank's checkpoint, on every rank: the others need not see its disk.
 
     Args:
-        checkpoint: on rank 0; ignored on the others.
+        checkpoint: on the rank `root`; ignored on the others.
         directory: that of the checkpoints, for their paths.
+        root: the rank that has it.
     """
     if world.size == 1:
         assert checkpoint is not None
         return checkpoint
-    head = world.broadcast_json(_head(checkpoint) if world.rank == 0 and checkpoint is not None else None)
-    mine = checkpoint if world.rank == 0 else None
+    mine = checkpoint if world.rank == root else None
+    head = world.broadcast_json(None if mine is None else _head(mine), root)
     return Checkpoint(
         step=head["step"],
         path=directory / head["name"],
-        model=_broadcast(world, head["model"], None if mine is None else mine.model),
-        training=_broadcast(world, head["training"], None if mine is None else mine.training),
+        model=_broadcast(world, head["model"], None if mine is None else mine.model, root),
+        training=_broadcast(world, head["training"], None if mine is None else mine.training, root),
         state=head["state"],
         metric=head["metric"],
     )
@@ -172,10 +173,10 @@ def _head(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _broadcast(
-    world: World, described: list[Any], arrays: Mapping[str, NDArray[Any]] | None
+    world: World, described: list[Any], arrays: Mapping[str, NDArray[Any]] | None, root: int
 ) -> dict[str, NDArray[Any]]:
     result = {}
     for name, dtype, shape in described:
         mine = np.empty(shape, dtype) if arrays is None else np.array(arrays[name], order="C")
-        result[name] = world.broadcast(mine.reshape(-1)).reshape(shape)
+        result[name] = world.broadcast(mine.reshape(-1), root).reshape(shape)
     return result

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allgrad import comm, kernels
+from allgrad.comm.agreement import compare
+from allgrad.comm.survival import Pair
 from allgrad.errors import AllgradError, CollectiveError, UsageError
 from allgrad.train.checkpoint.format import Checkpoint, load_latest
 from allgrad.train.checkpoint.state import broadcast_checkpoint
 from allgrad.train.components.optimizers import schedule_of
-from allgrad.train.config import changed_keys, default_name, from_json, plan, resolve
+from allgrad.train.config import changed_keys, default_name, from_json, plan, registry, resolve
 from allgrad.train.config.plugins import plugin_digests
 from allgrad.train.run.agreement import on_every_rank, on_rank_0
 from allgrad.train.run.directory import (
@@ -33,6 +35,7 @@ from allgrad.train.run.directory import (
 from allgrad.train.run.machine import describe_machine
 from allgrad.train.run.model import find_checkpoint
 from allgrad.train.run.provenance import environment, hardware, write_provenance
+from allgrad.train.survive import NotNeededError, Survivor, refuse
 from allgrad.train.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
 
     from allgrad.train.config.schema import RunConfig
 
-__all__ = ["FIXED", "MAY_CHANGE", "Options", "continued_run", "load_trainer", "new_run", "resume_run"]
+__all__ = ["FIXED", "MAY_CHANGE", "Options", "continued_run", "load_trainer", "new_run", "replacement", "resume_run"]
 
 MAY_CHANGE = (
     "train.*",
@@ -69,12 +72,14 @@ class Options:
         single: all virtual workers in this process, without MPI, whatever launched it.
         trainer: keyword arguments of `Trainer`: callbacks, before_worker, anomaly.
         stop_before: the (step, worker) at which `before_worker` stops; it must be reached.
+        survive: go on when ranks die, and replace them (survive.py).
     """
 
     plugins: Sequence[str | Path] = ()
     single: bool = False
     trainer: dict[str, Any] = field(default_factory=dict)
     stop_before: tuple[int, int] | None = None
+    survive: bool = False
 
 
 def new_run(path: str | Path, overrides: Sequence[str] = (), options: Options | None = None) -> tuple[Trainer, Path]:
@@ -92,7 +97,7 @@ def new_run(path: str | Path, overrides: Sequence[str] = (), options: Options | 
     world = _join(options)
     config = on_every_rank(world, lambda: resolve(path, overrides, plugins=options.plugins))
     properties = _verify(config, world, options)
-    trainer = Trainer(config, world, **options.trainer)
+    trainer = _trainer(config, world, options)
     _check_stop(trainer, options)
     directory = create_run_directory(config, world, default_name(path), plugins=options.plugins)
     _record(trainer, directory, properties, options)
@@ -117,7 +122,7 @@ def resume_run(
     notes += [f"{message} Using the one before it." for message in refused]
     if checkpoint is None:
         notes.append(f"{directory} has no checkpoint yet; the run starts from the beginning.")
-    trainer = Trainer(config, world, checkpoint=checkpoint, **options.trainer)
+    trainer = _trainer(config, world, options, checkpoint)
     _check_stop(trainer, options)
     notes += _learning_rate_notes(stored, trainer)
     if overrides:
@@ -190,7 +195,7 @@ def _join(options: Options) -> comm.World:
     if options.single:
         return comm.World()
     try:
-        return comm.init()
+        return comm.init(survive=options.survive)
     except AllgradError:
         raise
     except (ImportError, RuntimeError) as error:
@@ -215,6 +220,7 @@ def _verify(config: RunConfig, world: comm.World, options: Options) -> dict[str,
             f"Start at most {workers} ranks, or set batch.virtual_workers={world.size}.",
             exit_code=UsageError.exit_code,
         )
+    on_every_rank(world, lambda: refuse(config, registry.exchanges.build(config.parallel.reduction), world))
     kernels.set_up_blas(config.parallel.blas_threads)
     if world.engine is not None:
         world.engine.configure(stall_seconds=config.parallel.stall_seconds)
@@ -222,6 +228,44 @@ def _verify(config: RunConfig, world: comm.World, options: Options) -> dict[str,
     if world.size > 1:
         world.verify(properties)
     return properties | hardware()
+
+
+def replacement(plugins: Sequence[str | Path] = ()) -> tuple[Trainer, Path]:
+    """In a process that survivors have started: the trainer with which it takes the place of a rank, and the run's directory.
+
+    Raises:
+        NotNeededError: the rank that started this one has died.
+        AllgradError: this process cannot train what the others train.
+    """
+    world = comm.init_replacement()
+    pair = Pair.with_rank_0()
+    hello = pair.receive()
+    if hello is None:
+        raise NotNeededError
+    config = from_json(hello["config"], plugins=plugins)
+    kernels.set_up_blas(config.parallel.blas_threads)
+    if differs := compare([hello["properties"], environment(config, plugins)]):
+        raise CollectiveError("This process differs from the ranks of the job:\n" + "\n".join(differs.values()))
+    trainer = Trainer(config, world)
+    assert world.survival is not None
+    world.survival.wanted = hello["wanted"]
+    trainer.survivor = Survivor(trainer, hello["properties"], words=_replacement_words(plugins), pair=pair)
+    directory = Path(hello["directory"])
+    world.on_failure = failure_writer(directory)
+    return trainer, directory
+
+
+def _trainer(config: RunConfig, world: comm.World, options: Options, checkpoint: Checkpoint | None = None) -> Trainer:
+    trainer = Trainer(config, world, checkpoint=checkpoint, **options.trainer)
+    if world.survival is not None:
+        properties, words = environment(config, options.plugins), _replacement_words(options.plugins)
+        trainer.survivor = Survivor(trainer, properties, words=words)
+    return trainer
+
+
+def _replacement_words(plugins: Sequence[str | Path]) -> list[str]:
+    """The arguments of the Python that takes the place of a rank."""
+    return ["-P", "-m", "allgrad", "join", *(word for plugin in plugins for word in ("--plugin", str(plugin)))]
 
 
 def _record(trainer: Trainer, directory: Path, properties: dict[str, str], options: Options) -> None:

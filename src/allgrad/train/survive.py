@@ -1,0 +1,272 @@
+"""A training that goes on when ranks die, and when new ones join: what happens to its state. `comm/survival.py` does the rest.
+
+**Why the bits stay the same.** Weights are a function of the virtual workers, not of the ranks that run them. So whoever is left
+shares the workers out anew, and computes the unfinished step again.
+
+**What is finished.** A step changes the state in one stretch without communication: the optimizer's update, the average, the
+counters, the callbacks. A rank that sees a death is therefore either before or after that stretch, and so is a rank with an
+evaluation or a rollback. The same holds for all ranks within one stretch of each other, since each step needs all of them.
+A `position` says how far a rank is. All replicas at one position have the same bits, so
+
+- the most advanced position among the survivors is where the run goes on; nothing that any of them has finished is lost;
+- a rank that is behind receives all `parts` (what a checkpoint holds) from the lowest rank that is not. A replacement that joins
+  is a rank that is behind everybody.
+
+A rank that is not behind, but in the middle of a step, takes that step back: the position in the data and the buffers (running
+statistics) are those from before it. Gradients are computed again. Weights were not touched.
+
+**What depends on the ranks** is made anew: the replica (workers, reducer, exchange), the loader's micro-batches, the comparison
+of replicas. Random numbers depend on seed, step and worker alone. The order in which buckets are posted is found again.
+
+**What was going on.** An evaluation or a checkpoint in which a rank died is begun again: from the position follows which of them
+is due. A rank that has just become rank 0 takes the run's lock, opens the checkpoint writer and the loggers. Lines of
+metrics.jsonl that lie after the position are removed, and the line of the last step is written if rank 0 died before it could.
+
+**What is refused**, by name and before the first step: exchanges that keep state on each rank, since it dies with the rank
+(`why_not`); optimizer state that is sharded or shared by a node. Before the run has begun, the death of a rank ends the job.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from allgrad.comm.survival import Pair, RankDiedError
+from allgrad.errors import OptionError
+from allgrad.parallel.exchanges import Exchange
+from allgrad.train.checkpoint.format import Checkpoint
+from allgrad.train.checkpoint.state import broadcast_checkpoint, capture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from allgrad import nn
+    from allgrad.comm import World
+    from allgrad.data import Loader
+    from allgrad.stateful import Stateful
+    from allgrad.train.config.schema import RunConfig
+    from allgrad.train.run.progress import Progress
+
+__all__ = ["Survivor", "most_advanced", "why_not"]
+
+Position = tuple[int, int, int, int]
+
+_NOWHERE: Position = (-1, -1, -1, -1)
+"""The position of a replacement that has not joined."""
+
+
+def why_not(config: RunConfig, exchange: Exchange) -> str:
+    """Why a run with this configuration cannot survive the death of a rank, in words; "" if it can."""
+    parallel = config.parallel
+    if parallel.shard is not None:
+        return f"parallel.shard={parallel.shard} keeps a part of the optimizer's state on each rank, and it dies with the rank"
+    if parallel.memory == "node":
+        return "parallel.memory=node keeps the only copy of the weights in memory that a dying rank may be writing"
+    keeps = type(exchange).state_dict is not Exchange.state_dict
+    if keeps or not exchange.synchronous:
+        return f"parallel.reduction={parallel.reduction.name} keeps state on each rank, and it dies with the rank"
+    return ""
+
+
+def most_advanced(positions: Sequence[Sequence[int]]) -> tuple[int, list[int]]:
+    """The lowest rank at the most advanced position, and the ranks that are behind it.
+
+    Example:
+        >>> most_advanced([(0, 6, 5, 0), (0, 7, 5, 0), (0, 7, 5, 0), (-1, -1, -1, -1)])
+        (1, [0, 3])
+    """
+    best = max(tuple(one) for one in positions)
+    behind = [rank for rank, one in enumerate(positions) if tuple(one) != best]
+    return next(rank for rank in range(len(positions)) if rank not in behind), behind
+
+
+class Training(Protocol):
+    """What is needed of a trainer."""
+
+    config: RunConfig
+    world: World
+    model: nn.Module
+    loader: Loader
+    parts: dict[str, Stateful]
+    progress: Progress
+    directory: Path
+
+    def load(self, checkpoint: Checkpoint) -> None: ...
+
+    def rebuild(self) -> None: ...
+
+
+class Survivor:
+    """What one rank's trainer needs to go on; see the top of this file.
+
+    Args:
+        trainer: the run's.
+        properties: what must be the same on all ranks, replacements included.
+        words: with which a replacement is started: the arguments of its Python. None: dead ranks are not replaced.
+        pair: in a replacement, that with rank 0.
+
+    Attributes:
+        on_change: called on all ranks together when their number has changed.
+        recoveries: for each death, the step, the ranks that were left, and the seconds until training went on.
+    """
+
+    def __init__(
+        self,
+        trainer: Training,
+        properties: dict[str, str],
+        *,
+        words: Sequence[str] | None = None,
+        pair: Pair | None = None,
+    ) -> None:
+        assert trainer.world.survival is not None
+        self.trainer, self.world, self.survival = trainer, trainer.world, trainer.world.survival
+        self.properties, self.words, self.outside = properties, words, pair
+        self.pair: Pair | None = None  # on rank 0, with the replacement that prepares itself
+        self.opening: tuple[dict[str, Any], dict[str, Any]] | None = None  # of the step that is not finished
+        self.recoveries: list[dict[str, Any]] = []
+        self.on_change: Callable[[], None] = lambda: None
+        self._tried_at = -1  # the step at which a replacement was started last
+
+    # ---- in the course of a run ----
+
+    def run(self, attempt: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The result of `attempt`, which trains from where the trainer is to the end, on whatever ranks are left."""
+        if self.outside is not None:
+            self.outside.say_ready()
+            self._join(self.outside)
+        while True:
+            announced = False
+            try:
+                self._replace()
+                result = attempt()
+                announced = True
+                if self.survival.ended(True):
+                    if self.pair is not None:
+                        self.pair.dismiss()
+                    return result
+            except RankDiedError:
+                pass
+            self._go_on(announced=announced)
+
+    def open_step(self) -> None:
+        """A step begins: note what taking it back needs."""
+        self.opening = (self.trainer.loader.state_dict(), self.trainer.model.buffers_state())
+
+    def close_step(self) -> None:
+        """The step is finished."""
+        self.opening = None
+
+    # ---- a death ----
+
+    def _go_on(self, *, announced: bool) -> None:
+        """Recover, as often as it takes, and take the training to where the most advanced survivor is."""
+        began, before = time.perf_counter(), self.world.size
+        while True:
+            try:
+                self.survival.recover(announced=announced)
+                self._rebuild()
+                break
+            except RankDiedError:
+                announced = False
+        seconds = time.perf_counter() - began
+        self.recoveries.append({"step": self.trainer.progress.step, "ranks": self.world.size, "seconds": seconds})
+        self._say(f"{before - self.world.size} of {before} ranks died; {self.world.size} go on", seconds)
+
+    def _rebuild(self) -> None:
+        """The state of the most advanced rank on all of them, and all that depends on the ranks made anew."""
+        trainer = self.trainer
+        if self.opening is not None:
+            position, buffers = self.opening
+            trainer.loader.load_state_dict(position)
+            trainer.model.load_buffers_state(buffers)
+            self.opening = None
+        positions = [tuple(map(int, one)) for one in self.world.all_gather(np.array(self._position(), np.int64))]
+        leader, behind = most_advanced(positions)
+        if behind:
+            self._synchronise(leader, receives=self.world.rank in behind)
+        self.outside = None
+        trainer.rebuild()
+        self.on_change()
+
+    def _position(self) -> Position:
+        progress = self.trainer.progress
+        return _NOWHERE if self.outside is not None else (len(progress.rollbacks), progress.step, progress.evaluated, 0)
+
+    def _synchronise(self, leader: int, *, receives: bool) -> None:
+        """The leader's state, on all ranks that are behind."""
+        trainer, mine = self.trainer, None
+        if self.world.rank == leader:
+            mine = Checkpoint(step=trainer.progress.step, path=trainer.directory, metric=None, **capture(trainer.parts))
+        found = broadcast_checkpoint(self.world, mine, trainer.directory.parent, root=leader)
+        if receives:
+            trainer.load(found)
+
+    # ---- a replacement ----
+
+    @property
+    def joins(self) -> bool:
+        """On rank 0: whether a replacement can join before the next step."""
+        if self.pair is not None and self.pair.lost:
+            print(f"allgrad: no replacement for a dead rank: {self.pair.error}", file=sys.stderr, flush=True)
+            self.pair = None
+        return self.pair is not None and self.pair.ready
+
+    def admit(self) -> None:
+        """Let the replacement in that rank 0 has; all ranks call it together, between two steps."""
+        pair = self.pair or Pair()
+        self.pair = None
+        self._join(pair)
+        self._replace()
+
+    def _join(self, pair: Pair) -> None:
+        began = time.perf_counter()
+        if self.outside is not None:
+            self._wait_for_the_others(pair)
+        self.survival.admit(pair)
+        self._rebuild()
+        self._say(f"a replacement joined; {self.world.size} ranks go on", time.perf_counter() - began)
+
+    def _wait_for_the_others(self, pair: Pair) -> None:
+        """In a replacement: until rank 0 says where to join."""
+        answer = pair.receive()
+        if answer is None or "port" not in answer:
+            raise NotNeededError
+        pair.port = answer["port"]
+
+    def _replace(self) -> None:
+        """On rank 0: start a replacement if ranks are missing, once for each step."""
+        step = self.trainer.progress.step
+        missing = self.world.size < self.survival.wanted
+        if self.words is None or self.world.rank or self.pair is not None or not missing or step == self._tried_at:
+            return
+        self._tried_at = step
+        hello = {
+            "config": self.trainer.config.model_dump_json(),
+            "directory": str(self.trainer.directory),
+            "wanted": self.survival.wanted,
+            "properties": self.properties,
+        }
+        self.pair = Pair.start(self.words, hello)
+
+    def _say(self, text: str, seconds: float) -> None:
+        if self.world.rank == 0:
+            step = self.trainer.progress.step
+            print(f"allgrad: {text} from step {step} (after {seconds:.2f} s)", file=sys.stderr, flush=True)
+
+
+class NotNeededError(Exception):
+    """Raised in a replacement: the job has ended, or lost the rank that started this one."""
+
+
+def refuse(config: RunConfig, exchange: Exchange, world: World) -> None:
+    """Raise `OptionError` if a run that shall survive cannot; on every rank."""
+    reason = why_not(config, exchange) if world.survival is not None else ""
+    if reason:
+        raise OptionError(
+            f"--survive is not possible: {reason}. Use the reduction exact with memory=rank, or `allgrad supervise`, which "
+            "starts the run again from its newest checkpoint."
+        )
