@@ -28,6 +28,7 @@ metrics.jsonl that lie after the position are removed, and the line of the last 
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol
@@ -36,6 +37,7 @@ import numpy as np
 
 from allgrad.comm.survival import Pair, RankDiedError
 from allgrad.errors import OptionError
+from allgrad.parallel import StepResult
 from allgrad.parallel.exchanges import Exchange
 from allgrad.train.checkpoint.format import Checkpoint
 from allgrad.train.checkpoint.state import broadcast_checkpoint, capture
@@ -53,9 +55,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Survivor", "most_advanced", "why_not"]
 
-Position = tuple[int, int, int, int]
+Position = tuple[int, int, int]
 
-_NOWHERE: Position = (-1, -1, -1, -1)
+_REPORT = "survive"
+
+_NOWHERE: Position = (-1, -1, -1)
 """The position of a replacement that has not joined."""
 
 
@@ -76,7 +80,7 @@ def most_advanced(positions: Sequence[Sequence[int]]) -> tuple[int, list[int]]:
     """The lowest rank at the most advanced position, and the ranks that are behind it.
 
     Example:
-        >>> most_advanced([(0, 6, 5, 0), (0, 7, 5, 0), (0, 7, 5, 0), (-1, -1, -1, -1)])
+        >>> most_advanced([(0, 6, 5), (0, 7, 5), (0, 7, 5), (-1, -1, -1)])
         (1, [0, 3])
     """
     best = max(tuple(one) for one in positions)
@@ -94,10 +98,14 @@ class Training(Protocol):
     parts: dict[str, Stateful]
     progress: Progress
     directory: Path
+    last_step: StepResult | None
+    gradient_norm: float | None
 
     def load(self, checkpoint: Checkpoint) -> None: ...
 
     def rebuild(self) -> None: ...
+
+    def rehearse(self) -> None: ...
 
 
 class Survivor:
@@ -136,6 +144,9 @@ class Survivor:
     def run(self, attempt: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The result of `attempt`, which trains from where the trainer is to the end, on whatever ranks are left."""
         if self.outside is not None:
+            from allgrad.kernels import atomics  # noqa: F401 - loaded before the others wait for it
+
+            self.trainer.rehearse()
             self.outside.say_ready()
             self._join(self.outside)
         while True:
@@ -194,16 +205,19 @@ class Survivor:
 
     def _position(self) -> Position:
         progress = self.trainer.progress
-        return _NOWHERE if self.outside is not None else (len(progress.rollbacks), progress.step, progress.evaluated, 0)
+        return _NOWHERE if self.outside is not None else (len(progress.rollbacks), progress.step, progress.evaluated)
 
     def _synchronise(self, leader: int, *, receives: bool) -> None:
         """The leader's state, on all ranks that are behind."""
         trainer, mine = self.trainer, None
         if self.world.rank == leader:
-            mine = Checkpoint(step=trainer.progress.step, path=trainer.directory, metric=None, **capture(trainer.parts))
+            captured = capture(trainer.parts)
+            captured["state"] = captured["state"] | {_REPORT: _described(trainer.last_step, trainer.gradient_norm)}
+            mine = Checkpoint(step=trainer.progress.step, path=trainer.directory, metric=None, **captured)
         found = broadcast_checkpoint(self.world, mine, trainer.directory.parent, root=leader)
         if receives:
             trainer.load(found)
+            trainer.last_step, trainer.gradient_norm = _result(found.state[_REPORT])
 
     # ---- a replacement ----
 
@@ -256,6 +270,32 @@ class Survivor:
         if self.world.rank == 0:
             step = self.trainer.progress.step
             print(f"allgrad: {text} from step {step} (after {seconds:.2f} s)", file=sys.stderr, flush=True)
+
+
+def _described(result: StepResult | None, norm: float | None) -> dict[str, Any] | None:
+    """What is reported of a step, as JSON."""
+    if result is None:
+        return None
+    return {"loss": result.loss, "terms": result.terms, "counts": result.counts, "norm": norm}
+
+
+def _result(described: dict[str, Any] | None) -> tuple[StepResult | None, float | None]:
+    if described is None:
+        return None, None
+    norm = described.pop("norm")
+    return StepResult(**described, unused=frozenset(), seconds=0.0, exposed_seconds=0.0, times=None), norm
+
+
+def missing_reports(file: Path, progress: Progress) -> tuple[bool, bool]:
+    """Whether metrics.jsonl lacks the line of the last step, and that of an evaluation after it.
+
+    Only a step that is due for a report gets one (`Reporter.on_step` decides that).
+    """
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    now = [line for line in lines if line["step"] == progress.step]
+    return not any("loss" in line for line in now), (
+        progress.evaluated == progress.step and not any("eval" in line for line in now)
+    )
 
 
 class NotNeededError(Exception):

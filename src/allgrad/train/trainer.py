@@ -48,6 +48,7 @@ from allgrad.train.run.progress import Progress
 from allgrad.train.run.results import make_reporter, results_of
 from allgrad.train.run.workload import build_workload
 from allgrad.train.signals import StopRequest
+from allgrad.train.survive import missing_reports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -133,6 +134,7 @@ class Trainer:
         self.progress = Progress()
         self.parts = self._parts()
         self.survivor: Survivor | None = None
+        self.last_step: StepResult | None = None
         self.worker: int | None = None
         self.gradient_norm: float | None = None
         self.saved = -1  # the step of the newest checkpoint
@@ -145,7 +147,6 @@ class Trainer:
             on_every_rank(world, lambda: restore(self._parts_to_restore(checkpoint), checkpoint))
             self.saved = self.progress.step
         self.portability = Portability(config, self.replica.exchange, self.progress.not_portable)
-        self._started = False
 
     def _make_replica(self) -> DataParallel:
         config = self.config
@@ -219,6 +220,11 @@ class Trainer:
             "exchange": self.replica.reducer,
         }
 
+    def rehearse(self) -> None:
+        """Run a step without its update, so that all kernels are loaded; the state is overwritten afterwards."""
+        batch = next(self.loader)
+        self.replica.step(self.objective, dict(zip(self.replica.workers, batch.workers, strict=True)), 0)
+
     # The run.
 
     def run(self, directory: Path) -> dict[str, Any]:
@@ -230,11 +236,15 @@ class Trainer:
         self.directory, self.writer = directory, None
         with ExitStack() as self._open:
             self.stop_request = self._open.enter_context(StopRequest())
-            if self.world.rank == 0 and (self.survivor is None or self.survivor.outside is None):
+            joins = self.survivor is not None and self.survivor.outside is not None
+            if self.world.rank == 0 and not joins:
                 self._lead()
             self._open.callback(lambda: self.loader.close())
             for callback in self.callbacks:
                 self._open.callback(callback.close)
+            self._emit("on_start")
+            if self.config.train.nonfinite == "rollback" and not joins:
+                self._save()  # so that there is always something to return to
             if self.survivor is not None:
                 return self.survivor.run(self._attempt)
             summary = self._attempt()
@@ -246,11 +256,6 @@ class Trainer:
         """From where the trainer is to the end."""
         if self.world.rank == 0 and self.writer is None:
             self._take_over()
-        if not self._started:
-            self._started = True
-            self._emit("on_start")
-            if self.config.train.nonfinite == "rollback":
-                self._save()  # so that there is always something to return to
         return self._finish(self._train())
 
     def _lead(self) -> None:
@@ -264,8 +269,14 @@ class Trainer:
         lock_run(self.directory)
         self.resumed = True  # the loggers go on with what there is
         self._lead()
-        self._open.callback(self.callbacks[0].close)
-        self.callbacks[0].on_start(self)
+        reporter = self.callbacks[0]
+        self._open.callback(reporter.close)
+        reporter.on_start(self)
+        step_is_missing, evaluation_is_missing = missing_reports(self.directory / "metrics.jsonl", self.progress)
+        if step_is_missing and self.last_step is not None:
+            reporter.on_step(self, self.last_step)
+        if evaluation_is_missing:
+            reporter.on_evaluation(self, self.progress.metrics)
 
     def _train(self) -> bool:
         """Step, evaluate, save, until there is a reason to end; True if that is a signal."""
@@ -281,6 +292,7 @@ class Trainer:
             if joins:
                 assert self.survivor is not None
                 self.survivor.admit()
+                continue
             self.tracer.begin(steps_to_trace, self.directory)
             if minutes_are_over:
                 self._save()
@@ -327,6 +339,7 @@ class Trainer:
         self._note_communication(result)
         if self.writer is not None:
             self.writer.check()
+        self.last_step = result
         self._emit("on_step", result)
         if self.replica_check is not None:
             self.replica_check.on_step(self.progress.step)

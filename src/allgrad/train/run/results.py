@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from allgrad.train.components.losses import Objective
     from allgrad.train.run.model import DataRecord
     from allgrad.train.run.portability import Portability
+    from allgrad.train.survive import Survivor
 
 __all__ = ["exchange_of", "make_reporter", "results_of"]
 
@@ -34,6 +35,7 @@ class Run(RunContext, Protocol):
     overlap: Overlap
     portability: Portability
     sent_bytes: list[int]
+    survivor: Survivor | None
 
 
 def make_reporter(run: Run) -> Reporter:
@@ -80,6 +82,7 @@ def results_of(run: Run) -> dict[str, Any]:
         "stopped": progress.stopping,
         "skipped_steps": progress.skipped,
         "rollbacks": progress.rollbacks,
+        "recoveries": [] if run.survivor is None else run.survivor.recoveries,
     }
 
 
