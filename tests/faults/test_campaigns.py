@@ -36,6 +36,10 @@ def test_the_table(tmp_path) -> None:
     damage = {"flips": 2000, "flips accepted": 1, "truncations": 2, "truncations accepted": 0}
     damage |= {"flips in memory": 3, "flips in memory unseen": 0}
     mutations = {"csv": {"accepted": 1, "refused": 5, "wrong": 0}}
-    text = table({"ranks": 4, "runs": 100, "right": 99}, damage, mutations)
+    survive = {"ranks": 4, "kills": 40, "right": 39, "joins": 10, "joined": 10}
+    survive |= {"median recovery": 0.12, "longest recovery": 1.5}
+    text = table({"ranks": 4, "runs": 100, "right": 99}, damage, mutations, survive)
+    assert "| a replacement joined such a job | 10 | 10 ended in the undisturbed weights and reports |" in text
+    assert "39 went on without a restart" in text
     assert "| one bit of a checkpoint was flipped | 2,000 | 1,999 refused by name, and the one before used |" in text
     assert "| mutated: csv | 6 | 5 refused with a message, 1 still good, 0 wrong |" in text

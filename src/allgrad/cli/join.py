@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from allgrad.cli.arguments import add_plugins
 from allgrad.cli.train import run_to_the_end
+from allgrad.comm import STALL_SECONDS
+from allgrad.comm.time_limit import time_limit
 from allgrad.errors import AllgradError, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`allgrad join`."""
-    from mpi4py import MPI
+    with time_limit(STALL_SECONDS):  # the rank that starts this process may die meanwhile
+        from mpi4py import MPI
 
     from allgrad.train.run.build import replacement
     from allgrad.train.survive import NotNeededError
@@ -41,12 +44,12 @@ def run(arguments: argparse.Namespace) -> int:
     except Exception as error:
         if trainer is not None and trainer.survivor is not None and trainer.survivor.outside is None:
             raise  # it has become a rank like any other
-        if isinstance(error, NotNeededError):
-            return 0
         if isinstance(error, AllgradError):
             print(f"allgrad: a process cannot take the place of a dead rank: {error}", file=sys.stderr)
-        else:
+        elif not isinstance(error, NotNeededError):
             traceback.print_exc()
         sys.stderr.flush()
-        os.kill(os.getpid(), signal.SIGKILL)  # which the job survives; an exit code would end it
+        os.kill(
+            os.getpid(), signal.SIGKILL
+        )  # which the job survives; an exit code could end it, and MPI_Finalize wait for it
         raise

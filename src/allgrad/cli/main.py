@@ -51,8 +51,10 @@ COMMANDS = {
     "ranks": "print how many ranks fit a configuration on this machine",
     "data": "find, fetch and verify the data sets that the examples use",
     "doctor": "check this machine and its MPI, and say what to do",
-    "join": "take the place of a rank that died: started by jobs, not by people",
 }
+
+INTERNAL = ("join",)
+"""Commands that jobs start, and not people."""
 
 PARALLEL = ("train", "resume", "predict", "doctor", "join")
 """The commands whose processes, under mpirun, are the ranks of one job. The others run in a single process."""
@@ -97,7 +99,7 @@ def _split(given: list[str]) -> tuple[list[str], list[str]]:
 
 def _run(command: str, arguments: Sequence[str], words: Sequence[str]) -> int:
     """Import the module of `command`, parse its `arguments`, run it; a wrapper runs `words`."""
-    if command not in COMMANDS:
+    if command not in (*COMMANDS, *INTERNAL):
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise UsageError(f"There is no command {command!r}.{hint} The commands are {', '.join(COMMANDS)}.")

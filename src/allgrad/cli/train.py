@@ -181,7 +181,8 @@ def run_to_the_end(trainer: Trainer, directory: Path) -> int:
     except Exception as error:
         # If one rank of several fails, comm/failure.py reports it.
         everywhere = trainer.world.size == 1 or isinstance(error, CollectiveError)
-        if trainer.world.rank == 0 and everywhere and trainer.world.on_failure is not None:
+        outside = survivor is not None and survivor.outside is not None
+        if trainer.world.rank == 0 and not outside and everywhere and trainer.world.on_failure is not None:
             trainer.world.on_failure("".join(traceback.format_exception(error)))
         raise
     report_outcome(trainer.world, directory, "stopped" if summary["interrupted"] else "complete")

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["Pair", "RankDiedError", "Survival", "reason_against"]
 
 _LOOK = 0.005  # seconds between two looks for dead ranks
-_LEAVE = 10.0  # seconds that MPI_Finalize may take
 _DRAIN = 5.0  # seconds that the requests of a revoked communicator may take to complete
 _ENABLED = "OMPI_MCA_mpi_ft_enable"  # set by `mpirun --with-ft ulfm`
 _READY, _ANSWER = 1, 2  # tags between rank 0 and a replacement
@@ -98,12 +97,14 @@ class Survival:
     Attributes:
         base: the last communicator that all ranks agreed on; None in a replacement that has not joined.
         wanted: the number of ranks that the job began with.
+        changed: whether ranks have died or were started since.
     """
 
     def __init__(self, world: Members) -> None:
         self.world = world
         self.base: Any = None if world.comm is None else _returning(world.comm)
         self.wanted = world.size
+        self.changed = False
         self._looked = 0.0
         world.survival = self
 
@@ -139,12 +140,28 @@ class Survival:
         while True:
             try:
                 return bool(comm.Agree(int(vote)))
-            except MPI.Exception:  # on all ranks alike: some death was news to one of them
+            except MPI.Exception as error:
+                if not self.died(error):
+                    raise
+                # On all ranks alike: some death was news to one of them.
                 comm.Ack_failed(comm.Get_size())
 
     def ended(self, vote: bool) -> bool:
         """Whether every living rank has finished, so that all may leave; see "The end" above."""
         return self.agree(self.base, vote)
+
+    def leave(self) -> None:
+        """At the end of the program: if the ranks have changed, end this process without MPI_Finalize.
+
+        Open MPI 5 does not always return from that when ranks have died or were started on the way. Nobody leaves before the
+        others, since a process that ends like this counts as dead.
+        """
+        if not self.changed:
+            return
+        self.ended(True)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)  # the run's outcome is what it has reported
 
     # ---- when a rank has died ----
 
@@ -164,6 +181,7 @@ class Survival:
 
     def _adopt(self, comm: Any) -> None:
         """Let the world consist of the ranks of `comm`."""
+        self.changed = True
         placed = self._tried(lambda: self.world.place(comm), comm)
         if not self.agree(comm, placed):
             raise RankDiedError
@@ -360,19 +378,6 @@ def revoke(comms: Iterable[Any]) -> None:
     """Let every operation on these communicators fail, on all ranks."""
     for comm in comms:
         comm.Revoke()
-
-
-def leave() -> None:
-    """Finalize MPI at the end of a job of which ranks have died, and end the process if Open MPI does not come back from it."""
-    from mpi4py import MPI
-
-    thread = threading.Thread(target=MPI.Finalize, name="allgrad-finalize", daemon=True)
-    thread.start()
-    thread.join(_LEAVE)
-    if thread.is_alive():
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)  # the run's outcome has been reported
 
 
 def drain(requests: Iterable[Any]) -> None:

@@ -351,6 +351,6 @@ def _leave(world: World, process: int) -> None:
         limit = world.engine.stall_seconds if world.engine is not None else STALL_SECONDS
         world.close()
         if world.survival is not None:
-            survival.leave()
-        elif world.size > 1:
+            world.survival.leave()
+        if world.size > 1:
             set_time_limit(limit)  # for MPI_Finalize, which waits for all ranks

@@ -49,11 +49,14 @@ if TYPE_CHECKING:
     from allgrad import nn
     from allgrad.comm import World
     from allgrad.data import Loader
+    from allgrad.parallel import DataParallel
     from allgrad.stateful import Stateful
+    from allgrad.train.callbacks import Callback, RunContext
+    from allgrad.train.components.losses import Objective
     from allgrad.train.config.schema import RunConfig
     from allgrad.train.run.progress import Progress
 
-__all__ = ["Survivor", "most_advanced", "why_not"]
+__all__ = ["NotNeededError", "Survivor", "missing_reports", "most_advanced", "refuse", "report_missing", "why_not"]
 
 Position = tuple[int, int, int]
 
@@ -94,6 +97,8 @@ class Training(Protocol):
     config: RunConfig
     world: World
     model: nn.Module
+    objective: Objective
+    replica: DataParallel
     loader: Loader
     parts: dict[str, Stateful]
     progress: Progress
@@ -104,8 +109,6 @@ class Training(Protocol):
     def load(self, checkpoint: Checkpoint) -> None: ...
 
     def rebuild(self) -> None: ...
-
-    def rehearse(self) -> None: ...
 
 
 class Survivor:
@@ -146,7 +149,7 @@ class Survivor:
         if self.outside is not None:
             from allgrad.kernels import atomics  # noqa: F401 - loaded before the others wait for it
 
-            self.trainer.rehearse()
+            self._rehearse()
             self.outside.say_ready()
             self._join(self.outside)
         while True:
@@ -162,6 +165,11 @@ class Survivor:
             except RankDiedError:
                 pass
             self._go_on(announced=announced)
+
+    def _rehearse(self) -> None:
+        """In a replacement: a step without its update, so that all kernels are loaded. The state will be overwritten."""
+        replica, batch = self.trainer.replica, next(self.trainer.loader)
+        replica.step(self.trainer.objective, dict(zip(replica.workers, batch.workers, strict=True)), 0)
 
     def open_step(self) -> None:
         """A step begins: note what taking it back needs."""
@@ -265,6 +273,7 @@ class Survivor:
             "properties": self.properties,
         }
         self.pair = Pair.start(self.words, hello)
+        self.survival.changed = True
 
     def _say(self, text: str, seconds: float) -> None:
         if self.world.rank == 0:
@@ -296,6 +305,15 @@ def missing_reports(file: Path, progress: Progress) -> tuple[bool, bool]:
     return not any("loss" in line for line in now), (
         progress.evaluated == progress.step and not any("eval" in line for line in now)
     )
+
+
+def report_missing(run: RunContext, reporter: Callback, last_step: StepResult | None) -> None:
+    """Let a rank that has just become rank 0 report what the one before did not come to."""
+    step_is_missing, evaluation_is_missing = missing_reports(run.directory / "metrics.jsonl", run.progress)
+    if step_is_missing and last_step is not None:
+        reporter.on_step(run, last_step)
+    if evaluation_is_missing:
+        reporter.on_evaluation(run, run.progress.metrics)
 
 
 class NotNeededError(Exception):

@@ -48,7 +48,7 @@ from allgrad.train.run.progress import Progress
 from allgrad.train.run.results import make_reporter, results_of
 from allgrad.train.run.workload import build_workload
 from allgrad.train.signals import StopRequest
-from allgrad.train.survive import missing_reports
+from allgrad.train.survive import report_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -220,11 +220,6 @@ class Trainer:
             "exchange": self.replica.reducer,
         }
 
-    def rehearse(self) -> None:
-        """Run a step without its update, so that all kernels are loaded; the state is overwritten afterwards."""
-        batch = next(self.loader)
-        self.replica.step(self.objective, dict(zip(self.replica.workers, batch.workers, strict=True)), 0)
-
     # The run.
 
     def run(self, directory: Path) -> dict[str, Any]:
@@ -272,11 +267,7 @@ class Trainer:
         reporter = self.callbacks[0]
         self._open.callback(reporter.close)
         reporter.on_start(self)
-        step_is_missing, evaluation_is_missing = missing_reports(self.directory / "metrics.jsonl", self.progress)
-        if step_is_missing and self.last_step is not None:
-            reporter.on_step(self, self.last_step)
-        if evaluation_is_missing:
-            reporter.on_evaluation(self, self.progress.metrics)
+        report_missing(self, reporter, self.last_step)
 
     def _train(self) -> bool:
         """Step, evaluate, save, until there is a reason to end; True if that is a signal."""

@@ -10,13 +10,15 @@ import tempfile
 import time
 from pathlib import Path
 
+from allgrad.cli.mpirun import find_mpirun
+
 HERE = Path(__file__).parent
 PAGE = HERE.parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- counts: written by launch/test.sh --faults -->", "<!-- end of counts -->"
 
 
-def table(kills: dict, damage: dict, mutations: dict) -> str:
-    """The counts, as Markdown."""
+def table(kills: dict, damage: dict, mutations: dict, survive: dict | None = None) -> str:
+    """The counts, as Markdown; `survive` where there is Open MPI."""
     ranks, runs, right = kills["ranks"], kills["runs"], kills["right"]
     flips, cuts, memory = damage["flips"], damage["truncations"], damage["flips in memory"]
     refused = "refused by name, and the one before used"
@@ -30,6 +32,20 @@ def table(kills: dict, damage: dict, mutations: dict) -> str:
         ("a file of a checkpoint was cut", cuts, f"{cuts - damage['truncations accepted']:,} {refused}"),
         ("one bit of weights was flipped in memory", memory, f"{memory - damage['flips in memory unseen']:,} found"),
     ]
+    if survive is not None:
+        took = f"training went on after {survive['median recovery']:.2f} s (median; {survive['longest recovery']:.2f} at most)"
+        rows += [
+            (
+                f"a rank, or two at once, of a job of {survive['ranks']} with --survive was killed",
+                survive["kills"],
+                f"{survive['right']:,} went on without a restart and ended in the undisturbed weights and reports; {took}",
+            ),
+            (
+                "a replacement joined such a job",
+                survive["joins"],
+                f"{survive['joined']:,} ended in the undisturbed weights and reports",
+            ),
+        ]
     for kind, count in mutations.items():
         said = (
             f"{count['refused']:,} refused with a message, {count['accepted']:,} still good, {count['wrong']:,} wrong"
@@ -48,7 +64,8 @@ def table(kills: dict, damage: dict, mutations: dict) -> str:
 def main() -> int:
     results, wrong = [], False
     with tempfile.TemporaryDirectory(prefix="allgrad-campaigns-") as name:
-        for campaign in ("kills", "damage", "mutations"):
+        open_mpi = "Open MPI" in subprocess.run([find_mpirun(), "--version"], capture_output=True, text=True).stdout
+        for campaign in ("kills", "damage", "mutations", *(["survive"] if open_mpi else [])):
             output = Path(name) / f"{campaign}.json"
             done = subprocess.run([sys.executable, str(HERE / f"{campaign}.py"), "-o", str(output)], check=False)
             wrong |= done.returncode != 0

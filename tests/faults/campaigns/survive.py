@@ -1,0 +1,128 @@
+"""Ranks of a job that survives are killed: every run must end, without a restart, in the weights of one that was never disturbed.
+
+    python tests/faults/campaigns/survive.py --kills 40 --joins 10 [--ranks 4] [--seed 0] [-o survive.json]
+
+Needs Open MPI (`launch/test.sh --mpi openmpi --faults`). Each run trains 60 steps of a small model with dropout, clipping, an
+average and evaluations. It loses ranks once, in a chosen phase: rank 0 in every third run, two ranks at once in every fourth. In
+the runs for joins, steps take half a second, so that a replacement is ready before the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
+
+from small_run import metrics, summary, write_config
+
+PLUGIN = Path(__file__).parents[2] / "support" / "kill_plugin.py"
+STEPS, EVERY, EVAL = 60, 5, 15
+ACTIONS = ["SIGKILL", "SIGKILL", "SIGSEGV", "SIGABRT"]
+PHASES = {
+    "before a step": STEPS, "in a step": STEPS, "after the gradients": STEPS, "after the update": STEPS,
+    "checkpoint": STEPS // EVERY, "evaluation": STEPS // EVAL, "end": 1,
+}  # fmt: skip
+
+
+def plan_of(number: int, seed: int, ranks: int) -> list[list]:
+    """The deaths of a run."""
+    rng = random.Random(f"{seed} {number}")
+    phase = rng.choice(list(PHASES))
+    call, first = rng.randint(1, PHASES[phase]), 0 if number % 3 == 0 else rng.randrange(1, ranks)
+    victims = [first, *rng.sample([rank for rank in range(ranks) if rank != first], int(number % 4 == 3))]
+    return [[phase, call, rank, rng.choice(ACTIONS)] for rank in victims]
+
+
+def one(name: str, plan: list[list], ranks: int, slow: float, folder: Path, config: Path) -> dict:
+    """One run, and how it ended."""
+    run, mark = folder / f"run-{name}", folder / f"mark-{name}"
+    environment = os.environ | {
+        "KILL_PLAN": json.dumps(plan), "KILL_MARK": str(mark), "KILL_SLOW": str(slow), "OPENBLAS_NUM_THREADS": "1",
+        "OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self,sm,tcp",
+    }  # fmt: skip
+    words = ["train", str(config), "-n", str(ranks), "--survive", "--plugin", str(PLUGIN)]
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "allgrad", *words, f"run.dir={run}"],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        output, _ = process.communicate(timeout=240)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        output += "\nTIMEOUT"
+    struck = [float(file.read_text()) for file in folder.glob(f"mark-{name}-[0-9]*")]
+    went_on: list[float] = []
+    with contextlib.suppress(OSError):
+        went_on = [float(line.split()[0]) for line in Path(f"{mark}-on").read_text().splitlines()]
+    digest = lines = None
+    with contextlib.suppress(OSError, ValueError):
+        digest, lines = summary(run)["weights_sha256"], metrics(run)
+    after = [moment - max(struck) for moment in went_on if struck and moment > max(struck)]
+    return {
+        "code": process.returncode, "digest": digest, "lines": lines, "joined": "a replacement joined" in output,
+        "recovery": min(after, default=None), "output": output[-3000:],
+    }  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=40)
+    parser.add_argument("--joins", type=int, default=10)
+    parser.add_argument("--ranks", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("-o", "--output", type=Path)
+    arguments = parser.parse_args()
+    ranks = arguments.ranks
+    with tempfile.TemporaryDirectory(prefix="allgrad-survive-") as name:
+        folder = Path(name)
+        config = write_config(
+            folder,
+            train={"steps": STEPS, "early_stopping": None, "eval_every": EVAL},
+            checkpoint={"every": EVERY},
+        )
+        calm = one("calm", [], ranks, 0.0, folder, config)
+        if calm["digest"] is None:
+            print(calm["output"])
+            return 1
+        results = []
+        for number in range(arguments.kills + arguments.joins):
+            joins = number >= arguments.kills
+            plan = [["in a step", 2, number % ranks, "SIGKILL"]] if joins else plan_of(number, arguments.seed, ranks)
+            result = one(str(number), plan, ranks, 0.5 if joins else 0.0, folder, config)
+            same = (result["code"], result["digest"], result["lines"]) == (0, calm["digest"], calm["lines"])
+            result |= {"right": same and (result["joined"] or not joins), "joins": joins, "killed": len(plan)}
+            results.append(result)
+            took = "" if result["recovery"] is None else f"on after {result['recovery']:.2f} s "
+            who = ", ".join(f"{rank} {action}" for *_, rank, action in plan)
+            where = f"{plan[0][0]} {plan[0][1]}"
+            print(f"{number:3} {who:24} {where:24} {took}{'right' if result['right'] else 'WRONG'}", flush=True)
+            if not result["right"]:
+                print(result["output"])
+    took = [result["recovery"] for result in results if result["recovery"] is not None]
+    kills = [result for result in results if not result["joins"]]
+    joins = [result for result in results if result["joins"]]
+    counts = {
+        "ranks": ranks, "kills": len(kills), "right": sum(result["right"] for result in kills),
+        "two at once": sum(result["killed"] > 1 for result in kills),
+        "joins": len(joins), "joined": sum(result["right"] for result in joins),
+        "median recovery": statistics.median(took) if took else None, "longest recovery": max(took, default=None),
+    }  # fmt: skip
+    print(json.dumps(counts))
+    if arguments.output:
+        arguments.output.write_text(json.dumps(counts))
+    return 0 if all(result["right"] for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

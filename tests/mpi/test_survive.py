@@ -1,0 +1,92 @@
+"""Ranks that survive the death of others, as real jobs: the same weights and reports as a run that was never disturbed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from small_run import metrics, summary, write_config
+
+from allgrad import comm
+from allgrad.train.config import resolve
+from allgrad.train.trainer import Trainer
+
+PLUGIN = Path(__file__).parents[1] / "support" / "kill_plugin.py"
+STEPS = 24
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Path:
+    return write_config(
+        tmp_path_factory.mktemp("survive"),
+        train={"steps": STEPS, "eval_every": 8, "early_stopping": None},
+        checkpoint={"every": 6},
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config, tmp_path_factory) -> tuple[str, list[dict]]:
+    """The digest and the reports of the run in one process."""
+    run = tmp_path_factory.mktemp("undisturbed")
+    result = Trainer(resolve(config), comm.World()).run(run)
+    return result["weights_sha256"], metrics(run)
+
+
+@pytest.fixture
+def survive(mpi_flavour, clean_environment, run_group, config, tmp_path):
+    """survive(plan, ranks=, slow=0) -> the run's directory and what the job printed; see tests/support/kill_plugin.py."""
+    if mpi_flavour[0] != "openmpi":
+        pytest.skip("only Open MPI can go on without a rank (ULFM)")
+
+    def run(plan, *, ranks, slow=0.0):
+        where = {"KILL_PLAN": json.dumps(plan), "KILL_MARK": str(tmp_path / "mark"), "KILL_SLOW": str(slow)}
+        mca = {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self,sm,tcp"}
+        words = ["train", str(config), "-n", str(ranks), "--survive", "--plugin", str(PLUGIN)]
+        command = [sys.executable, "-P", "-m", "allgrad", *words, f"run.dir={tmp_path / 'run'}"]
+        code, out, err = run_group(command, env=clean_environment(where | mca))
+        assert code == 0, out + err
+        assert all((tmp_path / f"mark-{number}").exists() for number in range(len(plan))), out + err
+        return tmp_path / "run", out + err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        [["in a step", 5, 2, "SIGKILL"]],
+        [["after the gradients", 7, 0, "SIGKILL"], ["recovery", 1, 1, "SIGKILL"]],
+        [["checkpoint", 2, 0, "SIGKILL"], ["checkpoint", 2, 3, "SIGSEGV"]],
+        [["evaluation", 2, 0, "SIGKILL"]],
+        [["end", 1, 0, "SIGKILL"]],
+    ],
+    ids=["in a step", "while the others recover", "two in a checkpoint", "in an evaluation", "at the end"],
+)
+def test_a_job_that_loses_ranks_ends_in_the_same_weights(survive, undisturbed, plan) -> None:
+    run, said = survive(plan, ranks=4)
+    assert (summary(run)["weights_sha256"], metrics(run)) == undisturbed, said
+    assert summary(run)["ranks"] >= 4 - len(plan)
+    assert "ranks died" in said
+
+
+def test_a_replacement_joins(survive, undisturbed) -> None:
+    run, said = survive([["in a step", 2, 0, "SIGKILL"]], ranks=2, slow=1.0)
+    assert (summary(run)["weights_sha256"], metrics(run)) == undisturbed, said
+    assert "a replacement joined; 2 ranks go on" in said
+    assert summary(run)["ranks"] == 2
+
+
+def test_a_library_that_cannot_do_it_is_named(mpi_flavour, clean_environment, run_group, config, tmp_path) -> None:
+    if mpi_flavour[0] == "openmpi":
+        pytest.skip("Open MPI can")
+    words = ["-P", "-m", "allgrad", "train", str(config), "--survive", f"run.dir={tmp_path / 'run'}"]
+    code, _, err = run_group([sys.executable, *words, "-n", "2"], env=clean_environment({}))
+    assert code == 2
+    assert "--survive needs Open MPI" in err
+    assert "allgrad supervise" in err
+    code, _, err = run_group([mpi_flavour[1], "-n", "2", sys.executable, *words], env=clean_environment({}))
+    assert code == 2
+    assert "This job cannot survive the death of a rank: MPICH" in err
+    assert not (tmp_path / "run").exists()

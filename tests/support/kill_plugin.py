@@ -1,0 +1,69 @@
+"""A plugin for tests: ranks kill themselves in chosen moments of a training.
+
+The environment says when. KILL_PLAN: a JSON list of [phase, call, rank, action], where `call` counts from 1, `rank` is what the
+launcher said (replacements: 100), and `action` is a signal's name or "os._exit". KILL_MARK: the beginning of the paths of files
+that say, with the time, that it happened, or that training went on ("on"). KILL_SLOW: seconds by which each step takes longer.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from allgrad import optim, parallel
+from allgrad.parallel.step import StepRunner
+from allgrad.train.survive import Survivor
+from allgrad.train.trainer import Trainer
+
+PLAN, MARK = json.loads(os.environ.get("KILL_PLAN", "[]")), os.environ.get("KILL_MARK", "")
+RANK = 100 if "join" in sys.argv else int(os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "-1")))
+calls = {}
+
+
+def reached(phase):
+    calls[phase] = calls.get(phase, 0) + 1
+    for number, (when, call, rank, action) in enumerate(PLAN):
+        mark = Path(f"{MARK}-{number}")
+        if (when, call, rank) == (phase, calls[phase], RANK) and not mark.exists():
+            mark.write_text(str(time.time()))
+            os._exit(0) if action == "os._exit" else os.kill(os.getpid(), getattr(signal, action))
+
+
+def around(owner, name, before=None, after=None):
+    function = getattr(owner, name)
+
+    def wrapped(*args, **keywords):
+        if before:
+            reached(before)
+        result = function(*args, **keywords)
+        if after:
+            reached(after)
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def note(self):
+    rebuild(self)
+    if self.world.rank == 0:
+        with Path(f"{MARK}-on").open("a") as file:
+            file.write(f"{time.time()} {self.world.size}\n")
+
+
+def slowly(self):
+    time.sleep(float(os.environ.get("KILL_SLOW", "0")))
+    step(self)
+
+
+reached("start-up")
+around(parallel.DataParallel, "step", "before a step", "after the gradients")
+around(StepRunner, "_sum_up", "in a step")
+around(optim.Optimizer, "step", None, "after the update")
+around(Trainer, "_save", "checkpoint")
+around(Trainer, "_evaluate", "evaluation")
+around(Trainer, "_finish", "end")
+rebuild, step = Survivor._rebuild, Trainer._train_step
+Survivor._rebuild, Trainer._train_step = note, slowly
+around(Survivor, "_rebuild", "recovery")
