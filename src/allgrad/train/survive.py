@@ -151,10 +151,11 @@ class Survivor:
 
             self._rehearse()
             self.outside.say_ready()
-            self._join(self.outside)
         while True:
             announced = False
             try:
+                if self.outside is not None:
+                    self._join(self.outside)
                 self._replace()
                 result = attempt()
                 announced = True
@@ -163,7 +164,8 @@ class Survivor:
                         self.pair.dismiss()
                     return result
             except RankDiedError:
-                pass
+                if self.survival.base is None:
+                    raise NotNeededError from None  # this process has not become a rank
             self._go_on(announced=announced)
 
     def _rehearse(self) -> None:
