@@ -40,4 +40,5 @@ echo "allgrad: ruff, mypy, pytest" >&2
 python -m ruff check .
 python -m ruff format --check .
 python -m mypy
-exec python -m pytest
+cores=$(nproc) # a worker of pytest takes about 1.5 GB, and the jobs of a test up to eight processes
+exec python -m pytest -n "$((cores < 4 ? cores : 4))" --dist loadfile --durations 20
