@@ -172,10 +172,10 @@ def mlp(sizes: list[int], batch: int) -> Task:
     def jax_loss(p: Any, x: Any, y: Any) -> Any:
         import jax
 
-        values = list(p.values())
-        for i in range(0, len(values), 2):
-            x = x @ values[i].T + values[i + 1]
-            x = jax.nn.relu(x) if i + 2 < len(values) else x
+        names = sorted(name.removesuffix(".weight") for name in p if name.endswith(".weight"))
+        for name in names:
+            x = x @ p[f"{name}.weight"].T + p[f"{name}.bias"]
+            x = jax.nn.relu(x) if name != names[-1] else x
         return jax_cross_entropy(x, y)
 
     x, y = rng.standard_normal((batch, sizes[0]), np.float32), rng.integers(0, sizes[-1], batch)

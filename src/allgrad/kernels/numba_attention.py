@@ -15,7 +15,8 @@ from numba.extending import register_jitable
 
 from allgrad.kernels import threads
 from allgrad.kernels.jit import PerDtype
-from allgrad.kernels.matmul.blocking import multiply, scratch_size
+from allgrad.kernels.matmul.blocking import scratch_size
+from allgrad.kernels.matmul.ir import address, call
 from allgrad.kernels.matmul.product import matmul
 from allgrad.kernels.numba_math import decay
 from allgrad.kernels.numba_sums import row_maximum, row_product, row_sum
@@ -51,75 +52,85 @@ def probabilities(p: Any, first: Any, causal: Any, hidden: Any, scale: Any) -> N
         rest[:] = zero
 
 
+@register_jitable
+def multiply(
+    core: Any, rows: Any, inner: Any, columns: Any, a: Any, a_row: Any, a_step: Any, b: Any, b_step: Any, b_column: Any,
+    c: Any, c_row: Any, adds: Any, room: Any,
+) -> None:  # fmt: skip
+    """`blocking.product` on addresses and strides, which spares the compiler a version for each layout of arrays."""
+    call(core, (rows, inner, columns, a, a_row, a_step, b, b_step, b_column, c, c_row, 0, adds, room))
+
+
 def forward(
-    core: Any,
-    packed: Any,
-    group: Any,
-    causal: Any,
-    hidden: Any,
-    scale: Any,
-    answer: Any,
-    kept: Any,
-    keep: Any,
-    room: Any,
-    none: Any,
-) -> None:
-    length, queries = answer.shape[1], answer.shape[2]
-    keys = queries // group
+    core: Any, packed: Any, group: Any, causal: Any, hidden: Any, scale: Any, answer: Any, kept: Any, keep: Any, room: Any
+) -> None:  # fmt: skip
+    length, queries, features = answer.shape[1:]
+    keys, scratch = queries // group, address(room)
+    width, out, item = packed.shape[2] * features, queries * features, packed.itemsize  # between positions, in elements
     for b in range(packed.shape[0]):
+        sample = address(packed) + b * length * width * item
         for h in range(queries):
-            q, k, v = packed[b, :, h], packed[b, :, queries + h // group], packed[b, :, queries + keys + h // group]
+            q, k = sample + h * features * item, sample + (queries + h // group) * features * item
+            v = k + keys * features * item
             line, at = kept[b if keep else 0, h if keep else 0], 0
             for start in range(0, length, QUERIES):
                 stop = min(start + QUERIES, length)
-                seen = stop if causal else length
-                p = line[at : at + (stop - start) * seen].reshape((stop - start, seen))
-                multiply(core, q[start:stop], k[:seen].T, p, none, room, False)
+                seen, rows = stop if causal else length, stop - start
+                p = line[at : at + rows * seen].reshape((rows, seen))
+                here = q + start * width * item
+                multiply(core, rows, features, seen, here, width, 1, k, 1, width, address(p), seen, 0, scratch)
                 probabilities(p, start, causal, hidden[b], scale)
-                multiply(core, p, v[:seen], answer[b, start:stop, h], none, room, False)
+                there = address(answer) + ((b * length + start) * queries + h) * features * item
+                multiply(core, rows, seen, features, address(p), seen, 1, v, width, 1, there, out, 0, scratch)
                 at += p.size if keep else 0
 
 
 def backward(
     core: Any, g: Any, packed: Any, group: Any, causal: Any, hidden: Any, scale: Any, kept: Any, keep: Any, scores: Any,
-    again: Any, gradient: Any, room: Any, none: Any,
+    again: Any, gradient: Any, room: Any,
 ) -> None:  # fmt: skip
-    length, queries = g.shape[1], g.shape[2]
-    keys = queries // group
+    length, queries, features = g.shape[1:]
+    keys, scratch = queries // group, address(room)
+    width, out, item = packed.shape[2] * features, queries * features, packed.itemsize
     for b in range(packed.shape[0]):
+        sample = b * length * width * item
         for h in range(queries):
-            at_k, at_v = queries + h // group, queries + keys + h // group
-            q, k, v, d_ = packed[b, :, h], packed[b, :, at_k], packed[b, :, at_v], g[b, :, h]
-            dq, dk, dv = gradient[b, :, h], gradient[b, :, at_k], gradient[b, :, at_v]
+            at_q, at_k = sample + h * features * item, sample + (queries + h // group) * features * item
+            at_v = at_k + keys * features * item
+            k, v = address(packed) + at_k, address(packed) + at_v
+            dk, dv = address(gradient) + at_k, address(gradient) + at_v
             stop = length
             at = kept.shape[2] if keep else 0
             while stop > 0:
                 start = (stop - 1) // QUERIES * QUERIES
-                seen, size = stop if causal else length, (stop - start) * (stop if causal else length)
-                shape = (stop - start, seen)
+                seen, rows = stop if causal else length, stop - start
+                size = rows * seen
+                from_q = at_q + start * width * item
+                q, dq = address(packed) + from_q, address(gradient) + from_q
+                d = address(g) + ((b * length + start) * queries + h) * features * item
                 if keep:
                     at -= size
-                    p = kept[b, h, at : at + size].reshape(shape)
+                    p = kept[b, h, at : at + size].reshape((rows, seen))
                 else:
-                    p = again[:size].reshape(shape)
-                    multiply(core, q[start:stop], k[:seen].T, p, none, room, False)
+                    p = again[:size].reshape((rows, seen))
+                    multiply(core, rows, features, seen, q, width, 1, k, 1, width, address(p), seen, 0, scratch)
                     probabilities(p, start, causal, hidden[b], scale)
-                adds = stop < length or h % group > 0
-                multiply(core, p.T, d_[start:stop], dv[:seen], none, room, adds)
-                ds = scores[:size].reshape(shape)
-                multiply(core, d_[start:stop], v[:seen].T, ds, none, room, False)
-                for i in range(stop - start):
+                adds = 1 if stop < length or h % group > 0 else 0
+                multiply(core, seen, rows, features, address(p), 1, seen, d, out, 1, dv, width, adds, scratch)
+                ds = scores[:size].reshape((rows, seen))
+                multiply(core, rows, features, seen, d, out, 1, v, 1, width, address(ds), seen, 0, scratch)
+                for i in range(rows):
                     ds_, p_ = ds[i], p[i]
                     along = row_product(ds_, p_)
                     for j in range(seen):
                         ds_[j] = (ds_[j] - along) * p_[j] * scale
-                multiply(core, ds, k[:seen], dq[start:stop], none, room, False)
-                multiply(core, ds.T, q[start:stop], dk[:seen], none, room, adds)
+                multiply(core, rows, seen, features, address(ds), seen, 1, k, width, 1, dq, width, 0, scratch)
+                multiply(core, seen, rows, features, address(ds), 1, seen, q, width, 1, dk, width, adds, scratch)
                 stop = start
 
 
-_forward = PerDtype(forward, "n r4 n b m s w4 w3 b w1 r1")
-_backward = PerDtype(backward, "n r4 r4 n b m s w3 b w1 w1 w4 w1 r1")
+_forward = PerDtype(forward, "n r4 n b m s w4 w3 b w1")
+_backward = PerDtype(backward, "n r4 r4 n b m s w3 b w1 w1 w4 w1")
 
 
 def _size(length: int, causal: bool) -> int:
@@ -145,7 +156,7 @@ def attention_forward(
     def part(span: slice) -> int:
         scores = np.empty((1, 1, QUERIES * length), packed.dtype) if kept is None else kept[span]
         memory = _memory(length, features, packed)
-        loops(core, packed[span], group, causal, hidden[span], scale, answer[span], scores, keep, *memory)
+        loops(core, packed[span], group, causal, hidden[span], scale, answer[span], scores, keep, memory)
         return 0
 
     threads.each(part, _samples(batch, query_heads, length, features))
@@ -175,7 +186,7 @@ def attention_backward(
         memory = _memory(length, features, packed)
         loops(
             core, g[span], packed[span], group, causal, hidden[span], scale, known[span], keep, scores, again, gradient[span],
-            *memory,
+            memory,
         )  # fmt: skip
         return 0
 
@@ -188,7 +199,7 @@ def _samples(batch: int, heads: int, length: int, features: int) -> list[slice]:
     return threads.pieces(batch, 2 * batch * heads * length * length * features)
 
 
-def _memory(length: int, features: int, like: Array) -> tuple[Array, Array]:
-    """This thread's scratch for the products, and no bias."""
+def _memory(length: int, features: int, like: Array) -> Array:
+    """This thread's scratch for the products."""
     shapes = ((features, length), (length, features), (QUERIES, features))
-    return matmul.memory(like.dtype, max(scratch_size(*shape) for shape in shapes))
+    return matmul.memory(like.dtype, max(scratch_size(*shape) for shape in shapes))[0]
