@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 def first_cotangent(root: Any, cotangent: Any) -> Any:
     """The cotangent that a walk from the Tensor `root` starts with: `cotangent` in its dtype, or 1 if it is one number."""
     if cotangent is None:
-        if root.size != 1:
+        value = root.value
+        if value.size != 1:
             raise CotangentError(
                 f"The gradient of a result of shape {root.shape} needs a cotangent of that shape; "
                 "only that of a single number may go without. Sum it first, or use ag.jacobian or ag.vjp."
             )
-        return np.array(1, root.dtype).reshape(root.shape)
+        return np.ones(value.shape, value.dtype)
     shape = np.shape(cotangent)
     if shape != root.shape:
         raise CotangentError(f"The cotangent must have the shape of the result, {root.shape}; got {shape}.")

@@ -95,17 +95,18 @@ class Walk:
     which it stopped for the latter reason. Without, it collects into the leaves.
     """
 
+    tensors = False
+    zeros = EXACT
+    wanted: set[Node] | None = None
+    observers: Sequence[Any] = ()
+
     def __init__(self, roots: Sequence[Node], targets: frozenset[Node] = frozenset(), floor: int = 0) -> None:
         self.targets = targets
-        self.tensors = False
-        self.zeros = EXACT
-        self.wanted: set[Node] | None = None
         self.outside: dict[Node, None] = {}
         self.pending: dict[Leaf, int] = {}
         self.cotangents: dict[Node, Any] = {}
         self._own: set[Node] = set()  # nodes whose cotangent is an array of ours, which may be added to in place
         self.watchers: dict[Leaf, list[FinalGradients]] = {}
-        self.observers: list[Any] = []
         self.nodes = self._collect(roots, floor)
 
     def _collect(self, roots: Sequence[Node], floor: int) -> list[Node]:
@@ -161,7 +162,7 @@ class Walk:
     def run(self, keep: bool) -> None:
         """Visit the nodes; the roots' cotangents have been `add`ed."""
         anomaly = CURRENT.get().anomaly
-        cotangents, targets, pending = self.cotangents, self.targets, self.pending
+        cotangents, targets, pending, add = self.cotangents, self.targets, self.pending, self.add
         observers = self.observers
         for node in self.nodes:
             if node in targets:
@@ -190,9 +191,11 @@ class Walk:
                         check_finite(plan.name, c, f"(called at {node.origin}) was given the gradient")
             for parent, c in zip(node.parents, contributions, strict=True):
                 if c is not None:
-                    self.add(parent, c)
+                    add(parent, c)
                 if pending and isinstance(parent, Leaf):
-                    self._used(parent)
+                    pending[parent] -= 1
+                    if not pending[parent]:
+                        self._final(parent)
             if not keep:
                 node.free()
 
@@ -263,18 +266,18 @@ class Walk:
         if self.pending:
             for parent in node.parents:
                 if isinstance(parent, Leaf):
-                    self._used(parent)
+                    self.pending[parent] -= 1
+                    if not self.pending[parent]:
+                        self._final(parent)
 
-    def _used(self, leaf: Leaf) -> None:
-        self.pending[leaf] -= 1
-        if not self.pending[leaf]:
-            if leaf in self.cotangents:  # it has hooks, or somebody observes it
-                g = run_hooks(leaf, self.cotangents.pop(leaf), tensors=False)
-                for observer in self.observers:
-                    observer.observe(leaf, g)
-                leaf.accumulate(g)
-            for watch in self.watchers.get(leaf, ()):
-                watch.callback(watch.tensors[leaf], True)
+    def _final(self, leaf: Leaf) -> None:
+        if leaf in self.cotangents:  # it has hooks, or somebody observes it
+            g = run_hooks(leaf, self.cotangents.pop(leaf), tensors=False)
+            for observer in self.observers:
+                observer.observe(leaf, g)
+            leaf.accumulate(g)
+        for watch in self.watchers.get(leaf, ()):
+            watch.callback(watch.tensors[leaf], True)
 
 
 CLOSED = "<closed>"
@@ -283,20 +286,21 @@ CLOSED = "<closed>"
 
 def backward(root: Node, cotangent: Any, *, keep: bool) -> None:
     """Add to the gradient of every leaf that `root` depends on; see `Tensor.backward`."""
-    walk = Walk([root])
+    walk = Walk((root,))
     armed = _armed.get()
-    _armed.set(())
+    if armed:
+        _armed.set(())
     for watch in armed:
         for leaf in watch.tensors:
             walk.watchers.setdefault(leaf, []).append(watch)
-    walk.observers = [observer for observer in OBSERVERS if observer.sees(root)]
+    if OBSERVERS:
+        walk.observers = [observer for observer in OBSERVERS if observer.sees(root)]
     walk.add(root, cotangent)
     with switched(recording=False, zeros=walk.zeros), np.errstate(all="ignore"):
         walk.run(keep=keep)
-    reached = set(walk.pending)
     for watch in armed:
         for leaf, tensor in watch.tensors.items():
-            if leaf not in reached:
+            if leaf not in walk.pending:
                 watch.callback(tensor, leaf is root)
 
 

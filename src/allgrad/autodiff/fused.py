@@ -26,7 +26,7 @@ from allgrad.autodiff.errors import NoRuleError
 from allgrad.autodiff.inner import inner_leaf
 from allgrad.autodiff.modes import CURRENT, switched
 from allgrad.autodiff.node import SEQUENCE, Node
-from allgrad.autodiff.primitive import ArgumentPlan, Primitive, guard
+from allgrad.autodiff.primitive import ArgumentPlan, Primitive
 from allgrad.autodiff.saved import KEPT, keep_all
 from allgrad.autodiff.tensor import Tensor
 from allgrad.autodiff.zeros import CUSP
@@ -76,9 +76,10 @@ class _FusedPlan(ArgumentPlan):
             return self._through_reference(node, g, statics)
         needs = self.needs if walk.wanted is None else self.wanted(node, walk)
         if primitive.takes_into:
-            statics = {**statics, "into": self.offers(node, walk, collectors=primitive.by_worker)}
+            into = self.offers(node, walk, collectors=primitive.by_worker)
+            statics = {**statics, "into": into} if statics else {"into": into}
         cotangents = _run(primitive.backward, g, residuals, {"needs": needs, **statics})
-        return [cotangents[i] for i in self.tracked]
+        return cotangents if self.all_tracked else [cotangents[i] for i in self.tracked]
 
     def _through_reference(self, node: Node, g: Any, statics: dict[str, Any]) -> Sequence[Any]:
         reference = self.primitive.required_reference("second-order derivatives through it")
@@ -138,8 +139,9 @@ class Fused(Primitive):
                 if a.node is not None:
                     mask |= bit
                     parents.append(a.node)
-                if a._storage is not None and (seen := guard(a)) is not None:
-                    guards.append(seen)
+                storage = a._storage
+                if storage is not None and (version := storage.version) is not None:
+                    guards.append((version, version[0], a.value.shape))
             else:
                 values.append(a)
             bit += bit
@@ -159,7 +161,7 @@ class Fused(Primitive):
             ans = np.asarray(ans)
         if not records:
             return Tensor(ans)
-        plan = self.plan(mask, len(args))
+        plan = self.plans.get((mask, len(args))) or self.plan(mask, len(args))
         node = Node(plan.at_singular_point(CUSP) if modes.zeros else plan, tuple(parents), ans.shape, ans.dtype)
         for snapshot in _snapshots:
             if (context := snapshot()) is not None:

@@ -38,7 +38,7 @@ from allgrad.autodiff.anomaly import caller, check_finite
 from allgrad.autodiff.engine import Share
 from allgrad.autodiff.errors import NotDifferentiableError
 from allgrad.autodiff.modes import CURRENT, Modes
-from allgrad.autodiff.node import Backward, Node
+from allgrad.autodiff.node import Backward, Leaf, Node
 from allgrad.autodiff.rule import ANS, Rules, as_rule
 from allgrad.autodiff.rule import JOINTLY_LINEAR as JOINTLY_LINEAR
 from allgrad.autodiff.rule import LINEAR as LINEAR
@@ -71,16 +71,18 @@ class ArgumentPlan(Backward):
     Attributes:
         tracked: the positions of the arguments that are tracked.
         needs: for each argument, whether it is tracked.
+        all_tracked: whether all arguments are.
         saved: what is in `node.saved`: positions of arguments, or `ANS`.
         links: for each of these, the number of the parent that it is, or None.
     """
 
-    __slots__ = ("links", "needs", "saved", "singular", "tracked", "variants")
+    __slots__ = ("all_tracked", "links", "needs", "saved", "singular", "tracked", "variants")
 
     def __init__(self, name: str, tracked: tuple[int, ...], arity: int, saved: tuple[int, ...]) -> None:
         self.name = name
         self.tracked = tracked
         self.needs = tuple(i in tracked for i in range(arity))
+        self.all_tracked = len(tracked) == arity
         self.saved = saved
         self.links = tuple(tracked.index(a) if a in tracked else None for a in saved)
         self.singular = EXACT
@@ -104,8 +106,10 @@ class ArgumentPlan(Backward):
     def offers(self, node: Node, walk: Any, *, collectors: bool = False) -> list[Any]:
         """For each argument, the array where its cotangent belongs (or, if wanted, a `node.Collector`), or None."""
         buffers: list[Any] = [None] * len(self.needs)
-        for i, parent in zip(self.tracked, node.parents, strict=True):
-            buffers[i] = walk.offer(parent, node.parents, collectors=collectors)
+        parents = node.parents
+        for i, parent in zip(self.tracked, parents):  # noqa: B905 - as many by construction, and it runs for each operation
+            if isinstance(parent, Leaf):
+                buffers[i] = walk.offer(parent, parents, collectors=collectors)
         return buffers
 
     def as_tensors(self, node: Node) -> list[Any]:
@@ -318,7 +322,7 @@ class Primitive(Rules):
     def _record(
         self, args: Any, values: Any, keywords: Any, ans: Any, shape: Any, dtype: Any, mask: int, modes: Modes
     ) -> Node:
-        plan = self.plan(mask, len(args))
+        plan = self.plans.get((mask, len(args))) or self.plan(mask, len(args))
         if modes.zeros:  # a derivative of a derivative counts as singular: it may have zeros that are limits
             plan = plan.at_singular_point(CUSP)
         elif self.singular is not None and (kind := self.singular(ans, *values, **keywords)) != EXACT:

@@ -79,6 +79,8 @@ _constants: dict[tuple[str, float], Array] = {}
 
 def as_rows(x: Array) -> Array:
     """`x` as a C-contiguous matrix over its last axis (a view where it can be one)."""
+    if x.ndim == 2 and x.flags.c_contiguous:
+        return x
     columns = x.shape[-1] if x.ndim else 1
     return np.ascontiguousarray(x).reshape(-1, columns) if x.size else x.reshape(0, columns)
 

@@ -202,7 +202,8 @@ def cross_entropy_backward(
     """See `Kernels.cross_entropy_backward`."""
     gradient = output(out, probabilities)
     rows, classes = probabilities.shape
-    scales = np.full(rows, scale, probabilities.dtype)
+    scales = np.empty(rows, probabilities.dtype)
+    scales[...] = scale
     spread = label_smoothing / max(classes, 1)
     _cross_entropy_backward[probabilities.dtype](
         scales, contiguous(probabilities), labels, ignore_index, 1 - label_smoothing, spread, gradient

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
+    from allgrad.autodiff.node import Leaf
     from allgrad.memory.sharing import Sharing
 
 # By id of the leaf. An entry lives as long as its FlatParameters, which holds the leaf, so an id cannot be reused under it.
@@ -36,6 +37,7 @@ class FlatParameters:
         params: the values; each leaf's `.value` is a view of them.
         grads: the gradients; backward writes them.
         leaves: name -> leaf, in order of registration.
+        nodes: name -> the leaf's place on the tape.
         sharing: the processes that share this memory. If there are several, the leaves take the values of the first one.
     """
 
@@ -48,6 +50,7 @@ class FlatParameters:
         self._params, self.grads = Arena(self.layout, sharing.allocate), Arena(self.layout, sharing.allocate)
         self._incomplete: Callable[[], None] | None = None
         self.leaves, self.sharing = leaves, sharing
+        self.nodes: dict[str, Leaf] = {name: leaf._leaf("flatten") for name, leaf in leaves.items()}
         self._names = {id(leaf): name for name, leaf in leaves.items()}
         if sharing.rank:
             sharing.barrier()
@@ -108,7 +111,7 @@ class FlatParameters:
 
     def without_gradient(self) -> set[str]:
         """Names of the leaves that have no gradient now; their slots in `grads` hold old numbers."""
-        return {name for name, leaf in self.leaves.items() if leaf.grad is None}
+        return {name for name, node in self.nodes.items() if not node.filled}
 
     def zero_grad(self) -> None:
         """Drop every leaf's gradient: the next backward overwrites it. The arrays keep their numbers until then."""

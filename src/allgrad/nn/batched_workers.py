@@ -171,11 +171,11 @@ def declares_rows_independent(thing: Any) -> bool:
     return "rows_independent" in vars(type(thing)) and "forward" not in vars(thing) and bool(thing.rows_independent)
 
 
-def worker_sums(entries: Array) -> Array:
-    """The sum of `entries`; of a batch of several workers, one sum for each: (workers,)."""
+def worker_sums(entries: Array) -> Any:
+    """The sum of `entries`, a NumPy scalar; of a batch of several workers, one sum for each: (workers,)."""
     workers = _current.get()
     if workers is None:
-        return np.asarray(np.add.reduce(entries, axis=None))
+        return np.add.reduce(entries, axis=None)
     return np.array([np.add.reduce(entries[rows], axis=None) for rows in workers.spans(len(entries))], entries.dtype)
 
 

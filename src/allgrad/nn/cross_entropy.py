@@ -151,15 +151,14 @@ class CrossEntropyLoss(Loss):
                 f"Got logits {prediction.shape} and labels {given.dtype} {given.shape} instead."
             )
         labels, classes = given.flatten(), prediction.shape[-1]
-        # The usual case at the price of one pass: a negative label is huge as an unsigned number.
-        usual = labels.dtype == np.int64 and labels.size and not 0 <= self.ignore_index < classes
-        if usual and np.maximum.reduce(labels.view(np.uint64)) < classes:
-            count = labels.size
-        else:
+        count = -1
+        if labels.dtype == np.int64 and not 0 <= self.ignore_index < classes:
+            # The usual case at the price of one pass: a negative label is huge as an unsigned number.
+            count = int(np.count_nonzero(labels.view(np.uint64) < classes))
+        if count != labels.size:
             counted = labels[labels != self.ignore_index]
             check_range(self, counted, classes, "label", "classes")
-            count = counted.size
-            labels = labels.astype(np.int64, copy=False)
+            count, labels = counted.size, labels.astype(np.int64, copy=False)
         labels.flags.writeable = False
         return labels, count
 

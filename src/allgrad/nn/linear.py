@@ -49,24 +49,27 @@ def _forward(
     else:
         derivative = np.empty_like(y) if activation.needs_derivative and CURRENT.get().recording else None
         kept = y if derivative is None else derivative
-        for span in _spans(count, width):
-            h = matmul(rows[span], matrix, bias=bias)
-            activation.forward(h, y[span], None if derivative is None else derivative[span])
+        for x_, y_, derivative_ in _blocks(rows, y, derivative):
+            activation.forward(matmul(x_, matrix, bias=bias), y_, derivative_)
     return (y if x.ndim == 2 else y.reshape(*x.shape[:-1], width)), (x, rows, weight, bias, kept)
 
 
-def _spans(count: int, width: int) -> Iterable[slice]:
+def _blocks(rows: Array, y: Array, derivative: Array | None) -> Iterable[tuple[Array, Array, Array | None]]:
+    """The three arrays in blocks of rows."""
+    count, width = y.shape
     step = max(1, BLOCK // width)
     if 0 < count <= step:
-        return (slice(0, count),)
-    return (slice(start, start + step) for start in range(0, count, step))
+        return ((rows, y, derivative),)
+    spans = (slice(start, start + step) for start in range(0, count, step))
+    return ((rows[s], y[s], None if derivative is None else derivative[s]) for s in spans)
 
 
 def _backward(
     g: Array, residuals: Any, *, needs: Any, into: Any, activation: ActivationFunction | None, transposed: bool
 ) -> tuple[Any, Any, Any]:
     x, rows, weight, bias, kept = residuals
-    g = np.ascontiguousarray(g).reshape(rows.shape[0], g.shape[-1])
+    if g.ndim != 2 or not g.flags.c_contiguous:
+        g = np.ascontiguousarray(g).reshape(rows.shape[0], g.shape[-1])
     if activation is not None:
         g = activation.backward(g, kept)
     dx = dweight = dbias = None

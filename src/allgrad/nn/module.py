@@ -13,7 +13,6 @@ each.
 from __future__ import annotations
 
 import weakref
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 
@@ -67,8 +66,7 @@ def changes() -> int:
     return _changes
 
 
-@contextmanager
-def running(model: Module | None) -> Iterator[None]:
+class running:  # noqa: N801 - used like a function; a context made of a generator costs twice as much
     """A context in which the paths of modules are their places in `model`, whichever of its modules are called.
 
     >>> from allgrad import nn
@@ -77,11 +75,17 @@ def running(model: Module | None) -> Iterator[None]:
     ...     model[1].path
     '1'
     """
-    token = _running.set(model)
-    try:
-        yield
-    finally:
-        _running.reset(token)
+
+    __slots__ = ("model", "token")
+
+    def __init__(self, model: Module | None) -> None:
+        self.model = model
+
+    def __enter__(self) -> None:
+        self.token = _running.set(self.model)
+
+    def __exit__(self, *_: object) -> None:
+        _running.reset(self.token)
 
 
 def _same_model_again() -> Callable[[], AbstractContextManager[None]]:

@@ -22,9 +22,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -33,7 +32,7 @@ from allgrad.nn.batched_workers import current_workers
 from allgrad.nn.module import Module, running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
 
 
@@ -83,6 +82,8 @@ class WorkerStreams:
         """A copy that continues from here on its own."""
         return WorkerStreams([stream.fork() for stream in self.streams])
 
+
+S = TypeVar("S", bound=Stream | WorkerStreams)
 
 _current: ContextVar[Stream | WorkerStreams | None] = ContextVar("allgrad_random_stream", default=None)
 
@@ -134,8 +135,9 @@ def _in_use() -> Stream | WorkerStreams:
     return stream
 
 
-@contextmanager
-def random_stream(*, seed: int, step: int = 0, worker: int = 0, model: Module | None = None) -> Iterator[Stream]:
+def random_stream(
+    *, seed: int, step: int = 0, worker: int = 0, model: Module | None = None
+) -> AbstractContextManager[Stream]:
     """A context in which layers draw from the stream of this name; see the top of this file.
 
     Args:
@@ -156,30 +158,39 @@ def random_stream(*, seed: int, step: int = 0, worker: int = 0, model: Module | 
     >>> bool((first == again).all())
     True
     """
-    stream = Stream(seed, step, worker)
-    with _entered(stream), running(model):
-        yield stream
+    return _Entered(Stream(seed, step, worker), running(model))
 
 
-@contextmanager
-def worker_streams(*, seed: int, step: int, workers: Iterable[int], model: Module) -> Iterator[None]:
+def worker_streams(
+    *, seed: int, step: int, workers: Iterable[int], model: Module
+) -> AbstractContextManager[WorkerStreams]:
     """`random_stream` for several virtual workers whose samples run as one batch."""
-    with _entered(WorkerStreams([Stream(seed, step, worker) for worker in workers])), running(model):
-        yield
+    return _Entered(WorkerStreams([Stream(seed, step, worker) for worker in workers]), running(model))
 
 
-@contextmanager
-def _entered(stream: Stream | WorkerStreams) -> Iterator[Stream | WorkerStreams]:
-    token = _current.set(stream)
-    try:
-        yield stream
-    finally:
-        _current.reset(token)
+class _Entered(Generic[S]):
+    """A context in which layers draw from a stream and, if `model` is given, have their paths in that model."""
+
+    __slots__ = ("model", "stream", "token")
+
+    def __init__(self, stream: S, model: running | None = None) -> None:
+        self.stream, self.model = stream, model
+
+    def __enter__(self) -> S:
+        self.token = _current.set(self.stream)
+        if self.model is not None:
+            self.model.__enter__()
+        return self.stream
+
+    def __exit__(self, *_: object) -> None:
+        if self.model is not None:
+            self.model.__exit__()
+        _current.reset(self.token)
 
 
 def _snapshot() -> Callable[[], AbstractContextManager[Any]]:
     before = _in_use().fork()
-    return lambda: _entered(before.fork())
+    return lambda: _Entered(before.fork())
 
 
 on_recompute(_snapshot)

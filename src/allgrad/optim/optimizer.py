@@ -161,7 +161,7 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Empty the gradients of this optimizer's parameters; the next backward pass writes them anew."""
         for name in self.steps:
-            self.flat.leaves[name].zero_grad()
+            self.flat.nodes[name].clear()
 
     def _step_parameters(self, skip: Collection[str], within: Within | None) -> list[str]:
         moved = []

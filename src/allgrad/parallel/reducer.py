@@ -47,7 +47,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad.autodiff import FinalGradients, Tensor
-from allgrad.autodiff.node import Leaf
 from allgrad.comm.tree import block, plan_block
 from allgrad.parallel.exchanges import BucketGradients
 from allgrad.parallel.worker_gradients import WorkerGradients
@@ -88,7 +87,7 @@ class Reducer:
         self.order = list(range(len(self.buckets)))
         self.order_agreed = world.size == 1
         self.names = list(flat.leaves)
-        self.leaves = [_leaf(tensor) for tensor in flat.leaves.values()]
+        self.leaves = list(flat.nodes.values())
         self._index = {id(tensor): i for i, tensor in enumerate(flat.leaves.values())}
         bucket_of = {name: bucket.index for bucket in self.buckets for name in bucket.names}
         self._bucket_of = [bucket_of[name] for name in self.names]
@@ -312,8 +311,3 @@ class Reducer:
         shared = self.flat.sharing.ranks > 1
         for name, leaf, view in zip(self.names, self.leaves, self._results, strict=True):
             leaf.redirect(view, name in used, shared)
-
-
-def _leaf(tensor: Tensor) -> Leaf:
-    assert isinstance(tensor.node, Leaf)
-    return tensor.node

@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 _NOTHING = nullcontext()
 
 
-@dataclass(frozen=True)
-class StepResult:
+class StepResult(NamedTuple):
     """The results of a step, the same on every rank except for the times.
 
     Attributes:
@@ -227,11 +226,11 @@ class StepRunner:
         names, workers = self.reducer.names, list(lengths)
         buffers = self.buffers.rows({w for w, length in lengths.items() if not length})
         n_terms, n_uses = len(terms.names), len(names)
-        rows = np.zeros((len(workers), n_terms + n_uses + buffers.shape[1]))
-        for row, worker in zip(rows, workers, strict=True):
-            row[:n_terms] = terms.row(worker)
-        rows[0, n_terms : n_terms + n_uses] = self.reducer.used()
-        rows[:, n_terms + n_uses :] = buffers
+        table = [terms.row(worker) + [0.0] * n_uses for worker in workers]
+        table[0][n_terms:] = self.reducer.used()
+        rows = np.array(table)
+        if buffers.shape[1]:
+            rows = np.concatenate((rows, buffers), axis=1)
         summed = tree_sum(self.world, rows, virtual_workers=self.reducer.virtual_workers)
         terms.denominators  # noqa: B018 - a step in which nothing was counted must fail before buffers are merged
         self.buffers.merge(summed[n_terms + n_uses :])
@@ -262,4 +261,4 @@ def samples_of(part: Any) -> int:
     (3, 0)
     """
     arrays = flatten_containers(part)[0]
-    return max((len(a) if np.ndim(a) else 1 for a in arrays), default=0)
+    return max((len(a) if getattr(a, "ndim", None) or np.ndim(a) else 1 for a in arrays), default=0)
