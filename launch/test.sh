@@ -40,5 +40,5 @@ echo "allgrad: ruff, mypy, pytest" >&2
 python -m ruff check .
 python -m ruff format --check .
 python -m mypy
-cores=$(nproc) # a worker of pytest takes about 1.5 GB, and the jobs of a test up to eight processes
+cores=$(env -u OMP_NUM_THREADS nproc) # a worker of pytest takes about 1.5 GB, and a job of a test up to eight processes
 exec python -m pytest -n "$((cores < 4 ? cores : 4))" --dist loadfile --durations 20
