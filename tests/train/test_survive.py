@@ -15,7 +15,7 @@ from allgrad.parallel import StepResult
 from allgrad.parallel.exchanges import make_exchange
 from allgrad.train.checkpoint.state import restore
 from allgrad.train.run.progress import Progress
-from allgrad.train.survive import Survivor, missing_reports, most_advanced, why_not
+from allgrad.train.survive import Survivor, most_advanced, why_not
 
 OUTSIDE = -1
 
@@ -163,16 +163,6 @@ def test_state_that_dies_with_a_rank_is_refused_by_name(memory, shard, reduction
     reason = why_not(SimpleNamespace(parallel=parallel), make_exchange(reduction))
     assert reason.startswith(named)
     assert bool(reason) == bool(named)
-
-
-def test_lines_that_a_dead_rank_could_not_write(tmp_path) -> None:
-    file = tmp_path / "metrics.jsonl"
-    assert missing_reports(file, Progress(step=14)) == (True, False)
-    file.write_text('{"step": 14, "loss": 1.0}\n')
-    assert missing_reports(file, Progress(step=14)) == (False, False)
-    assert missing_reports(file, Progress(step=15, evaluated=15)) == (True, True)
-    file.write_text('{"step": 15, "loss": 1.0}\n{"step": 15, "eval": {"loss": 2.0}}\n')
-    assert missing_reports(file, Progress(step=15, evaluated=15)) == (False, False)
 
 
 def test_a_rank_that_is_behind_can_report_the_step_that_it_did_not_see(tmp_path) -> None:

@@ -8,12 +8,14 @@ make them find the same; with any other exchange they agree on it. What happens 
 - `skip`: this step changes nothing; at most `SKIPS` such steps in a row.
 - `rollback`: back to the newest checkpoint, and on from there with the batches that follow the offending one; at most
   `ROLLBACKS` times to the same checkpoint.
+
+Weights and the monitored metric are looked at as well, before a checkpoint is written and after an evaluation.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -22,22 +24,33 @@ from allgrad.autodiff.engine import pull
 from allgrad.autodiff.errors import AnomalyError
 from allgrad.errors import NonFiniteError
 from allgrad.memory import share_of
+from allgrad.train.checkpoint.format import load_latest
+from allgrad.train.checkpoint.state import broadcast_checkpoint
+from allgrad.train.evaluation import non_finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
+    from allgrad.comm import World
+    from allgrad.data import Loader
     from allgrad.memory import Arena, FlatParameters
     from allgrad.parallel import DataParallel, StepResult
+    from allgrad.train.checkpoint.format import Checkpoint
+    from allgrad.train.checkpoint.writer import CheckpointWriter
+    from allgrad.train.components.losses import Objective
+    from allgrad.train.config.schema import RunConfig
+    from allgrad.train.run.progress import Progress
 
 __all__ = [
     "ROLLBACKS",
     "SKIPS",
     "all_finite",
-    "describe_non_finite",
     "find_non_finite",
-    "first_operation",
-    "non_finite_error",
-    "note_skipped",
+    "require_finite_metric",
+    "require_finite_weights",
+    "roll_back",
+    "skip_or_stop",
 ]
 
 SKIPS = 10
@@ -97,25 +110,105 @@ def find_non_finite(replica: DataParallel, result: StepResult) -> str:
     return wrong
 
 
-def note_skipped(skipped: list[int], step: int, wrong: str) -> None:
-    """Note that a step changed nothing.
+class Run(Protocol):
+    """What is needed of a trainer."""
 
-    Raises:
-        NonFiniteError: it is the `SKIPS`th step in a row.
-    """
-    skipped.append(step)
-    if skipped[-SKIPS:] == list(range(step - SKIPS + 1, step + 1)):
-        raise non_finite_error(step, f"{wrong}, for the {SKIPS}th step in a row", "")
+    config: RunConfig
+    world: World
+    model: nn.Module
+    objective: Objective
+    replica: DataParallel
+    loader: Loader
+    progress: Progress
+    directory: Path
+    writer: CheckpointWriter | None
+
+    def load(self, checkpoint: Checkpoint) -> None: ...
 
 
-def non_finite_error(step: int, wrong: str, cause: str) -> NonFiniteError:
-    """The error that ends a run.
+def skip_or_stop(run: Run, wrong: str, micro_batches: Mapping[int, Any]) -> None:
+    """Skip the step, with `train.nonfinite: skip`, or else end the run.
 
     Args:
-        step: the number of the step.
+        run: the run; the step has changed nothing yet.
         wrong: what is not finite.
-        cause: more about it, a sentence, or "".
+        micro_batches: worker -> its part of the batch, this rank's.
+
+    Raises:
+        NonFiniteError: on every rank: the run shall not skip, or it is the `SKIPS`th step in a row.
     """
+    step, skipped = run.progress.step, run.progress.skipped
+    if run.config.train.nonfinite == "skip":
+        skipped.append(step)
+        if skipped[-SKIPS:] == list(range(step - SKIPS + 1, step + 1)):
+            raise _error(step, f"{wrong}, for the {SKIPS}th step in a row", "")
+        run.replica.skip()
+        return
+    operation = first_operation(run.model, run.objective, micro_batches, seed=run.config.seed, step=step)
+    found = next((text for text in run.world.all_gather_json(operation) if text), "")
+    raise _error(step, wrong, f" The first operation that made one, in {found}" if found else "")
+
+
+def roll_back(run: Run, wrong: str) -> None:
+    """Return to the newest checkpoint, but not in the data: the next batch is the one after the offending one.
+
+    Raises:
+        NonFiniteError: on every rank: the run has returned to that checkpoint `ROLLBACKS` times.
+    """
+    at, history = run.progress.step, run.progress.rollbacks
+    skipped = run.loader.state_dict()
+    if run.writer is not None:
+        run.writer.wait()
+    checkpoints = run.directory / "checkpoints"
+    checkpoint = load_latest(checkpoints)[0] if run.world.rank == 0 else None
+    found = broadcast_checkpoint(run.world, checkpoint, checkpoints)
+    if sum(to == found.step for _, to in history) >= ROLLBACKS:
+        raise NonFiniteError(
+            f"Step {at}: {wrong}. The run has returned to the checkpoint of step {found.step} {ROLLBACKS} times already, "
+            "so it stops here. Lower optimizer.lr or optimizer.clip_norm, or look at the data."
+        )
+    run.load(found)
+    run.loader.load_state_dict(skipped)
+    run.progress.rollbacks = [*history, [at, found.step]]
+
+
+def require_finite_weights(weights: Iterable[np.ndarray[Any, Any]], step: int) -> None:
+    """Refuse to save weights that are not finite.
+
+    Args:
+        weights: flat arrays.
+        step: the number of steps done.
+
+    Raises:
+        NonFiniteError: some are NaN or infinite.
+    """
+    if not all_finite(weights):
+        raise NonFiniteError(
+            f"After {step} steps some weights are NaN or infinite. They are not saved; the newest checkpoint is from "
+            "before. Lower optimizer.lr or optimizer.clip_norm, and resume from it."
+        )
+
+
+def require_finite_metric(name: str, metrics: Mapping[str, float], step: int) -> None:
+    """Refuse to go on if the monitored metric is not finite, since no later one could be compared with it.
+
+    Args:
+        name: the metric.
+        metrics: on the held-out data.
+        step: the number of steps done.
+
+    Raises:
+        NonFiniteError: it is NaN or infinite.
+    """
+    if name in non_finite(metrics):
+        raise NonFiniteError(
+            f"After {step} steps the monitored metric {name} is {metrics[name]} on the held-out data. Look for NaN or infinity "
+            "in them, or monitor another metric (train.monitor.metric)."
+        )
+
+
+def _error(step: int, wrong: str, cause: str) -> NonFiniteError:
+    """The error that ends a run; `cause` says more about it, in a sentence, or is ""."""
     return NonFiniteError(
         f"Step {step}: {wrong}.{cause} The weights are those of the step before. A lower optimizer.lr or "
         "optimizer.clip_norm may avoid it; train.nonfinite=skip or rollback continues without such a step."

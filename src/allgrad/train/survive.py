@@ -19,8 +19,8 @@ statistics) are those from before it. Gradients are computed again. Weights were
 of replicas. Random numbers depend on seed, step and worker alone. The order in which buckets are posted is found again.
 
 **What was going on.** An evaluation or a checkpoint in which a rank died is begun again: from the position follows which of them
-is due. A rank that has just become rank 0 takes the run's lock, opens the checkpoint writer and the loggers. Lines of
-metrics.jsonl that lie after the position are removed, and the line of the last step is written if rank 0 died before it could.
+is due. A rank that has just become rank 0 takes over what that does for all (leader.py). Lines of metrics.jsonl that come after
+the position are removed.
 
 **What is refused**, by name and before the first step: exchanges that keep state on each rank, since it dies with the rank
 (`why_not`); optimizer state that is sharded or shared by a node. Before the run has begun, the death of a rank ends the job.
@@ -28,7 +28,6 @@ metrics.jsonl that lie after the position are removed, and the line of the last 
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol
@@ -51,12 +50,11 @@ if TYPE_CHECKING:
     from allgrad.data import Loader
     from allgrad.parallel import DataParallel
     from allgrad.stateful import Stateful
-    from allgrad.train.callbacks import Callback, RunContext
     from allgrad.train.components.losses import Objective
     from allgrad.train.config.schema import RunConfig
     from allgrad.train.run.progress import Progress
 
-__all__ = ["NotNeededError", "Survivor", "missing_reports", "most_advanced", "refuse", "report_missing", "why_not"]
+__all__ = ["NotNeededError", "Survivor", "most_advanced", "refuse", "why_not"]
 
 Position = tuple[int, int, int]
 
@@ -295,27 +293,6 @@ def _result(described: dict[str, Any] | None) -> tuple[StepResult | None, float 
         return None, None
     norm = described.pop("norm")
     return StepResult(**described, unused=frozenset(), seconds=0.0, exposed_seconds=0.0, times=None), norm
-
-
-def missing_reports(file: Path, progress: Progress) -> tuple[bool, bool]:
-    """Whether metrics.jsonl lacks the line of the last step, and that of an evaluation after it.
-
-    Only a step that is due for a report gets one (`Reporter.on_step` decides that).
-    """
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    now = [line for line in lines if line["step"] == progress.step]
-    return not any("loss" in line for line in now), (
-        progress.evaluated == progress.step and not any("eval" in line for line in now)
-    )
-
-
-def report_missing(run: RunContext, reporter: Callback, last_step: StepResult | None) -> None:
-    """Let a rank that has just become rank 0 report what the one before did not come to."""
-    step_is_missing, evaluation_is_missing = missing_reports(run.directory / "metrics.jsonl", run.progress)
-    if step_is_missing and last_step is not None:
-        reporter.on_step(run, last_step)
-    if evaluation_is_missing:
-        reporter.on_evaluation(run, run.progress.metrics)
 
 
 class NotNeededError(Exception):

@@ -4,9 +4,10 @@ Data flows one way: the loader gives each virtual worker its micro-batch, the re
 optimizer steps. Everything that the next step depends on is one of the trainer's `parts`, which a checkpoint stores
 (checkpoint/state.py), so that a run that was stopped anywhere and resumed on another number of ranks ends in the same bits.
 
-Ranks decide together. A signal is a flag on the rank that got it, and minutes pass on rank 0's clock: before each step the
-ranks exchange both, and stop, or write a checkpoint, at the same step. Everything else that is decided (when to evaluate, which
-weights are the best, when to stop early) follows from numbers that are the same on all of them.
+Ranks decide together. Before each step they exchange what only one of them may know (boundary.py). Everything else that is
+decided (when to evaluate, which weights are the best, when to stop early) follows from numbers that are the same on all of them.
+
+What is not here: NaN and infinity (nonfinite.py), what rank 0 does for all (leader.py), ranks that die (survive.py).
 """
 
 from __future__ import annotations
@@ -14,41 +15,36 @@ from __future__ import annotations
 import math
 import time
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from allgrad import detect_anomaly, optim
 from allgrad.data import Loader, Sampler
-from allgrad.errors import NonFiniteError
-from allgrad.parallel import DataParallel, Overlap
-from allgrad.train.callbacks import Callback, EarlyStopping, improves, named_callbacks
-from allgrad.train.checkpoint.format import load_latest
-from allgrad.train.checkpoint.state import broadcast_checkpoint, capture, gather, restore
-from allgrad.train.checkpoint.writer import CheckpointWriter
+from allgrad.parallel import Overlap
+from allgrad.train.boundary import Boundary
+from allgrad.train.callbacks import improves
+from allgrad.train.checkpoint.state import capture, gather, restore
 from allgrad.train.components.optimizers import parameter_groups, schedule_of
 from allgrad.train.config import registry
-from allgrad.train.evaluation import non_finite
+from allgrad.train.leader import lead, take_over
 from allgrad.train.loggers.summary import Summary, write_summary
-from allgrad.train.loggers.trace import FIRST_STEPS, ON_SIGNAL, Tracer, take_request
+from allgrad.train.loggers.trace import FIRST_STEPS, Tracer
 from allgrad.train.nonfinite import (
-    ROLLBACKS,
-    all_finite,
     find_non_finite,
-    first_operation,
-    non_finite_error,
-    note_skipped,
+    require_finite_metric,
+    require_finite_weights,
+    roll_back,
+    skip_or_stop,
 )
 from allgrad.train.replica_check import ReplicaCheck
 from allgrad.train.run.agreement import on_every_rank, on_rank_0
-from allgrad.train.run.directory import lock_run, unlock_run
 from allgrad.train.run.machine import peak_bytes
+from allgrad.train.run.parts import parts_of, parts_of_ranks, parts_to_restore
 from allgrad.train.run.portability import Portability
 from allgrad.train.run.progress import Progress
-from allgrad.train.run.results import make_reporter, results_of
-from allgrad.train.run.workload import build_workload
+from allgrad.train.run.results import results_of
+from allgrad.train.run.workload import build_callbacks, build_replica, build_workload
 from allgrad.train.signals import StopRequest
-from allgrad.train.survive import report_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -56,14 +52,13 @@ if TYPE_CHECKING:
 
     from allgrad.comm import Times, World
     from allgrad.parallel import StepResult
-    from allgrad.stateful import Stateful
+    from allgrad.train.callbacks import Callback
     from allgrad.train.checkpoint.format import Checkpoint
+    from allgrad.train.checkpoint.writer import CheckpointWriter
     from allgrad.train.config.schema import RunConfig
     from allgrad.train.survive import Survivor
 
 __all__ = ["Trainer"]
-
-_CALLBACK = "callback "
 
 
 class Trainer:
@@ -81,7 +76,7 @@ class Trainer:
 
     Attributes:
         progress: steps done, samples seen, latest results (run/progress.py).
-        parts: everything that a checkpoint stores, by name.
+        parts: everything that a checkpoint stores, by name (run/parts.py).
         worker: the worker of this rank that started last in this step, unless `before_worker` was given.
         bucket_times: when each bucket of the last step was posted and done.
 
@@ -117,22 +112,25 @@ class Trainer:
         self.info = self.source.info
         world.verify({"training data": self.data_record.digest})
         groups, numbers = on_every_rank(world, lambda: parameter_groups(self.model, config.optimizer.no_decay))
-        self._replica_settings: dict[str, Any] = {
-            "groups": numbers,
-            "before_worker": before_worker or self._note_worker,
-            "batched_workers": before_worker is None and not anomaly,
-        }
+        self._make_replica = partial(
+            build_replica,
+            config,
+            self.model,
+            world,
+            groups=numbers,
+            before_worker=before_worker or self._note_worker,
+            batched_workers=before_worker is None and not anomaly,
+        )
         self.replica = self._make_replica()
         self.optimizer: optim.Optimizer = registry.optimizers.build(config.optimizer, groups)
         schedule = schedule_of(config.optimizer, self.plan.steps, self.plan.warmup)
         self.scheduler = optim.Scheduler(self.optimizer, schedule)
         self.ema = optim.EMA(self.optimizer.flat, config.optimizer.ema) if config.optimizer.ema else None
         self.loader = self._make_loader()
-        configured = [registry.callbacks.build(section) for section in config.train.callbacks]
-        self.callbacks: list[Callback] = [*self._early_stopping(), *configured, *callbacks]
+        self.callbacks = [*build_callbacks(config), *callbacks]
         self.replica_check = ReplicaCheck.of(self.replica, self.optimizer, self.ema, config.parallel.verify_every)
         self.progress = Progress()
-        self.parts = self._parts()
+        self.parts = parts_of(self)
         self.survivor: Survivor | None = None
         self.last_step: StepResult | None = None
         self.worker: int | None = None
@@ -144,53 +142,15 @@ class Trainer:
         self.bucket_times: list[Times] = []
         self.sent_bytes: list[int] = []  # of this rank, in each step since the start or the last resume
         if checkpoint is not None:
-            on_every_rank(world, lambda: restore(self._parts_to_restore(checkpoint), checkpoint))
+            on_every_rank(world, lambda: restore(parts_to_restore(self.parts, checkpoint), checkpoint))
             self.saved = self.progress.step
         self.portability = Portability(config, self.replica.exchange, self.progress.not_portable)
-
-    def _make_replica(self) -> DataParallel:
-        config = self.config
-        return DataParallel(
-            self.model,
-            self.world,
-            virtual_workers=config.batch.virtual_workers,
-            shard=config.parallel.shard,
-            memory=config.parallel.memory if self.world.survival is None else "rank",
-            bucket_mb=config.parallel.bucket_mb,
-            reduction=registry.exchanges.build(config.parallel.reduction),
-            comm=config.parallel.comm,
-            stall_seconds=config.parallel.stall_seconds,
-            seed=config.seed,
-            weights="verify",
-            **self._replica_settings,
-        )
 
     def _make_loader(self) -> Loader:
         sampler = Sampler(len(self.source.train), self.config.batch.size, seed=self.config.seed)
         return Loader(
-            self.source.train,
-            sampler,
-            workers=self.replica.workers,
-            virtual_workers=self.replica.virtual_workers,
+            self.source.train, sampler, workers=self.replica.workers, virtual_workers=self.replica.virtual_workers
         )
-
-    def _parts(self) -> dict[str, Stateful]:
-        parts: dict[str, Stateful] = {
-            "model": self.model,
-            "optimizer": self.replica.attach(self.optimizer),
-            "loader": self.loader,
-            "exchange": self.replica.reducer,
-            "progress": self.progress,
-            "data": self.data_record,
-        }
-        if self.ema is not None:
-            parts["ema"] = self.ema
-        return parts | {f"{_CALLBACK}{name}": each for name, each in named_callbacks(self.callbacks).items()}
-
-    def _parts_to_restore(self, checkpoint: Checkpoint) -> dict[str, Stateful]:
-        """Not the model, whose weights are loaded before the replica is made; nor the data, nor callbacks that are new."""
-        new = {name for name in self.parts if name.startswith(_CALLBACK) and name not in checkpoint.state}
-        return {name: part for name, part in self.parts.items() if name not in {"model", "data"} | new}
 
     def stop(self, reason: str) -> None:
         """End the run after this step; every rank must call it at the same step."""
@@ -200,7 +160,7 @@ class Trainer:
         """Go to where a checkpoint was made."""
         with self.replica.flat.writing():
             self.model.load_state_dict(checkpoint.model)
-        restore(self._parts_to_restore(checkpoint), checkpoint)
+        restore(parts_to_restore(self.parts, checkpoint), checkpoint)
 
     def rebuild(self) -> None:
         """Make anew what depends on the ranks, which have changed (survive.py)."""
@@ -214,11 +174,7 @@ class Trainer:
         self.portability = Portability(config, self.replica.exchange, self.progress.not_portable)
         self.tracer = Tracer(self.world, 0)
         self.saved = -1  # nobody knows what the rank that wrote has finished
-        self.parts |= {
-            "optimizer": self.replica.attach(self.optimizer),
-            "loader": self.loader,
-            "exchange": self.replica.reducer,
-        }
+        self.parts |= parts_of_ranks(self)
 
     # The run.
 
@@ -233,7 +189,7 @@ class Trainer:
             self.stop_request = self._open.enter_context(StopRequest())
             joins = self.survivor is not None and self.survivor.outside is not None
             if self.world.rank == 0 and not joins:
-                self._lead()
+                lead(self, self._open)
             self._open.callback(lambda: self.loader.close())
             for callback in self.callbacks:
                 self._open.callback(callback.close)
@@ -250,42 +206,28 @@ class Trainer:
     def _attempt(self) -> dict[str, Any]:
         """From where the trainer is to the end."""
         if self.world.rank == 0 and self.writer is None:
-            self._take_over()
+            take_over(self, self._open)
         return self._finish(self._train())
-
-    def _lead(self) -> None:
-        """Do what rank 0 does for all: it owns the run's directory, and writes checkpoints and reports."""
-        self._open.callback(unlock_run, self.directory)
-        self.writer = self._open.enter_context(self._checkpoint_writer())
-        self.callbacks.insert(0, make_reporter(self))
-
-    def _take_over(self) -> None:
-        """Become the rank that leads, since the one before has died (survive.py)."""
-        lock_run(self.directory)
-        self.resumed = True  # the loggers go on with what there is
-        self._lead()
-        reporter = self.callbacks[0]
-        self._open.callback(reporter.close)
-        reporter.on_start(self)
-        report_missing(self, reporter, self.last_step)
 
     def _train(self) -> bool:
         """Step, evaluate, save, until there is a reason to end; True if that is a signal."""
         began = time.perf_counter() - self.progress.seconds
-        self.saved_at, self.looked_at = time.monotonic(), 0.0
+        self.saved_at = time.monotonic()
+        boundary = Boundary(self.world, self.directory, self.stop_request, self.config.checkpoint.every_minutes)
         if self.survivor is not None and self.survivor.recoveries:
             self._after_step()
         while self.progress.step < self.plan.steps and self.progress.stopping is None:
             with self.tracer.span("agree"):
-                asked_to_stop, minutes_are_over, steps_to_trace, joins = self._agree()
-            if asked_to_stop:
+                joins = self.survivor is not None and self.survivor.joins
+                due = boundary.decide(saved_at=self.saved_at, joins=joins)
+            if due.stop:
                 return True
-            if joins:
+            if due.join:
                 assert self.survivor is not None
                 self.survivor.admit()
                 continue
-            self.tracer.begin(steps_to_trace, self.directory)
-            if minutes_are_over:
+            self.tracer.begin(due.trace, self.directory)
+            if due.save:
                 self._save()
             self._train_step()
             self.progress.seconds = time.perf_counter() - began
@@ -318,7 +260,7 @@ class Trainer:
             self._roll_back(wrong)
             return
         if wrong:
-            self._skip_or_stop(wrong, micro_batches)
+            skip_or_stop(self, wrong, micro_batches)
         self.tracer.add(self.progress.step, result.times)
         # From the update to `on_step` nothing communicates: a rank that sees another one die is before it or after it.
         self.progress.step += 1
@@ -366,62 +308,17 @@ class Trainer:
         if self.ema is not None:
             self.ema.update()
 
-    def _note_communication(self, result: StepResult) -> None:
-        if result.times is not None:
-            self.bucket_times = list(result.times.buckets)
-            self.overlap.add(result.times)
-
-    def _agree(self) -> tuple[bool, bool, int, bool]:
-        """Whether any rank was asked to stop, a checkpoint is due by rank 0's clock, how many steps to trace, who joins."""
-        minutes = self.config.checkpoint.every_minutes
-        due = minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
-        joins = self.survivor is not None and self.survivor.joins
-        mine = np.array([self.stop_request.asked, due, self._steps_to_trace(), joins], np.int64)
-        everyone = self.world.all_gather(mine)
-        return bool(everyone[:, 0].any()), bool(everyone[0, 1]), int(everyone[:, 2].max()), bool(everyone[0, 3])
-
-    def _steps_to_trace(self) -> int:
-        """How many steps this rank was asked to trace; rank 0 looks into the run's directory once a second."""
-        signalled, self.stop_request.trace = self.stop_request.trace, False
-        now = time.monotonic()
-        if self.world.rank or now - self.looked_at < 1:
-            return ON_SIGNAL * signalled
-        self.looked_at = now
-        return take_request(self.directory) or ON_SIGNAL * signalled
-
-    # NaN and infinity (nonfinite.py).
-
-    def _skip_or_stop(self, wrong: str, micro_batches: dict[int, Any]) -> None:
-        step = self.progress.step
-        if self.config.train.nonfinite == "skip":
-            note_skipped(self.progress.skipped, step, wrong)
-            self.replica.skip()
-            return
-        operation = first_operation(self.model, self.objective, micro_batches, seed=self.config.seed, step=step)
-        found = next((text for text in self.world.all_gather_json(operation) if text), "")
-        raise non_finite_error(step, wrong, f" The first operation that made one, in {found}" if found else "")
-
     def _roll_back(self, wrong: str) -> None:
-        """Return to the newest checkpoint, but not in the data: the next batch is the one after the offending one."""
-        at, history = self.progress.step, self.progress.rollbacks
-        skipped = self.loader.state_dict()
-        if self.writer is not None:
-            self.writer.wait()
-        checkpoints = self.directory / "checkpoints"
-        checkpoint = load_latest(checkpoints)[0] if self.world.rank == 0 else None
-        found = broadcast_checkpoint(self.world, checkpoint, checkpoints)
-        if sum(to == found.step for _, to in history) >= ROLLBACKS:
-            raise NonFiniteError(
-                f"Step {at}: {wrong}. The run has returned to the checkpoint of step {found.step} {ROLLBACKS} times already, "
-                "so it stops here. Lower optimizer.lr or optimizer.clip_norm, or look at the data."
-            )
-        self.load(found)
-        self.loader.load_state_dict(skipped)
-        self.progress.rollbacks = [*history, [at, found.step]]
+        roll_back(self, wrong)
         self.saved = -1  # the position in the data differs from the checkpoint's
         if self.survivor is not None:
             self.survivor.close_step()
         self._emit("on_rollback")
+
+    def _note_communication(self, result: StepResult) -> None:
+        if result.times is not None:
+            self.bucket_times = list(result.times.buckets)
+            self.overlap.add(result.times)
 
     # Evaluation.
 
@@ -431,11 +328,7 @@ class Trainer:
             progress.metrics, progress.evaluated = self.evaluate(), progress.step
         self.saved = -1  # a checkpoint of this step would not know these results
         self._emit("on_evaluation", progress.metrics)
-        if monitor.metric in non_finite(progress.metrics):
-            raise NonFiniteError(
-                f"After {progress.step} steps the monitored metric {monitor.metric} is {progress.metrics[monitor.metric]} on "
-                "the held-out data. Look for NaN or infinity in them, or monitor another metric (train.monitor.metric)."
-            )
+        require_finite_metric(monitor.metric, progress.metrics, progress.step)
         value = progress.metrics[monitor.metric]
         if improves(value, progress.best, monitor.mode):
             progress.best = value
@@ -485,11 +378,7 @@ class Trainer:
         step = self.progress.step
         if self.saved == step:
             return
-        if not all_finite(self.replica.flat.params.flat.values()):
-            raise NonFiniteError(
-                f"After {step} steps some weights are NaN or infinite. They are not saved; the newest checkpoint is from "
-                "before. Lower optimizer.lr or optimizer.clip_norm, and resume from it."
-            )
+        require_finite_weights(self.replica.flat.params.flat.values(), step)
         if self.replica_check is not None:
             self.replica_check.check(step)
         self.saved = step
@@ -500,18 +389,6 @@ class Trainer:
             with self.world.long_task("writing a checkpoint"), self.tracer.span("checkpoint"):
                 self.writer.save(step, metric=metric, **capture(self.parts))
         self._emit("on_checkpoint")
-
-    def _checkpoint_writer(self) -> CheckpointWriter:
-        settings, mode = self.config.checkpoint, self.config.train.monitor.mode
-        directory = self.directory / "checkpoints"
-        return CheckpointWriter(directory, keep=settings.keep, mode=mode, asynchronous=settings.asynchronous)
-
-    # Callbacks and loggers.
-
-    def _early_stopping(self) -> Iterator[Callback]:
-        settings, monitor = self.config.train.early_stopping, self.config.train.monitor
-        if settings is not None:
-            yield EarlyStopping(monitor.metric, monitor.mode, settings.patience, settings.min_delta)
 
     def _emit(self, event: str, *arguments: Any) -> None:
         for callback in self.callbacks:

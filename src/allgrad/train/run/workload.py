@@ -1,4 +1,4 @@
-"""What a configuration describes, built: data, model, loss and metrics, and the length of the run.
+"""What a configuration describes, built: data, model, loss and metrics, the length of the run, its replica and callbacks.
 
 Everything in which a mistake of the configuration shows is here, so that it is found before anything else starts.
 """
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from allgrad.data import random as data_random
 from allgrad.nn.precision import apply_precision
+from allgrad.parallel import DataParallel
+from allgrad.train.callbacks import Callback, EarlyStopping
 from allgrad.train.checkpoint.format import CheckpointError
 from allgrad.train.checkpoint.state import check_weights
 from allgrad.train.components.losses import Objective
@@ -25,12 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from allgrad import nn
+    from allgrad.comm import World
     from allgrad.data import DataSource
     from allgrad.train.checkpoint.format import Checkpoint
     from allgrad.train.config.schema import RunConfig
     from allgrad.train.config.validation import RunPlan
 
-__all__ = ["Workload", "build_workload"]
+__all__ = ["Workload", "build_callbacks", "build_replica", "build_workload"]
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,40 @@ def build_workload(config: RunConfig, checkpoint: Checkpoint | None, *, same_dat
         origin.load_into(model)
     data_record = DataRecord(info, source.fitted, source.digest)
     return Workload(source, data_record, planned, model, Objective(loss, model), evaluator)
+
+
+def build_replica(config: RunConfig, model: nn.Module, world: World, **settings: Any) -> DataParallel:
+    """The model, trained by all ranks of a world. All of them call it together.
+
+    Args:
+        config: the resolved configuration.
+        model: with the weights to start from.
+        world: the ranks.
+        settings: further ones of `DataParallel`, which are not in the configuration.
+    """
+    return DataParallel(
+        model,
+        world,
+        virtual_workers=config.batch.virtual_workers,
+        shard=config.parallel.shard,
+        memory=config.parallel.memory if world.survival is None else "rank",
+        bucket_mb=config.parallel.bucket_mb,
+        reduction=registry.exchanges.build(config.parallel.reduction),
+        comm=config.parallel.comm,
+        stall_seconds=config.parallel.stall_seconds,
+        seed=config.seed,
+        weights="verify",
+        **settings,
+    )
+
+
+def build_callbacks(config: RunConfig) -> list[Callback]:
+    """Early stopping, if it is configured, and then the `train.callbacks`."""
+    monitor, stopping = config.train.monitor, config.train.early_stopping
+    configured: list[Callback] = [registry.callbacks.build(section) for section in config.train.callbacks]
+    if stopping is None:
+        return configured
+    return [EarlyStopping(monitor.metric, monitor.mode, stopping.patience, stopping.min_delta), *configured]
 
 
 def _build_data(config: RunConfig, fitted: Mapping[str, Any] | None) -> DataSource:
