@@ -26,35 +26,26 @@ import os
 import sys
 import threading
 import time
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from .board import LATE, READ
+from .board_exchange import BoardExchange
 from .clock import offset_to_rank_0
 from .desync import DesyncError
 from .pipeline import Communicators, Pending, Pipeline
 from .stack_dumps import StackDumps
 from .stall_monitor import STALL_SECONDS, StallMonitor
-from .survival import RankDiedError, drain, revoke, revoking
 from .traffic import CountingComm
 from .transport import Collective, Handle, Times
+from .ulfm import RankDiedError, drain, means_death, revoke, revoking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .board import Board
-    from .desync import Kind
     from .topology import Topology
-    from .tree import Array
 
 _IDLE = 0.02  # seconds between two looks at the control messages while nothing is in flight
 _SWITCH = 5e-4  # seconds after which a main thread busy in Python lets the poller run; at Python's 5 ms it starves
-_SPINS = 1500  # looks at the notice board, 5 us, before this rank gives up its core for a moment
-_FEW_SPINS = 50  # the same where ranks outnumber cores
-_ROUNDS = 150  # so often; then the message waits in the pipeline, where a sleeping rank costs the others nothing
 _PATIENCE = 1000  # fruitless polls, about a millisecond, after which a waiting thread gives up its core for a moment
 
 
@@ -74,6 +65,9 @@ class Engine:
 
     Raises:
         RuntimeError: mode "thread" without MPI_THREAD_MULTIPLE.
+
+    Attributes:
+        quick: for small messages that may go past the pipeline.
     """
 
     def __init__(
@@ -107,10 +101,11 @@ class Engine:
             own = _duplicates(topology, 4)
             *three, control = own
             communicators = Communicators(*map(CountingComm, three))
-            with revoking(topology.survival, own):
+            with revoking(own) if topology.survival is not None else nullcontext():
                 offset = offset_to_rank_0(control, topology.rank, topology.size)
                 dumps = StackDumps(topology, control)
         self.pipeline = Pipeline(communicators, window=window, record=record, check=check, offset=offset)
+        self.quick = BoardExchange(self, self.pipeline, self._mpi)
         if topology.size > 1:
             self.monitor = StallMonitor(
                 self.pipeline, topology, control, dumps=dumps, limit=stall_seconds, on_stall=on_stall
@@ -180,82 +175,6 @@ class Engine:
         if wake:
             self._wake.set()
         return handle
-
-    def exchange(self, kind: Kind, payload: Array) -> Array | None:
-        """Give all ranks each other's few bytes at once, through the notice board, on the calling thread.
-
-        It skips the pipeline if nothing else is under way and the other ranks come within a millisecond. Otherwise it takes its
-        turn there, like any collective.
-
-        Args:
-            kind: what it is.
-            payload: (n,) uint8.
-
-        Returns:
-            (ranks, n) uint8; None if there is no board, or something else is under way: then it has to be submitted.
-        """
-        board = self.pipeline.board
-        if board is None:
-            return None
-        with self._mpi:
-            if not self._free_for(board, payload):
-                return None
-            number, everyone = board.post(kind.key, payload), np.empty((board.ranks, payload.size), np.uint8)
-            if self._collected(board, number, kind.key, everyone):
-                self.pipeline.count_finished()
-                return everyone
-            handle = self._enqueue(kind.what, payload, everyone, number).handle
-        handle.wait()
-        return everyone
-
-    def exchange_later(self, kind: Kind, payload: Array) -> Callable[[], Array] | None:
-        """As `exchange`, but only post; call the result to get all ranks' bytes. Between the two anything else may be posted."""
-        board, pipeline = self.pipeline.board, self.pipeline
-        if board is None:
-            return None
-        with self._mpi:
-            if not self._free_for(board, payload):
-                return None
-            number, everyone = board.post(kind.key, payload), np.empty((board.ranks, payload.size), np.uint8)
-            pending = self._enqueue(kind.what, payload, everyone, number)
-
-        def fetch() -> Array:
-            if not pending.handle.done:
-                with self._mpi:
-                    if pipeline.unfinished() is pending and self._collected(board, number, kind.key, everyone):
-                        pipeline.count_finished(pending)
-            pending.handle.wait()
-            return everyone
-
-        return fetch
-
-    def _free_for(self, board: Board, payload: Array) -> bool:
-        """Whether a message can go onto the board now, past the pipeline."""
-        pipeline = self.pipeline
-        idle = pipeline.unfinished() is None and pipeline.error is None
-        return idle and payload.size <= board.room and board.has_room()
-
-    def _collected(self, board: Board, number: int, key: int, everyone: Array) -> bool:
-        """Whether all ranks' messages have been read; waits for some time, and lets other processes run meanwhile."""
-        spins = _FEW_SPINS if self.topology.oversubscribed else _SPINS
-        for _ in range(_ROUNDS):
-            found = board.collect(number, key, everyone, spins)
-            if found != LATE:
-                return found == READ
-            os.sched_yield()
-        return False
-
-    def _enqueue(self, what: dict[str, str], payload: Array, everyone: Array, number: int) -> Pending:
-        """Put a message that is on the board already into the pipeline."""
-        collective = Collective(
-            what,
-            iter(()),
-            payload.size,
-            label=what["collective"],
-            payload=payload,
-            arrived=partial(np.copyto, everyone),
-        )
-        return self.pipeline.add(collective, Handle(self, ()), number)
 
     def wait_for(self, handle: Handle) -> None:
         """Block until the handle's collective is finished or has failed, and move collectives meanwhile, without sleeping."""
@@ -419,7 +338,7 @@ class Engine:
             self.pipeline.fail(error)
             return True
         except BaseException as error:
-            if self.topology.survival is not None and self.topology.survival.died(error):
+            if self.topology.survival is not None and means_death(error):
                 self.pipeline.fail(RankDiedError())  # raised by whoever waits, on the thread that recovers
                 return True
             self.pipeline.fail(error)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import cores, failure, launcher, survival
+from . import cores, failure, launcher, ulfm
 from .agreement import DisagreementError, compare
 from .board import Board
 from .desync import Kind
@@ -27,6 +27,7 @@ from .engine import Engine
 from .launcher import LaunchError
 from .node_memory import NodeMemory, SharedMemoryError
 from .stall_monitor import STALL_SECONDS
+from .survival import Survival
 from .time_limit import set_time_limit, time_limit
 from .topology import Topology
 from .traffic import CountingComm
@@ -167,9 +168,9 @@ class World(Topology):
         if self.engine is not None:
             kind = _what("all_gather", mine.size)
             if later:
-                fetch = self.engine.exchange_later(kind, mine)
+                fetch = self.engine.quick.exchange_later(kind, mine)
             else:
-                rows = self.engine.exchange(kind, mine)
+                rows = self.engine.quick.exchange(kind, mine)
                 fetch = None if rows is None else lambda: rows
             if (found := fetch) is not None:
                 return lambda: found().view(array.dtype).reshape(shape)
@@ -222,7 +223,7 @@ class World(Topology):
         """All ranks' payloads by the quick way; None if that cannot be used now."""
         if self.engine is None:
             return None
-        return self.engine.exchange(_what(kind, payload.size), payload)
+        return self.engine.quick.exchange(_what(kind, payload.size), payload)
 
     def _submit(
         self,
@@ -306,12 +307,12 @@ def init(
                 world.join(launch)
             _watch(world)
             if survive:
-                if reason := survival.reason_against():
+                if reason := ulfm.reason_against():
                     raise LaunchError(
                         f"This job cannot survive the death of a rank: {reason}. Use Open MPI with `mpirun --with-ft ulfm`, "
                         "or let `allgrad supervise` start the job again after a failure."
                     )
-                survival.Survival(world)
+                Survival(world)
             if world.size > 1:
                 world.start_engine(stall_seconds=stall_seconds)
         _count_cores(world, blas_threads)
@@ -324,7 +325,7 @@ def init_replacement(*, stall_seconds: float = STALL_SECONDS) -> World:
     global _world
     _world = World()
     _watch(_world)
-    survival.Survival(_world)
+    Survival(_world)
     _world.engine_settings = {"stall_seconds": stall_seconds}
     return _world
 

@@ -34,7 +34,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from allgrad.comm.survival import Pair, RankDiedError
+from allgrad.comm.replacement import Pair
+from allgrad.comm.ulfm import RankDiedError
 from allgrad.errors import OptionError
 from allgrad.parallel import StepResult
 from allgrad.parallel.exchanges import Exchange

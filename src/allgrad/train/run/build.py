@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from allgrad import comm, kernels
 from allgrad.comm.agreement import compare
-from allgrad.comm.survival import Pair
+from allgrad.comm.replacement import Pair
 from allgrad.errors import AllgradError, CollectiveError, UsageError
 from allgrad.train.checkpoint.format import Checkpoint, load_latest
 from allgrad.train.checkpoint.state import broadcast_checkpoint

@@ -1,0 +1,121 @@
+"""Small messages past the pipeline: all ranks of a node give each other a few bytes at once, through the notice board.
+
+The calling thread posts the message and looks for those of the others, without MPI and without the communication thread. This is
+for when nothing else is under way. If the other ranks do not come within a millisecond, the message takes its turn in the
+pipeline, like any collective, where the stall monitor watches it. Each rank may choose by itself between the two ways, since
+both use the same messages on the board.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .board import LATE, READ
+from .transport import Collective, Handle
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from .board import Board
+    from .desync import Kind
+    from .pipeline import Pending, Pipeline
+    from .transport import Transport
+    from .tree import Array
+
+_SPINS = 1500  # looks at the notice board, 5 us, before this rank gives up its core for a moment
+_FEW_SPINS = 50  # the same where ranks outnumber cores
+_ROUNDS = 150  # so often; then the message waits in the pipeline, where a sleeping rank costs the others nothing
+
+
+class BoardExchange:
+    """The quick way for small messages.
+
+    Args:
+        transport: the engine, which is waited for if the quick way is too slow.
+        pipeline: the engine's.
+        lock: whoever holds it moves collectives.
+    """
+
+    def __init__(self, transport: Transport, pipeline: Pipeline, lock: threading.Lock) -> None:
+        self._transport, self._pipeline, self._lock = transport, pipeline, lock
+
+    def exchange(self, kind: Kind, payload: Array) -> Array | None:
+        """Give all ranks each other's few bytes at once, through the notice board, on the calling thread.
+
+        It skips the pipeline if nothing else is under way and the other ranks come within a millisecond. Otherwise it takes its
+        turn there, like any collective.
+
+        Args:
+            kind: what it is.
+            payload: (n,) uint8.
+
+        Returns:
+            (ranks, n) uint8; None if there is no board, or something else is under way: then it has to be submitted.
+        """
+        board = self._pipeline.board
+        if board is None:
+            return None
+        with self._lock:
+            if not self._free_for(board, payload):
+                return None
+            number, everyone = board.post(kind.key, payload), np.empty((board.ranks, payload.size), np.uint8)
+            if self._collected(board, number, kind.key, everyone):
+                self._pipeline.count_finished()
+                return everyone
+            handle = self._enqueue(kind.what, payload, everyone, number).handle
+        handle.wait()
+        return everyone
+
+    def exchange_later(self, kind: Kind, payload: Array) -> Callable[[], Array] | None:
+        """As `exchange`, but only post; call the result to get all ranks' bytes. Between the two anything else may be posted."""
+        board, pipeline = self._pipeline.board, self._pipeline
+        if board is None:
+            return None
+        with self._lock:
+            if not self._free_for(board, payload):
+                return None
+            number, everyone = board.post(kind.key, payload), np.empty((board.ranks, payload.size), np.uint8)
+            pending = self._enqueue(kind.what, payload, everyone, number)
+
+        def fetch() -> Array:
+            if not pending.handle.done:
+                with self._lock:
+                    if pipeline.unfinished() is pending and self._collected(board, number, kind.key, everyone):
+                        pipeline.count_finished(pending)
+            pending.handle.wait()
+            return everyone
+
+        return fetch
+
+    def _free_for(self, board: Board, payload: Array) -> bool:
+        """Whether a message can go onto the board now, past the pipeline."""
+        pipeline = self._pipeline
+        idle = pipeline.unfinished() is None and pipeline.error is None
+        return idle and payload.size <= board.room and board.has_room()
+
+    def _collected(self, board: Board, number: int, key: int, everyone: Array) -> bool:
+        """Whether all ranks' messages have been read; waits for some time, and lets other processes run meanwhile."""
+        spins = _FEW_SPINS if self._transport.topology.oversubscribed else _SPINS
+        for _ in range(_ROUNDS):
+            found = board.collect(number, key, everyone, spins)
+            if found != LATE:
+                return found == READ
+            os.sched_yield()
+        return False
+
+    def _enqueue(self, what: dict[str, str], payload: Array, everyone: Array, number: int) -> Pending:
+        """Put a message that is on the board already into the pipeline."""
+        collective = Collective(
+            what,
+            iter(()),
+            payload.size,
+            label=what["collective"],
+            payload=payload,
+            arrived=partial(np.copyto, everyone),
+        )
+        return self._pipeline.add(collective, Handle(self._transport, ()), number)
