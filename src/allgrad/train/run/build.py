@@ -5,7 +5,6 @@ Everything that can be wrong with a run is found before its directory is created
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import time
 from dataclasses import dataclass, field
@@ -20,17 +19,15 @@ from allgrad.train.checkpoint.format import Checkpoint, load_latest
 from allgrad.train.checkpoint.state import broadcast_checkpoint
 from allgrad.train.components.optimizers import schedule_of
 from allgrad.train.config import changed_keys, default_name, from_json, plan, registry, resolve
-from allgrad.train.config.plugins import plugin_digests
 from allgrad.train.run.agreement import on_every_rank, on_rank_0
+from allgrad.train.run.changes import changed_config
 from allgrad.train.run.directory import (
     RunCompleteError,
     RunDirectoryError,
     create_run_directory,
     failure_writer,
     lock_run,
-    open_run_directory,
     prepare_resume,
-    recorded_plugins,
 )
 from allgrad.train.run.machine import describe_machine
 from allgrad.train.run.model import find_checkpoint
@@ -43,24 +40,7 @@ if TYPE_CHECKING:
 
     from allgrad.train.config.schema import RunConfig
 
-__all__ = ["FIXED", "MAY_CHANGE", "Options", "continued_run", "load_trainer", "new_run", "replacement", "resume_run"]
-
-MAY_CHANGE = (
-    "train.*",
-    "checkpoint.*",
-    "logging.*",
-    "batch.eval_size",
-    "parallel.memory",
-    "parallel.shard",
-    "parallel.bucket_mb",
-    "parallel.comm",
-    "parallel.stall_seconds",
-    "parallel.verify_every",
-)
-"""What may be changed when a run is resumed, besides the location of its data: its length, and what it reports."""
-
-FIXED = ("train.monitor.*",)
-"""Exceptions from it: values of another metric cannot be compared with the best one so far."""
+__all__ = ["Options", "continued_run", "load_trainer", "new_run", "replacement", "resume_run"]
 
 
 @dataclass(frozen=True)
@@ -180,7 +160,7 @@ def load_trainer(
         RuntimeWarning: the newest checkpoint is damaged, and the one before it is used.
     """
     directory = Path(directory)
-    _, config = _changed_config(directory, overrides, plugins)
+    _, config = changed_config(directory, overrides, plugins)
     kernels.set_up_blas(config.parallel.blas_threads)
     checkpoint = find_checkpoint(directory, config, best=best)
     return Trainer(config, comm.World(), checkpoint=checkpoint, same_data=False)
@@ -308,56 +288,11 @@ def _stored_configs(
     """The run's configuration as stored and with overrides, read on rank 0: the other ranks need not see its disk."""
 
     def read() -> list[str]:
-        return [config.model_dump_json() for config in _changed_config(directory, overrides, options.plugins)]
+        return [config.model_dump_json() for config in changed_config(directory, overrides, options.plugins)]
 
     texts = on_rank_0(world, read)
     stored, config = on_every_rank(world, lambda: [from_json(text, plugins=options.plugins) for text in texts])
     return stored, config
-
-
-def _changed_config(
-    directory: Path, overrides: Sequence[str], plugins: Sequence[str | Path]
-) -> tuple[RunConfig, RunConfig]:
-    """A run's configuration as stored, and with overrides.
-
-    Raises:
-        RunDirectoryError: it is not a run's directory, lacks plugins, or an override changes what may not change.
-    """
-    path = open_run_directory(directory) / "config.yaml"
-    _check_plugins(directory, plugins)
-    stored = resolve(path, plugins=plugins)
-    config = resolve(path, overrides, plugins=plugins)
-    allowed = [*MAY_CHANGE, *(f"data.{key}" for key in stored.data.locations())]
-    refused = {
-        key: values
-        for key, values in changed_keys(stored, config).items()
-        if not _matches(key, allowed) or _matches(key, FIXED)
-    }
-    if refused:
-        lines = [f"  {key} (saved: {old}, requested: {new})" for key, (old, new) in refused.items()]
-        raise RunDirectoryError(
-            f"Cannot resume {directory} with different values of\n"
-            + "\n".join(lines)
-            + f"\nOnly {', '.join(allowed)} may change (but not {', '.join(FIXED)}). For another experiment, start a new run "
-            f"with `allgrad train {path} ... run.dir=...`."
-        )
-    return stored, config
-
-
-def _matches(key: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns)
-
-
-def _check_plugins(directory: Path, plugins: Sequence[str | Path]) -> None:
-    """Refuse to continue a run without the plugins that it was made with; they are never run unasked."""
-    recorded = recorded_plugins(directory)
-    if recorded and not plugins:
-        options = " ".join(f"--plugin {name}" for name in recorded)
-        raise RunDirectoryError(f"{directory} was made with plugins, which are not loaded unasked. Pass {options}.")
-    missing = set(recorded.values()) - set(plugin_digests(plugins).values())
-    if missing and len(plugins) < len(recorded):
-        names = ", ".join(name for name, digest in recorded.items() if digest in missing)
-        raise RunDirectoryError(f"{directory} was made with more plugins than are given here. Missing: {names}.")
 
 
 def _learning_rate_notes(stored: RunConfig, trainer: Trainer) -> list[str]:
