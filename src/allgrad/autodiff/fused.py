@@ -26,7 +26,8 @@ from allgrad.autodiff.errors import NoRuleError
 from allgrad.autodiff.inner import inner_leaf
 from allgrad.autodiff.modes import CURRENT, switched
 from allgrad.autodiff.node import SEQUENCE, Node
-from allgrad.autodiff.primitive import ArgumentPlan, Primitive
+from allgrad.autodiff.plans import ArgumentPlan
+from allgrad.autodiff.primitive import Primitive
 from allgrad.autodiff.saved import KEPT, keep_all
 from allgrad.autodiff.tensor import Tensor
 from allgrad.autodiff.zeros import CUSP

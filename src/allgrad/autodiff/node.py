@@ -7,8 +7,8 @@ and is freed together with its last Tensor. `seq` grows with creation, so a pare
 
 `Leaf` is a node without parents that owns a gradient: what `ag.tensor(..., requires_grad=True)` and parameters have.
 
-`Backward` is what every operation implements to take part in a backward walk. There are five kinds: rules (primitive.py), fused
-operations (fused.py), recomputed regions (recompute.py), one of several results (primitive.py) and inputs of a transform
+`Backward` is what every operation implements to take part in a backward walk. There are five kinds: rules (plans.py), fused
+operations (fused.py), recomputed regions (recompute.py), one of several results (outputs.py) and inputs of a transform
 (inner.py).
 """
 

@@ -27,170 +27,28 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from copy import copy
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from allgrad.autodiff import forward
 from allgrad.autodiff.aliases import share
 from allgrad.autodiff.anomaly import caller, check_finite
-from allgrad.autodiff.engine import Share
 from allgrad.autodiff.errors import NotDifferentiableError
 from allgrad.autodiff.modes import CURRENT, Modes
-from allgrad.autodiff.node import Backward, Leaf, Node
+from allgrad.autodiff.node import Node
+from allgrad.autodiff.outputs import outputs_of
+from allgrad.autodiff.plans import ArgumentPlan, RulePlan
 from allgrad.autodiff.rule import ANS, Rules, as_rule
 from allgrad.autodiff.rule import JOINTLY_LINEAR as JOINTLY_LINEAR
 from allgrad.autodiff.rule import LINEAR as LINEAR
 from allgrad.autodiff.rule import Rule as Rule
 from allgrad.autodiff.saved import keep
 from allgrad.autodiff.tensor import Tensor
-from allgrad.autodiff.zeros import CUSP, EXACT, exact, inexact, plain
+from allgrad.autodiff.zeros import CUSP, EXACT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-
-class Step(NamedTuple):
-    """One rule of a plan: for which parent, and where in `node.saved` the values it names are.
-
-    `direct` is the rule as a function of the cotangent and these values, if it needs nothing else.
-    """
-
-    parent: int
-    rule: Rule
-    picks: tuple[int, ...]
-    direct: Callable[..., Any] | None
-    fixed: bool
-    """Whether the rule names nothing that is tracked, so that its zeros are exact."""
-
-
-class ArgumentPlan(Backward):
-    """What rules and fused operations have in common: some of the arguments are tracked, some values are saved.
-
-    Attributes:
-        tracked: the positions of the arguments that are tracked.
-        needs: for each argument, whether it is tracked.
-        all_tracked: whether all arguments are.
-        saved: what is in `node.saved`: positions of arguments, or `ANS`.
-        links: for each of these, the number of the parent that it is, or None.
-    """
-
-    __slots__ = ("all_tracked", "links", "needs", "saved", "singular", "tracked", "variants")
-
-    def __init__(self, name: str, tracked: tuple[int, ...], arity: int, saved: tuple[int, ...]) -> None:
-        self.name = name
-        self.tracked = tracked
-        self.needs = tuple(i in tracked for i in range(arity))
-        self.all_tracked = len(tracked) == arity
-        self.saved = saved
-        self.links = tuple(tracked.index(a) if a in tracked else None for a in saved)
-        self.singular = EXACT
-        self.variants: dict[int, ArgumentPlan] = {}
-
-    def at_singular_point(self, kind: int) -> ArgumentPlan:
-        """The same plan, for nodes whose point is singular."""
-        found = self.variants.get(kind)
-        if found is None:
-            found = self.variants[kind] = copy(self)
-            found.singular = kind
-        return found
-
-    def wanted(self, node: Node, walk: Any) -> tuple[bool, ...]:
-        """For each argument, whether this walk wants its cotangent."""
-        if walk.wanted is None:
-            return self.needs
-        live = {i for i, parent in zip(self.tracked, node.parents, strict=True) if parent in walk.wanted}
-        return tuple(i in live for i in range(len(self.needs)))
-
-    def offers(self, node: Node, walk: Any, *, collectors: bool = False) -> list[Any]:
-        """For each argument, the array where its cotangent belongs (or, if wanted, a `node.Collector`), or None."""
-        buffers: list[Any] = [None] * len(self.needs)
-        parents = node.parents
-        for i, parent in zip(self.tracked, parents):  # noqa: B905 - as many by construction, and it runs for each operation
-            if isinstance(parent, Leaf):
-                buffers[i] = walk.offer(parent, parents, collectors=collectors)
-        return buffers
-
-    def as_tensors(self, node: Node) -> list[Any]:
-        """What `node` saved, as Tensors in their places on the tape, so that rules run on them are recorded."""
-        duals = node.duals or (None,) * len(self.saved)
-        result: list[Any] = []
-        values = node.saved[: len(self.saved)]  # a fused operation keeps its residuals behind them
-        for argument, link, value, dual in zip(self.saved, self.links, values, duals, strict=True):
-            if argument == ANS:
-                result.append(outputs_of(value, node, dual) if node.outputs else Tensor(value, node, dual))
-            elif link is not None:
-                result.append(Tensor(value, node.parents[link], dual))
-            else:
-                result.append(value if dual is None else Tensor(value, None, dual))
-        return result
-
-    def arguments(self, node: Node) -> list[str | None]:
-        known = dict(zip(self.saved, node.saved, strict=False))
-        return [None if tracked else _describe(known.get(i)) for i, tracked in enumerate(self.needs)]
-
-
-def _describe(constant: Any) -> str:
-    if constant is None:
-        return "constant"
-    shape = np.shape(constant)
-    return f"constant {shape}" if shape else f"{np.asarray(constant)[()]:.4g}"
-
-
-class RulePlan(ArgumentPlan):
-    """How one primitive goes backward when a given set of its arguments is tracked. Made once for each set."""
-
-    __slots__ = ("by_user", "joint", "multilinear", "steps")
-
-    def __init__(self, primitive: Primitive, tracked: tuple[int, ...], arity: int) -> None:
-        names = primitive.arguments
-        position = {name: i for i, name in enumerate(names)} | {"ans": ANS}
-        rules = [primitive.joint] if primitive.joint else [primitive.vjp_of(i) for i in tracked]
-        saved: dict[int, int] = {}  # argument -> place in node.saved
-        steps = []
-        for parent, rule in enumerate(rules):
-            wanted = range(arity) if rule.names[:1] == ("operands",) else [position[name] for name in rule.names]
-            picks = tuple(saved.setdefault(argument, len(saved)) for argument in wanted)
-            fixed = not any(i == ANS or i in tracked for i in wanted)
-            direct = rule.function if type(rule) is Rule else rule.direct
-            steps.append(Step(parent, rule, picks, None if rule.keywords or rule.into else direct, fixed))
-        super().__init__(primitive.name, tracked, arity, tuple(saved))
-        self.steps = tuple(steps)
-        self.joint = primitive.joint is not None
-        self.by_user = primitive.by_user
-        self.multilinear = primitive.joint_jvp == LINEAR or all(
-            primitive.jvps.get(name) == LINEAR for name in names[:arity]
-        )
-
-    def pullback(self, node: Node, g: Any, walk: Any) -> Sequence[Any]:
-        saved = self.as_tensors(node) if walk.tensors else node.saved
-        keywords = node.keywords
-        if walk.zeros and self.multilinear:  # what varies is a factor, in rules that may multiply as they like
-            saved = [x if link is None else inexact(x) for x, link in zip(saved, self.links, strict=True)]
-        if self.joint:
-            rule, picks = self.steps[0].rule, self.steps[0].picks
-            extra = {"into": self.offers(node, walk)} if rule.into else {}
-            cotangents = rule(g, [saved[k] for k in picks], keywords, needs=self.wanted(node, walk), **extra)
-            return [cotangents[i] for i in self.tracked]
-        parents = node.parents
-        contributions: list[Any] = []
-        for parent, rule, picks, direct, fixed in self.steps:
-            if walk.wanted is not None and parents[parent] not in walk.wanted:
-                contributions.append(None)
-            elif fixed and walk.zeros:
-                extra = {"into": walk.offer(parents[parent], parents)} if rule.into else {}
-                contributions.append(plain(rule(g, [exact(saved[k]) for k in picks], keywords, **extra)))
-            elif direct is not None:
-                contributions.append(direct(g, *[saved[k] for k in picks]))
-            elif rule.into:
-                buffer = walk.offer(parents[parent], parents)
-                contributions.append(rule(g, [saved[k] for k in picks], keywords, into=buffer))
-            else:
-                contributions.append(rule(g, [saved[k] for k in picks], keywords))
-        if self.by_user and not walk.tensors:
-            return [c.value if isinstance(c, Tensor) else c for c in contributions]
-        return contributions
+    from collections.abc import Callable
 
 
 PRIMITIVES: weakref.WeakSet[Primitive] = weakref.WeakSet()
@@ -263,7 +121,7 @@ class Primitive(Rules):
         return found
 
     def _make_plan(self, tracked: tuple[int, ...], arity: int) -> ArgumentPlan:
-        return RulePlan(self, tracked, arity)
+        return RulePlan(self, tracked, arity, by_user=self.by_user)
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         if keywords and self.policy is not None:
@@ -377,30 +235,3 @@ def guard(a: Tensor) -> tuple[list[int], int, tuple[int, ...]] | None:
 def _argument_names(function: Callable[..., Any]) -> tuple[str, ...]:
     parameters = inspect.signature(function).parameters.values()
     return tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
-
-
-class _Pick(Backward):
-    """Backward from result `index` of an operation that has several: the cotangent goes to its share of the node."""
-
-    __slots__ = ("index",)
-
-    def __init__(self, index: int) -> None:
-        self.name = "output"
-        self.index = index
-
-    def pullback(self, node: Node, g: Any, walk: Any) -> Sequence[Any]:  # noqa: ARG002
-        return (Share(self.index, g),)
-
-
-_PICKS: list[_Pick] = []
-
-
-def outputs_of(ans: tuple[Any, ...], node: Node, duals: Any) -> tuple[Tensor, ...]:
-    """The results of a node that has several, each with a node of its own that picks it."""
-    while len(_PICKS) < len(ans):
-        _PICKS.append(_Pick(len(_PICKS)))
-    made = []
-    for i, a in enumerate(ans):
-        pick = Node(_PICKS[i], (node,), a.shape, a.dtype) if a.dtype.kind in "fc" else None
-        made.append(Tensor(a, pick, duals[i] if duals else None))
-    return tuple(made)

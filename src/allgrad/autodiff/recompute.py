@@ -22,7 +22,7 @@ from allgrad.autodiff.errors import SavedArrayError
 from allgrad.autodiff.inner import inner_leaf
 from allgrad.autodiff.modes import CURRENT, switched
 from allgrad.autodiff.node import SEQUENCE, Backward, Leaf, Node
-from allgrad.autodiff.primitive import outputs_of
+from allgrad.autodiff.outputs import outputs_of
 from allgrad.autodiff.saved import keep
 from allgrad.autodiff.tensor import Tensor
 
@@ -147,13 +147,13 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
         parents = region.find_captured(tracked, leaves, floor)
         if not tracked or not parents:
             return build([Tensor(y.value) if isinstance(y, Tensor) else y for y in flat])
-        fresh = iter(_asoutputs_of(region, parents, [y.value for y in tracked]))
+        fresh = iter(_as_outputs(region, parents, [y.value for y in tracked]))
         return build([next(fresh) if isinstance(y, Tensor) and y.node is not None else y for y in flat])
 
     return wrapped
 
 
-def _asoutputs_of(region: _Region, parents: tuple[Node, ...], values: list[Any]) -> Sequence[Tensor]:
+def _as_outputs(region: _Region, parents: tuple[Node, ...], values: list[Any]) -> Sequence[Tensor]:
     if len(values) == 1:
         return (Tensor(values[0], Node(region, parents, values[0].shape, values[0].dtype)),)
     shapes = tuple(np.shape(v) for v in values)
