@@ -34,7 +34,7 @@ class Command(Callback):
             self.thread.start()
         if run.progress.step >= run.plan.steps - 1:
             self.thread.join()
-        run.looked_at = 0.0  # look for a request in every step
+        run.boundary.looked_at = 0.0  # look for a request in every step
 
 
 def test_a_trace_of_a_running_job(config, tmp_path, capsys) -> None:
@@ -44,7 +44,7 @@ def test_a_trace_of_a_running_job(config, tmp_path, capsys) -> None:
         """The run goes on until the trace is there: the command ends only then."""
 
         def on_step(self, run, result) -> None:
-            run.looked_at = 0.0
+            run.boundary.looked_at = 0.0
             if run.progress.step == 5:
                 self.thread.start()
             if run.progress.step > 5 and self.thread.is_alive():

@@ -51,7 +51,7 @@ class Boundary:
     def __init__(self, world: World, directory: Path, stop_request: StopRequest, every_minutes: float | None) -> None:
         self.world, self.directory = world, directory
         self.stop_request, self.every_minutes = stop_request, every_minutes
-        self._looked_at = 0.0
+        self.looked_at = 0.0
 
     def decide(self, *, saved_at: float, joins: bool) -> Decision:
         """All ranks call it together.
@@ -71,7 +71,7 @@ class Boundary:
         """How many steps this rank was asked to trace; rank 0 looks into the run's directory once a second."""
         signalled, self.stop_request.trace = self.stop_request.trace, False
         now = time.monotonic()
-        if self.world.rank or now - self._looked_at < 1:
+        if self.world.rank or now - self.looked_at < 1:
             return ON_SIGNAL * signalled
-        self._looked_at = now
+        self.looked_at = now
         return take_request(self.directory) or ON_SIGNAL * signalled

@@ -213,13 +213,13 @@ class Trainer:
         """Step, evaluate, save, until there is a reason to end; True if that is a signal."""
         began = time.perf_counter() - self.progress.seconds
         self.saved_at = time.monotonic()
-        boundary = Boundary(self.world, self.directory, self.stop_request, self.config.checkpoint.every_minutes)
+        self.boundary = Boundary(self.world, self.directory, self.stop_request, self.config.checkpoint.every_minutes)
         if self.survivor is not None and self.survivor.recoveries:
             self._after_step()
         while self.progress.step < self.plan.steps and self.progress.stopping is None:
             with self.tracer.span("agree"):
                 joins = self.survivor is not None and self.survivor.joins
-                due = boundary.decide(saved_at=self.saved_at, joins=joins)
+                due = self.boundary.decide(saved_at=self.saved_at, joins=joins)
             if due.stop:
                 return True
             if due.join:

@@ -119,7 +119,7 @@ class Ask(Callback):
         if steps == 0:
             os.kill(os.getpid(), signal.SIGUSR2)
         elif steps:
-            run.looked_at = 0.0  # the directory is looked into once a second
+            run.boundary.looked_at = 0.0  # the directory is looked into once a second
             ask_for_trace(run.directory, steps)
 
 
