@@ -286,7 +286,7 @@ def test_data_that_lie_elsewhere_now(whole, tmp_path, capsys) -> None:
 
 
 def test_an_mpi_library_that_does_not_load_is_a_message(whole, tmp_path, monkeypatch, capsys) -> None:
-    def init() -> None:
+    def init(**settings) -> None:
         raise RuntimeError("cannot load MPI library\nlibmpi.so: cannot open shared object file")
 
     monkeypatch.setattr("allgrad.comm.init", init)

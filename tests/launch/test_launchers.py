@@ -132,13 +132,14 @@ def until(condition) -> None:
 
 class TestTest:
     def test_without_arguments_everything_is_checked(self, clone) -> None:
+        workers = min(len(os.sched_getaffinity(0)), 4)
         done = clone.run("test.sh")
         assert done.returncode == 0, done.stderr
         assert clone.calls == [
             "python -m ruff check .",
             "python -m ruff format --check .",
             "python -m mypy",
-            "python -m pytest",
+            f"python -m pytest -n {workers} --dist loadfile --durations 20",
         ]
 
     def test_the_long_campaigns_run_by_a_flag(self, clone) -> None:
