@@ -19,13 +19,13 @@ BEGIN, END = "<!-- counts: written by launch/test.sh --faults -->", "<!-- end of
 
 def table(kills: dict, damage: dict, mutations: dict, survive: dict | None = None) -> str:
     """The counts, as Markdown; `survive` where there is Open MPI."""
-    ranks, runs, right = kills["ranks"], kills["runs"], kills["right"]
+    ranks, struck, right = kills["ranks"], kills["kills"], kills["right after a kill"]
     flips, cuts, memory = damage["flips"], damage["truncations"], damage["flips in memory"]
     refused = "refused by name, and the one before used"
     rows = [
         (
             f"a rank of a supervised job of {ranks} was killed, stopped or left",
-            runs,
+            struck,
             f"{right:,} ended in the undisturbed weights",
         ),
         ("one bit of a checkpoint was flipped", flips, f"{flips - damage['flips accepted']:,} {refused}"),

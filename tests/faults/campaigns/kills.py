@@ -168,7 +168,8 @@ def main() -> int:
     struck = [result for result in results if result["struck"]]
     right = [r for r in results if r["digest"] == expected and r["code"] == 0]
     summary = {
-        "kills": len(struck), "runs": len(results), "right": len(right), "ranks": arguments.ranks,
+        "kills": len(struck), "runs": len(results), "right": len(right), "right after a kill": sum(r["struck"] for r in right),
+        "ranks": arguments.ranks,
         "restarts": sum(r["restarts"] for r in results), "seconds undisturbed": seconds,
         "median seconds": statistics.median(r["seconds"] for r in results),
     }  # fmt: skip
