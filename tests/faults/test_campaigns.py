@@ -38,7 +38,7 @@ def test_the_table(tmp_path) -> None:
     mutations = {"csv": {"accepted": 1, "refused": 5, "wrong": 0}}
     survive = {"ranks": 4, "kills": 40, "right": 39, "joins": 10, "joined": 10}
     survive |= {"median recovery": 0.12, "longest recovery": 1.5}
-    text = table({"ranks": 4, "runs": 100, "right": 99}, damage, mutations, survive)
+    text = table({"ranks": 4, "kills": 100, "right after a kill": 99}, damage, mutations, survive)
     assert "| a replacement joined such a job | 10 | 10 ended in the undisturbed weights and reports |" in text
     assert "39 went on without a restart" in text
     assert "| one bit of a checkpoint was flipped | 2,000 | 1,999 refused by name, and the one before used |" in text
