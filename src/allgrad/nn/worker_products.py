@@ -30,7 +30,7 @@ from allgrad.nn.batched_workers import ONE_WORKER, OneByOneError, Workers, curre
 from allgrad.nn.gradients import each_gradient, gradient_for
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["affine"]
 
@@ -62,30 +62,31 @@ def _spread_value(b: Array, *, rows: int, workers: Workers) -> Array:
     return np.repeat(b, np.diff(workers.edges(rows)), axis=0)
 
 
+_PRODUCT_VJP: dict[str, Callable[..., Any]] = {
+    "x": lambda g, w, *, workers: rows_product(g, np.swapaxes(w, -1, -2), workers=workers),
+    "w": lambda g, x, *, workers: outer_product(x, g, workers=workers),
+}
+_PRODUCT_JVP: dict[str, Callable[..., Any]] = {
+    "x": lambda t, w, *, workers: rows_product(t, w, workers=workers),
+    "w": lambda t, x, *, workers: rows_product(x, t, workers=workers),
+}
+
 rows_product: Primitive = Primitive(
     _rows_product,
     name="rows_product",
-    vjp={
-        "x": lambda g, w, *, workers: rows_product(g, np.swapaxes(w, -1, -2), workers=workers),
-        "w": lambda g, x, *, workers: outer_product(x, g, workers=workers),
-    },
-    jvp={
-        "x": lambda t, w, *, workers: rows_product(t, w, workers=workers),
-        "w": lambda t, x, *, workers: rows_product(x, t, workers=workers),
-    },
+    vjp=_PRODUCT_VJP,
+    jvp=_PRODUCT_JVP,
 )
 
 _rows_affine: Primitive = Primitive(
     _affine_value,
     name="rows_affine",
     vjp={
-        "x": lambda g, w, *, workers: rows_product(g, np.swapaxes(w, -1, -2), workers=workers),
-        "w": lambda g, x, *, workers: outer_product(x, g, workers=workers),
+        **_PRODUCT_VJP,
         "b": lambda g, *, workers: _sums(g, workers=workers),
     },
     jvp={
-        "x": lambda t, w, *, workers: rows_product(t, w, workers=workers),
-        "w": lambda t, x, *, workers: rows_product(x, t, workers=workers),
+        **_PRODUCT_JVP,
         "b": lambda t, ans, *, workers: _spread(t, rows=len(ans), workers=workers),
     },
 )

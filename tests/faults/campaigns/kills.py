@@ -32,52 +32,13 @@ from small_run import write_config
 STEPS, EVERY = 60, 5
 SIGNALS = ["SIGKILL", "SIGSEGV", "SIGTERM", "SIGSTOP"]
 PHASES = ["start-up", "before a step", "after the gradients", "after the update", "checkpoint", "evaluation", "end"]
-PLUGIN = """
-import json, os, signal
-from pathlib import Path
-
-from allgrad import optim, parallel
-from allgrad.train.trainer import Trainer
-
-PLAN, MARK = json.loads(os.environ["KILL_PLAN"]), Path(os.environ["KILL_MARK"])
-RANK = int(os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", -1)))  # -1: the process that starts mpirun
-calls = {}
-
-
-def reached(phase):
-    calls[phase] = calls.get(phase, 0) + 1
-    if [phase, calls[phase], RANK] == [PLAN["phase"], PLAN["call"], PLAN["rank"]] and not MARK.exists():
-        MARK.touch()
-        os._exit(0) if PLAN["action"] == "os._exit" else os.kill(os.getpid(), getattr(signal, PLAN["action"]))
-
-
-def around(owner, name, before=None, after=None):
-    function = getattr(owner, name)
-
-    def wrapped(*args, **keywords):
-        if before:
-            reached(before)
-        result = function(*args, **keywords)
-        if after:
-            reached(after)
-        return result
-
-    setattr(owner, name, wrapped)
-
-
-reached("start-up")
-around(parallel.DataParallel, "step", "before a step", "after the gradients")
-around(optim.Optimizer, "step", None, "after the update")
-around(Trainer, "_save", "checkpoint")
-around(Trainer, "_evaluate", "evaluation")
-around(Trainer, "_finish", "end")
-"""
+PLUGIN = Path(__file__).parents[2] / "support" / "kill_plugin.py"
 
 
 def one(number: int, seed: int, ranks: int, folder: Path, config: Path, seconds: float | None) -> dict:
     """One run, disturbed within so many seconds (None: never), and how it ended."""
     rng = random.Random(f"{seed} {number}")
-    run, mark = folder / f"run-{number}", folder / f"mark-{number}"
+    run, mark = folder / f"run-{number}", folder / f"mark-{number}-0"  # the plugin numbers the deaths of a plan
     inside = seconds is None or rng.random() < 0.5
     phase = rng.choice(PHASES)
     most = {"start-up": 1, "end": 1, "checkpoint": STEPS // EVERY, "evaluation": 4}.get(phase, STEPS)
@@ -88,17 +49,19 @@ def one(number: int, seed: int, ranks: int, folder: Path, config: Path, seconds:
         "action": rng.choice([*SIGNALS, "os._exit"]) if inside else rng.choice(SIGNALS),
         "after": rng.uniform(0.0, seconds or 0.0),
     }
-    environment = os.environ | {"KILL_PLAN": json.dumps(plan), "KILL_MARK": str(mark), "OPENBLAS_NUM_THREADS": "1"}
+    death = [plan["phase"], plan["call"], plan["rank"], plan["action"]]
+    marked = str(folder / f"mark-{number}")
+    environment = os.environ | {"KILL_PLAN": json.dumps([death]), "KILL_MARK": marked, "OPENBLAS_NUM_THREADS": "1"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     allgrad = [sys.executable, "-P", "-m", "allgrad"]
-    words = ["train", str(config), "-n", str(ranks), "--plugin", str(folder / "kill_plugin.py"), f"run.dir={run}"]
+    words = ["train", str(config), "-n", str(ranks), "--plugin", str(PLUGIN), f"run.dir={run}"]
     began = time.monotonic()
     process = subprocess.Popen(
         [*allgrad, "supervise", "--pause", "0.1", "--", *allgrad, *words],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     if not inside:
-        threading.Thread(target=strike, args=(plan, mark, str(mark)), daemon=True).start()
+        threading.Thread(target=strike, args=(plan, mark, marked), daemon=True).start()
     try:
         output, _ = process.communicate(timeout=240)
     except subprocess.TimeoutExpired:
@@ -140,13 +103,15 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="allgrad-kills-") as name:
         folder = Path(name)
-        (folder / "kill_plugin.py").write_text(PLUGIN)
         config = write_config(
             folder,
             train={"steps": STEPS, "early_stopping": None, "eval_every": 15},
             checkpoint={"every": EVERY},
             parallel={"stall_seconds": 5},
         )
+        one(
+            -2, arguments.seed, arguments.ranks, folder, config, None
+        )  # compiles; the next one says how long a run takes
         calm = one(-1, arguments.seed, arguments.ranks, folder, config, None)
         expected, seconds = calm["digest"], calm["seconds"]
         if expected is None:
