@@ -12,7 +12,7 @@ shift
 python=${PYTHON:-$root/.venv/bin/python}
 suite=${SUITE:-bookworm}  # its Python is 3.11; for another suite set VERSION as well
 version=${VERSION:-3.11}
-mirror=${MIRROR:-http://deb.debian.org/debian}
+mirror=${MIRROR:-$(apt-get indextargets --format "\$(SITE)" "Release: $suite" | sed -n 1p)}  # this machine's own
 mkdir -p "$work"
 work=$(cd "$work" && pwd)
 cd "$work"
