@@ -10,6 +10,7 @@ REDUCTIONS = {
     "power_sgd": {"name": "power_sgd", "rank": 2, "start_after": 1},
     "local": {"name": "local", "inner_steps": 2},
     "local, groups and fragments": {"name": "local", "inner_steps": 3, "fragments": 2, "replicas": 4},
+    "local after a warm-up": {"name": "local", "inner_steps": 2, "warmup_steps": 4},
     "top_k per rank": {"name": "top_k", "fraction": 0.05, "per": "rank"},
     "power_sgd per rank": {"name": "power_sgd", "rank": 1, "per": "rank"},
 }

@@ -24,9 +24,23 @@ def squares(net, part):
 
 
 def plain(
-    steps, replicas, *, inner_steps, nesterov, lr, momentum, fragments=1, make=optim.AdamW, clip=None, skipped=None
+    steps,
+    replicas,
+    *,
+    inner_steps,
+    nesterov,
+    lr,
+    momentum,
+    fragments=1,
+    warmup_steps=0,
+    make=optim.AdamW,
+    clip=None,
+    skipped=None,
 ):
-    """Algorithm 1 of the paper, with whole models and optimizers for every replica; with fragments, that of streaming DiLoCo."""
+    """Algorithm 1 of the paper, with whole models and optimizers for every replica; with fragments, that of streaming DiLoCo.
+
+    During the warm-up, every replica makes the steps of the one model that sees all samples.
+    """
     outer = {name: p.value.copy() for name, p in model().named_parameters()}
     velocity = {name: np.zeros_like(value) for name, value in outer.items()}
     nets = [model() for _ in range(replicas)]
@@ -40,14 +54,17 @@ def plain(
     x, y = data()
     for step in range(steps):
         for i, (net, optimizer) in enumerate([] if step == skipped else zip(nets, inner, strict=True)):
-            rows = slice(i * ROWS // replicas, (i + 1) * ROWS // replicas)
+            rows = slice(i * ROWS // replicas, (i + 1) * ROWS // replicas) if step >= warmup_steps else slice(ROWS)
             optimizer.zero_grad()
             squares(net, (x[rows], y[rows])).backward()
             if clip:
                 optim.clip_norm(net, clip)
             optimizer.step()
+        if step < warmup_steps:
+            outer = {name: p.value.copy() for name, p in nets[0].named_parameters()}
+            continue
         for f, names in enumerate(cuts):
-            if (step + 1 - f * inner_steps // fragments) % inner_steps:
+            if (step + 1 - warmup_steps - f * inner_steps // fragments) % inner_steps:
                 continue
             for name in names:
                 values = [dict(net.named_parameters())[name] for net in nets]
@@ -84,6 +101,8 @@ def ours(steps, options, *, virtual_workers, make=optim.AdamW, clip=None, skippe
         ({"inner_steps": 4, "fragments": 2}, 4, {}),
         ({"inner_steps": 3, "replicas": 2}, 4, {"skipped": 2}),  # a step at whose end the replicas are averaged
         ({"inner_steps": 3, "fragments": 3, "outer": "sgd", "outer_momentum": 0.5}, 4, {"make": optim.Adafactor}),
+        ({"inner_steps": 3, "replicas": 2, "warmup_steps": 3}, 4, {"clip": 0.3, "skipped": 1}),
+        ({"inner_steps": 4, "fragments": 2, "warmup_steps": 1}, 3, {}),
     ],
 )
 def test_equals_the_paper(options, virtual_workers, others):
@@ -96,6 +115,7 @@ def test_equals_the_paper(options, virtual_workers, others):
         lr=options.get("outer_lr", 0.7),
         momentum=options.get("outer_momentum", 0.9),
         fragments=options.get("fragments", 1),
+        warmup_steps=options.get("warmup_steps", 0),
         **others,
     )
     for name, value in expected.items():
@@ -140,7 +160,13 @@ def test_what_it_cannot_do_is_said_at_the_start():
     )
     refused("4 parameters cannot be cut into 5 fragments", fragments=5)
     refused("fragments must be between 1 and inner_steps", inner_steps=2, fragments=3)
-    for wrong in ({"outer": "adam"}, {"inner_steps": 0}, {"outer_lr": 0.0}, {"outer_momentum": 1.0}):
+    for wrong in (
+        {"outer": "adam"},
+        {"inner_steps": 0},
+        {"outer_lr": 0.0},
+        {"outer_momentum": 1.0},
+        {"warmup_steps": -1},
+    ):
         with pytest.raises(ExchangeError, match=next(iter(wrong))):
             LocalExchange(**wrong)
     net = model()

@@ -14,15 +14,20 @@ the same bits at any number of ranks. Only d travels, 1/H of what gradients woul
 With `fragments` F (the streaming form), the parameters are cut into F runs of about equal size in order of memory, fragment f is
 averaged f H / F steps after fragment 0, and no step sends more than one of them.
 
+The first `warmup_steps` steps (post-local SGD) are synchronous: gradients are summed over all workers, as the exact exchange
+does. There is one set of weights and one optimizer state, from which all replicas then set out. Rounds are counted from there.
+
 **Which weights are where.** Between steps `flat.params` holds theta: evaluations, checkpoints and digests see it. Around a
 worker's forward and backward, and around an inner step, it holds the replica's weights, which are in `weights` otherwise. The
-optimizer holds the state of this rank's first replica; those of the others are in `states`, and are swapped in.
+optimizer holds the state of this rank's first replica; those of the others are in `states`, and are swapped in. During the
+warm-up nothing is swapped: the model and the optimizer have what a synchronous run has.
 
 **Memory**, in units of the model's weights: theta and u once, and for each replica on this rank its weights, its optimizer's
 state and one gradient per worker. A checkpoint has all of this for all replicas.
 
 Reference: Douillard et al., "DiLoCo: Distributed Low-Communication Training of Language Models" (2023), arXiv 2311.08105;
-Douillard et al., "Streaming DiLoCo with overlapping communication" (2025), arXiv 2501.18512, for fragments.
+Douillard et al., "Streaming DiLoCo with overlapping communication" (2025), arXiv 2501.18512, for fragments; Lin et al., "Don't
+use large mini-batches, use local SGD" (2020), arXiv 1808.07217, for the warm-up.
 """
 
 from __future__ import annotations
@@ -70,6 +75,7 @@ class LocalExchange(Exchange):
         replicas: how many there are; a divisor of `batch.virtual_workers`. null: one for each virtual worker. A run has at most
             as many ranks.
         fragments: pieces in which the weights are averaged, one after another.
+        warmup_steps: steps before the first round in which all workers train together and send their gradients.
     """
 
     same_bits = True
@@ -88,6 +94,7 @@ class LocalExchange(Exchange):
         outer_momentum: Annotated[float, Ge(0), Lt(1)] = 0.9,
         replicas: Annotated[int, Ge(1)] | None = None,
         fragments: Annotated[int, Ge(1)] = 1,
+        warmup_steps: Annotated[int, Ge(0)] = 0,
     ) -> None:
         if outer not in ("nesterov", "sgd"):
             raise ExchangeError(f"outer must be 'nesterov' or 'sgd'. Got {outer!r} instead.")
@@ -100,9 +107,11 @@ class LocalExchange(Exchange):
             raise ExchangeError(
                 f"reduction local: fragments must be between 1 and inner_steps ({inner_steps}). Got {fragments} instead."
             )
+        if warmup_steps < 0:
+            raise ExchangeError(f"reduction local: warmup_steps must be 0 or more. Got {warmup_steps} instead.")
         self.inner_steps, self.outer, self.replicas, self.fragments = inner_steps, outer, replicas, fragments
-        self.outer_lr, self.outer_momentum = outer_lr, outer_momentum
-        self.done = 0  # inner steps, those that were skipped included
+        self.outer_lr, self.outer_momentum, self.warmup_steps = outer_lr, outer_momentum, warmup_steps
+        self.done = 0  # steps, those of the warm-up and those that were skipped included
 
     def check(self, model: nn.Module, world: World, virtual_workers: int) -> None:
         """Refuse what local updates cannot do."""
@@ -141,7 +150,7 @@ class LocalExchange(Exchange):
         self.states: dict[int, OptimizerState] = {}
         self._cuts = cut_into_fragments(flat.layout, self.fragments)
         self._inside: int | None = None  # the replica whose weights are in flat.params
-        self._started = False
+        self._apart = False  # whether the replicas have weights and states of their own
         self._sums: dict[int, list[tuple[Array, Array]]] = {}
         self._gathered: dict[int, list[Array]] = {}
 
@@ -152,8 +161,14 @@ class LocalExchange(Exchange):
 
     # Weights in and out.
 
-    def mean_over(self, worker: int) -> range:
-        """The workers of a worker's replica."""
+    @property
+    def _warming_up(self) -> bool:
+        return self.done < self.warmup_steps
+
+    def mean_over(self, worker: int) -> range | None:
+        """The workers of a worker's replica; None during the warm-up."""
+        if self._warming_up:
+            return None
         first = worker - worker % self.size
         return range(first, first + self.size)
 
@@ -163,15 +178,27 @@ class LocalExchange(Exchange):
             raise ExchangeError(
                 "reduction local: call replica.attach(optimizer) once, and replica.update() after each step."
             )
-        self._enter(worker // self.size)
+        if not self._warming_up:
+            self._enter(worker // self.size)
+
+    def _set_out(self) -> None:
+        """Until the warm-up is over, every replica has the model's weights and the optimizer's state."""
+        if self._apart:
+            return
+        assert self.optimizer is not None
+        for weights in self.weights.values():
+            _copy(self.flat.params, weights)
+        live = self.optimizer.live_state()
+        for state in self.states.values():
+            for mine, theirs in zip(state.arrays(), live.arrays(), strict=True):
+                np.copyto(mine, theirs)
+            state.steps.update(live.steps)
+        self._apart = not self._warming_up
 
     def _enter(self, replica: int) -> None:
         if self._inside is None:
+            self._set_out()
             _copy(self.flat.params, self.theta)
-            if not self._started:
-                for weights in self.weights.values():
-                    _copy(self.theta, weights)
-                self._started = True
         if self._inside != replica:
             _copy(self.weights[replica], self.flat.params)
             self._inside = replica
@@ -186,12 +213,29 @@ class LocalExchange(Exchange):
 
     # One step.
 
-    def post(self, gradients: BucketGradients, *, step: int, ready: float) -> None:  # noqa: ARG002 - nothing is sent
-        """Note a bucket."""
-        self.posted.append(gradients)
+    def post(self, gradients: BucketGradients, *, step: int, ready: float) -> None:
+        """Note a bucket; during the warm-up, start its sum over all workers."""
+        if not self._warming_up:
+            self.posted.append(gradients)
+            return
+        handle = sum_over_workers(
+            self.world,
+            self.virtual_workers,
+            [array for *_, array in gradients.nodes],
+            gradients.out,
+            label=gradients.bucket.label,
+            step=step,
+            layout=gradients.layout,
+            ready=ready,
+            guard=gradients.views,
+        )
+        if handle is not None:
+            self.handles.append(handle)
 
     def finish(self) -> list[Times]:
-        """Sum each replica's gradients over its workers."""
+        """Sum each replica's gradients over its workers; during the warm-up, wait for the sums over all workers."""
+        if self._warming_up:
+            return self._wait()
         self._sums = {replica: [] for replica in self.mine}
         posted, self.posted = self.posted, []
         for gradients in posted:
@@ -208,7 +252,10 @@ class LocalExchange(Exchange):
     ) -> float | None:
         """An inner step of every replica, and an outer one of the fragments whose turn it is; returns the first one's norm."""
         assert self.optimizer is not None
-        del unused  # what no worker used, no replica used
+        if self._warming_up:
+            norm = super().update(clipping, unused=unused, used_by=used_by)
+            self.done += 1
+            return norm
         norms = {}
         for replica in sorted(self.mine, key=self._is_moved):
             if replica in self.states:
@@ -228,13 +275,17 @@ class LocalExchange(Exchange):
 
     def skip(self) -> None:
         """The replicas make no inner step. An outer step that is due is made all the same: rounds end where they would."""
+        if self._warming_up:
+            self.done += 1
+            return
         self._enter(self.mine[0])
         self._count_step()
 
     def _count_step(self) -> None:
         self.done += 1
         for number, fragment in enumerate(self._cuts):
-            if (self.done - number * self.inner_steps // self.fragments) % self.inner_steps == 0:
+            first = self.warmup_steps + number * self.inner_steps // self.fragments
+            if (self.done - first) % self.inner_steps == 0:
                 self._outer_step(fragment)
         self.leave()
 
@@ -273,7 +324,7 @@ class LocalExchange(Exchange):
                 weights.flat[dtype][span] = theta
 
     def bytes_per_step(self) -> float:
-        """The weights once in `inner_steps` steps."""
+        """The weights once in `inner_steps` steps; the steps of the warm-up, which send as much as the exact exchange, aside."""
         sizes = [(span.stop - span.start) * dtype.itemsize for each in self._cuts for dtype, span in each.items()]
         return (
             sum(bytes_sent(n, self.world.rank, self.world.size, self.replica_count) for n in sizes) / self.inner_steps
@@ -289,7 +340,7 @@ class LocalExchange(Exchange):
 
     def gather_state(self) -> None:
         """Bring all replicas' weights and optimizer states to rank 0."""
-        self._start_from_theta()
+        self._set_out()
         for rank in range(self.world.size):
             for replica in block(rank, self.world.size, self.replica_count):
                 own = self._arrays(replica if rank == self.world.rank else self.mine[0])
@@ -298,16 +349,11 @@ class LocalExchange(Exchange):
                 if found is not None:
                     self._gathered[replica] = _unpacked(found, own)
 
-    def _start_from_theta(self) -> None:
-        if not self._started:
-            self._enter(self.mine[0])
-            self.leave()
-
     def state_dict(self) -> dict[str, Any]:
         """Everything that the replicas have, by number; of this rank's, unless `gather_state` was called before."""
         if self.optimizer is None:
             return {}
-        self._start_from_theta()
+        self._set_out()
         gathered, self._gathered = self._gathered, {}
         found = gathered or {replica: [array.copy() for array in self._arrays(replica)] for replica in self.mine}
         return {
@@ -331,7 +377,8 @@ class LocalExchange(Exchange):
                 f"reduction local: the state has {len(state.get('replicas', ()))} replicas, expected {self.replica_count}, or it "
                 "belongs to another model or optimizer."
             )
-        self.done, self._started = state["done"], True
+        self.done = state["done"]
+        self._apart = not self._warming_up
         _restore(list(self.momentum.flat.values()), state["momentum"])
         for replica in self.mine:
             *arrays, steps = state["replicas"][str(replica)]

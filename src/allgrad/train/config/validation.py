@@ -157,12 +157,20 @@ def _parallel(config: RunConfig) -> Iterator[Mistake]:
 
 def _rounds_fit(config: RunConfig, steps: int) -> Iterator[Mistake]:
     reduction = config.parallel.reduction
-    inner = reduction.options()["inner_steps"] if reduction.name == "local" else 1
-    if steps % inner:
+    if reduction.name != "local":
+        return
+    inner, warmup = (reduction.options()[key] for key in ("inner_steps", "warmup_steps"))
+    if warmup >= steps:
+        yield Mistake(
+            "parallel.reduction.warmup_steps",
+            f"must be shorter than the whole run ({steps} steps), not {warmup}. Shorten it, or use reduction: exact.",
+        )
+    elif (steps - warmup) % inner:
+        apart, plus = (f", {warmup} of them warm-up,", "warmup_steps plus ") if warmup else ("", "")
         yield Mistake(
             "parallel.reduction.inner_steps",
-            f"a run of {steps} steps is not a whole number of rounds of {inner}: what its last {steps % inner} steps learn would "
-            "be lost. Set train.steps to a multiple of inner_steps.",
+            f"a run of {steps} steps{apart} is not a whole number of rounds of {inner}: what its last {(steps - warmup) % inner} "
+            f"steps learn would be lost. Set train.steps to {plus}a multiple of inner_steps.",
         )
 
 
