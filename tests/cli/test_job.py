@@ -137,6 +137,9 @@ def test_who_died() -> None:
     assert _who_died("=   PID 11 RUNNING AT a\n=   EXIT CODE: 14\n", RANKS) == waited
     assert _who_died("PID 99 RUNNING AT c\n", RANKS) == "Rank ? (process 99 on c) failed. "
     assert _who_died("anything", RANKS) == ""
+    # The launcher names a rank that it has killed itself.
+    assert _who_died(MPICH, RANKS, first=11) == "Rank 0 (process 11 on a) failed. "
+    assert _who_died(MPICH, RANKS, first=12) == _who_died(MPICH, RANKS, first=99) == _who_died(MPICH, RANKS)
 
 
 def test_the_exit_code_is_true(capsys) -> None:
@@ -151,7 +154,7 @@ def test_the_exit_code_is_true(capsys) -> None:
 
 def test_a_run_that_was_complete_is_complete(capsys) -> None:
     """Its last words were written and read by all ranks; what happens to their processes afterwards loses nothing."""
-    assert _judge(1, Outcome("complete", "d", RANKS), MPICH, 2) == 0
+    assert _judge(1, Outcome("complete", "d", RANKS), _who_died(MPICH, RANKS), 2) == 0
     assert capsys.readouterr().err == (
         "allgrad: Rank 1 (process 12 on b) died: SIGKILL. The run was complete before the job failed.\n"
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 
-from allgrad.cli.processes import alive, end_processes, marked
+from allgrad.cli.processes import FirstToEnd, alive, end_processes, marked
 
 
 def sleeper(environment: dict[str, str]) -> subprocess.Popen[str]:
@@ -39,3 +40,29 @@ def test_this_process_is_never_found(monkeypatch) -> None:
 def test_a_process_that_is_gone() -> None:
     assert not alive(2**22 + 1)
     end_processes([2**22 + 1])
+
+
+def test_the_first_of_some_processes_that_ends() -> None:
+    first, second, third = (sleeper({}) for _ in range(3))
+    with first, second, third:
+        with contextlib.closing(FirstToEnd()) as ends:
+            ends.watch([first.pid, second.pid])
+            ends.watch([second.pid, third.pid])
+            ends.look(0.0)
+            assert ends.process is None
+            for process in (second, third):
+                process.kill()
+                ends.look(60.0)
+            assert ends.process == second.pid
+        first.kill()
+
+
+def test_ends_at_the_same_time_are_not_told_apart() -> None:
+    with sleeper({}) as first, sleeper({}) as second, contextlib.closing(FirstToEnd()) as ends:
+        ends.watch([first.pid, second.pid])
+        for process in (first, second):
+            process.kill()
+            process.wait()
+            ends.watch([process.pid])  # it is gone
+        ends.look(60.0)
+        assert ends.process is None

@@ -2,7 +2,8 @@
 
 The environment says when. KILL_PLAN: a JSON list of [phase, call, rank, action], where `call` counts from 1, `rank` is what the
 launcher said (replacements: 100), and `action` is a signal's name or "os._exit". KILL_MARK: the beginning of the paths of files
-that say, with the time, that it happened, or that training went on ("on"). KILL_SLOW: seconds by which each step takes longer.
+that say, with the time, that it happened, that training went on ("on"), or when a rank that reached the end had finished each of
+its steps, and when it went on with other ranks ("steps-PID"). KILL_SLOW: seconds by which each step takes longer.
 """
 
 import json
@@ -20,6 +21,7 @@ from allgrad.train.trainer import Trainer
 PLAN, MARK = json.loads(os.environ.get("KILL_PLAN", "[]")), os.environ.get("KILL_MARK", "")
 RANK = 100 if "join" in sys.argv else int(os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "-1")))
 calls = {}
+finished, went_on = [], []  # moments
 
 
 def reached(phase):
@@ -47,6 +49,7 @@ def around(owner, name, before=None, after=None):
 
 def note(self):
     rebuild(self)
+    went_on.append(time.time())
     if self.world.rank == 0:
         with Path(f"{MARK}-on").open("a") as file:
             file.write(f"{time.time()} {self.world.size}\n")
@@ -55,6 +58,14 @@ def note(self):
 def slowly(self):
     time.sleep(float(os.environ.get("KILL_SLOW", "0")))
     step(self)
+    finished.append(time.time())
+
+
+def note_steps(self, interrupted):
+    result = finish(self, interrupted)
+    if MARK:
+        Path(f"{MARK}-steps-{os.getpid()}").write_text(json.dumps({"finished": finished, "went on": went_on}))
+    return result
 
 
 reached("start-up")
@@ -64,6 +75,6 @@ around(optim.Optimizer, "step", None, "after the update")
 around(Trainer, "_save", "checkpoint")
 around(Trainer, "_evaluate", "evaluation")
 around(Trainer, "_finish", "end")
-rebuild, step = Survivor._rebuild, Trainer._train_step
-Survivor._rebuild, Trainer._train_step = note, slowly
+rebuild, step, finish = Survivor._rebuild, Trainer._train_step, Trainer._finish
+Survivor._rebuild, Trainer._train_step, Trainer._finish = note, slowly, note_steps
 around(Survivor, "_rebuild", "recovery")

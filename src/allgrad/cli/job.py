@@ -10,7 +10,8 @@ Contract.
   training reports its outcome in a file (`report_outcome`), and a job without one has failed. A run that reported that it is
   complete is complete, whatever happened to its processes afterwards.
 - No process outlives the job: a launcher whose ranks on this machine are all gone is ended, and so are ranks whose launcher is.
-- The last words of a job that failed name the process that died, if the launcher says which, and how to continue.
+- The last words of a job that failed name the process that died, if the launcher says that one did, and how to continue. Which
+  one was the first, this process sees for itself on its machine: a launcher may name one of those that it has killed afterwards.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from allgrad.cli.mpirun import job_command, job_environment
-from allgrad.cli.processes import alive, end_processes, marked
+from allgrad.cli.processes import FirstToEnd, alive, end_processes, marked
 from allgrad.errors import EXIT_STOPPED, NonFiniteError, UsageError
 
 if TYPE_CHECKING:
@@ -108,16 +109,28 @@ def run_job(ranks: int, *arguments: str, survive: bool = False) -> int:
     with tempfile.TemporaryDirectory(prefix="allgrad-job-") as name:
         # A supervisor has chosen a file already, and reads it after this.
         file = Path(os.environ.get(OUTCOME) or Path(name) / "outcome.json")
-        code, asked, died = run_command(command, job_environment(), file)
+        first = FirstToEnd()
+        code, asked, died = run_command(command, job_environment(), file, first=first)
         outcome = Outcome.read(file)
         if asked and not outcome.state:
             print("allgrad: stopped before the run began; there was nothing to save", file=sys.stderr, flush=True)
             return EXIT_STOPPED
-        return _judge(code, outcome, died, ranks)
+        if survive and code and outcome.state == "complete":
+            # mpirun speaks of any process that died: a rank that the others have outlived, or a replacement that came too late.
+            print(
+                "allgrad: the run is complete, whatever mpirun says of processes that died", file=sys.stderr, flush=True
+            )
+            return 0
+        return _judge(code, outcome, _who_died(died, outcome.ranks, first.process), ranks)
 
 
 def run_command(
-    command: Sequence[str], environment: dict[str, str], file: Path, *, saves: bool = True
+    command: Sequence[str],
+    environment: dict[str, str],
+    file: Path,
+    *,
+    saves: bool = True,
+    first: FirstToEnd | None = None,
 ) -> tuple[int, list[int], str]:
     """Run a launcher's command to its end, and see to it that nothing of it is left.
 
@@ -126,6 +139,7 @@ def run_command(
         environment: of the job.
         file: where a training reports; its path marks the processes of the job.
         saves: whether the ranks save their state and end at SIGUSR1; otherwise the first signal ends the job at once.
+        first: notices which rank ends first.
 
     Returns:
         The exit code, the signals that came for the job, and what the launcher said about processes that died.
@@ -143,33 +157,37 @@ def run_command(
     for reader in readers:
         reader.start()
     with forwarding(process, file, lambda: saves and bool(Outcome.read(file).state)) as asked:
-        code = wait_for(process, file)
+        code = wait_for(process, file, first)
     _end_orphans(process.pid, str(file))
     for reader in readers:
         reader.join()
     return code, asked, "".join(died)
 
 
-def wait_for(process: subprocess.Popen[str], file: Path) -> int:
+def wait_for(process: subprocess.Popen[str], file: Path, first: FirstToEnd | None = None) -> int:
     """The launcher's exit code; it is ended if its ranks on this machine are all gone and it stays.
 
     Args:
         process: the launcher, which leads a session.
         file: where the job reports.
+        first: notices which rank ends first.
     """
     gone_since = None
-    while True:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.wait(timeout=1.0)
-        local = [pid for _, host, pid in Outcome.read(file).ranks if host == os.uname().nodename]
-        if not local or any(map(alive, local)):
-            gone_since = None
-            continue
-        gone_since = gone_since or time.monotonic()
-        if time.monotonic() - gone_since > _ORPHANED:
-            print("allgrad: the launcher has outlived its ranks; ending it", file=sys.stderr, flush=True)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.closing(first or FirstToEnd()) as ends:
+        ends.watch([process.pid])
+        while (code := process.poll()) is None:
+            local = [pid for _, host, pid in Outcome.read(file).ranks if host == os.uname().nodename]
+            ends.watch(local)
+            ends.look(1.0)
+            if not local or any(map(alive, local)):
+                gone_since = None
+                continue
+            gone_since = gone_since or time.monotonic()
+            if time.monotonic() - gone_since > _ORPHANED:
+                print("allgrad: the launcher has outlived its ranks; ending it", file=sys.stderr, flush=True)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+    return code
 
 
 def _end_orphans(launcher: int, mark: str) -> None:
@@ -201,17 +219,15 @@ def _copy(stream: IO[str], target: IO[str], died: list[str]) -> None:
                 died.append(line)
 
 
-def _judge(code: int, outcome: Outcome, died: str, ranks: int) -> int:
-    """The exit code that is true, and last words where the run is not complete."""
+def _judge(code: int, outcome: Outcome, who: str, ranks: int) -> int:
+    """The exit code that is true, and last words where the run is not complete; `who`: of `_who_died`."""
     if outcome.state == "complete":
         if code:
-            who = _who_died(died, outcome.ranks)
             print(f"allgrad: {who}The run was complete before the job failed.", file=sys.stderr, flush=True)
         return 0
     if outcome.state == "stopped":
         return EXIT_STOPPED
     if (directory := outcome.directory) is not None:
-        who = _who_died(died, outcome.ranks)
         print(
             f"allgrad: {who}The run in {directory} is not complete. Continue it with `allgrad resume {directory} -n {ranks}`.",
             file=sys.stderr,
@@ -220,22 +236,30 @@ def _judge(code: int, outcome: Outcome, died: str, ranks: int) -> int:
     return code if code in (1, UsageError.exit_code, NonFiniteError.exit_code) else 1
 
 
-def _who_died(text: str, ranks: Sequence[Sequence[Any]]) -> str:
-    """The rank that died, in words; "" if nothing is known. `ranks`: (rank, host, process) of each."""
+def _who_died(text: str, ranks: Sequence[Sequence[Any]], first: int | None = None) -> str:
+    """The rank that died, in words; "" if the launcher knows of none.
+
+    Args:
+        text: what the launcher said.
+        ranks: (rank, host, process) of each.
+        first: the process that ended first on this machine, if that is known.
+    """
     found = next((match for pattern in _DIED if (match := pattern.search(text))), None)
     if found is None:
         return ""
+    processes = {process: (rank, host) for rank, host, process in ranks}
+    if first in processes and first != int(found["pid"]):
+        rank, host = processes[first]
+        return f"Rank {rank} (process {first} on {host}) failed. "
     pid = int(found["pid"])
-    rank = next((rank for rank, _, process in ranks if process == pid), None)
+    rank = processes[pid][0] if pid in processes else "?"
+    who = f"Rank {rank} (process {pid} on {found['host']})"
     reason = _SIGNAL.search(text)
     number = int(reason["signal"] or reason["other"]) if reason else 0
     with contextlib.suppress(ValueError):
         if number:
-            return (
-                f"Rank {'?' if rank is None else rank} (process {pid} on {found['host']}) died: "
-                f"{signal.Signals(number).name}{_MEANING.get(number, '')}. "
-            )
-    return f"Rank {'?' if rank is None else rank} (process {pid} on {found['host']}) failed. "
+            return f"{who} died: {signal.Signals(number).name}{_MEANING.get(number, '')}. "
+    return f"{who} failed. "
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["alive", "end_processes", "marked"]
+__all__ = ["FirstToEnd", "alive", "end_processes", "marked"]
 
 _PATIENCE = 5.0  # seconds in which a killed process disappears, unless the disk holds it
 
@@ -55,3 +56,41 @@ def end_processes(processes: Iterable[int]) -> None:
     until = time.monotonic() + _PATIENCE
     while time.monotonic() < until and any(map(alive, left)):
         time.sleep(0.01)
+
+
+class FirstToEnd:
+    """Notices which of some processes of this machine ends first. Linux only; elsewhere it notices nothing.
+
+    When one rank dies, the launcher kills the others within milliseconds, and may then take one of them for the one that died.
+
+    Attributes:
+        process: the first that ended; None if there is none yet, or if several had ended when this process was woken.
+    """
+
+    def __init__(self) -> None:
+        self.process: int | None = None
+        self._over = False
+        self._processes: dict[int, int] = {}  # descriptor -> process
+        self._poll = select.poll()
+
+    def watch(self, processes: Iterable[int]) -> None:
+        """Notice the ends of these processes, too."""
+        for process in set(processes) - set(self._processes.values()):
+            with contextlib.suppress(OSError, AttributeError):  # it is gone, or this system cannot do it
+                descriptor = os.pidfd_open(process)
+                self._processes[descriptor] = process
+                self._poll.register(descriptor, select.POLLIN)
+
+    def look(self, seconds: float) -> None:
+        """Wait that long for an end."""
+        ended = self._poll.poll(1000 * seconds)
+        if ended and not self._over:
+            self._over = True
+            self.process = self._processes[ended[0][0]] if len(ended) == 1 else None
+        for descriptor, _ in ended:
+            self._poll.unregister(descriptor)
+
+    def close(self) -> None:
+        """Free the descriptors."""
+        for descriptor in self._processes:
+            os.close(descriptor)

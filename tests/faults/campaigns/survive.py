@@ -1,16 +1,22 @@
 """Ranks of a job that survives are killed: every run must end, without a restart, in the weights of one that was never disturbed.
 
-    python tests/faults/campaigns/survive.py --kills 40 --joins 10 [--ranks 4] [--seed 0] [-o survive.json]
+    python tests/faults/campaigns/survive.py --kills 40 --joins 10 --minutes 5 [--ranks 4] [--seed 0] [-o survive.json]
 
 Needs Open MPI (`launch/test.sh --mpi openmpi --faults`). Each run trains 60 steps of a small model with dropout, clipping, an
 average and evaluations. It loses ranks once, in a chosen phase: rank 0 in every third run, two ranks at once in every fourth. In
 the runs for joins, steps take half a second, so that a replacement is ready before the end.
+
+At last, one job trains for `--minutes`, and a random rank is killed whenever the job has been complete for twenty seconds. Its
+throughput is the part of the live ranks' time in which they trained: for each rank that reaches the end, the time between its
+first and its last step, less what recoveries and joins took. Such an interruption takes the time between the last step finished
+before it and the first one finished after it, less the median time of a step; work that was begun in vain is in it.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -19,6 +25,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
@@ -43,24 +50,37 @@ def plan_of(number: int, seed: int, ranks: int) -> list[list]:
     return [[phase, call, rank, rng.choice(ACTIONS)] for rank in victims]
 
 
-def one(name: str, plan: list[list], ranks: int, slow: float, folder: Path, config: Path) -> dict:
-    """One run, and how it ended."""
-    run, mark = folder / f"run-{name}", folder / f"mark-{name}"
+def start(
+    mark: Path, plan: list[list], ranks: int, slow: float, run: Path, config: Path, *changes: str
+) -> subprocess.Popen:
+    """Start a job that survives."""
     environment = os.environ | {
         "KILL_PLAN": json.dumps(plan), "KILL_MARK": str(mark), "KILL_SLOW": str(slow), "OPENBLAS_NUM_THREADS": "1",
         "OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self,sm,tcp",
     }  # fmt: skip
     words = ["train", str(config), "-n", str(ranks), "--survive", "--plugin", str(PLUGIN)]
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "allgrad", *words, f"run.dir={run}"],
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "allgrad", *words, f"run.dir={run}", *changes],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
+
+
+def output_of(process: subprocess.Popen, patience: float) -> str:
+    """What a job printed until its end; it is killed if that does not come."""
     try:
-        output, _ = process.communicate(timeout=240)
+        output, _ = process.communicate(timeout=patience)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
         output += "\nTIMEOUT"
+    return output
+
+
+def one(name: str, plan: list[list], ranks: int, slow: float, folder: Path, config: Path) -> dict:
+    """One run, and how it ended."""
+    run, mark = folder / f"run-{name}", folder / f"mark-{name}"
+    process = start(mark, plan, ranks, slow, run, config)
+    output = output_of(process, 240)
     struck = [float(file.read_text()) for file in folder.glob(f"mark-{name}-[0-9]*")]
     went_on: list[float] = []
     with contextlib.suppress(OSError):
@@ -75,10 +95,72 @@ def one(name: str, plan: list[list], ranks: int, slow: float, folder: Path, conf
     }  # fmt: skip
 
 
+def ranks_of(mark: Path) -> list[int]:
+    """The processes that are ranks of a job, replacements included."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            variables = (entry / "environ").read_bytes().split(b"\0")
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            rank = b"allgrad" in words and any(one.startswith(b"OMPI_COMM_WORLD_RANK=") for one in variables)
+            if rank and f"KILL_MARK={mark}".encode() in variables:
+                found.append(int(entry.name))
+    return found
+
+
+def throughput(records: list[dict]) -> float:
+    """The part of their time in which ranks trained; see the top of this file.
+
+    Args:
+        records: of each rank that reached the end, the moments when it had finished steps, and when it went on with others.
+    """
+    whole = lost = 0.0
+    for record in records:
+        finished = record["finished"]
+        steps = [after - before for before, after in itertools.pairwise(finished)]
+        usual = statistics.median(steps)
+        whole += finished[-1] - finished[0]
+        for step, (before, after) in zip(steps, itertools.pairwise(finished), strict=True):
+            if any(before < moment < after for moment in record["went on"]):
+                lost += step - usual
+    return 1 - lost / whole
+
+
+def many(minutes: float, ranks: int, rng: random.Random, folder: Path, config: Path) -> dict:
+    """A job that loses one rank after the other, and gets each of them back."""
+    slow, mark, run = 0.1, folder / "mark-many", folder / "run-many"
+    length = ["train.eval_every=null", "checkpoint.every=100", f"train.steps={int(60 * minutes / slow)}"]
+    calm = output_of(start(folder / "mark-long", [], ranks, 0.0, folder / "run-long", config, *length), 1200)
+    process = start(mark, [], ranks, slow, run, config, *length)
+    kills, complete, began = 0, time.monotonic(), time.monotonic()
+    on, died = Path(f"{mark}-on"), 0
+    while process.poll() is None and time.monotonic() - began < 240 * minutes:
+        time.sleep(0.2)
+        sizes = [int(line.split()[1]) for line in on.read_text().splitlines()] if on.exists() else []
+        if len(sizes) < died or (sizes and sizes[-1] < ranks) or not run.exists():
+            complete = time.monotonic()
+        elif time.monotonic() - complete > 20:
+            alive = ranks_of(mark)
+            if len(alive) == ranks:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(rng.choice(alive), signal.SIGKILL)
+                    kills, died, complete = kills + 1, len(sizes) + 1, time.monotonic()
+    output = output_of(process, 60)
+    digests = [None, 0]
+    with contextlib.suppress(OSError, ValueError):
+        digests = [summary(folder / name)["weights_sha256"] for name in ("run-long", "run-many")]
+    records = [json.loads(file.read_text()) for file in folder.glob("mark-many-steps-*")]
+    return {
+        "right": digests[0] == digests[1], "kills": kills, "joins": output.count("a replacement joined"),
+        "throughput": throughput(records) if records else 0.0, "minutes": minutes, "output": calm[-500:] + output[-3000:],
+    }  # fmt: skip
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--joins", type=int, default=10)
+    parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--ranks", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path)
@@ -109,6 +191,11 @@ def main() -> int:
             print(f"{number:3} {who:24} {where:24} {took}{'right' if result['right'] else 'WRONG'}", flush=True)
             if not result["right"]:
                 print(result["output"])
+        long = (
+            many(arguments.minutes, ranks, random.Random(arguments.seed), folder, config) if arguments.minutes else None
+        )
+        if long is not None and not long["right"]:
+            print(long["output"])
     took = [result["recovery"] for result in results if result["recovery"] is not None]
     kills = [result for result in results if not result["joins"]]
     joins = [result for result in results if result["joins"]]
@@ -118,10 +205,11 @@ def main() -> int:
         "joins": len(joins), "joined": sum(result["right"] for result in joins),
         "median recovery": statistics.median(took) if took else None, "longest recovery": max(took, default=None),
     }  # fmt: skip
+    counts |= {} if long is None else {"long": {key: value for key, value in long.items() if key != "output"}}
     print(json.dumps(counts))
     if arguments.output:
         arguments.output.write_text(json.dumps(counts))
-    return 0 if all(result["right"] for result in results) else 1
+    return int(not all(result["right"] for result in [*results, *([] if long is None else [long])]))
 
 
 if __name__ == "__main__":
