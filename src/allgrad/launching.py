@@ -75,7 +75,7 @@ def launch(function: Callable[..., Any], *arguments: Any, ranks: int | None = No
     if launcher.detect(os.environ):
         raise UsageError("allgrad.launch starts a job of its own, but this process is a rank of one already.")
     count = ranks or max(1, int(min(cores.physical_cores(cores.affinity()), cores.quota())))
-    with tempfile.TemporaryDirectory(prefix="allgrad-launch-") as name:
+    with tempfile.TemporaryDirectory(prefix=f"allgrad-launch-{os.getpid()}-") as name:
         directory = Path(name)
         values: dict[str, Any] = {}
         (directory / _PROGRAM).write_text(program_of(function, values), encoding="utf-8")

@@ -92,6 +92,7 @@ def test_clean_removes_what_nobody_uses(monkeypatch, tmp_path, capsys) -> None:
     for path in left:
         path.write_bytes(bytes(1 << 20))
     monkeypatch.setattr(doctor, "left_behind", lambda: [path for path in left if path.exists()])
+    monkeypatch.setattr(doctor.temporary, "abandoned", list)
     assert main(["doctor", "--clean"]) == 0
     assert capsys.readouterr().out == "".join(f"removed {path} (1.0 MiB)\n" for path in left)
     assert not any(path.exists() for path in left)

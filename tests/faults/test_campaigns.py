@@ -23,6 +23,7 @@ def counted(tmp_path: Path, name: str, *options: str) -> dict:
 def test_damage_is_refused(tmp_path) -> None:
     counts = counted(tmp_path, "damage", "--flips", "40", "--truncations", "20", "--memory", "20")
     assert (counts["flips"], counts["truncations"], counts["flips in memory"]) == (40, 20, 20)
+    assert (counts["flips in other files"], counts["flips in other files unseen"]) == (40, 0)
 
 
 def test_mutations_are_accepted_or_refused(tmp_path) -> None:
@@ -34,6 +35,7 @@ def test_mutations_are_accepted_or_refused(tmp_path) -> None:
 def test_the_table(tmp_path) -> None:
     table = runpy.run_path(str(CAMPAIGNS / "all.py"))["table"]
     damage = {"flips": 2000, "flips accepted": 1, "truncations": 2, "truncations accepted": 0}
+    damage |= {"flips in other files": 2000, "flips in other files unseen": 0}
     damage |= {"flips in memory": 3, "flips in memory unseen": 0}
     mutations = {"csv": {"accepted": 1, "refused": 5, "wrong": 0}}
     survive = {"ranks": 4, "kills": 40, "right": 39, "joins": 10, "joined": 10}

@@ -65,6 +65,20 @@ def test_damaged_files_cost_only_what_they_hold(copy) -> None:
     assert (run.summary, run.provenance, run.trace) == ({}, {}, [])
 
 
+def test_files_that_do_not_have_their_digests_are_named(copy) -> None:
+    assert read_run(copy).damaged == []
+    metrics = copy / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace('"step": 2,', '"step": 3,', 1))
+    run = read_run(copy)
+    assert run.damaged == [f"{metrics} does not have the digest in summary.json: it was edited, or damaged."]
+    assert run.summary["steps"] == 30
+    summary = copy / "summary.json"
+    summary.write_text(summary.read_text().replace('"steps": 30', '"steps": 31'))
+    run = read_run(copy)
+    assert (run.state, run.summary) == ("complete", {})
+    assert f"{summary} does not have the digest that it holds" in run.damaged[0]
+
+
 def test_names_differ_and_differences_are_those_of_the_configurations(values_run, classes_run) -> None:
     runs = [read_run(values_run), read_run(classes_run), read_run(values_run)]
     assert short_names(runs) == ["values", "<script>alert(1)<script>", "values (2)"]

@@ -5,6 +5,7 @@ Under mpirun it measures that job; otherwise it starts a job of two ranks on thi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from allgrad.cli import temporary
 from allgrad.cli.mpirun import find_mpirun, job_command, job_environment
 from allgrad.cli.probe import Findings, measure
 from allgrad.comm import cores, launcher
@@ -55,7 +57,7 @@ class Report:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `allgrad doctor`."""
     parser.add_argument("--no-mpi", action="store_true", help="do not start or measure an MPI job")
-    text = "only remove the shared memory that killed jobs of yours left in /dev/shm, if no process of this machine has it mapped"
+    text = "only remove what killed jobs of yours left in /dev/shm and in the temporary directory, if no process here uses it"
     parser.add_argument("--clean", action="store_true", help=text)
 
 
@@ -84,12 +86,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def clean() -> int:
-    """Remove what killed jobs left in /dev/shm, and say what it was."""
-    left = left_behind()
+    """Remove what killed jobs left, and say what it was."""
+    left = [*left_behind(), *temporary.abandoned()]
     for path in left:
-        size = path.stat().st_size
-        path.unlink()
-        print(f"removed {path} ({size / 2**20:.1f} MiB)")
+        with contextlib.suppress(FileNotFoundError):  # somebody else was first
+            print(f"removed {path} ({temporary.remove(path) / 2**20:.1f} MiB)")
     if not left:
         print("nothing to remove")
     return 0

@@ -20,6 +20,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,7 +107,7 @@ def run_job(ranks: int, *arguments: str, survive: bool = False) -> int:
     """
     command = job_command(ranks, "allgrad", *arguments, survive=survive)
     print(f"allgrad: {' '.join(command)}", file=sys.stderr, flush=True)
-    with tempfile.TemporaryDirectory(prefix="allgrad-job-") as name:
+    with tempfile.TemporaryDirectory(prefix=f"allgrad-job-{os.getpid()}-") as name:
         # A supervisor has chosen a file already, and reads it after this.
         file = Path(os.environ.get(OUTCOME) or Path(name) / "outcome.json")
         first = FirstToEnd()
@@ -159,6 +160,7 @@ def run_command(
     with forwarding(process, file, lambda: saves and bool(Outcome.read(file).state)) as asked:
         code = wait_for(process, file, first)
     _end_orphans(process.pid, str(file))
+    shutil.rmtree(Path(tempfile.gettempdir()) / f"ompi.{process.pid}", ignore_errors=True)  # Open MPI's, after a death
     for reader in readers:
         reader.join()
     return code, asked, "".join(died)

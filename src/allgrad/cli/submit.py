@@ -21,6 +21,7 @@ import yaml
 
 from allgrad.errors import EXIT_STOPPED, AllgradError, UsageError
 from allgrad.train.atomic import write_atomic
+from allgrad.train.loggers.summary import read_summary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,8 +101,7 @@ def train_in_job(words: list[str], directory: str) -> dict[str, Any]:
         subprocess.run(["scontrol", "requeue", job], check=True)
     if code:
         raise AllgradError(f"The run in {directory} did not finish (exit code {code}).")
-    result: dict[str, Any] = json.loads(summary.read_text())
-    return result
+    return read_summary(summary)
 
 
 def parameters(texts: Sequence[str]) -> dict[str, Any]:

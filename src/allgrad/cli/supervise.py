@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--retries must be at least 1, and --pause at least 0 seconds.")
     if not arguments.words:
         raise UsageError("The command to supervise is missing: allgrad supervise -- allgrad train CONFIG -n 4")
-    with tempfile.TemporaryDirectory(prefix="allgrad-supervised-") as name:
+    with tempfile.TemporaryDirectory(prefix=f"allgrad-supervised-{os.getpid()}-") as name:
         return _Supervisor(arguments, Path(name) / "outcome.json").run()
 
 

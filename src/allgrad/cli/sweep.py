@@ -11,7 +11,6 @@ finished.
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import shlex
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from allgrad.cli.mpirun import job_command
 from allgrad.cli.ranks import fitting_here
 from allgrad.cli.submit import CLUSTERS, parameters, submit
 from allgrad.errors import AllgradError, UsageError
+from allgrad.train.loggers.summary import read_summary
 
 if TYPE_CHECKING:
     import argparse
@@ -212,7 +212,7 @@ def table(runs: Sequence[Run]) -> str:
     """The values that vary, how long each run trained, and what it reached; one line per run."""
     rows = []
     for one in runs:
-        summary = json.loads((one.directory / "summary.json").read_text())
+        summary = read_summary(one.directory / "summary.json")
         values = dict(part.split("=", 1) for part in one.varying)
         found = {key: summary.get(key) for key in ("steps", "seconds", "train_loss")} | summary.get("eval", {})
         rows.append(values | {key: f"{v:.5g}" if isinstance(v, float) else str(v) for key, v in found.items()})

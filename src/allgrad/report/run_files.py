@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from allgrad.errors import AllgradError
 from allgrad.train.config.changes import flat_keys
 from allgrad.train.config.yaml_text import load
+from allgrad.train.loggers.summary import DamagedError, read_summary, verify_files
 from allgrad.train.run.directory import open_run_directory, owner_of
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class RunFiles:
         training: the lines of metrics.jsonl with training values.
         evaluations: the lines with results on held-out data.
         unreadable: how many lines could not be read.
+        damaged: what is wrong with files that have a digest, in words.
         summary, provenance: the JSON files; empty if they are missing or damaged.
         failure: the cause of the failure, as written by the rank that failed; "" if there is none.
         trace: the events of trace.json; empty if there is no trace.
@@ -53,6 +55,7 @@ class RunFiles:
     training: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
     unreadable: int
+    damaged: list[str]
     summary: dict[str, Any]
     provenance: dict[str, Any]
     failure: str
@@ -87,20 +90,21 @@ def read_run(path: str | Path) -> RunFiles:
         ) from error
     config = load(text, str(directory / "config.yaml")).value
     training, evaluations, unreadable = _metrics(directory / "metrics.jsonl")
-    summary = _json(directory / "summary.json")
+    summary, damaged = _summary(directory)
     failure = _text(directory / "failure.txt")
     owner = owner_of(directory)
     trace = _json(directory / "trace.json").get("traceEvents", [])
     return RunFiles(
         directory=directory,
         name=_name(directory, config),
-        state="running" if owner else "complete" if summary else "failed" if failure else "stopped",
+        state="running" if owner else "complete" if summary or damaged else "failed" if failure else "stopped",
         owner=owner,
         config=config if isinstance(config, dict) else {},
         config_text=text,
         training=training,
         evaluations=evaluations,
         unreadable=unreadable,
+        damaged=damaged,
         summary=summary,
         provenance=_json(directory / "provenance.json"),
         failure=failure,
@@ -138,6 +142,19 @@ def _name(directory: Path, config: Any) -> str:
     section = config.get("run") if isinstance(config, dict) else None
     name = section.get("name") if isinstance(section, dict) else None
     return str(name or directory.resolve().name)
+
+
+def _summary(directory: Path) -> tuple[dict[str, Any], list[str]]:
+    """The summary, empty if it is missing or damaged, and what is wrong with it, or with the files of which it has digests."""
+    summary: dict[str, Any] = {}
+    try:
+        summary = _numbers(read_summary(directory / "summary.json"))
+        verify_files(directory, summary)
+    except DamagedError as error:
+        return summary, [str(error)]
+    except OSError:
+        pass
+    return summary, []
 
 
 def _metrics(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:

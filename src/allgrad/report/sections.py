@@ -54,7 +54,8 @@ def numbers(run: RunFiles) -> str:
     skipped = (
         f"<p class='quiet'>{run.unreadable} lines of metrics.jsonl could not be read.</p>" if run.unreadable else ""
     )
-    return f'<div class="numbers">{"".join(cells)}</div>{skipped}'
+    damaged = "".join(f"<p>{html.escape(text)}</p>" for text in run.damaged)
+    return f'<div class="numbers">{"".join(cells)}</div>{skipped}{damaged}'
 
 
 def comparison(runs: Sequence[RunFiles]) -> str:

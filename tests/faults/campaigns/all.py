@@ -29,6 +29,11 @@ def table(kills: dict, damage: dict, mutations: dict, survive: dict | None = Non
             f"{right:,} ended in the undisturbed weights",
         ),
         ("one bit of a checkpoint was flipped", flips, f"{flips - damage['flips accepted']:,} {refused}"),
+        (
+            "one bit of another file of a run was flipped",
+            damage["flips in other files"],
+            f"{damage['flips in other files'] - damage['flips in other files unseen']:,} refused or reported by name",
+        ),
         ("a file of a checkpoint was cut", cuts, f"{cuts - damage['truncations accepted']:,} {refused}"),
         ("one bit of weights was flipped in memory", memory, f"{memory - damage['flips in memory unseen']:,} found"),
     ]

@@ -4,7 +4,9 @@
 
 A run of two checkpoints is made once. Then one random bit of one random file of the newest checkpoint is flipped, or the file is
 cut at a random byte, and the run is opened: what is read must be the checkpoint before, with a message that names the newest.
-Flipped bits in memory must change the fingerprint that ranks compare (`parallel.verify_every`).
+As many bits are flipped in config.yaml, provenance.json, metrics.jsonl and summary.json: reading the run must name the file,
+unless only the name of a digest was hit. Flipped bits in memory must change the fingerprint that ranks compare
+(`parallel.verify_every`).
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
 from runs import train
 from small_run import write_config
 
+from allgrad.errors import AllgradError
+from allgrad.report.run_files import read_run
 from allgrad.train.checkpoint.format import load_latest, weights_sha256
+from allgrad.train.config import resolve
 from allgrad.train.replica_check import fingerprint
 
 
@@ -57,6 +62,29 @@ def accepted(checkpoints: Path, count: int, rng: random.Random, cut: bool, expec
         wrong += not good
         file.write_bytes(before)
     return wrong
+
+
+def read_in_silence(run: Path, count: int, rng: random.Random) -> int:
+    """How many flipped bits in the other files of a run are not noticed, although what they hold has changed."""
+    missed = 0
+    whole = read_run(run)
+    for _ in range(count):
+        file = run / rng.choice(["config.yaml", "provenance.json", "metrics.jsonl", "summary.json"])
+        before = file.read_bytes()
+        content = bytearray(before)
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        file.write_bytes(content)
+        try:
+            resolve(run / "config.yaml")
+            found = read_run(run)
+            kept = all(found.summary.get(key) == value for key, value in whole.summary.items() if "sha256" not in key)
+            same = (found.config, found.provenance) == (whole.config, whole.provenance) and kept
+            noticed = any(str(file) in text for text in found.damaged)
+        except AllgradError as error:
+            same, noticed = False, str(file) in str(error)
+        missed += not (noticed or (same and file.name in ("config.yaml", "summary.json")))
+        file.write_bytes(before)
+    return missed
 
 
 def unseen(count: int, rng: random.Random) -> int:
@@ -95,6 +123,8 @@ def main() -> int:
         result = {
             "flips": arguments.flips,
             "flips accepted": accepted(checkpoints, arguments.flips, rng, False, expected),
+            "flips in other files": arguments.flips,
+            "flips in other files unseen": read_in_silence(run, arguments.flips, rng),
             "truncations": arguments.truncations,
             "truncations accepted": accepted(checkpoints, arguments.truncations, rng, True, expected),
             "flips in memory": arguments.memory,

@@ -15,7 +15,13 @@ from allgrad.errors import UsageError
 from allgrad.train.atomic import write_atomic
 from allgrad.train.loggers.jsonl import JsonLines, MetricsError
 from allgrad.train.loggers.progress import ProgressLine, duration
-from allgrad.train.loggers.summary import SUMMARY_KEYS, write_summary
+from allgrad.train.loggers.summary import (
+    SUMMARY_KEYS,
+    DamagedError,
+    read_summary,
+    verify_files,
+    write_summary,
+)
 from allgrad.train.loggers.tensorboard import TensorBoard
 
 if TYPE_CHECKING:
@@ -204,9 +210,31 @@ SUMMARY = dict.fromkeys(SUMMARY_KEYS, 0) | {"eval": {"loss": float("nan")}}
 def test_summary_has_the_promised_keys(tmp_path: Path) -> None:
     path = tmp_path / "summary.json"
     write_summary(path, SUMMARY)
-    assert json.loads(path.read_text()) == SUMMARY | {"eval": {"loss": "NaN"}}
+    found = read_summary(path)
+    assert found == json.loads(path.read_text()) == found | SUMMARY | {"eval": {"loss": "NaN"}, "files_sha256": {}}
     with pytest.raises(ValueError, match="lacks weights_sha256"):
         write_summary(path, {key: value for key, value in SUMMARY.items() if key != "weights_sha256"})
+
+
+def test_a_flipped_bit_in_the_files_of_a_complete_run_is_found(tmp_path: Path) -> None:
+    path, metrics = tmp_path / "summary.json", tmp_path / "metrics.jsonl"
+    metrics.write_text('{"step": 1, "loss": 0.1}\n')
+    write_summary(path, SUMMARY | {"train_loss": 0.1, "steps": {1: [2.5e-300, None, "ä"]}})
+    written = path.read_bytes()
+    summary = read_summary(path)
+    verify_files(tmp_path, summary)
+    for place in range(len(written)):
+        path.write_bytes(written[:place] + bytes([written[place] ^ 1 << place % 8]) + written[place + 1 :])
+        if b"summary_sha256" in path.read_bytes():
+            with pytest.raises(DamagedError, match="does not have the digest that it holds"):
+                read_summary(path)
+    metrics.write_text('{"step": 1, "loss": 0.3}\n')
+    with pytest.raises(DamagedError, match=r"metrics\.jsonl does not have the digest in summary\.json"):
+        verify_files(tmp_path, summary)
+    metrics.unlink()
+    verify_files(tmp_path, summary)
+    path.write_text('{"steps": 3}')  # of an older version, or edited on purpose
+    assert read_summary(path) == {"steps": 3}
 
 
 def test_a_failed_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,17 +1,29 @@
-"""`summary.json`: written in one step when the run has finished. Where it exists, the run is complete."""
+"""`summary.json`: written in one step when the run has finished. Where it exists, the run is complete.
+
+It holds digests, so that a flipped bit is found when the files are read: `files_sha256`, of the bytes of metrics.jsonl and
+provenance.json, and `summary_sha256`, of all other values in it, as JSON with sorted keys and no spaces. (config.yaml and
+checkpoints have digests of their own.)
+"""
 
 from __future__ import annotations
 
+import hashlib
 import html
+import json
 from typing import TYPE_CHECKING, Any
 
-from allgrad.train.atomic import write_json_atomic
+from allgrad.errors import AllgradError
+from allgrad.train.atomic import json_safe, write_json_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["SUMMARY_KEYS", "Summary", "write_summary"]
+__all__ = ["SUMMARY_KEYS", "DamagedError", "Summary", "read_summary", "verify_files", "write_summary"]
+
+_OWN, _OTHERS = "summary_sha256", "files_sha256"
+_FILES = ("metrics.jsonl", "provenance.json")
+
 
 SUMMARY_KEYS = (
     "steps",
@@ -27,6 +39,10 @@ SUMMARY_KEYS = (
     "portable",
 )
 """What every summary has at least; scripts rely on these keys."""
+
+
+class DamagedError(AllgradError):
+    """A file of a run is not what was written."""
 
 
 class Summary(dict[str, Any]):
@@ -57,4 +73,48 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     missing = [key for key in SUMMARY_KEYS if key not in summary]
     if missing:
         raise ValueError(f"The summary lacks {', '.join(missing)}. Every summary has {', '.join(SUMMARY_KEYS)}.")
-    write_json_atomic(path, dict(summary))
+    values = dict(summary)
+    values[_OTHERS] = {name: _sha256(path.with_name(name)) for name in _FILES if path.with_name(name).is_file()}
+    write_json_atomic(path, values | {_OWN: _digest(values)})
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """What `write_summary` wrote. One without a digest, of an older version, is taken as it is.
+
+    Raises:
+        DamagedError: it is not what was written.
+        OSError: it cannot be read.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        damaged = _OWN in found and found[_OWN] != _digest({key: found[key] for key in found if key != _OWN})
+    except (ValueError, TypeError, RecursionError):
+        damaged = True
+    if damaged:
+        raise DamagedError(
+            f"{path} does not have the digest that it holds: it was edited, or damaged. If you edited it, delete its line "
+            f"{_OWN}."
+        )
+    values: dict[str, Any] = found
+    return values
+
+
+def verify_files(directory: Path, summary: Mapping[str, Any]) -> None:
+    """Check the other files of a complete run; those that are missing are left out.
+
+    Raises:
+        DamagedError: one does not have the digest that the summary holds.
+    """
+    for name, digest in summary.get(_OTHERS, {}).items():
+        path = directory / name
+        if path.is_file() and _sha256(path) != digest:
+            raise DamagedError(f"{path} does not have the digest in summary.json: it was edited, or damaged.")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    as_read = json.loads(json.dumps(json_safe(dict(values))))
+    return hashlib.sha256(json.dumps(as_read, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
