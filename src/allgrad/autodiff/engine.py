@@ -120,7 +120,7 @@ class Walk:
         dead = False
         while stack:
             node = stack.pop()
-            if node in targets:
+            if targets and node in targets:
                 continue
             plan = node.plan
             if plan is not None:
@@ -134,14 +134,13 @@ class Walk:
                     )
                 dead = True
             for parent in node.parents:
-                if targets:
-                    if parent not in targets and (parent.seq < floor or isinstance(parent, Leaf)):
-                        self.outside[parent] = None
-                        continue
-                elif isinstance(parent, Leaf):
-                    pending[parent] = pending.get(parent, 0) + 1
+                if parent in seen:
                     continue
-                if parent not in seen:
+                if isinstance(parent, Leaf) and not targets:
+                    pending[parent] = pending.get(parent, 0) + 1
+                elif targets and parent not in targets and (parent.seq < floor or isinstance(parent, Leaf)):
+                    self.outside[parent] = None
+                else:
                     seen.add(parent)
                     stack.append(parent)
         nodes = sorted(seen, key=_by_creation, reverse=True)
@@ -164,8 +163,9 @@ class Walk:
         anomaly = CURRENT.get().anomaly
         cotangents, targets, pending, add = self.cotangents, self.targets, self.pending, self.add
         observers = self.observers
+        plain = not self.zeros and not observers and not targets
         for node in self.nodes:
-            if node in targets:
+            if targets and node in targets:
                 continue
             g = cotangents.pop(node, None)
             if g is None:
@@ -177,25 +177,31 @@ class Walk:
                 g = run_hooks(node, settle(g) if self.zeros else g, self.tensors)
             for observer in observers:
                 observer.observe(node, g)
-            if isinstance(node, Leaf):  # a root that is a leaf itself, with hooks
+            plan = node.plan
+            if plan is None:  # a root that is a leaf itself, with hooks
+                assert isinstance(node, Leaf)
                 node.accumulate(g)
                 continue
             if node.guards is not None:
                 saved.check_versions(node)
-            plan = node.plan
-            assert plan is not None
             contributions = plan.pullback(node, g, self)
             if anomaly:
                 for c in contributions:
                     if c is not None and not isinstance(c, Share):
                         check_finite(plan.name, c, f"(called at {node.origin}) was given the gradient")
             for parent, c in zip(node.parents, contributions, strict=True):
+                if not pending or not isinstance(parent, Leaf):
+                    if c is not None:
+                        add(parent, c)
+                    continue
                 if c is not None:
-                    add(parent, c)
-                if pending and isinstance(parent, Leaf):
-                    pending[parent] -= 1
-                    if not pending[parent]:
-                        self._final(parent)
+                    if c is parent.buffer and plain and not parent.hooks:  # `offer`ed, and written there
+                        parent.filled = True
+                    else:
+                        add(parent, c)
+                uses = pending[parent] = pending[parent] - 1
+                if not uses:
+                    self._final(parent)
             if not keep:
                 node.free()
 
@@ -276,7 +282,7 @@ class Walk:
             for observer in self.observers:
                 observer.observe(leaf, g)
             leaf.accumulate(g)
-        for watch in self.watchers.get(leaf, ()):
+        for watch in self.watchers.get(leaf, ()) if self.watchers else ():
             watch.callback(watch.tensors[leaf], True)
 
 

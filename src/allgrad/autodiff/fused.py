@@ -75,11 +75,13 @@ class _FusedPlan(ArgumentPlan):
         primitive, statics, residuals = self.primitive, node.keywords or {}, node.saved[-1]
         if walk.tensors:
             return self._through_reference(node, g, statics)
-        needs = self.needs if walk.wanted is None else self.wanted(node, walk)
+        extra: dict[str, Any] = {"needs": self.needs if walk.wanted is None else self.wanted(node, walk)}
         if primitive.takes_into:
-            into = self.offers(node, walk, collectors=primitive.by_worker)
-            statics = {**statics, "into": into} if statics else {"into": into}
-        cotangents = _run(primitive.backward, g, residuals, {"needs": needs, **statics})
+            extra["into"] = self.offers(node, walk, collectors=primitive.by_worker)
+        if type(residuals) is _Within:
+            cotangents = _run(primitive.backward, g, residuals, {**extra, **statics})
+        else:
+            cotangents = primitive.backward(g, residuals, **extra, **statics)
         return cotangents if self.all_tracked else [cotangents[i] for i in self.tracked]
 
     def _through_reference(self, node: Node, g: Any, statics: dict[str, Any]) -> Sequence[Any]:
@@ -131,27 +133,29 @@ class Fused(Primitive):
         values: list[Any] = []
         parents: list[Node] = []
         guards: list[Any] = []
+        loose: list[int] = []
         mask, bit = 0, 1
         for a in args:
             if isinstance(a, Tensor):
                 if a.tangents is not None:
                     return self.required_reference("forward mode")(*args, **keywords)
-                values.append(a.value)
-                if a.node is not None:
+                value, node, storage = a.value, a.node, a._storage
+                if node is not None:
                     mask |= bit
-                    parents.append(a.node)
-                storage = a._storage
+                    parents.append(node)
                 if storage is not None and (version := storage.version) is not None:
-                    guards.append((version, version[0], a.value.shape))
+                    guards.append((version, version[0], value.shape))
+                values.append(value)
             else:
+                if isinstance(a, KEPT):
+                    loose.append(len(values))
                 values.append(a)
             bit += bit
         modes = CURRENT.get()
         records = mask and modes.recording
         if records:  # the residuals may hold any of the user's arrays, so they are kept before the forward pass
-            for i, a in enumerate(args):
-                if isinstance(a, KEPT):
-                    values[i] = keep_all(a)
+            for i in loose:
+                values[i] = keep_all(values[i])
             for name, static in keywords.items():
                 if isinstance(static, KEPT):
                     keywords[name] = keep_all(static)
@@ -162,15 +166,16 @@ class Fused(Primitive):
             ans = np.asarray(ans)
         if not records:
             return Tensor(ans)
-        plan = self.plans.get((mask, len(args))) or self.plan(mask, len(args))
-        node = Node(plan.at_singular_point(CUSP) if modes.zeros else plan, tuple(parents), ans.shape, ans.dtype)
+        arity = len(values)
+        plan = self.plans.get((mask, arity)) or self.plan(mask, arity)
         for snapshot in _snapshots:
             if (context := snapshot()) is not None:
                 residuals = _Within(context, residuals)
-        node.saved = (*values, residuals) if self.reference is not None else (residuals,)
-        node.keywords = keywords
-        if guards:
-            node.guards = tuple(guards)
+        if modes.zeros:
+            plan = plan.at_singular_point(CUSP)
+        values.append(residuals)
+        saved = tuple(values) if self.reference is not None else (residuals,)
+        node = Node(plan, tuple(parents), ans.shape, ans.dtype, saved, keywords, guards or None)
         if modes.anomaly:
             node.origin = caller()
         return Tensor(ans, node)

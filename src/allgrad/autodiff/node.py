@@ -77,16 +77,25 @@ class Node:
         "origin", "outputs", "parents", "plan", "saved", "seq", "shape",
     )  # fmt: skip
 
-    def __init__(self, plan: Backward | None, parents: tuple[Node, ...], shape: Any, dtype: Any) -> None:
+    def __init__(
+        self,
+        plan: Backward | None,
+        parents: tuple[Node, ...],
+        shape: Any,
+        dtype: Any,
+        saved: tuple[Any, ...] = (),
+        keywords: dict[str, Any] | None = None,
+        guards: Sequence[Any] | None = None,
+    ) -> None:
         self.seq = next(SEQUENCE)
         self.plan = plan
         self.parents = parents
         self.shape = shape
         self.dtype = dtype
-        self.saved: tuple[Any, ...] = ()
-        self.keywords: dict[str, Any] | None = None
+        self.saved = saved
+        self.keywords = keywords
         self.outputs: int | None = None
-        self.guards: tuple[Any, ...] | None = None
+        self.guards = guards
         self.duals: tuple[Any, ...] | None = None
         self.hooks: list[Callable[[Any], Any]] | None = None
         self.origin: str | None = None
@@ -200,6 +209,11 @@ class Leaf(Node):
     def collect(self, collector: Collector) -> None:
         """Give the contributions to `collector` from now on, until `redirect`."""
         self.collector, self.filled = collector, False
+
+    def touch(self) -> None:
+        """The leaf's memory was written: nodes that saved it can no longer go backward (`saved.check_versions`)."""
+        assert self.storage.version is not None
+        self.storage.version[0] += 1
 
     def clear(self) -> None:
         """Empty the gradient."""

@@ -74,7 +74,7 @@ class ArgumentPlan(Backward):
         buffers: list[Any] = [None] * len(self.needs)
         parents = node.parents
         for i, parent in zip(self.tracked, parents):  # noqa: B905 - as many by construction, and it runs for each operation
-            if isinstance(parent, Leaf):
+            if isinstance(parent, Leaf) and parent.bound:
                 buffers[i] = walk.offer(parent, parents, collectors=collectors)
         return buffers
 

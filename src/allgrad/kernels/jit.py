@@ -22,6 +22,7 @@ import shutil
 import tempfile
 import threading
 import types as python_types
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +36,6 @@ from numba.core.ccallback import CFunc  # type: ignore[import-untyped]
 from allgrad.kernels.compile_cache import compiling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from allgrad.kernels.blocks import Array
 
 CACHE_VARIABLE = "ALLGRAD_CACHE"
@@ -44,14 +43,14 @@ _lock = threading.RLock()
 _folder: Path | None = None
 
 
-class PerDtype:
-    """A loop over arrays, compiled for a dtype at its first use.
+class PerDtype(dict[np.dtype[Any], Callable[..., Any]]):
+    """A loop over arrays, compiled for a dtype at its first use: a table by dtype, which costs no Python call once it is filled.
 
     Args:
         function: plain Python in numba's subset.
         signature: one letter an argument. Of the dtype: `r` read-only array, `w` written array, both followed by the
-            number of dimensions; `s` a scalar. Besides: `k` a read-only int64 vector, `m` a read-only bool matrix, `i` read-only
-            and `o` written bytes with the number of dimensions, `u` read-only and `v` written uint16 likewise, `n` an int64,
+            number of dimensions; `s` a scalar. Besides: `d` a float64, `k` a read-only int64 vector, `m` a read-only bool matrix, `i`
+            read-only and `o` written bytes with the number of dimensions, `u` read-only and `v` written uint16 likewise, `n` an int64,
             `b` a bool.
             For example `"w1 r1 s"`. Arrays are C-contiguous, except in capitals (`R2`, `W2`): those have any strides.
         variant: a name and global constants for a dtype, where one function is compiled in several ways.
@@ -77,15 +76,10 @@ class PerDtype:
         variant: Callable[[np.dtype[Any]], tuple[str, dict[str, Any]]] | None = None,
     ) -> None:
         self._function, self._signature, self._cache, self._variant = function, signature, cache, variant
-        self._compiled: dict[str, Callable[..., Any]] = {}
 
-    def __getitem__(self, dtype: np.dtype[Any]) -> Callable[..., Any]:
-        found = self._compiled.get(dtype.char)
-        return found if found is not None else self._compile(dtype)
-
-    def _compile(self, dtype: np.dtype[Any]) -> Callable[..., Any]:
+    def __missing__(self, dtype: np.dtype[Any]) -> Callable[..., Any]:
         with _lock:
-            if dtype.char not in self._compiled:
+            if dtype not in self:
                 name, constants = self._variant(dtype) if self._variant else ("", {})
                 dispatcher = compiled(specialised(self._function, dtype.name + name, constants))
                 signature = _signature(self._signature, dtype)
@@ -96,11 +90,11 @@ class PerDtype:
                 else:
                     dispatcher.compile(signature)
                 dispatcher.disable_compile()
-                self._compiled[dtype.char] = dispatcher
-            return self._compiled[dtype.char]
+                self[dtype] = dispatcher
+            return self[dtype]
 
 
-class CompiledAddress:
+class CompiledAddress(dict[np.dtype[Any], int]):
     """A function of 64-bit integers without a result, compiled for each dtype at its first use; gives its address.
 
     Compiled code calls it there (`matmul.ir.call`), so that it is not compiled again as a part of each caller.
@@ -119,16 +113,11 @@ class CompiledAddress:
         variant: Callable[[np.dtype[Any]], tuple[str, dict[str, Any]]],
     ) -> None:
         self._function, self._arguments, self._cache, self._variant = function, arguments, cache, variant
-        self._compiled: dict[str, Any] = {}
-        self._addresses: dict[str, int] = {}
+        self._alive: list[Any] = []
 
-    def __getitem__(self, dtype: np.dtype[Any]) -> int:
-        found = self._addresses.get(dtype.char)
-        return found if found is not None else self._compile(dtype)
-
-    def _compile(self, dtype: np.dtype[Any]) -> int:
+    def __missing__(self, dtype: np.dtype[Any]) -> int:
         with _lock:
-            if dtype.char not in self._addresses:
+            if dtype not in self:
                 name, constants = self._variant(dtype)
                 function = specialised(self._function, dtype.name + name, constants)
                 signature = types.void(*[types.int64] * self._arguments)
@@ -140,8 +129,9 @@ class CompiledAddress:
                 else:
                     found.compile()
                 assert found.address is not None
-                self._compiled[dtype.char], self._addresses[dtype.char] = found, found.address
-            return self._addresses[dtype.char]
+                self._alive.append(found)
+                self[dtype] = found.address
+            return self[dtype]
 
 
 _OPTIONS = {"error_model": "numpy", "nogil": True, "nopython": True}
@@ -258,6 +248,8 @@ def _type(word: str, element: Any) -> Any:
             return types.Array(element, int(word[1]), "A")
         case "s":
             return element
+        case "d":
+            return types.float64
         case "k":
             return types.Array(types.int64, 1, "C", readonly=True)
         case "m":

@@ -4,8 +4,6 @@ multiply-add. Documented in `interface.Kernels`.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from allgrad.kernels import numba_loops as loops
@@ -28,11 +26,10 @@ from allgrad.kernels.numba_workers import product_of_each_worker as product_of_e
 from allgrad.kernels.numba_workers import sum_by_worker as sum_by_worker
 from allgrad.kernels.numba_workers import sum_of_each_worker as sum_of_each_worker
 from allgrad.kernels.numpy_pooling import pooled_shape
-from allgrad.kernels.portable_math import power
 
 name = "numba"
 
-_adam = PerDtype(loops.adam, "w1 r1 w1 w1 s s s s s s s s")
+_adam = PerDtype(loops.adam, "w1 r1 w1 w1 n d d d d d b")
 _sgd = PerDtype(loops.sgd, "w1 r1 s s")
 _sgd_momentum = PerDtype(loops.sgd_momentum, "w1 r1 w1 s s s s s b")
 _layer_norm_forward = PerDtype(loops.layer_norm_forward, "r2 r1 r1 s w2 w1 w1")
@@ -77,10 +74,7 @@ def adam(
     decoupled: bool,
 ) -> None:
     """See `Kernels.adam`."""
-    root = math.sqrt(1 - power(beta2, step))
-    shrink, decay = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
-    rate = lr * root / (1 - power(beta1, step))
-    _adam[p.dtype](p, g, m, v, rate, eps * root, beta1, 1 - beta1, beta2, 1 - beta2, shrink, decay)
+    _adam[p.dtype](p, g, m, v, step, lr, beta1, beta2, eps, weight_decay, decoupled)
 
 
 def sgd(

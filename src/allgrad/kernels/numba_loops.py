@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba.extending import register_jitable
 
 from allgrad.kernels.numba_math import (
     decay,
@@ -22,6 +23,9 @@ from allgrad.kernels.numba_math import (
 )
 from allgrad.kernels.numba_sums import row_maximum, row_product, row_squares, row_sum
 from allgrad.kernels.numpy_activations import INVERSE_ROOT_TWO_PI, TANH_CUBE, TANH_SCALE
+from allgrad.kernels.portable_math import whole_power as _whole_power
+
+whole_power = register_jitable(_whole_power)
 
 
 def adam(
@@ -29,15 +33,20 @@ def adam(
     g: Any,
     m: Any,
     v: Any,
-    rate: Any,
-    small: Any,
-    b1: Any,
-    c1: Any,
-    b2: Any,
-    c2: Any,
-    shrink: Any,
-    decay: Any,
+    step: Any,
+    lr: Any,
+    beta1: Any,
+    beta2: Any,
+    eps: Any,
+    weight_decay: Any,
+    decoupled: Any,
 ) -> None:
+    number = p.dtype.type
+    root = np.sqrt(1 - whole_power(beta2, step))
+    rate, small = number(lr * root / (1 - whole_power(beta1, step))), number(eps * root)
+    b1, c1, b2, c2 = number(beta1), number(1 - beta1), number(beta2), number(1 - beta2)
+    shrink = number(1 - lr * weight_decay if decoupled else 1.0)
+    decay = number(0.0 if decoupled else weight_decay)
     for i in range(p.size):
         d = g[i] + decay * p[i]
         first = b1 * m[i] + c1 * d

@@ -172,11 +172,12 @@ def power(base: Any, exponent: Any) -> Any:
     (0.125, 1.414213562373)
     """
     if isinstance(base, int | float) and isinstance(exponent, int | float) and exponent == int(exponent):
-        return _whole_power(float(base), int(exponent))
+        return whole_power(float(base), int(exponent))
     return exp(exponent * log(base))
 
 
-def _whole_power(base: float, exponent: int) -> float:
+def whole_power(base: float, exponent: int) -> float:
+    """`power` of two numbers, in the subset of Python that numba compiles."""
     result, factor, left = 1.0, base, abs(exponent)
     while left:
         if left & 1:

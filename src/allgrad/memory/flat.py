@@ -106,8 +106,9 @@ class FlatParameters:
 
     def touch(self, names: Iterable[str] | None = None) -> None:
         """Values in the flat arrays were changed: graphs that saved them can no longer run backward."""
-        for name in self.leaves if names is None else names:
-            self.leaves[name].touch()
+        nodes = self.nodes
+        for name in nodes if names is None else names:
+            nodes[name].touch()
 
     def without_gradient(self) -> set[str]:
         """Names of the leaves that have no gradient now; their slots in `grads` hold old numbers."""

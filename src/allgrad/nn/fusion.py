@@ -15,6 +15,8 @@ or the `forward` of one of these classes was replaced.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -28,7 +30,7 @@ from allgrad.nn.module import changes
 from allgrad.nn.pooling import MaxPool2d
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from allgrad.nn.module import Module
 
@@ -40,14 +42,8 @@ _KINDS: tuple[type[Module], ...] = (*_ACTIVATIONS, *_LAYERS, MaxPool2d)
 _FORWARD = {each: each.forward for each in _KINDS}
 
 
-class Call(NamedTuple):
-    """A module that is called; with `options`, it runs the neighbours behind it too."""
-
-    module: Any
-    options: dict[str, Any] | None
-
-    def __call__(self, x: Any) -> Any:
-        return self.module(x) if self.options is None else self.module.with_activation(x, **self.options)
+Call = Callable[[Any], Any]
+"""A module, or its `with_activation` with what runs the neighbours behind it too."""
 
 
 class _Decision(NamedTuple):
@@ -87,7 +83,7 @@ def fused_calls(modules: Iterable[Module]) -> Iterator[Call]:
     while rest:
         layer = rest.popleft()
         if not _is_plain(layer, _LAYERS):
-            yield Call(layer, None)
+            yield layer
             continue
         activation, options = layer.activation, {}
         if activation is None and rest and _is_plain(rest[0], _ACTIVATIONS):
@@ -98,7 +94,7 @@ def fused_calls(modules: Iterable[Module]) -> Iterator[Call]:
                 options["pool"] = tile
                 rest.popleft()
         changed = options or activation is not layer.activation
-        yield Call(layer, {"activation": activation, **options} if changed else None)
+        yield partial(layer.with_activation, activation=activation, **options) if changed else layer
 
 
 def _is_plain(module: Module, kinds: tuple[type[Module], ...]) -> bool:

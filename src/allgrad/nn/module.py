@@ -132,16 +132,16 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward() method. Define one.")
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
-        if _running.get() is None:
-            token = _running.set(self)
-            try:
-                return self(*args, **keywords)
-            finally:
-                _running.reset(token)
-        if self.precision is None:
+        if self.precision is not None:
+            with running(_running.get() or self), bf16.products(self.precision == "bf16"):
+                return self.forward(*args, **keywords)
+        if _running.get() is not None:
             return self.forward(*args, **keywords)
-        with bf16.products(self.precision == "bf16"):
+        token = _running.set(self)
+        try:
             return self.forward(*args, **keywords)
+        finally:
+            _running.reset(token)
 
     def __setattr__(self, name: str, value: Any) -> None:
         before = self.__dict__.get(name)

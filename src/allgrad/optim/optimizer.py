@@ -160,8 +160,9 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Empty the gradients of this optimizer's parameters; the next backward pass writes them anew."""
+        nodes = self.flat.nodes
         for name in self.steps:
-            self.flat.nodes[name].clear()
+            nodes[name].clear()
 
     def _step_parameters(self, skip: Collection[str], within: Within | None) -> list[str]:
         moved = []
@@ -179,9 +180,10 @@ class Optimizer:
         key = (frozenset(skip), None if within is None else tuple((d, tuple(s)) for d, s in within.items()))
         if self._plan is None or self._plan[0] != key:
             self._plan = key, self._runs(skip, within)
-        for name in self.steps:
+        steps = self.steps
+        for name in steps:
             if name not in skip:
-                self.steps[name] += 1
+                steps[name] += 1
         moved: list[str] = []
         for run in self._plan[1]:
             self._update_run(run, self.steps[run.names[0]])
