@@ -49,9 +49,9 @@ class PerDtype(dict[np.dtype[Any], Callable[..., Any]]):
     Args:
         function: plain Python in numba's subset.
         signature: one letter an argument. Of the dtype: `r` read-only array, `w` written array, both followed by the
-            number of dimensions; `s` a scalar. Besides: `d` a float64, `k` a read-only int64 vector, `m` a read-only bool matrix, `i`
-            read-only and `o` written bytes with the number of dimensions, `u` read-only and `v` written uint16 likewise, `n` an int64,
-            `b` a bool.
+            number of dimensions; `s` a scalar. Besides: `d` a float64, `k` a read-only int64 vector, `m` a read-only bool
+            matrix, `i` read-only and `o` written bytes with the number of dimensions, `u` read-only and `v` written uint16
+            likewise, `n` an int64, `b` a bool.
             For example `"w1 r1 s"`. Arrays are C-contiguous, except in capitals (`R2`, `W2`): those have any strides.
         variant: a name and global constants for a dtype, where one function is compiled in several ways.
 
