@@ -82,3 +82,25 @@ def test_other_keys_are_seen_and_stay_to_be_read():
     assert second.collect(0, 4, everyone, spins=10) == DIFFERENT
     keys, _ = second.read(0, 0)
     assert keys.tolist() == [3, 4]
+
+
+def test_a_sum_says_how_far_it_came():
+    """Each message that is not exchanged stays on the board, to be read later."""
+    from allgrad.kernels import shared_sums
+
+    first, second = boards(2)
+    a, b = np.ones(4), np.ones(4)
+    additions = np.array(shared_sums.row(a, b, a))
+    nothing = np.empty(0, np.uint8)
+    assert first.sum_up(3, additions, spins=10, rounds=2) == 0  # nobody else is there
+    assert (first.posted, a.tolist()) == (1, [1, 1, 1, 1])
+    second.post(3, nothing)
+    assert first.arrived(0)
+    first.done(0)
+    assert first.sum_up(3, additions, spins=10, rounds=2) == 0
+    second.done(0)
+    assert second.sum_up(3, additions, spins=10, rounds=2) == 1  # the first rank does not come a second time
+    assert (second.posted, a.tolist()) == (3, [2, 2, 2, 2])
+    first.done(1)
+    first.post(4, nothing)
+    assert second.collect(2, 3, np.empty((2, 0), np.uint8), spins=0) == DIFFERENT

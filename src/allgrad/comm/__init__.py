@@ -3,6 +3,7 @@
 from .agreement import DisagreementError as DisagreementError
 from .all_reduce import tree_all_reduce as tree_all_reduce
 from .desync import DesyncError as DesyncError
+from .desync import Kind as Kind
 from .engine import Engine as Engine
 from .launcher import LaunchError as LaunchError
 from .node_memory import NodeMemory as NodeMemory

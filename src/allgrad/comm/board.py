@@ -28,6 +28,7 @@ LATE, DIFFERENT, READ = 0, 1, 2
 KEY = 8
 """Bytes of a key, with which a message begins: what it is about, an integer."""
 
+_NOTHING = np.empty(0, np.uint8)
 _LARGEST, _SMALLEST, _TOGETHER = 1 << 14, 1 << 10, 1 << 18  # bytes of a message, and of all ranks' messages
 
 
@@ -43,20 +44,21 @@ class Board:
     """
 
     def __init__(self, memory: NodeMemory) -> None:
-        from allgrad.kernels import atomics  # numba is imported when it is needed
+        from allgrad.kernels import atomics, shared_sums  # numba is imported when it is needed
 
-        self._atomics = atomics
+        self._atomics, self._exchange, self._sum_up = atomics, atomics.exchange, shared_sums.sum_up
         self.rank, self.ranks = memory.rank, memory.ranks
         self._size = max(_SMALLEST, min(_LARGEST, _TOGETHER // self.ranks) // atomics.LINE * atomics.LINE)
         self.room = self._size - KEY
         self._messages = 2 * self.ranks * atomics.LINE  # where they begin, after the counters
         self._bytes = memory.allocate(self._messages + RING * self.ranks * self._size, np.dtype(np.uint8))
+        self._began = np.zeros(2, np.int64)
         self.posted = 0
         self._finished = 0  # messages that all ranks are known to have read
 
-    def has_room(self) -> bool:
-        """Whether the next message can be posted now."""
-        wanted = self.posted - RING + 1
+    def has_room(self, messages: int = 1) -> bool:
+        """Whether so many messages can be posted now."""
+        wanted = self.posted - RING + messages
         if wanted > self._finished:
             for finished in (wanted + RING // 2, wanted):  # ranks are mostly in step: then it is known for some time
                 if self._atomics.reached(self._bytes, self.ranks * self._atomics.LINE, self.ranks, finished):
@@ -96,6 +98,38 @@ class Board:
             key,
             spins,
         )
+
+    def exchange(self, key: int, payload: Array, everyone: Array, spins: int, rounds: int) -> int:
+        """`post` and then `collect`, in one compiled call that gives up the core `rounds` times if others are late.
+
+        The message's number is `posted` before the call. Returns what `collect` returns.
+        """
+        number = self.posted
+        self.posted += 1
+        return self._exchange(
+            self._bytes, payload, everyone.reshape(-1), self.rank, self.ranks, number, self._place(number), self._size,
+            key, spins, rounds,
+        )  # fmt: skip
+
+    def sum_up(self, key: int, additions: Array, spins: int, rounds: int) -> int:
+        """Two exchanges of empty messages, and additions in shared memory between them; see `kernels/shared_sums.py`.
+
+        The messages' numbers are `posted` before the call, and the next one. Returns how many of the two are exchanged; the one
+        after that is posted.
+        """
+        number = self.posted
+        done: int = self._sum_up(
+            self._bytes, _NOTHING, self.rank, self.ranks, number, self._place(number), self._place(number + 1),
+            self._size, key, spins, rounds, additions, self._began.view(np.uint8),
+        )  # fmt: skip
+        self.posted += min(done + 1, 2)
+        return done
+
+    @property
+    def began(self) -> float:
+        """When all ranks had come to the last `sum_up`, on the clock of `time.perf_counter`."""
+        seconds, nanoseconds = self._began.tolist()
+        return float(seconds + nanoseconds * 1e-9)
 
     def arrived(self, number: int, spins: int = 0) -> bool:
         """Whether all ranks have posted message `number`."""

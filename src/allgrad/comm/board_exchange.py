@@ -9,6 +9,7 @@ both use the same messages on the board.
 from __future__ import annotations
 
 import os
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from .transport import Transport
     from .tree import Array
 
-_SPINS = 1500  # looks at the notice board, 5 us, before this rank gives up its core for a moment
+_SPINS = 10_000  # looks at the notice board, some 30 us, before this rank gives up its core for a moment
+_NOTHING = np.empty(0, np.uint8)
 _FEW_SPINS = 50  # the same where ranks outnumber cores
 _ROUNDS = 150  # so often; then the message waits in the pipeline, where a sleeping rank costs the others nothing
 
@@ -43,6 +45,10 @@ class BoardExchange:
 
     def __init__(self, transport: Transport, pipeline: Pipeline, lock: threading.Lock) -> None:
         self._transport, self._pipeline, self._lock = transport, pipeline, lock
+
+    @property
+    def _spins(self) -> int:
+        return _FEW_SPINS if self._transport.topology.oversubscribed else _SPINS
 
     def exchange(self, kind: Kind, payload: Array) -> Array | None:
         """Give all ranks each other's few bytes at once, through the notice board, on the calling thread.
@@ -63,8 +69,8 @@ class BoardExchange:
         with self._lock:
             if not self._free_for(board, payload):
                 return None
-            number, everyone = board.post(kind.key, payload), np.empty((board.ranks, payload.size), np.uint8)
-            if self._collected(board, number, kind.key, everyone):
+            number, everyone = board.posted, np.empty((board.ranks, payload.size), np.uint8)
+            if board.exchange(kind.key, payload, everyone, self._spins, _ROUNDS) == READ:
                 self._pipeline.count_finished()
                 return everyone
             handle = self._enqueue(kind.what, payload, everyone, number).handle
@@ -92,17 +98,50 @@ class BoardExchange:
 
         return fetch
 
-    def _free_for(self, board: Board, payload: Array) -> bool:
-        """Whether a message can go onto the board now, past the pipeline."""
+    def sum_up(self, kind: Kind, additions: Array, barrier: Callable[[], None]) -> float:
+        """Return when every rank has called this, and then has made its additions in shared memory.
+
+        Args:
+            kind: what is added up.
+            additions: those of this rank; see `kernels/shared_sums.py`.
+            barrier: returns when every rank has called it; for ranks whose board cannot be used now.
+
+        Returns:
+            When all ranks had come, on the clock of `time.perf_counter`.
+        """
+        board, handle, done = self._pipeline.board, None, 0
+        if board is not None:
+            with self._lock:
+                if self._free_for(board, _NOTHING, messages=2):
+                    number = board.posted
+                    done = board.sum_up(kind.key, additions, self._spins, _ROUNDS)
+                    self._pipeline.count_finished(number=done)
+                    if done < 2:
+                        everyone = np.empty((board.ranks, 0), np.uint8)
+                        handle = self._enqueue(kind.what, _NOTHING, everyone, number + done).handle
+        if done == 0:
+            from allgrad.kernels import shared_sums
+
+            barrier() if handle is None else handle.wait()
+            clock = time.perf_counter()
+            shared_sums.add_up(additions)
+            barrier()
+            return clock
+        if handle is not None:
+            handle.wait()
+        assert board is not None
+        return board.began
+
+    def _free_for(self, board: Board, payload: Array, messages: int = 1) -> bool:
+        """Whether so many messages can go onto the board now, past the pipeline."""
         pipeline = self._pipeline
         idle = pipeline.unfinished() is None and pipeline.error is None
-        return idle and payload.size <= board.room and board.has_room()
+        return idle and payload.size <= board.room and board.has_room(messages)
 
     def _collected(self, board: Board, number: int, key: int, everyone: Array) -> bool:
         """Whether all ranks' messages have been read; waits for some time, and lets other processes run meanwhile."""
-        spins = _FEW_SPINS if self._transport.topology.oversubscribed else _SPINS
         for _ in range(_ROUNDS):
-            found = board.collect(number, key, everyone, spins)
+            found = board.collect(number, key, everyone, self._spins)
             if found != LATE:
                 return found == READ
             os.sched_yield()

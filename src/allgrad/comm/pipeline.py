@@ -127,15 +127,15 @@ class Pipeline:
             self._inbox.append(pending)
         return pending
 
-    def count_finished(self, pending: Pending | None = None) -> None:
-        """A collective was finished elsewhere: one that was not added, while nothing was under way, or the oldest one."""
+    def count_finished(self, pending: Pending | None = None, number: int = 1) -> None:
+        """Collectives were finished elsewhere: some that were not added, while nothing was under way, or the oldest one."""
         with self._posting:
             if pending is None:
-                self.posted += 1
+                self.posted += number
             else:
                 (self._queue or self._inbox).popleft()
                 pending.handle.event.set()
-            self.finished += 1
+            self.finished += number
 
     def needs_polling(self) -> bool:
         """Whether anything is under way beside one message on the board, for which its reader will look."""

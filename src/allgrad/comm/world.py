@@ -148,7 +148,7 @@ class World(Topology):
         flat = array.reshape(-1).view(np.uint8)
         for start in range(0, flat.size if self.size > 1 else 0, _PIECE):
             piece = flat[start : start + _PIECE]
-            self._submit("broadcast", piece.size, methodcaller("Ibcast", piece, root)).wait()
+            self._submit(_what("broadcast", piece.size), piece.size, methodcaller("Ibcast", piece, root)).wait()
         return array
 
     def all_gather(self, array: Array) -> Array:
@@ -165,8 +165,8 @@ class World(Topology):
             everyone = np.repeat(array[np.newaxis], self.size, axis=0)
             return lambda: everyone
         mine, shape = array.reshape(-1).view(np.uint8), (self.size, *array.shape)
+        kind = _what("all_gather", mine.size)
         if self.engine is not None:
-            kind = _what("all_gather", mine.size)
             if later:
                 fetch = self.engine.quick.exchange_later(kind, mine)
             else:
@@ -179,7 +179,7 @@ class World(Topology):
         # What is on the board arrives without anybody's help.
         wake = later and (self.board is None or self.nodes > 1)
         handle = self._submit(
-            "all_gather", mine.size, methodcaller("Iallgather", mine, theirs), mine, partial(np.copyto, theirs), wake
+            kind, mine.size, methodcaller("Iallgather", mine, theirs), mine, partial(np.copyto, theirs), wake
         )
 
         def wait() -> Array:
@@ -206,8 +206,13 @@ class World(Topology):
 
     def barrier(self) -> None:
         """Return when every rank has called this."""
-        if self.size > 1 and self._exchange("barrier", _NO_BYTES) is None:
-            self._submit("barrier", 0, methodcaller("Ibarrier")).wait()
+        if self.size > 1:
+            self._barrier(_what("barrier", 0))
+
+    def _barrier(self, kind: Kind) -> None:
+        if self.engine is None or self.engine.quick.exchange(kind, _NO_BYTES) is None:
+            # The payload makes the check itself the barrier: a rank that takes the quick way does nothing else either.
+            self._submit(kind, 0, methodcaller("Ibarrier"), _NO_BYTES).wait()
 
     def node_barrier(self) -> None:
         """Return when every rank of this node has called this. Needs the board."""
@@ -219,15 +224,25 @@ class World(Topology):
             self.engine.wait_until(partial(self.board.arrived, self.board.post(0, _NO_BYTES)))
             self.board.done(self.board.posted - 1)
 
-    def _exchange(self, kind: str, payload: Array) -> Array | None:
-        """All ranks' payloads by the quick way; None if that cannot be used now."""
-        if self.engine is None:
-            return None
-        return self.engine.quick.exchange(_what(kind, payload.size), payload)
+    def sum_in_memory(self, kind: Kind, additions: Array) -> float:
+        """Make each rank's additions in memory that all ranks share: those of a single node. Needs the engine.
+
+        No addition is made before all ranks have called this, and it returns when all of them are made.
+
+        Args:
+            kind: what is added up, the same on all ranks.
+            additions: this rank's; see `kernels/shared_sums.py`.
+
+        Returns:
+            When all ranks had come, on `clock()`.
+        """
+        assert self.engine is not None
+        began = self.engine.quick.sum_up(kind, additions, partial(self._barrier, kind))
+        return began + self.engine.pipeline.offset
 
     def _submit(
         self,
-        kind: str,
+        kind: Kind,
         nbytes: int,
         start: Callable[[Any], Any],
         payload: Array | None = None,
@@ -239,8 +254,8 @@ class World(Topology):
         def transfer(lane: Lane) -> Transfer:
             yield [start(lane.comm)]
 
-        what = _what(kind, nbytes).what
-        collective = Collective(what, iter([transfer]), nbytes, label=kind, payload=payload, arrived=arrived)
+        label = kind.what["collective"]
+        collective = Collective(kind.what, iter([transfer]), nbytes, label=label, payload=payload, arrived=arrived)
         return self.transport.submit(collective, wake=wake)
 
     # ---- agreement ----

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 from allgrad.kernels.jit import PerDtype
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 LINE = 64
 """Bytes from one counter to the next: a cache line, so that a writer does not disturb the readers of another counter."""
+
+
+_give_up_core = types.ExternalFunction("sched_yield", types.int32())
 
 
 def _place(context: Any, builder: Any, kind: Any, array: Any, offset: Any) -> Any:
@@ -66,6 +69,7 @@ def _reached(memory: Any, offset: int, count: int, value: int, spins: int) -> in
     return 1
 
 
+@register_jitable
 def _post(memory: Any, payload: Any, counter: int, number: int, place: int, key: int) -> None:
     _store_release(memory, place, key)
     for i in range(payload.size):
@@ -73,6 +77,7 @@ def _post(memory: Any, payload: Any, counter: int, number: int, place: int, key:
     _store_release(memory, counter, number + 1)
 
 
+@register_jitable
 def _collect(
     memory: Any, everyone: Any, rank: int, ranks: int, number: int, messages: int, size: int, key: int, spins: int
 ) -> int:
@@ -92,14 +97,31 @@ def _collect(
     return DONE
 
 
+@register_jitable
+def exchange_messages(
+    memory: Any, payload: Any, everyone: Any, rank: int, ranks: int, number: int, messages: int, size: int, key: int,
+    spins: int, rounds: int,
+) -> int:  # fmt: skip
+    """`exchange`, for compiled code."""
+    _post(memory, payload, rank * LINE, number, messages + rank * size, key)
+    found = _collect(memory, everyone, rank, ranks, number, messages, size, key, spins)
+    for _ in range(rounds):
+        if found != LATE:
+            break
+        _give_up_core()
+        found = _collect(memory, everyone, rank, ranks, number, messages, size, key, spins)
+    return found
+
+
 LATE, DIFFERENT, DONE = 0, 1, 2
-"""What `collect` returns."""
+"""What `exchange` and `collect` return."""
 
 _BYTES = np.dtype(np.uint8)
 _compiled_publish = PerDtype(_publish, "w1 n n")
 _compiled_reached = PerDtype(_reached, "w1 n n n n")
 _compiled_post = PerDtype(_post, "w1 r1 n n n n")
 _compiled_collect = PerDtype(_collect, "w1 w1 n n n n n n n")
+_compiled_exchange = PerDtype(exchange_messages, "w1 r1 w1 n n n n n n n n")
 
 
 def publish(memory: Any, offset: int, value: int) -> None:
@@ -149,3 +171,13 @@ def collect(
         DONE; LATE: some rank did not come; DIFFERENT: some rank has another key. Then nothing is counted as read.
     """
     return int(_compiled_collect[_BYTES](memory, everyone, rank, ranks, number, messages, size, key, spins))
+
+
+def exchange(
+    memory: Any, payload: Any, everyone: Any, rank: int, ranks: int, number: int, messages: int, size: int, key: int,
+    spins: int, rounds: int,
+) -> int:  # fmt: skip
+    """`post` and `collect` in one call. If the others are late, it gives up the core and looks again, up to `rounds` times."""
+    return int(
+        _compiled_exchange[_BYTES](memory, payload, everyone, rank, ranks, number, messages, size, key, spins, rounds)
+    )

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from allgrad.comm import Collective, Node, Times, additions, block, collectives, plan_block
+from allgrad.comm import Collective, Kind, Node, Times, additions, block, collectives, plan_block
 from allgrad.comm.all_reduce import CHUNK_BYTES
 from allgrad.comm.tree import maximal_nodes
 from allgrad.memory import Arena
@@ -65,13 +65,18 @@ class _Sums(NamedTuple):
 
     def add_up(self, part: slice | None = None) -> None:
         """Make the additions, or those for a part of the slice."""
+        for left, right, out in self.blocks(part):
+            np.add(left, right, out=out)
+
+    def blocks(self, part: slice | None = None) -> Iterator[tuple[Array, Array, Array]]:
+        """The additions of `add_up`, in pieces whose partial sums stay in cache."""
         size = self.steps[0][0].size if self.steps else 0
         first, stop, _ = (part or slice(0, size)).indices(size)
         length = size if len(self.steps) == 1 else _BLOCK
         for start in range(first, stop, max(length, 1)):
             span = slice(start, min(start + length, stop))
             for left, right, out in self.steps:
-                np.add(left[span], right[span], out=out[span])
+                yield left[span], right[span], out[span]
 
 
 class NodeExchange(Exchange):
@@ -93,6 +98,7 @@ class NodeExchange(Exchange):
         self.memory = memory
         self._posted: list[_Posted] = []
         self._sums: dict[tuple[int, int], _Sums | None] = {}
+        self._planned: dict[tuple[int, ...], tuple[Kind, Array]] = {}
         self._owners: Any = None  # the communicator of this slice's owners
 
     def open(self, world: World, virtual_workers: int, flat: FlatParameters, buckets: Sequence[Bucket]) -> None:
@@ -128,6 +134,7 @@ class NodeExchange(Exchange):
                 mine = [flat.grads if each is flat.grads.flat else _arena(flat, each) for each in arenas]
         self._out = flat.grads.flat
         self._sums.clear()
+        self._planned.clear()
         assert len(mine) == count
         return mine
 
@@ -168,13 +175,7 @@ class NodeExchange(Exchange):
         if not self._posted:
             return []
         posted, self._posted = self._posted, []
-        self.memory.barrier()
-        began = self.world.clock()
-        with np.errstate(all="ignore"):  # a sum that overflows is for the trainer to detect
-            for each in posted:
-                if (sums := self._summed(each.gradients.bucket, 0, 1)) is not None:
-                    sums.add_up()
-        self.memory.barrier()
+        began = self.world.sum_in_memory(*self._plan_for([each.gradients.bucket for each in posted]))
         _release(posted)
         done = self.world.clock()
         return [
@@ -190,6 +191,23 @@ class NodeExchange(Exchange):
         self.memory.barrier()
 
     # Slices of buckets.
+
+    def _plan_for(self, buckets: list[Bucket]) -> tuple[Kind, Array]:
+        """What this rank adds when these buckets have been posted on a single node, for `World.sum_in_memory`."""
+        from allgrad.kernels import shared_sums  # numba is imported when it is needed
+
+        order = tuple(bucket.index for bucket in buckets)
+        if order not in self._planned:
+            what = {
+                "collective": "all-reduce (node)",
+                "buckets": ", ".join(bucket.label for bucket in buckets),
+                "layout": self.flat.layout.digest(),
+                "virtual workers": str(self.virtual_workers),
+            }
+            own = [sums for bucket in buckets if (sums := self._summed(bucket, 0, 1)) is not None]
+            rows = [shared_sums.row(*addition) for sums in own for addition in sums.blocks()]
+            self._planned[order] = Kind(what), np.array(rows, np.int64).reshape(-1)
+        return self._planned[order]
 
     def _own(self, bucket: Bucket, chunk: int, chunks: int) -> slice | None:
         """The elements of a bucket, counted from its start, that this rank adds up, or one chunk of them."""
