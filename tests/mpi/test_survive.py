@@ -36,15 +36,15 @@ def undisturbed(config, tmp_path_factory) -> tuple[str, list[dict]]:
 
 @pytest.fixture
 def survive(mpi_flavour, clean_environment, run_group, config, tmp_path):
-    """survive(plan, ranks=, slow=0) -> the run's directory and what the job printed; see tests/support/kill_plugin.py."""
+    """survive(plan, *overrides, ranks=, slow=0) -> the run's directory, what the job printed; tests/support/kill_plugin.py."""
     if mpi_flavour[0] != "openmpi":
         pytest.skip("only Open MPI can go on without a rank (ULFM)")
 
-    def run(plan, *, ranks, slow=0.0):
+    def run(plan, *overrides, ranks, slow=0.0):
         where = {"KILL_PLAN": json.dumps(plan), "KILL_MARK": str(tmp_path / "mark"), "KILL_SLOW": str(slow)}
         mca = {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self,sm,tcp"}
         words = ["train", str(config), "-n", str(ranks), "--survive", "--plugin", str(PLUGIN)]
-        command = [sys.executable, "-P", "-m", "allgrad", *words, f"run.dir={tmp_path / 'run'}"]
+        command = [sys.executable, "-P", "-m", "allgrad", *words, f"run.dir={tmp_path / 'run'}", *overrides]
         code, out, err = run_group(command, env=clean_environment(where | mca))
         assert code == 0, out + err
         assert all((tmp_path / f"mark-{number}").exists() for number in range(len(plan))), out + err
@@ -77,6 +77,16 @@ def test_a_replacement_joins(survive, undisturbed) -> None:
     assert (summary(run)["weights_sha256"], metrics(run)) == undisturbed, said
     assert "a replacement joined; 2 ranks go on" in said
     assert summary(run)["ranks"] == 2
+
+
+def test_a_rank_whose_memory_is_corrupted_is_replaced(survive, undisturbed) -> None:
+    """Its gradients are in everybody's sums, so the others return to a checkpoint in which all agreed; rank 0 it is, too."""
+    plan = [["after the update", 9, 0, "flip"], ["recovery", 1, 1, "SIGKILL"]]
+    run, said = survive(plan, "parallel.verify_every=5", ranks=4)
+    assert (summary(run)["weights_sha256"], metrics(run)) == undisturbed, said
+    assert "After 10 steps the ranks no longer hold the same bits:\n  weights: rank 0 on " in said
+    assert "rank 0 will be ended, and the others return to the newest checkpoint" in said
+    assert [one["step"] for one in summary(run)["recoveries"]] == [6]
 
 
 def test_a_library_that_cannot_do_it_is_named(mpi_flavour, clean_environment, run_group, config, tmp_path) -> None:

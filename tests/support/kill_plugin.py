@@ -1,9 +1,10 @@
 """A plugin for tests: ranks kill themselves in chosen moments of a training.
 
 The environment says when. KILL_PLAN: a JSON list of [phase, call, rank, action], where `call` counts from 1, `rank` is what the
-launcher said (replacements: 100), and `action` is a signal's name or "os._exit". KILL_MARK: the beginning of the paths of files
-that say, with the time, that it happened, that training went on ("on"), or when a rank that reached the end had finished each of
-its steps, and when it went on with other ranks ("steps-PID"). KILL_SLOW: seconds by which each step takes longer.
+launcher said (replacements: 100), and `action` is a signal's name, "os._exit", or, after an update, "flip", which flips a bit of
+the weights. KILL_MARK: the beginning of the paths of files that say, with the time, that it happened, that training went on
+("on"), or when a rank that reached the end had finished each of its steps, and when it went on with other ranks ("steps-PID").
+KILL_SLOW: seconds by which each step takes longer.
 """
 
 import json
@@ -12,6 +13,8 @@ import signal
 import sys
 import time
 from pathlib import Path
+
+import numpy as np
 
 from allgrad import optim, parallel
 from allgrad.parallel.step import StepRunner
@@ -24,13 +27,22 @@ calls = {}
 finished, went_on = [], []  # moments
 
 
-def reached(phase):
+def act(action, owner):
+    if action == "flip":
+        owner.flat.params.flat[np.dtype(np.float32)].view(np.uint32)[11] ^= 1 << 3
+    elif action == "os._exit":
+        os._exit(0)
+    else:
+        os.kill(os.getpid(), getattr(signal, action))
+
+
+def reached(phase, owner=None):
     calls[phase] = calls.get(phase, 0) + 1
     for number, (when, call, rank, action) in enumerate(PLAN):
         mark = Path(f"{MARK}-{number}")
         if (when, call, rank) == (phase, calls[phase], RANK) and not mark.exists():
             mark.write_text(str(time.time()))
-            os._exit(0) if action == "os._exit" else os.kill(os.getpid(), getattr(signal, action))
+            act(action, owner)
 
 
 def around(owner, name, before=None, after=None):
@@ -38,10 +50,10 @@ def around(owner, name, before=None, after=None):
 
     def wrapped(*args, **keywords):
         if before:
-            reached(before)
+            reached(before, args[0])
         result = function(*args, **keywords)
         if after:
-            reached(after)
+            reached(after, args[0])
         return result
 
     setattr(owner, name, wrapped)

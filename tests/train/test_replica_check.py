@@ -60,18 +60,19 @@ def test_fingerprints_know_the_place_of_a_block_and_of_an_array() -> None:
 
 
 @pytest.mark.parametrize(
-    ("others", "said"),
+    ("others", "said", "odd"),
     [
-        (lambda mine: [mine + 1, mine], "weights: rank 1 on there differs from the others"),
-        (lambda mine: [mine + 1, mine + 2, mine], "weights: ranks 1, 2 on away, there differ from the others"),
-        (lambda mine: [mine + 1], "weights: rank 0 and rank 1 differ, and none of them is in the majority"),
+        (lambda mine: [mine + 1, mine], "weights: rank 1 on there differs from the others", {1}),
+        (lambda mine: [mine + 1, mine + 2, mine], "weights: ranks 1, 2 on away, there differ from the others", {1, 2}),
+        (lambda mine: [mine + 1], "weights: rank 0 and rank 1 differ, and none of them is in the majority", set()),
     ],
 )
-def test_who_is_alone_is_named(others, said) -> None:
+def test_who_is_alone_is_named(others, said, odd) -> None:
     check = ReplicaCheck(FakeWorld(others), {"weights": lambda: [np.ones(3)]}, 1)
     with pytest.raises(CorruptionError, match=r"After 12 steps the ranks no longer hold the same bits") as caught:
         check.check(12)
     assert said in str(caught.value)
+    assert caught.value.odd == odd
 
 
 def test_a_step_is_compared_once() -> None:

@@ -96,7 +96,7 @@ class Rank:
         self.model, self.loader = Weights(weights_after(steps), steps), Position(steps)
         self.progress = Progress(step=steps, evaluated=evaluated)
         self.parts = {"model": self.model, "loader": self.loader, "progress": self.progress}
-        self.last_step, self.gradient_norm, self.rebuilt = None, None, 0
+        self.last_step, self.gradient_norm, self.writer, self.rebuilt = None, None, None, 0
         self.survivor = Survivor(self, {}, pair=object() if self.outside else None)
         if middle and not self.outside:
             self.survivor.open_step()
@@ -108,6 +108,9 @@ class Rank:
 
     def rebuild(self):
         self.rebuilt += 1
+
+    def go_back_to(self, checkpoint):
+        self.load(checkpoint)
 
 
 ranks = st.lists(st.tuples(st.integers(OUTSIDE, 1), st.booleans(), st.booleans()), min_size=1, max_size=6).filter(
@@ -122,7 +125,7 @@ def test_wherever_survivors_are_they_go_on_from_the_same_state(tmp_path_factory,
         steps = OUTSIDE if ahead == OUTSIDE else first + ahead
         at = steps if evaluated else -1
         states.append((steps, -1 if steps == OUTSIDE else at, middle))
-        positions.append((-1, -1, -1) if steps == OUTSIDE else (0, steps, at))
+        positions.append((-1, -1, -1, -1) if steps == OUTSIDE else (0, 0, steps, at))
     leader, behind = most_advanced(positions)
     tape: list = []
     made = {}
@@ -134,7 +137,7 @@ def test_wherever_survivors_are_they_go_on_from_the_same_state(tmp_path_factory,
     for rank in made.values():
         assert (rank.progress.step, rank.loader.at, int(rank.model.buffer[0])) == (most, most, most)
         assert int(rank.model.value[0]) == weights_after(most)
-        assert rank.progress.evaluated == max(at for _, steps, at in positions if steps == most)
+        assert rank.progress.evaluated == max(at for *_, steps, at in positions if steps == most)
         assert rank.rebuilt == 1
         assert rank.survivor.outside is None
     assert (not tape) == (not behind)  # nothing is sent if nobody is behind
@@ -143,6 +146,10 @@ def test_wherever_survivors_are_they_go_on_from_the_same_state(tmp_path_factory,
 def test_the_lowest_rank_at_the_most_advanced_position_leads() -> None:
     assert most_advanced([(0, 4, -1), (0, 4, 4), (0, 4, 4)]) == (1, [0])
     assert most_advanced([(0, 9, -1), (1, 5, -1)]) == (1, [0])  # it has rolled back, which the other has yet to do
+    assert most_advanced([(1, 0, 9, -1), (2, 0, 5, 5), (0, 0, 9, -1)]) == (
+        1,
+        [0, 2],
+    )  # it has left the wrong sums behind
     assert most_advanced([(0, 3, -1), (0, 3, -1)]) == (0, [])
 
 
@@ -166,7 +173,7 @@ def test_state_that_dies_with_a_rank_is_refused_by_name(memory, shard, reduction
 
 
 def test_a_rank_that_is_behind_can_report_the_step_that_it_did_not_see(tmp_path) -> None:
-    positions, tape = [(0, 4, -1), (0, 5, -1)], []
+    positions, tape = [(0, 0, 4, -1), (0, 0, 5, -1)], []
     ahead = Rank(RecordedWorld(1, 2, positions, tape), tmp_path, 5, -1, False)
     ahead.last_step, ahead.gradient_norm = (
         StepResult(0.5, {"loss": 0.5}, {"loss": 10.0}, frozenset(), 0.1, 0.0, None),

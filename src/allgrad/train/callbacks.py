@@ -8,7 +8,8 @@ A callback is called on every rank at these events, in the order in which the ca
 | `on_step(run, result)`        | after an optimizer step                                                       |
 | `on_evaluation(run, metrics)` | after an evaluation                                                           |
 | `on_checkpoint(run)`          | after the state was handed to the checkpoint writer                           |
-| `on_rollback(run)`            | after the run returned to an earlier checkpoint (`train.nonfinite: rollback`) |
+| `on_rollback(run)`            | after the run returned to an earlier checkpoint (`train.nonfinite: rollback`, |
+|                               | or, with `--survive`, a rank whose memory was corrupted)                      |
 | `on_end(run, summary)`        | after the last step and evaluation                                            |
 | `on_interrupt(run)`           | instead of `on_end`, when a signal stopped the run; its state is saved        |
 | `close()`                     | last, however the run ended, also after an exception                          |

@@ -3,7 +3,8 @@
 The ranks of a run hold the same weights, optimizer state and averages, bit for bit. A bit that flips in one rank's memory, or a
 CPU that computes wrongly, breaks that without any error: the rank computes its workers' gradients from other weights, and the
 sums that everybody uses are wrong from then on. With `parallel.verify_every: k` the ranks compare fingerprints every k steps,
-and before each checkpoint, so that no checkpoint holds what was not compared.
+and before each checkpoint, so that no checkpoint holds what was not compared. If they differ, the run ends; with --survive it
+goes on from the newest checkpoint without the rank that differs (survive.py).
 
 A fingerprint is the CRC-32 of the sums of 32-KiB blocks as 64-bit integers. It reads memory once. A flipped bit always changes
 it; two errors that cancel each other inside one block do not.
@@ -20,7 +21,7 @@ from allgrad.comm.agreement import format_ranks
 from allgrad.errors import CollectiveError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from allgrad.comm import World
     from allgrad.optim import EMA, Optimizer
@@ -34,7 +35,19 @@ _BLOCK = 4096  # words of 8 bytes
 
 
 class CorruptionError(CollectiveError):
-    """Ranks that must hold the same bits do not."""
+    """Ranks that must hold the same bits do not.
+
+    Args:
+        found: what differs on which ranks, in words.
+        odd: the ranks that differ from the majority; empty if some part has none.
+    """
+
+    def __init__(self, found: str, odd: Collection[int] = ()) -> None:
+        super().__init__(
+            f"{found}\nThe memory or the CPU of a machine may be faulty, or something wrote into the arrays. Nothing was saved "
+            "since the last comparison: `allgrad resume` continues from a checkpoint in which all ranks agreed."
+        )
+        self.found, self.odd = found, frozenset(odd)
 
 
 def fingerprint(arrays: Iterable[Array]) -> int:
@@ -112,27 +125,28 @@ class ReplicaCheck:
             self.checked = step
             return
         hosts = self.world.all_gather_json(self.world.host)
-        lines = [
-            _describe(name, column.tolist(), hosts)
-            for name, column in zip(self.parts, everyone.T, strict=True)
-            if (column != column[0]).any()
-        ]
-        raise CorruptionError(
-            f"After {step} steps the ranks no longer hold the same bits:\n"
-            + "\n".join(lines)
-            + "\nThe memory or the CPU of a machine may be faulty, or something wrote into the arrays. Nothing was saved since "
-            "the last comparison: `allgrad resume` continues from a checkpoint in which all ranks agreed."
-        )
+        lines, odd, certain = [], set(), True
+        for name, column in zip(self.parts, everyone.T, strict=True):
+            if (column != column[0]).any():
+                groups = _groups(column.tolist())
+                lines.append(_describe(name, groups, hosts))
+                odd |= {rank for group in groups[1:] for rank in group}
+                certain &= len(groups[0]) > len(groups[1])
+        found = f"After {step} steps the ranks no longer hold the same bits:\n" + "\n".join(lines)
+        raise CorruptionError(found, odd if certain else ())
 
 
-def _describe(name: str, prints: list[int], hosts: list[str]) -> str:
-    """Which ranks differ from the others in one part."""
+def _groups(prints: list[int]) -> list[list[int]]:
+    """The ranks that agree with each other; the largest group first."""
     members: dict[int, list[int]] = {}
     for rank, one in enumerate(prints):
         members.setdefault(one, []).append(rank)
-    most = max(map(len, members.values()))
-    groups = sorted(members.values(), key=len, reverse=True)
-    if sum(len(group) == most for group in groups) > 1:
+    return sorted(members.values(), key=len, reverse=True)
+
+
+def _describe(name: str, groups: list[list[int]], hosts: list[str]) -> str:
+    """Which ranks differ from the others in one part."""
+    if len(groups[0]) == len(groups[1]):
         return f"  {name}: " + " and ".join(map(format_ranks, groups)) + " differ, and none of them is in the majority"
     odd = sorted(rank for group in groups[1:] for rank in group)
     where = ", ".join(sorted({hosts[rank] for rank in odd}))

@@ -6,7 +6,7 @@ shares the workers out anew, and computes the unfinished step again.
 **What is finished.** A step changes the state in one stretch without communication: the optimizer's update, the average, the
 counters, the callbacks. A rank that sees a death is therefore either before or after that stretch, and so is a rank with an
 evaluation or a rollback. The same holds for all ranks within one stretch of each other, since each step needs all of them.
-A `position` says how far a rank is. All replicas at one position have the same bits, so
+A `position` says how far a rank is (after how many returns, see below). All replicas at one position have the same bits, so
 
 - the most advanced position among the survivors is where the run goes on; nothing that any of them has finished is lost;
 - a rank that is behind receives all `parts` (what a checkpoint holds) from the lowest rank that is not. A replacement that joins
@@ -14,6 +14,12 @@ A `position` says how far a rank is. All replicas at one position have the same 
 
 A rank that is not behind, but in the middle of a step, takes that step back: the position in the data and the buffers (running
 statistics) are those from before it. Gradients are computed again. Weights were not touched.
+
+**A rank that differs from the others** (replica_check.py) has computed gradients from wrong weights for some steps, and its
+gradients are in everybody's sums. So it ends, and the others return to the newest checkpoint, in which all agreed. Every rank
+knows which one differs before that one ends. The count `returns` is odd while a rank has yet to load that checkpoint, and it is
+the first number of a position: so if another rank dies meanwhile, nobody goes on from the wrong sums. Without a majority (two
+ranks), the run ends.
 
 **What depends on the ranks** is made anew: the replica (workers, reducer, exchange), the loader's micro-batches, the comparison
 of replicas. Random numbers depend on seed, step and worker alone. The order in which buckets are posted is found again.
@@ -28,19 +34,23 @@ the position are removed.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from allgrad.comm.agreement import format_ranks
 from allgrad.comm.replacement import Pair
 from allgrad.comm.ulfm import RankDiedError
 from allgrad.errors import OptionError
 from allgrad.parallel import StepResult
 from allgrad.parallel.exchanges import Exchange
-from allgrad.train.checkpoint.format import Checkpoint
+from allgrad.train.checkpoint.format import Checkpoint, load_latest
 from allgrad.train.checkpoint.state import broadcast_checkpoint, capture
+from allgrad.train.replica_check import CorruptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,17 +61,18 @@ if TYPE_CHECKING:
     from allgrad.data import Loader
     from allgrad.parallel import DataParallel
     from allgrad.stateful import Stateful
+    from allgrad.train.checkpoint.writer import CheckpointWriter
     from allgrad.train.components.losses import Objective
     from allgrad.train.config.schema import RunConfig
     from allgrad.train.run.progress import Progress
 
 __all__ = ["NotNeededError", "Survivor", "most_advanced", "refuse", "why_not"]
 
-Position = tuple[int, int, int]
+Position = tuple[int, int, int, int]
 
 _REPORT = "survive"
 
-_NOWHERE: Position = (-1, -1, -1)
+_NOWHERE: Position = (-1, -1, -1, -1)
 """The position of a replacement that has not joined."""
 
 
@@ -82,7 +93,7 @@ def most_advanced(positions: Sequence[Sequence[int]]) -> tuple[int, list[int]]:
     """The lowest rank at the most advanced position, and the ranks that are behind it.
 
     Example:
-        >>> most_advanced([(0, 6, 5), (0, 7, 5), (0, 7, 5), (-1, -1, -1)])
+        >>> most_advanced([(0, 0, 6, 5), (0, 0, 7, 5), (0, 0, 7, 5), (-1, -1, -1, -1)])
         (1, [0, 3])
     """
     best = max(tuple(one) for one in positions)
@@ -102,12 +113,15 @@ class Training(Protocol):
     parts: dict[str, Stateful]
     progress: Progress
     directory: Path
+    writer: CheckpointWriter | None
     last_step: StepResult | None
     gradient_norm: float | None
 
     def load(self, checkpoint: Checkpoint) -> None: ...
 
     def rebuild(self) -> None: ...
+
+    def go_back_to(self, checkpoint: Checkpoint) -> None: ...
 
 
 class Survivor:
@@ -139,6 +153,7 @@ class Survivor:
         self.opening: tuple[dict[str, Any], dict[str, Any]] | None = None  # of the step that is not finished
         self.recoveries: list[dict[str, Any]] = []
         self.on_change: Callable[[], None] = lambda: None
+        self.returns = 0  # odd: a rank differed, and this one has yet to load the newest checkpoint
         self._tried_at = -1  # the step at which a replacement was started last
 
     # ---- in the course of a run ----
@@ -165,6 +180,11 @@ class Survivor:
             except RankDiedError:
                 if self.survival.base is None:
                     raise NotNeededError from None  # this process has not become a rank
+            except CorruptionError as error:
+                if not error.odd:
+                    raise
+                self._part_with(error)
+                announced = True
             self._go_on(announced=announced)
 
     def _rehearse(self) -> None:
@@ -179,6 +199,17 @@ class Survivor:
     def close_step(self) -> None:
         """The step is finished."""
         self.opening = None
+
+    def _part_with(self, error: CorruptionError) -> None:
+        """Ranks that differ end, once all know it; the others will return to the newest checkpoint."""
+        self.survival.ended(True)
+        if self.world.rank in error.odd:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.world.rank == min(set(range(self.world.size)) - error.odd):
+            who = format_ranks(sorted(error.odd))
+            text = f"{error.found}\n{who} will be ended, and the others return to the newest checkpoint"
+            print(f"allgrad: {text}", file=sys.stderr, flush=True)
+        self.returns += 1
 
     # ---- a death ----
 
@@ -208,13 +239,26 @@ class Survivor:
         leader, behind = most_advanced(positions)
         if behind:
             self._synchronise(leader, receives=self.world.rank in behind)
-        self.outside = None
+        self.outside, self.returns = None, positions[leader][0]
         trainer.rebuild()
+        if self.returns % 2:
+            self._return()
         self.on_change()
 
+    def _return(self) -> None:
+        """Load the newest checkpoint, in which all ranks agreed."""
+        trainer, checkpoints = self.trainer, self.trainer.directory / "checkpoints"
+        if trainer.writer is not None:
+            trainer.writer.wait()
+        newest = load_latest(checkpoints)[0] if self.world.rank == 0 else None
+        trainer.go_back_to(broadcast_checkpoint(self.world, newest, checkpoints))
+        self.returns += 1
+
     def _position(self) -> Position:
+        if self.outside is not None:
+            return _NOWHERE
         progress = self.trainer.progress
-        return _NOWHERE if self.outside is not None else (len(progress.rollbacks), progress.step, progress.evaluated)
+        return self.returns, len(progress.rollbacks), progress.step, progress.evaluated
 
     def _synchronise(self, leader: int, *, receives: bool) -> None:
         """The leader's state, on all ranks that are behind."""

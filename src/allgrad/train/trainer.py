@@ -162,6 +162,12 @@ class Trainer:
             self.model.load_state_dict(checkpoint.model)
         restore(parts_to_restore(self.parts, checkpoint), checkpoint)
 
+    def go_back_to(self, checkpoint: Checkpoint) -> None:
+        """Go to where a checkpoint of this run was made, and take back what was reported since."""
+        self.load(checkpoint)
+        self.saved, self.last_step = -1, None
+        self._emit("on_rollback")
+
     def rebuild(self) -> None:
         """Make anew what depends on the ranks, which have changed (survive.py)."""
         self.replica = self._make_replica()
@@ -194,7 +200,8 @@ class Trainer:
             for callback in self.callbacks:
                 self._open.callback(callback.close)
             self._emit("on_start")
-            if self.config.train.nonfinite == "rollback" and not joins:
+            returns = self.survivor is not None and self.replica_check is not None
+            if (self.config.train.nonfinite == "rollback" or returns) and not joins:
                 self._save()  # so that there is always something to return to
             if self.survivor is not None:
                 return self.survivor.run(self._attempt)
@@ -214,7 +221,7 @@ class Trainer:
         began = time.perf_counter() - self.progress.seconds
         self.saved_at = time.monotonic()
         self.boundary = Boundary(self.world, self.directory, self.stop_request, self.config.checkpoint.every_minutes)
-        if self.survivor is not None and self.survivor.recoveries:
+        if self.survivor is not None and self.survivor.recoveries and self.progress.step:
             self._after_step()
         while self.progress.step < self.plan.steps and self.progress.stopping is None:
             with self.tracer.span("agree"):

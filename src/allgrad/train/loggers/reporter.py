@@ -38,6 +38,7 @@ class Reporter(Callback):
         self.every = run.config.train.log_every
         self.per_sample = run.info.input_shape[0] if run.info.kind == "tokens" else 1
         self.mark = self.ticked = time.perf_counter()  # the end of the last step, evaluation or checkpoint
+        self.rollbacks = len(run.progress.rollbacks)  # that are reported
         self._begin_interval(run)
 
     def on_step(self, run: RunContext, result: StepResult) -> None:
@@ -66,12 +67,14 @@ class Reporter(Callback):
         self.mark = time.perf_counter()
 
     def on_rollback(self, run: RunContext) -> None:
-        at, to = run.progress.rollbacks[-1]
         self.mark = time.perf_counter()
         self._begin_interval(run)
         for logger in self.loggers:
-            logger.rewind(to)
-        self._say(f"rolled back from step {at} to the checkpoint of step {to}; the batches in between are left out")
+            logger.rewind(run.progress.step)
+        if len(run.progress.rollbacks) > self.rollbacks:
+            at, to = run.progress.rollbacks[-1]
+            self._say(f"rolled back from step {at} to the checkpoint of step {to}; the batches in between are left out")
+        self.rollbacks = len(run.progress.rollbacks)
 
     def on_end(self, run: RunContext, summary: dict[str, Any]) -> None:  # noqa: ARG002
         progress = run.progress
