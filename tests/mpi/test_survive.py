@@ -86,7 +86,7 @@ def test_a_rank_whose_memory_is_corrupted_is_replaced(survive, undisturbed) -> N
     assert (summary(run)["weights_sha256"], metrics(run)) == undisturbed, said
     assert "After 10 steps the ranks no longer hold the same bits:\n  weights: rank 0 on " in said
     assert "rank 0 will be ended, and the others return to the newest checkpoint" in said
-    assert [one["step"] for one in summary(run)["recoveries"]] == [6]
+    assert [one["step"] for one in summary(run)["recoveries"]] == [8]  # of the best evaluation
 
 
 def test_a_library_that_cannot_do_it_is_named(mpi_flavour, clean_environment, run_group, config, tmp_path) -> None:
