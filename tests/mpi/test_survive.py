@@ -79,6 +79,14 @@ def test_a_replacement_joins(survive, undisturbed) -> None:
     assert summary(run)["ranks"] == 2
 
 
+def test_a_replacement_that_dies_while_the_others_let_it_in(survive, undisturbed) -> None:
+    """They waited for its connection for ever. The next replacement joins, if there is time."""
+    run, said = survive([["in a step", 2, 1, "SIGKILL"], ["invited", 1, 100, "SIGKILL"]], ranks=3, slow=1.0)
+    assert (summary(run)["weights_sha256"], metrics(run)) == undisturbed, said
+    assert said.count("1 of 3 ranks died") == 1
+    assert len(summary(run)["recoveries"]) >= 2
+
+
 def test_a_rank_whose_memory_is_corrupted_is_replaced(survive, undisturbed) -> None:
     """Its gradients are in everybody's sums, so the others return to a checkpoint in which all agreed; rank 0 it is, too."""
     plan = [["after the update", 9, 0, "flip"], ["recovery", 1, 1, "SIGKILL"]]

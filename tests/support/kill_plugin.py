@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from allgrad import optim, parallel
+from allgrad.comm.replacement import Pair
 from allgrad.parallel.step import StepRunner
 from allgrad.train.survive import Survivor
 from allgrad.train.trainer import Trainer
@@ -90,3 +91,4 @@ around(Trainer, "_finish", "end")
 rebuild, step, finish = Survivor._rebuild, Trainer._train_step, Trainer._finish
 Survivor._rebuild, Trainer._train_step, Trainer._finish = note, slowly, note_steps
 around(Survivor, "_rebuild", "recovery")
+around(Pair, "invited", None, "invited")

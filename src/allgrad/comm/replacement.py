@@ -31,7 +31,6 @@ class Pair:
     def __init__(self) -> None:
         self.comm: Any = None
         self.error = ""
-        self.port = ""
         self._thread: threading.Thread | None = None
 
     @classmethod
@@ -68,6 +67,11 @@ class Pair:
         return pair
 
     @property
+    def other(self) -> int:
+        """The other one's rank in the communicator."""
+        return 1 - int(self.comm.Get_rank())
+
+    @property
     def started(self) -> bool:
         """Whether starting it is over, well or not."""
         return self._thread is None or not self._thread.is_alive()
@@ -90,7 +94,7 @@ class Pair:
         from mpi4py import MPI
 
         try:
-            return bool(self.comm.Iprobe(1 - self.comm.Get_rank(), tag))
+            return bool(self.comm.Iprobe(self.other, tag))
         except MPI.Exception:
             self.error = "it has died"
             return False
@@ -98,7 +102,7 @@ class Pair:
     def send(self, message: dict[str, Any]) -> None:
         """Tell the other one something; JSON."""
         text = np.frombuffer(json.dumps(message).encode(), np.uint8)
-        self.comm.Send(text, 1 - self.comm.Get_rank(), _ANSWER)
+        self.comm.Send(text, self.other, _ANSWER)
 
     def receive(self) -> dict[str, Any] | None:
         """In the replacement: what rank 0 says next; None if it has died."""
@@ -107,13 +111,21 @@ class Pair:
                 return None
             time.sleep(_LOOK)
         buffer = np.zeros(_WORDS, np.uint8)
-        self.comm.Recv(buffer, 1 - self.comm.Get_rank(), _ANSWER)
+        self.comm.Recv(buffer, self.other, _ANSWER)
         message: dict[str, Any] = json.loads(buffer.tobytes().rstrip(b"\0"))
         return message
 
+    def invite(self) -> None:
+        """On rank 0: the replacement shall join now, with all ranks."""
+        self.send({"join": True})
+
+    def invited(self) -> bool:
+        """In the replacement: wait until rank 0 says something; whether that is to join."""
+        return "join" in (self.receive() or {})
+
     def say_ready(self) -> None:
         """In the replacement: it can join now."""
-        self.comm.Send(np.ones(1, np.uint8), 1 - self.comm.Get_rank(), _READY)
+        self.comm.Send(np.ones(1, np.uint8), self.other, _READY)
 
     def dismiss(self) -> None:
         """On rank 0: the replacement is no longer needed. Returns when it has heard that."""

@@ -22,7 +22,8 @@ opposite vote: then those that have finished recover as well.
 
 **Joining.** Rank 0 starts a replacement with MPI's Spawn (`replacement.py`), in a thread, since that takes a second. The
 replacement prepares itself (reads the data, builds the model) and says so on a communicator that only the two of them have. At
-the next step boundary all ranks accept it together, which takes milliseconds.
+the next step boundary all ranks make a communicator with it, over that of the two, which takes milliseconds. (MPI's ports will
+not do: ranks that wait for a connection are not told that the other side has died.)
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .time_limit import time_limit
 from .ulfm import RankDiedError, means_death, returning, revoke
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["Survival"]
 
 _LOOK = 0.005  # seconds between two looks for dead ranks
+_JOIN = 60.0  # seconds that a join may take
 
 
 class Members(Protocol):
@@ -185,7 +189,7 @@ class Survival:
         from mpi4py import MPI
 
         inside = self.base is not None
-        mine = self.base if inside else MPI.COMM_SELF
+        mine = self.base if inside else returning(MPI.COMM_SELF)
         found: dict[str, Any] = {}
         # A rank that has seen a death votes no in its `recover`, and then nobody is admitted.
         if inside and not self.ended(True):
@@ -193,21 +197,20 @@ class Survival:
         self.world.abandon()
 
         def meet() -> None:
-            if not inside:
-                found["inter"] = mine.Connect(pair.port, MPI.INFO_NULL, 0)
-                return
-            port = MPI.Open_port() if self.world.rank == 0 else ""
-            if self.world.rank == 0:
-                pair.send({"port": port})
-            found["inter"] = mine.Accept(port, MPI.INFO_NULL, 0)
-            if self.world.rank == 0:
-                MPI.Close_port(port)
+            leads = self.world.rank == 0  # the replacement does, too: it is a world of its own
+            if inside and leads:
+                pair.invite()
+            bridge, other = (pair.comm, pair.other) if leads else (mine, 0)
+            found["inter"] = returning(mine.Create_intercomm(0, bridge, other))
 
         def merge() -> None:
-            found["comm"] = returning(returning(found["inter"]).Merge(high=not inside))
+            found["comm"] = returning(found["inter"].Merge(high=not inside))
 
-        for task in (meet, merge):
-            if not self.agree(mine, self._tried(task, self.base)):
-                revoke(found.values())
-                raise RankDiedError
+        # If the replacement dies now, rank 0 sees that, and revokes what the others wait on. If it is stopped, rank 0 is ended
+        # by the limit, and the others see that.
+        with time_limit(_JOIN) if inside and self.world.rank == 0 else nullcontext():
+            for task in (meet, merge):
+                if not self.agree(mine, self._tried(task, self.base, *found.values())):
+                    revoke(found.values())
+                    raise RankDiedError
         self._adopt(found["comm"])

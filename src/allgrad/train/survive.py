@@ -291,18 +291,11 @@ class Survivor:
 
     def _join(self, pair: Pair) -> None:
         began = time.perf_counter()
-        if self.outside is not None:
-            self._wait_for_the_others(pair)
+        if self.outside is not None and not pair.invited():
+            raise NotNeededError
         self.survival.admit(pair)
         self._rebuild()
         self._say(f"a replacement joined; {self.world.size} ranks go on", time.perf_counter() - began)
-
-    def _wait_for_the_others(self, pair: Pair) -> None:
-        """In a replacement: until rank 0 says where to join."""
-        answer = pair.receive()
-        if answer is None or "port" not in answer:
-            raise NotNeededError
-        pair.port = answer["port"]
 
     def _replace(self) -> None:
         """On rank 0: start a replacement if ranks are missing, once for each step."""
