@@ -4,6 +4,7 @@
 
 launch=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 root=$(dirname "$launch")
+trap '' USR2 # asks a rank for a trace; the launcher of MPICH, which inherits this, would die of it
 
 # help: prints the comment that the calling script opens with, and its settings.
 help() {
