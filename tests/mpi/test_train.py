@@ -71,7 +71,7 @@ def test_every_configuration_ends_in_one_hash(mpirun, tmp_path) -> None:
     for name, (path, changes) in configs.items():
         trainer, run = new_run(path, [*changes, f"run.dir={tmp_path / 'debug' / name}"], Options(single=True))
         alone[name] = trainer.run(run)["weights_sha256"]
-    local = {"moby_dick_local": configs.pop("moby_dick_local")}  # four replicas, which share no memory
+    local = {"moby_dick_local": configs.pop("moby_dick_local")}  # its replicas share no memory
     for ranks, memory in ((1, "node"), (2, "node"), (3, "rank"), (4, "node")):
         here = {name: (path, [*changes, f"parallel.memory={memory}"]) for name, (path, changes) in configs.items()}
         here |= local if ranks != 3 else {}

@@ -1,6 +1,7 @@
 """Ranks and collectives: arrays in, arrays out, the same bits at any rank count. Knows nothing of tapes."""
 
 from .agreement import DisagreementError as DisagreementError
+from .all_reduce import Group as Group
 from .all_reduce import tree_all_reduce as tree_all_reduce
 from .desync import DesyncError as DesyncError
 from .desync import Kind as Kind

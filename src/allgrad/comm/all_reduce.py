@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,19 @@ _SMALLEST_SLICE = (
 )  # bytes: with many ranks a chunk grows so that the slices sent do not become smaller than this
 
 
+class Group(NamedTuple):
+    """Some of the ranks, which sum among themselves.
+
+    Attributes:
+        comm: a communicator of these ranks alone.
+        rank, size: the number of this rank among them, and how many they are.
+    """
+
+    comm: Any
+    rank: int
+    size: int
+
+
 def tree_all_reduce(
     transport: Transport,
     nodes: Sequence[tuple[int, int, Array]],
@@ -42,6 +55,7 @@ def tree_all_reduce(
     add: Addition = np.add,
     chunk_bytes: int = CHUNK_BYTES,
     small_bytes: int = SMALL_BYTES,
+    group: Group | None = None,
 ) -> Handle:
     """Start the sum over all virtual workers; `out` holds it after `Handle.wait`.
 
@@ -56,17 +70,18 @@ def tree_all_reduce(
         guard: other arrays that are read-only until `wait`.
         add: the addition; with another one than NumPy's the arrays may have any dtype.
         chunk_bytes, small_bytes: see above; the same on all ranks.
+        group: the ranks over which the sum goes, and which number this one has among them; `virtual_workers` are theirs. All
+            ranks call this together, each with a group of the same size. None: all ranks.
 
     Raises:
         ValueError, TypeError: for other arrays.
     """
-    topology = transport.topology
+    among = transport.topology if group is None else group
     if add is np.add and out.dtype not in (np.float32, np.float64):
         raise TypeError(f"The arrays of tree_all_reduce must be float32 or float64. Got {out.dtype} for out instead.")
-    pieces, target = _prepare(nodes, out, rank=topology.rank, ranks=topology.size, virtual_workers=virtual_workers)
-    payload, arrived = _payload(
-        pieces, target, size=topology.size, virtual_workers=virtual_workers, add=add, room=transport.room
-    )
+    pieces, target = _prepare(nodes, out, rank=among.rank, ranks=among.size, virtual_workers=virtual_workers)
+    room = transport.room if group is None else 0
+    payload, arrived = _payload(pieces, target, size=among.size, virtual_workers=virtual_workers, add=add, room=room)
     what = {
         "collective": "all-reduce (exact)",
         "bucket": label,
@@ -75,9 +90,10 @@ def tree_all_reduce(
         "layout": layout,
         "virtual workers": str(virtual_workers),
         "chunks": f"{chunk_bytes} {small_bytes}",
+        "ranks": str(among.size),
     }
     transfers = _transfers(
-        topology.rank, topology.size, pieces, target,
+        among.rank, among.size, None if group is None else group.comm, pieces, target,
         virtual_workers=virtual_workers, add=add, chunk_bytes=chunk_bytes, small_bytes=small_bytes,
     )  # fmt: skip
     return transport.submit(
@@ -149,6 +165,7 @@ def _check(name: object, array: Array, out: Array) -> None:
 def _transfers(
     rank: int,
     size: int,
+    own: Any,
     nodes: list[tuple[Node, Array]],
     out: Array,
     *,
@@ -167,7 +184,7 @@ def _transfers(
     def transfer(start: int, lane: Lane) -> Transfer:
         span = slice(start, start + length)
         pieces, target = [(node, array[span]) for node, array in nodes], out[span]
-        comm, tag, scratch = lane
+        comm, tag, scratch = lane if own is None else (own, lane.tag, lane.scratch)
         if size == 1:
             return collectives.local(pieces, target, virtual_workers=virtual_workers)
         if small:

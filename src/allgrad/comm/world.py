@@ -21,6 +21,7 @@ import numpy as np
 
 from . import cores, failure, launcher, ulfm
 from .agreement import DisagreementError, compare
+from .all_reduce import Group
 from .board import Board
 from .desync import Kind
 from .engine import Engine
@@ -125,6 +126,11 @@ class World(Topology):
         """A communicator whose messages count in `sent_bytes`."""
         self._counted.append(CountingComm(comm))
         return self._counted[-1]
+
+    def group(self, number: int) -> Group:
+        """The ranks that give the same number, in their order. All ranks call it together; the collective is MPI's own."""
+        comm = self.comm.Split(number, self.rank)
+        return Group(self.counted(comm), comm.Get_rank(), comm.Get_size())
 
     def clock(self) -> float:
         """Seconds on rank 0's clock (`time.perf_counter()` of rank 0)."""

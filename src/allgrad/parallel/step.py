@@ -113,7 +113,7 @@ class StepRunner:
             terms = Terms(
                 loss, parts, lengths,
                 names=self.term_names, virtual_workers=reducer.virtual_workers, step=step,
-                mean_over=reducer.exchange.mean_over,
+                groups=reducer.exchange.groups,
             )  # fmt: skip
             work = _Work(loss, parts, lengths, step, terms, sync, accumulate, batched)
             self._run_workers(work)

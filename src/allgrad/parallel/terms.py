@@ -44,7 +44,8 @@ class Terms:
         names: of this replica.
         virtual_workers: the number of virtual workers of all ranks.
         step: the number of the step, for messages.
-        mean_over: the workers over whose samples a worker's gradient is a mean; None: over all.
+        groups: into how many groups of neighbouring workers all are divided. A worker's gradient is a mean over the samples of
+            its group.
 
     Attributes:
         names: of the terms.
@@ -60,9 +61,9 @@ class Terms:
         names: TermNames,
         virtual_workers: int,
         step: int,
-        mean_over: Callable[[int], range | None],
+        groups: int,
     ) -> None:
-        self.step, self._mean_over = step, mean_over
+        self.step, self._groups, self._group_size = step, groups, virtual_workers // groups
         self.sums: dict[int, dict[str, float]] = {}
         counts_of = getattr(loss, "counts", None)
         if counts_of is None:
@@ -71,26 +72,32 @@ class Terms:
         else:
             self.counts = {w: counts_of(parts[w]) if n else {} for w, n in lengths.items()}
             self.names = names.of(loss, self.counts)
-        rows = [[float(counts.get(name, 0.0)) for name in self.names] for counts in self.counts.values()]
-        array = np.array(rows).reshape(len(rows), -1)
-        self._fetch = tree_sum_later(names.world, array, virtual_workers=virtual_workers)
-        self._denominators: dict[str, float] | None = None
+        rows = np.zeros(
+            (len(lengths), groups, len(self.names))
+        )  # the others' columns stay zero, so each sum is a group's own
+        for row, worker in zip(rows, self.counts, strict=True):
+            row[self._group_of(worker)] = [float(self.counts[worker].get(name, 0.0)) for name in self.names]
+        self._fetch = tree_sum_later(names.world, rows.reshape(len(lengths), -1), virtual_workers=virtual_workers)
+        self._by_group: list[dict[str, float]] = []
+
+    def _group_of(self, worker: int) -> int:
+        return worker // self._group_size
 
     @property
     def denominators(self) -> dict[str, float]:
         """Each term's count over all workers. The first backward asks for it: the sum hides behind a forward."""
-        if self._denominators is None:
-            self._denominators = dict(zip(self.names, self._fetch().tolist(), strict=True))
-            if not any(self._denominators.values()):
-                raise ValueError(f"step {self.step}: no worker has a sample; there is nothing to learn from.")
-        return self._denominators
+        return self._denominators_of(None)
 
-    def _denominators_of(self, worker: int) -> dict[str, float]:
-        """What the sums of a worker's terms are divided by for its gradient."""
-        among = self._mean_over(worker)
-        if among is None:
-            return self.denominators
-        return {name: sum(self.counts[other].get(name, 0.0) for other in among) for name in self.names}
+    def _denominators_of(self, worker: int | None) -> dict[str, float]:
+        """What the sums of a worker's terms are divided by for its gradient; None: those of all workers, for the loss."""
+        if not self._by_group:
+            table = self._fetch().reshape(self._groups, -1)
+            if self._groups > 1:
+                table = np.concatenate((table, table.sum(axis=0, keepdims=True)))
+            self._by_group = [dict(zip(self.names, row, strict=True)) for row in table.tolist()]
+            if not any(self._by_group[-1].values()):
+                raise ValueError(f"step {self.step}: no worker has a sample; there is nothing to learn from.")
+        return self._by_group[-1 if worker is None else self._group_of(worker)]
 
     def objective(self, worker: int, value: Any) -> tuple[Tensor | None, Any]:
         """What to run a worker's backward on, and with which cotangent, given what its loss returned."""

@@ -154,6 +154,11 @@ def test_what_it_cannot_do_is_said_at_the_start():
                 net or model(), comm.World(), virtual_workers=workers, reduction={"name": "local", **options}
             )
 
+    for ranks, fitting in ((3, "1, 2 or 4"), (8, "1, 2 or 4")):
+        world = comm.World()
+        world.size = ranks
+        with pytest.raises(ExchangeError, match=f"do not fit on {ranks} ranks.*Start {fitting} ranks"):
+            LocalExchange(replicas=2).check(model(), world, 4)
     refused("3 replicas cannot share 4 virtual workers equally", replicas=3)
     refused(
         "layer '1' computes over all virtual workers", net=nn.Sequential(nn.Linear(5, 3, rng=0), nn.SyncBatchNorm(3))

@@ -135,9 +135,10 @@ class Exchange(ABC):
     def leave(self) -> None:  # noqa: B027 - most exchanges have one set of weights
         """Called when all workers of this rank have run, or one has failed: `flat.params` must hold the model's weights."""
 
-    def mean_over(self, worker: int) -> range | None:  # noqa: ARG002 - for exchanges whose workers differ
-        """The workers over whose samples a worker's loss is the mean, all on this rank; None: over all workers."""
-        return None
+    @property
+    def groups(self) -> int:
+        """Into how many groups of neighbouring workers all are divided, each of which has weights of its own."""
+        return 1
 
     def add(self, left: Array, right: Array) -> None:
         """One addition of the tree inside this rank: left += right."""

@@ -11,6 +11,10 @@ Every H steps, with theta the weights from which the replicas set out,
 and every replica continues from theta. The sum runs over the fixed tree, and what a replica does depends on its number alone:
 the same bits at any number of ranks. Only d travels, 1/H of what gradients would be.
 
+With more ranks than replicas, each replica is computed by several ranks. They sum their gradients in every step, over the part
+of the fixed tree that is the replica's, and each of them averages its copy of the weights with its peers in the other replicas.
+So let the ranks of a replica be near to each other: ranks are neighbours in the order of nodes.
+
 With `fragments` F (the streaming form), the parameters are cut into F runs of about equal size in order of memory, fragment f is
 averaged f H / F steps after fragment 0, and no step sends more than one of them.
 
@@ -38,7 +42,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from allgrad import kernels
-from allgrad.comm import Node, block
+from allgrad.comm import Node, block, tree_all_reduce
 from allgrad.comm.all_reduce import bytes_sent
 from allgrad.comm.gather import to_rank_0
 from allgrad.comm.tree import Assembly
@@ -52,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from allgrad import nn
-    from allgrad.comm import Times, World
+    from allgrad.comm import Group, Times, World
     from allgrad.memory import FlatParameters, Layout
     from allgrad.optim import Optimizer, OptimizerState
     from allgrad.parallel.buckets import Bucket
@@ -72,8 +76,8 @@ class LocalExchange(Exchange):
         outer: the outer optimizer: SGD with Nesterov momentum, or with ordinary momentum.
         outer_lr: its learning rate; 1 with `outer: sgd` and no momentum is plain averaging.
         outer_momentum: its momentum.
-        replicas: how many there are; a divisor of `batch.virtual_workers`. null: one for each virtual worker. A run has at most
-            as many ranks.
+        replicas: how many there are; a divisor of `batch.virtual_workers`. null: one for each virtual worker. If a run has more
+            ranks, each replica is computed by several of them, which send each other gradients in every step.
         fragments: pieces in which the weights are averaged, one after another.
         warmup_steps: steps before the first round in which all workers train together and send their gradients.
     """
@@ -122,11 +126,12 @@ class LocalExchange(Exchange):
                 "Choose a divisor of batch.virtual_workers."
             )
         size = virtual_workers // replicas
-        if world.size > replicas or any(block(r, world.size, virtual_workers).start % size for r in range(world.size)):
-            fitting = [r for r in range(1, replicas + 1) if replicas % r == 0]
+        if not _fits(world.size, replicas, size):
+            fitting = [r for r in range(1, virtual_workers + 1) if _fits(r, replicas, size)]
             raise ExchangeError(
                 f"reduction local: {replicas} replicas of {size} virtual worker{'s' if size > 1 else ''} each do not fit on "
-                f"{world.size} ranks, because a replica is computed by one rank. Start {_either(fitting)} ranks."
+                f"{world.size} ranks: either a rank computes whole replicas, or a replica's ranks compute nothing else. Start "
+                f"{_either(fitting)} ranks."
             )
         meeting = [name for name, module in model.named_modules() if module.communicates_across_workers]
         if meeting:
@@ -140,7 +145,17 @@ class LocalExchange(Exchange):
         super().open(world, virtual_workers, flat, buckets)
         self.replica_count = virtual_workers if self.replicas is None else self.replicas
         self.size = virtual_workers // self.replica_count
-        self.mine = block(world.rank, world.size, self.replica_count)
+        span = max(1, world.size // self.replica_count)  # ranks that compute a replica
+        self.mine = block(world.rank // span, world.size // span, self.replica_count)
+        self._firsts = {
+            replica: rank
+            for rank in range(0, world.size, span)
+            for replica in block(rank // span, world.size // span, self.replica_count)
+        }  # replica -> the first rank that computes it
+        self.mates: Group | None = None  # the ranks of this rank's replica, if there are several
+        self.peers: Group | None = None  # one rank of each replica; every rank of a replica has its own
+        if span > 1:
+            self.mates, self.peers = world.group(world.rank // span), world.group(world.rank % span)
         if self.fragments > len(flat.layout.slots):
             raise ExchangeError(
                 f"reduction local: a model of {len(flat.layout.slots)} parameters cannot be cut into {self.fragments} fragments."
@@ -165,12 +180,15 @@ class LocalExchange(Exchange):
     def _warming_up(self) -> bool:
         return self.done < self.warmup_steps
 
-    def mean_over(self, worker: int) -> range | None:
-        """The workers of a worker's replica; None during the warm-up."""
-        if self._warming_up:
-            return None
-        first = worker - worker % self.size
-        return range(first, first + self.size)
+    @property
+    def _over_ranks(self) -> bool:
+        """Whether several ranks sum their gradients in every step."""
+        return self._warming_up or self.mates is not None
+
+    @property
+    def groups(self) -> int:
+        """The replicas; during the warm-up, all workers together."""
+        return 1 if self._warming_up else self.replica_count
 
     def enter(self, worker: int) -> None:
         """Give the model the weights of the worker's replica."""
@@ -214,13 +232,13 @@ class LocalExchange(Exchange):
     # One step.
 
     def post(self, gradients: BucketGradients, *, step: int, ready: float) -> None:
-        """Note a bucket; during the warm-up, start its sum over all workers."""
-        if not self._warming_up:
+        """Note a bucket; if it is summed over several ranks, start that."""
+        if not self._over_ranks:
             self.posted.append(gradients)
             return
         handle = sum_over_workers(
             self.world,
-            self.virtual_workers,
+            self.virtual_workers if self._warming_up else self.size,
             [array for *_, array in gradients.nodes],
             gradients.out,
             label=gradients.bucket.label,
@@ -228,15 +246,16 @@ class LocalExchange(Exchange):
             layout=gradients.layout,
             ready=ready,
             guard=gradients.views,
+            group=None if self._warming_up else self.mates,
         )
         if handle is not None:
             self.handles.append(handle)
 
     def finish(self) -> list[Times]:
-        """Sum each replica's gradients over its workers; during the warm-up, wait for the sums over all workers."""
-        if self._warming_up:
-            return self._wait()
+        """Sum each replica's gradients over its workers, or wait for the sums over several ranks."""
         self._sums = {replica: [] for replica in self.mine}
+        if self._over_ranks:
+            return self._wait()
         posted, self.posted = self.posted, []
         for gradients in posted:
             sums = {replica: Assembly(self.size) for replica in self.mine}
@@ -264,7 +283,7 @@ class LocalExchange(Exchange):
                 if array.ctypes.data != out.ctypes.data:
                     np.copyto(out, array)
             self._enter(replica)
-            idle = set(self.flat.leaves) - used_by(range(replica * self.size, (replica + 1) * self.size))
+            idle = set(self.flat.leaves) - self._used(used_by(range(replica * self.size, (replica + 1) * self.size)))
             norms[replica] = clipping.apply(self.flat, idle)
             self.optimizer.step(idle)
             _copy(self.flat.params, self.weights[replica])
@@ -272,6 +291,23 @@ class LocalExchange(Exchange):
                 self.optimizer.swap_state(self.states[replica])
         self._count_step()
         return norms[self.mine[0]]
+
+    def _used(self, mine: set[str]) -> set[str]:
+        """The parameters that the replica used, given those that its workers on this rank used."""
+        if self.mates is None:
+            return mine
+        names = list(self.flat.leaves)
+        flags = np.array([name in mine for name in names], np.float32)
+        tree_all_reduce(
+            self.world.transport,
+            [(0, self.mates.rank, flags)],
+            flags,
+            virtual_workers=self.mates.size,
+            label="parameters in use",
+            step=self.done,
+            group=self.mates,
+        ).wait()
+        return {name for name, count in zip(names, flags.tolist(), strict=True) if count}
 
     def skip(self) -> None:
         """The replicas make no inner step. An outer step that is due is made all the same: rounds end where they would."""
@@ -305,6 +341,7 @@ class LocalExchange(Exchange):
                 label=f"outer gradient from {span.start}",
                 step=self.done,
                 layout=f"{self.flat.layout.digest()} {self.inner_steps} {self.fragments}",
+                group=self.peers,
             )
             if handle is not None:
                 handle.wait()
@@ -324,11 +361,15 @@ class LocalExchange(Exchange):
                 weights.flat[dtype][span] = theta
 
     def bytes_per_step(self) -> float:
-        """The weights once in `inner_steps` steps; the steps of the warm-up, which send as much as the exact exchange, aside."""
+        """The weights once in `inner_steps` steps, and gradients if a replica has several ranks; the warm-up aside."""
         sizes = [(span.stop - span.start) * dtype.itemsize for each in self._cuts for dtype, span in each.items()]
-        return (
-            sum(bytes_sent(n, self.world.rank, self.world.size, self.replica_count) for n in sizes) / self.inner_steps
-        )
+        among = self.peers or self.world
+        averages = sum(bytes_sent(n, among.rank, among.size, self.replica_count) for n in sizes) / self.inner_steps
+        if self.mates is None:
+            return averages
+        flags = bytes_sent(4 * len(self.flat.leaves), self.mates.rank, self.mates.size, self.mates.size)
+        gradients = (bytes_sent(bucket.nbytes, self.mates.rank, self.mates.size, self.size) for bucket in self.buckets)
+        return averages + flags + sum(gradients)
 
     # What a checkpoint stores.
 
@@ -341,13 +382,12 @@ class LocalExchange(Exchange):
     def gather_state(self) -> None:
         """Bring all replicas' weights and optimizer states to rank 0."""
         self._set_out()
-        for rank in range(self.world.size):
-            for replica in block(rank, self.world.size, self.replica_count):
-                own = self._arrays(replica if rank == self.world.rank else self.mine[0])
-                packed = np.concatenate([array.reshape(-1).view(np.uint8) for array in map(np.ascontiguousarray, own)])
-                found = to_rank_0(self.world, packed, rank)
-                if found is not None:
-                    self._gathered[replica] = _unpacked(found, own)
+        for replica, rank in self._firsts.items():
+            own = self._arrays(replica if rank == self.world.rank else self.mine[0])
+            packed = np.concatenate([array.reshape(-1).view(np.uint8) for array in map(np.ascontiguousarray, own)])
+            found = to_rank_0(self.world, packed, rank)
+            if found is not None:
+                self._gathered[replica] = _unpacked(found, own)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the replicas have, by number; of this rank's, unless `gather_state` was called before."""
@@ -387,6 +427,13 @@ class LocalExchange(Exchange):
             counts = dict(zip(held.steps, map(int, steps), strict=True))
             held.steps.update(counts)
         self.optimizer.forget_plan()
+
+
+def _fits(ranks: int, replicas: int, size: int) -> bool:
+    """Whether each rank computes whole replicas, of `size` workers each, or each replica has ranks of its own."""
+    if ranks > replicas:
+        return ranks <= replicas * size and ranks % replicas == 0
+    return not any(block(rank, ranks, replicas * size).start % size for rank in range(ranks))
 
 
 def cut_into_fragments(layout: Layout, fragments: int) -> list[Fragment]:

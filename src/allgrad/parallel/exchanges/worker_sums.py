@@ -12,7 +12,7 @@ from allgrad.comm.tree import Assembly, maximal_nodes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from allgrad.comm import Handle, World
+    from allgrad.comm import Group, Handle, World
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -28,6 +28,7 @@ def sum_over_workers(
     layout: str = "",
     ready: float | None = None,
     guard: Sequence[Array] = (),
+    group: Group | None = None,
 ) -> Handle | None:
     """Start the sum over the fixed tree; None if there is nothing to wait for.
 
@@ -36,9 +37,10 @@ def sum_over_workers(
         virtual_workers: the number of virtual workers of all ranks.
         arrays: one for each worker of this rank, in their order; flat, contiguous, of one dtype and length. Overwritten.
         out: receives the sum; it may be one of `arrays`.
-        label, step, layout, ready, guard: see `tree_all_reduce`.
+        label, step, layout, ready, guard, group: see `tree_all_reduce`.
     """
-    workers = block(world.rank, world.size, virtual_workers)
+    among = world if group is None else group
+    workers = block(among.rank, among.size, virtual_workers)
     mine = Assembly(virtual_workers)
     for worker, array in zip(workers, arrays, strict=True):
         mine.add(Node(0, worker), array.view())
@@ -57,4 +59,5 @@ def sum_over_workers(
         layout=layout,
         ready=ready,
         guard=guard,
+        group=group,
     )
