@@ -83,6 +83,33 @@ def cases(np, torch, k):
         lambda: native._softmax_backward_data(ts, ty, -1, torch.float32),
     )
 
+    for causal, samples, length in ((True, 16, 128), (False, 16, 65)):
+        packed, split = pair(samples, length, 12, 32)
+        ga, tga = pair(samples, length, 4, 32)
+        tq, tk, tv = (part.detach().requires_grad_() for part in split.transpose(1, 2).split(4, 1))
+        options = {"causal": causal, "padding_mask": None, "scale": 32**-0.5}
+        _, kept = k.attention_forward(packed, 4, keep=True, **options)
+        attended = functional.scaled_dot_product_attention(tq, tk, tv, is_causal=causal)
+
+        def theirs(tq=tq, tk=tk, tv=tv, causal=causal):
+            with torch.no_grad():
+                functional.scaled_dot_product_attention(tq, tk, tv, is_causal=causal)
+
+        def theirs_backward(inputs=(tq, tk, tv), attended=attended, tga=tga.transpose(1, 2)):
+            torch.autograd.grad(attended, inputs, tga, retain_graph=True)
+
+        size = f"{samples}x4x{length}x32{' causal' if causal else ''}"
+        yield (
+            f"attention forward {size}",
+            lambda packed=packed, options=options: k.attention_forward(packed, 4, keep=True, **options),
+            theirs,
+        )
+        yield (
+            f"attention backward {size}",
+            lambda packed=packed, ga=ga, kept=kept, options=options: k.attention_backward(ga, packed, kept, 4, **options),
+            theirs_backward,
+        )
+
     for rows, classes in ((64, 10), (2048, 65)):
         logits, tl = pair(rows, classes)
         labels = rng.integers(0, classes, rows)

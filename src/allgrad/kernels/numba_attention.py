@@ -19,7 +19,7 @@ from allgrad.kernels.matmul.blocking import scratch_size
 from allgrad.kernels.matmul.ir import address, call
 from allgrad.kernels.matmul.product import matmul
 from allgrad.kernels.numba_math import decay
-from allgrad.kernels.numba_sums import row_maximum, row_product, row_sum
+from allgrad.kernels.numba_sums import row_maximum, row_product, row_sum, whole_vectors
 
 if TYPE_CHECKING:
     from allgrad.kernels.blocks import Array
@@ -33,23 +33,25 @@ def probabilities(p: Any, first: Any, causal: Any, hidden: Any, scale: Any) -> N
     zero, lowest = p.dtype.type(0), p.dtype.type(np.finfo(p.dtype).min)
     for i in range(p.shape[0]):
         seen = first + i + 1 if causal else p.shape[1]
-        row, rest = p[i, :seen], p[i, seen:]
-        for j in range(seen):
+        row = p[i, : whole_vectors(seen, p.shape[1])]
+        for j in range(row.size):
             row[j] *= scale
         if hidden.size:
-            for j in range(seen):
+            for j in range(row.size):
                 row[j] = lowest if hidden[j] else row[j]
+        row[seen:] = lowest
         largest = row_maximum(row)
-        for j in range(seen):
+        for j in range(row.size):
             row[j] = decay(row[j] - largest)
         if hidden.size:
-            for j in range(seen):
+            for j in range(row.size):
                 row[j] = zero if hidden[j] else row[j]
+        row[seen:] = zero
         total = row_sum(row)
         inverse = p.dtype.type(1) / total if total > zero else zero
-        for j in range(seen):
+        for j in range(row.size):
             row[j] *= inverse
-        rest[:] = zero
+        p[i, seen:] = zero
 
 
 @register_jitable

@@ -21,7 +21,7 @@ from allgrad.kernels.numba_math import (
     logarithm,
     normal_tail,
 )
-from allgrad.kernels.numba_sums import row_maximum, row_product, row_squares, row_sum
+from allgrad.kernels.numba_sums import row_maximum, row_product, row_squares, row_sum, whole_vectors
 from allgrad.kernels.numpy_activations import INVERSE_ROOT_TWO_PI, TANH_CUBE, TANH_SCALE
 from allgrad.kernels.portable_math import whole_power as _whole_power
 
@@ -130,16 +130,18 @@ def causal_softmax_forward(x: Any, scale: Any, y: Any) -> None:
     for batch in range(x.shape[0]):
         for query in range(queries):
             seen = query + keys - queries + 1
-            x_, y_, rest = x[batch, query, :seen], y[batch, query, :seen], y[batch, query, seen:]
+            x_, y_ = x[batch, query, :seen], y[batch, query, : whole_vectors(seen, keys)]
             for j in range(seen):
                 y_[j] = x_[j] * scale
+            y_[seen:] = -np.inf
             largest = row_maximum(y_)
-            for j in range(seen):
+            for j in range(y_.size):
                 y_[j] = decay(y_[j] - largest)
+            y_[seen:] = 0
             inverse = x.dtype.type(1) / row_sum(y_)
-            for j in range(seen):
+            for j in range(y_.size):
                 y_[j] *= inverse
-            rest[:] = 0
+            y[batch, query, seen:] = 0
 
 
 def softmax_backward(g: Any, y: Any, scale: Any, in_place: Any, dx: Any) -> None:

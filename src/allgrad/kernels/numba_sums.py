@@ -12,6 +12,7 @@ from typing import Any
 
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import cgutils as untyped_cgutils
+from numba.extending import register_jitable
 
 from allgrad.kernels.numba_math import inlined
 
@@ -19,6 +20,16 @@ cgutils: Any = untyped_cgutils  # numba has no types for it
 INDEX, WORD = ir.IntType(64), ir.IntType(32)
 BYTES = 128
 """Of all lanes together."""
+
+
+@register_jitable
+def whole_vectors(seen: Any, length: Any) -> Any:
+    """`seen`, or more entries of a row of `length`, so many that no loop over them has a rest that is not vectorised.
+
+    LLVM takes up to 32 entries per turn. In attention the entries after `seen` are made such that they change no maximum and no
+    sum; they cost less than a rest.
+    """
+    return min(length, (seen + 31) // 32 * 32)
 
 
 def _lanes(element: Any) -> int:
