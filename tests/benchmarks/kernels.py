@@ -86,6 +86,7 @@ def cases(np, torch, k):
     for causal, samples, length in ((True, 16, 128), (False, 16, 65)):
         packed, split = pair(samples, length, 12, 32)
         ga, tga = pair(samples, length, 4, 32)
+        tga = tga.transpose(1, 2)
         tq, tk, tv = (part.detach().requires_grad_() for part in split.transpose(1, 2).split(4, 1))
         options = {"causal": causal, "padding_mask": None, "scale": 32**-0.5}
         _, kept = k.attention_forward(packed, 4, keep=True, **options)
@@ -95,7 +96,7 @@ def cases(np, torch, k):
             with torch.no_grad():
                 functional.scaled_dot_product_attention(tq, tk, tv, is_causal=causal)
 
-        def theirs_backward(inputs=(tq, tk, tv), attended=attended, tga=tga.transpose(1, 2)):
+        def theirs_backward(inputs=(tq, tk, tv), attended=attended, tga=tga):
             torch.autograd.grad(attended, inputs, tga, retain_graph=True)
 
         size = f"{samples}x4x{length}x32{' causal' if causal else ''}"
@@ -106,7 +107,9 @@ def cases(np, torch, k):
         )
         yield (
             f"attention backward {size}",
-            lambda packed=packed, ga=ga, kept=kept, options=options: k.attention_backward(ga, packed, kept, 4, **options),
+            lambda packed=packed, ga=ga, kept=kept, options=options: k.attention_backward(
+                ga, packed, kept, 4, **options
+            ),
             theirs_backward,
         )
 
