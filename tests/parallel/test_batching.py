@@ -154,6 +154,16 @@ CASES = {
         lambda: nn.models.CNN((12, 12, 3), 4, channels=(16, 16), pool=(1, 2), hidden=8, dropout=0.2, rng=0),
         cross_entropy, images,
     ),
+    "group norm and transposed convolution": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=3, rng=0),
+            nn.GroupNorm(4, 8),
+            nn.ConvTranspose2d(8, 6, 3, stride=2, groups=2, rng=1),
+            nn.GroupNorm(3, 6, affine=False),
+            nn.FlatLinear((9, 9, 6), 4, rng=2),
+        ),
+        cross_entropy, images,
+    ),
     "convolutions of all kinds": (
         lambda: nn.Sequential(
             nn.Conv2d(3, 16, 3, padding=1, activation="gelu", rng=0),

@@ -11,6 +11,7 @@ from allgrad.nn.activations import Sigmoid as Sigmoid
 from allgrad.nn.activations import SiLU as SiLU
 from allgrad.nn.activations import Softplus as Softplus
 from allgrad.nn.activations import Tanh as Tanh
+from allgrad.nn.batch_statistics import cross_worker_sum as cross_worker_sum
 from allgrad.nn.batched_workers import OneByOneError as OneByOneError
 from allgrad.nn.batched_workers import Workers as Workers
 from allgrad.nn.batched_workers import batch_sum as batch_sum
@@ -21,7 +22,6 @@ from allgrad.nn.batched_workers import declares_rows_independent as declares_row
 from allgrad.nn.batchnorm import BatchNorm1d as BatchNorm1d
 from allgrad.nn.batchnorm import BatchNorm2d as BatchNorm2d
 from allgrad.nn.batchnorm import SyncBatchNorm as SyncBatchNorm
-from allgrad.nn.batchnorm import cross_worker_sum as cross_worker_sum
 from allgrad.nn.conv import Conv1d as Conv1d
 from allgrad.nn.conv import Conv2d as Conv2d
 from allgrad.nn.conv import ConvTranspose2d as ConvTranspose2d
@@ -41,7 +41,6 @@ from allgrad.nn.losses import Loss as Loss
 from allgrad.nn.losses import MSELoss as MSELoss
 from allgrad.nn.losses import NLLLoss as NLLLoss
 from allgrad.nn.module import BufferRule as BufferRule
-from allgrad.nn.module import LoadResult as LoadResult
 from allgrad.nn.module import Module as Module
 from allgrad.nn.module import running as running
 from allgrad.nn.multihead import MultiheadAttention as MultiheadAttention
@@ -71,3 +70,4 @@ from allgrad.nn.sequential import Residual as Residual
 from allgrad.nn.sequential import Sequential as Sequential
 from allgrad.nn.softmax import LogSoftmax as LogSoftmax
 from allgrad.nn.softmax import Softmax as Softmax
+from allgrad.nn.state import LoadResult as LoadResult

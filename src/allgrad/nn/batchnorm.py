@@ -5,18 +5,13 @@ With n pixels in the batch, d = x - mean, r = 1 / sqrt(mean(d^2) + eps), and y =
     dbias = sum(g),   dweight = r sum(g d),   dx = r weight (g - sum(g) / n - d r^2 sum(g d) / n).
 
 For `SyncBatchNorm`, n and all four sums are over the batches of all virtual workers. dweight and dbias remain those of the
-worker, since the reducer adds them. Data parallelism supplies the function that sums over workers:
-
-    with nn.cross_worker_sum(reduce):     # reduce(array of float64) -> the sum of the workers' arrays
-        loss = model(x)
-
+worker, since the reducer adds them. Data parallelism supplies the function that sums over workers (`batch_statistics.py`).
 Each layer calls it twice in forward and once in backward, in the same order on each worker. Without it, and in evaluation, the
 layer is plain batch norm.
 
 If the samples of several workers run as one batch (`batched_workers.py`), each worker's rows have statistics of their own.
 
-Running statistics are buffers. They change only in training, and not when `ag.checkpoint` computes a forward pass again. Sums
-are computed in blocks of rows, and in float64 across blocks, so that each pass over a block finds it in cache.
+Running statistics are buffers. They change only in training, and not when `ag.checkpoint` computes a forward pass again.
 """
 
 from __future__ import annotations
@@ -32,8 +27,9 @@ from allgrad.autodiff import Fused, Tensor, on_recompute
 from allgrad.autodiff.errors import NoRuleError
 from allgrad.autodiff.modes import CURRENT
 from allgrad.kernels import active
-from allgrad.kernels.blocks import as_rows, rows_a_block
+from allgrad.kernels.blocks import as_rows
 from allgrad.nn.activations import ActivationFunction, activate, activation_function
+from allgrad.nn.batch_statistics import blocks, statistics, sum_over_workers
 from allgrad.nn.batched_workers import ONE_WORKER, OneByOneError, Workers, current_workers
 from allgrad.nn.checks import refuse_image
 from allgrad.nn.errors import InputError, LayerOptionError
@@ -45,27 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-_reduce: ContextVar[Callable[[Array], Array] | None] = ContextVar("allgrad_cross_worker_sum", default=None)
 _recomputing: ContextVar[bool] = ContextVar("allgrad_batch_norm_recomputing", default=False)
-
-
-@contextmanager
-def cross_worker_sum(reduce: Callable[[Array], Array] | None) -> Iterator[None]:
-    """A context in which `SyncBatchNorm` sums over the workers with `reduce`, a function of a one-dimensional float64 array.
-
-    >>> import numpy as np
-    >>> from allgrad import nn
-    >>> norm = nn.SyncBatchNorm(1)
-    >>> with nn.cross_worker_sum(lambda a: 2 * a):     # a twin worker with the same numbers
-    ...     y = norm(np.array([[0.0], [2.0]], np.float32))
-    >>> y.numpy().round(3).tolist(), round(float(norm.running_var[0]), 3)
-    ([[-1.0], [1.0]], 1.033)
-    """
-    token = _reduce.set(reduce)
-    try:
-        yield
-    finally:
-        _reduce.reset(token)
 
 
 @contextmanager
@@ -82,56 +58,6 @@ def _snapshot() -> Callable[[], AbstractContextManager[None]]:
 
 
 on_recompute(_snapshot)
-
-
-def _blocks(rows: slice, channels: int) -> Iterator[slice]:
-    step = rows_a_block(channels)
-    return (slice(start, min(start + step, rows.stop)) for start in range(rows.start, rows.stop, step))
-
-
-def statistics(
-    x: Array, workers: Workers = ONE_WORKER, reduce: Callable[[Array], Array] | None = None
-) -> tuple[Array, Array, Array]:
-    """Mean and variance (divided by n) of each channel of x (..., channels) for each worker, and n.
-
-    Returns:
-        (workers, channels) float64, the same, and (workers, 1) float64. Zeros for a worker without samples.
-
-    Raises:
-        InputError: if n is 0.
-    """
-    rows = as_rows(x)
-    found = np.zeros((2, len(workers.samples), rows.shape[1]))
-    count = np.zeros((len(workers.samples), 1))
-    for i, (samples, span) in enumerate(zip(workers.samples, workers.spans(len(rows)), strict=True)):
-        if samples or workers.chosen:
-            found[0, i], found[1, i], count[i] = _statistics(rows[span], x, reduce)
-    return found[0], found[1], count
-
-
-def _statistics(rows: Array, x: Array, reduce: Callable[[Array], Array] | None) -> tuple[Array, Array, float]:
-    every, channels = slice(0, len(rows)), rows.shape[1]
-    total = np.zeros(channels + 1)
-    total[-1] = len(rows)
-    # Sums of the differences from the first row, which are small even if the mean is far from 0.
-    pilot = rows[0] if len(rows) else np.zeros(channels, rows.dtype)
-    for block in _blocks(every, channels):
-        total[:-1] += active().bias_gradient(np.subtract(rows[block], pilot))
-    total[:-1] += len(rows) * pilot.astype(np.float64)
-    if reduce is not None:
-        total = reduce(total)
-    if not total[-1]:
-        raise InputError(f"Batch norm needs at least one sample. Got an input of shape {x.shape}.")
-    # This mean is rounded to x's dtype. The second pass also measures its error, which is then subtracted.
-    centre, sums = (total[:-1] / total[-1]).astype(rows.dtype), np.zeros((2, channels))
-    for block in _blocks(every, channels):
-        d = np.subtract(rows[block], centre)
-        sums[0] += active().bias_gradient(d)
-        sums[1] += active().bias_gradient(np.multiply(d, d, out=d))
-    if reduce is not None:
-        sums = reduce(sums.reshape(-1)).reshape(sums.shape)
-    error, squares = sums / total[-1]
-    return centre + error, np.maximum(squares - error**2, 0), float(total[-1])
 
 
 def _forward(
@@ -161,7 +87,7 @@ def _forward(
         np.empty_like(y) if activation is not None and activation.needs_derivative and CURRENT.get().recording else None
     )
     for i, span in enumerate(workers.spans(len(rows))):
-        for block in _blocks(span, rows.shape[1]):
+        for block in blocks(span, rows.shape[1]):
             part = np.subtract(rows[block], centre[i], out=None if activation is not None else y[block])
             np.multiply(part, scale[i], out=part)
             np.add(part, shift[i], out=part)
@@ -194,7 +120,7 @@ def _backward(
     through = cotangent if activation is None else np.empty_like(rows) if needs[3] else dx
     sums = np.zeros((2, *centre.shape))
     for i, span in enumerate(spans):
-        for block in _blocks(span, rows.shape[1]):
+        for block in blocks(span, rows.shape[1]):
             part = cotangent[block]
             if activation is not None:
                 part = through[block] = activation.backward(part, kept[block])
@@ -219,7 +145,7 @@ def _backward(
     derivative = derivative.astype(x.dtype)
     scale = (inverse if weight is None else inverse * weight).astype(x.dtype)
     for i, span in enumerate(spans):
-        for block in _blocks(span, rows.shape[1]):
+        for block in blocks(span, rows.shape[1]):
             part = through[block]
             d = np.subtract(rows[block], centre[i])
             np.multiply(d, derivative[i], out=d)
@@ -428,4 +354,4 @@ class SyncBatchNorm(_BatchNorm):
     communicates_across_workers = True
 
     def _reduce(self) -> Callable[[Array], Array] | None:
-        return _reduce.get()
+        return sum_over_workers()

@@ -283,6 +283,8 @@ class ConvTranspose2d(_Convolution):
     (2, 10, 10, 6)
     """
 
+    rows_independent = True
+
     def __init__(
         self,
         in_channels: int,

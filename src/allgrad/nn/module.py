@@ -22,7 +22,7 @@ from allgrad.autodiff import on_recompute
 from allgrad.kernels import bf16
 from allgrad.nn.module_html import module_html
 from allgrad.nn.parameter import SAME, Array, Parameter, TorchLayout
-from allgrad.stateful import StateError
+from allgrad.nn.state import Entry, LoadResult, load_entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -37,13 +37,6 @@ class BufferRule(NamedTuple):
 
     merge: Merge
     layout: TorchLayout = SAME
-
-
-class LoadResult(NamedTuple):
-    """The names that `load_state_dict` found on one side only."""
-
-    missing: list[str]
-    unexpected: list[str]
 
 
 _running: ContextVar[Module | None] = ContextVar("allgrad_running_model", default=None)
@@ -297,42 +290,16 @@ class Module:
             StateError: if names are missing or unexpected (with `strict`), an array has another shape or a dtype that does not
                 convert, or tied names hold different numbers. Nothing is written in that case.
         """
-        entries = list(self._entries())
-        given = {id(target) for name, _, _, target in entries if name in state}
-        missing = [name for name, _, _, target in entries if name not in state and id(target) not in given]
-        unexpected = [name for name in state if name not in {entry[0] for entry in entries}]
-        if strict and (missing or unexpected):
-            raise StateError(
-                f"load_state_dict: these weights are not those of this {type(self).__name__}. "
-                f"Missing: {', '.join(missing) or 'none'}. Unexpected: {', '.join(unexpected) or 'none'}. "
-                "Pass strict=False to load the rest."
-            )
-        found: dict[int, tuple[str, Any, Array]] = {}
-        for name, array, layout, target in entries:
-            if name not in state:
-                continue
-            new = _converted(name, np.asarray(state[name]), array, layout)
-            if id(target) in found and not np.array_equal(found[id(target)][2], new, equal_nan=True):
-                raise StateError(
-                    f"load_state_dict: {found[id(target)][0]!r} and {name!r} are one parameter in this model, "
-                    "but have different numbers in the state. Build the model untied, or remove one of them."
-                )
-            found.setdefault(id(target), (name, target, new))
-        for _, target, new in found.values():
-            if isinstance(target, Parameter):
-                target.assign(new)
-            else:
-                target[...] = new
-        return LoadResult(missing, unexpected)
+        return load_entries(type(self).__name__, list(self._entries()), state, strict=strict)
 
-    def _entries(self) -> Iterator[tuple[str, Array, TorchLayout, Any]]:
-        """Everything that is saved: name, array, layout, and the Parameter or buffer itself."""
+    def _entries(self) -> Iterator[Entry]:
+        """Everything that is saved."""
         for path, module in self._walk(""):
             for name, parameter in module._own_parameters():
-                yield _join(path, name), parameter.value, parameter.layout, parameter
+                yield Entry(_join(path, name), parameter.value, parameter.layout, parameter)
             for name, rule in module.__dict__.get("_rules", {}).items():
                 buffer = getattr(module, name)
-                yield _join(path, name), buffer, rule.layout, buffer
+                yield Entry(_join(path, name), buffer, rule.layout, buffer)
 
     # Modes.
 
@@ -385,17 +352,6 @@ def _count_change(*, of_modules: bool) -> None:
 
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
-
-
-def _converted(name: str, given: Array, ours: Array, layout: TorchLayout) -> Array:
-    expected = layout.to_torch(ours).shape
-    if given.shape != expected:
-        raise StateError(
-            f"load_state_dict: {name!r} has shape {expected} in this model. Got shape {given.shape} instead."
-        )
-    if not np.can_cast(given.dtype, ours.dtype, "same_kind"):
-        raise StateError(f"load_state_dict: {name!r} is {ours.dtype} in this model. Got {given.dtype} instead.")
-    return layout.from_torch(given).astype(ours.dtype)
 
 
 def _refuse_hidden(module: Module, name: str, value: Any) -> None:

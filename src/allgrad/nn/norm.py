@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 from allgrad import kernels
 from allgrad.autodiff import Fused
+from allgrad.kernels.blocks import as_rows
 from allgrad.nn.checks import refuse_input
 from allgrad.nn.errors import InputError, LayerOptionError
-from allgrad.nn.gradients import by_worker, gradient_for
+from allgrad.nn.gradients import by_worker, gradient_for, sum_gradient
 from allgrad.nn.module import Module
 from allgrad.nn.parameter import Parameter
 
@@ -91,7 +92,7 @@ def _group_norm_forward(
     grouped = _by_group(x, groups)
     normal, mean, inverse = kernels.active().layer_norm_forward(grouped, None, None, eps)
     y = _by_pixel(normal, x.shape)
-    return _affine(y, weight, bias), (grouped, y, mean, inverse, weight)
+    return _affine(y, weight, bias), (grouped, y, mean, inverse, weight, bias)
 
 
 def _group_norm_backward(
@@ -103,10 +104,14 @@ def _group_norm_backward(
     groups: int,
     eps: float,  # noqa: ARG001
 ) -> tuple[Any, Any, Any]:
-    grouped, y, mean, inverse, weight = residuals
-    bias_gradient = kernels.active().bias_gradient
-    dbias = bias_gradient(g, out=into[2]) if needs[2] else None
-    dweight = bias_gradient(g * y, out=into[1]) if needs[1] else None
+    grouped, y, mean, inverse, weight, bias = residuals
+    dweight = dbias = None
+    if needs[2]:
+        dbias = gradient_for(bias, into[2])
+        sum_gradient(as_rows(g), dbias)
+    if needs[1]:
+        dweight = gradient_for(weight, into[1])
+        sum_gradient(as_rows(g * y), dweight)
     if not needs[0]:
         return None, dweight, dbias
     scaled = _by_group(g if weight is None else g * weight, groups)
@@ -122,7 +127,9 @@ def _group_norm_reference(x: Any, weight: Any, bias: Any, *, groups: int, eps: f
     return _affine(np.reshape(y, x.shape), weight, bias)
 
 
-group_norm = Fused(_group_norm_forward, _group_norm_backward, name="group_norm", reference=_group_norm_reference)
+group_norm = Fused(
+    _group_norm_forward, _group_norm_backward, name="group_norm", reference=_group_norm_reference, by_worker=True
+)
 
 
 class _Norm(Module):
@@ -237,6 +244,8 @@ class GroupNorm(_Norm):
         LayerOptionError: if `groups` does not divide `channels`.
         InputError, InputTypeError: if an input has the wrong shape or dtype.
     """
+
+    rows_independent = True
 
     def __init__(
         self, groups: int, channels: int, *, eps: float = 1e-5, affine: bool = True, dtype: npt.DTypeLike = np.float32

@@ -123,9 +123,8 @@ def _backward(
 def _forward_transposed(
     x: Array, weight: Array, bias: Array | None, *, geometry: Geometry, image: Pair
 ) -> tuple[Array, tuple[Any, ...]]:
-    algorithm = choose(weight, geometry, image, max(1, len(x)))
-    y = np.empty((len(x), *image, algorithm.channels), x.dtype)
-    for group in algorithm.groups_of(len(x)):
+    y = np.empty((len(x), *image, weight.shape[2] * geometry.groups), x.dtype)
+    for algorithm, group in _groups(weight, geometry, image, len(x)):
         algorithm.backward(None, np.ascontiguousarray(x[group]), y[group])
         if bias is not None:
             np.add(y[group], bias, out=y[group])
@@ -136,21 +135,23 @@ def _backward_transposed(
     g: Array, residuals: tuple[Any, ...], *, needs: Any, into: Any, geometry: Geometry, image: Pair
 ) -> Cotangents:
     x, weight, bias = residuals
-    algorithm = choose(weight, geometry, image, max(1, len(x)))
     dx = np.empty(x.shape, x.dtype) if needs[0] else None
     dweight = gradient_for(weight, into[1]) if needs[1] else None
     dbias = gradient_for(bias, into[2]) if needs[2] else None
-    total = None if dbias is None else _BiasGradient(dbias)
-    for group in algorithm.groups_of(len(x)):
-        part = np.ascontiguousarray(g[group])
-        if total is not None:
-            total.add(part)
-        if dx is not None:
-            algorithm.forward(part, dx[group])
-        if needs[1]:
-            algorithm.backward(part, np.ascontiguousarray(x[group]), None)
-    if dweight is not None:
-        _weight_gradient(algorithm, len(x), dweight)
+    for rows, (dw, db) in by_worker(len(x), dweight, dbias):
+        count = rows.stop - rows.start
+        algorithm = choose(weight, geometry, image, max(1, count))
+        total = None if db is None else _BiasGradient(db)
+        for group in algorithm.groups_of(count, rows.start):
+            part = np.ascontiguousarray(g[group])
+            if total is not None:
+                total.add(part)
+            if dx is not None:
+                algorithm.forward(part, dx[group])
+            if needs[1]:
+                algorithm.backward(part, np.ascontiguousarray(x[group]), None)
+        if dw is not None:
+            _weight_gradient(algorithm, count, dw)
     return dx, dweight, dbias
 
 
@@ -174,5 +175,9 @@ class _BiasGradient:
 
 convolve = Fused(_forward, _backward, name="convolve", reference=reference, by_worker=True)
 convolve_transposed = Fused(
-    _forward_transposed, _backward_transposed, name="convolve_transposed", reference=reference_transposed
+    _forward_transposed,
+    _backward_transposed,
+    name="convolve_transposed",
+    reference=reference_transposed,
+    by_worker=True,
 )
