@@ -12,6 +12,7 @@ from allgrad.cli.arguments import add_plugins
 from allgrad.cli.train import run_to_the_end
 from allgrad.comm import STALL_SECONDS
 from allgrad.comm.time_limit import time_limit
+from allgrad.comm.ulfm import prepare
 from allgrad.errors import AllgradError, UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`allgrad join`."""
+    prepare()
     with time_limit(STALL_SECONDS):  # the rank that starts this process may die meanwhile
         from mpi4py import MPI
 

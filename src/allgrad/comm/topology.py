@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,7 +74,7 @@ class Topology:
 
         It communicates on `comm` alone: a rank that dies meanwhile must not leave others waiting elsewhere (survival.py).
         """
-        mine = _ranks_of_this_node(comm)
+        mine = _ranks_of_this_node(comm) if self.survival is None else _ranks_of_this_system(comm)
         if pretended := int(os.environ.get(_PRETEND, "0")):
             part = mine.index(comm.Get_rank()) * pretended // len(mine)
             mine = [rank for i, rank in enumerate(mine) if i * pretended // len(mine) == part]
@@ -105,3 +108,15 @@ def _ranks_of_this_node(comm: Any) -> list[int]:
     everyone.Free()
     shared.Free()
     return sorted(int(rank) for rank in ranks)
+
+
+def _ranks_of_this_system(comm: Any) -> list[int]:
+    """The same, without MPI's help: Open MPI does not tell all ranks on which node one is that has joined."""
+    system = [platform.node()]
+    for place in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/ipc"):
+        with suppress(OSError):
+            system.append(os.readlink(place) if "/ns/" in place else Path(place).read_text())
+    key = np.frombuffer(hashlib.sha256("\0".join(system).encode()).digest(), np.uint8)
+    keys = np.empty((comm.Get_size(), key.size), np.uint8)
+    comm.Allgather(key, keys)
+    return [int(rank) for rank in np.flatnonzero((keys == key).all(axis=1))]

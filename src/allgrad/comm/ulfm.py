@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["RankDiedError", "drain", "means_death", "reason_against", "returning", "revoke", "revoking"]
+__all__ = ["RankDiedError", "drain", "means_death", "prepare", "reason_against", "returning", "revoke", "revoking"]
 
 _DRAIN = 5.0  # seconds that the requests of a revoked communicator may take to complete
 _ENABLED = "OMPI_MCA_mpi_ft_enable"  # set by `mpirun --with-ft ulfm`
@@ -43,6 +43,14 @@ def reason_against() -> str:
     if MPI.Query_thread() != MPI.THREAD_MULTIPLE:
         return "this MPI library does not grant MPI_THREAD_MULTIPLE"
     return ""
+
+
+def prepare() -> None:
+    """Before MPI starts: leave out Open MPI's hierarchical collectives.
+
+    They ask which ranks share a node, and about a rank that has joined only the one that started it knows that: they crash.
+    """
+    os.environ.setdefault("OMPI_MCA_coll", "^han")
 
 
 def means_death(error: BaseException) -> bool:

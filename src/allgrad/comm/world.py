@@ -324,6 +324,8 @@ def init(
         launch = launcher.detect(os.environ) if mpi is None else launcher.Launch("the caller", None) if mpi else None
         world = World()
         if launch is not None:
+            if survive:
+                ulfm.prepare()
             with time_limit(stall_seconds):
                 world.join(launch)
             _watch(world)
