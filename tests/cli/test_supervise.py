@@ -45,7 +45,8 @@ def supervised(tmp_path, clean_environment, monkeypatch, capfd):
     def start(actions, *options: str, ranks=None, overrides=()):
         (tmp_path / "plugin.py").write_text(PLUGIN.format(actions=actions, place=str(tmp_path)))
         train = {"steps": 40, "early_stopping": None, "callbacks": ["act"]}
-        config = write_config(tmp_path, train=train, checkpoint={"asynchronous": False})  # written before a later step kills
+        # A checkpoint is on the disk before a later step kills.
+        config = write_config(tmp_path, train=train, checkpoint={"asynchronous": False})
         on_ranks = [] if ranks is None else ["-n", str(ranks)]
         words = [
             "train",
