@@ -5,7 +5,8 @@
 #
 # Without pytest arguments: ruff, mypy and all tests. --peers also installs what some tests need (PyTorch, autograd, SciPy, the
 # optional extras; large); without it those tests are skipped. --faults runs the long campaigns of tests/faults/campaigns instead (random
-# kills, damage and mutations, and survival with --mpi openmpi; about an hour), and writes their counts into docs/reliability.md.
+# kills, damage, mutations and a soak; survival with --mpi openmpi; whole hosts and what runs out as root; two to three hours on a
+# quiet machine), and writes their counts into docs/reliability.md.
 set -euo pipefail
 
 # shellcheck source=launch/mpi.sh

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -17,45 +18,84 @@ PAGE = HERE.parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- counts: written by launch/test.sh --faults -->", "<!-- end of counts -->"
 
 
-def table(kills: dict, damage: dict, mutations: dict, survive: dict | None = None) -> str:
-    """The counts, as Markdown; `survive` where there is Open MPI."""
-    ranks, struck, right = kills["ranks"], kills["kills"], kills["right after a kill"]
-    flips, cuts, memory = damage["flips"], damage["truncations"], damage["flips in memory"]
+Row = tuple[str, int, str]
+
+
+def kills(found: dict) -> list[Row]:
+    right = f"{found['right after a kill']:,} ended in the undisturbed weights"
+    return [(f"a rank of a supervised job of {found['ranks']} was killed, stopped or left", found["kills"], right)]
+
+
+def damage(found: dict) -> list[Row]:
     refused = "refused by name, and the one before used"
     rows = [
-        (
-            f"a rank of a supervised job of {ranks} was killed, stopped or left",
-            struck,
-            f"{right:,} ended in the undisturbed weights",
-        ),
-        ("one bit of a checkpoint was flipped", flips, f"{flips - damage['flips accepted']:,} {refused}"),
+        ("one bit of a checkpoint was flipped", "flips", "flips accepted", refused),
         (
             "one bit of another file of a run was flipped",
-            damage["flips in other files"],
-            f"{damage['flips in other files'] - damage['flips in other files unseen']:,} refused or reported by name",
+            "flips in other files",
+            "flips in other files unseen",
+            "refused or reported by name",
         ),
-        ("a file of a checkpoint was cut", cuts, f"{cuts - damage['truncations accepted']:,} {refused}"),
-        ("one bit of weights was flipped in memory", memory, f"{memory - damage['flips in memory unseen']:,} found"),
+        ("a file of a checkpoint was cut", "truncations", "truncations accepted", refused),
+        ("one bit of weights was flipped in memory", "flips in memory", "flips in memory unseen", "found"),
     ]
-    if survive is not None:
-        took = f"training went on after {survive['median recovery']:.2f} s (median; {survive['longest recovery']:.2f} at most)"
-        rows += [
-            (
-                f"a rank, or two at once, of a job of {survive['ranks']} with --survive was killed",
-                survive["kills"],
-                f"{survive['right']:,} went on without a restart and ended in the undisturbed weights and reports; {took}",
-            ),
-            (
-                "a replacement joined such a job",
-                survive["joins"],
-                f"{survive['joined']:,} ended in the undisturbed weights and reports",
-            ),
-        ]
-    for kind, count in mutations.items():
-        said = (
-            f"{count['refused']:,} refused with a message, {count['accepted']:,} still good, {count['wrong']:,} wrong"
+    return [(what, found[times], f"{found[times] - found[missed]:,} {said}") for what, times, missed, said in rows]
+
+
+def survive(found: dict) -> list[Row]:
+    took = f"training went on after {found['median recovery']:.2f} s (median; {found['longest recovery']:.2f} at most)"
+    same = "ended in the undisturbed weights and reports"
+    rows = [
+        (
+            f"a rank, or two at once, of a job of {found['ranks']} with --survive was killed",
+            found["kills"],
+            f"{found['right']:,} went on without a restart and {same}; {took}",
+        ),
+        ("a replacement joined such a job", found["joins"], f"{found['joined']:,} {same}"),
+    ]
+    if (one := found.get("long")) is not None:
+        ended = "it ended in the undisturbed weights" if one["right"] else "WRONG weights at the end"
+        trained = f"{one['joins']} replacements joined, live ranks trained for {one['throughput']:.1%} of their time"
+        rows.append(
+            (f"one job of {one['minutes']:g} minutes lost a rank again and again", one["kills"], f"{ended}; {trained}")
         )
-        rows.append((f"mutated: {kind}", sum(count.values()), said))
+    return rows
+
+
+def nodes(found: dict) -> list[Row]:
+    what = f"a host of a supervised job over two hosts was killed ({found['mpi']})"
+    return [
+        (what, found["node kills"], f"{found['right']:,} of {found['runs']:,} runs ended in the undisturbed weights")
+    ]
+
+
+def limits(found: dict) -> list[Row]:
+    return [("something ran out (below)", found["cases"], f"{found['right']:,} ended with the reason, or went on")]
+
+
+def soak(found: dict) -> list[Row]:
+    first, last = (", ".join(f"{value:g}" for value in found["rank"][when]) for when in ("first", "last"))
+    said = f"MiB, open files, threads of a rank: {first} after the first minute, {last} at the end"
+    return [(f"kills within {found['minutes']:g} minutes of training", found["kills"], said)]
+
+
+def mutations(found: dict) -> list[Row]:
+    return [
+        (
+            f"mutated: {kind}",
+            sum(count.values()),
+            f"{count['refused']:,} refused with a message, {count['accepted']:,} still good, {count['wrong']:,} wrong",
+        )
+        for kind, count in found.items()
+    ]
+
+
+CAMPAIGNS = (kills, damage, survive, nodes, limits, soak, mutations)
+"""Each turns what the script of its name has counted into rows of the table."""
+
+
+def table(found: dict[str, dict]) -> str:
+    """The counts, as Markdown; `found`: those of each campaign that was run."""
     machine = f"{platform.machine()}, Python {platform.python_version()}"
     lines = [
         f"Counted on {time.strftime('%Y-%m-%d')} ({machine}):",
@@ -63,21 +103,39 @@ def table(kills: dict, damage: dict, mutations: dict, survive: dict | None = Non
         "| what was done | times | what came of it |",
         "|---|---|---|",
     ]
+    rows = [row for campaign in CAMPAIGNS if campaign.__name__ in found for row in campaign(found[campaign.__name__])]
     return "\n".join([*lines, *(f"| {what} | {times:,} | {result} |" for what, times, result in rows)])
 
 
+def why_not(name: str, flavour: str) -> str:
+    """Why a campaign cannot be run here; "" if it can."""
+    if name == "survive" and flavour != "openmpi":
+        return "needs Open MPI"
+    if name in ("nodes", "limits") and os.geteuid() != 0:
+        return "needs root"
+    if name == "nodes" and not Path("/usr/sbin/sshd").exists():
+        return "needs openssh-server"
+    return ""
+
+
 def main() -> int:
-    results, wrong = [], False
-    with tempfile.TemporaryDirectory(prefix="allgrad-campaigns-") as name:
-        open_mpi = "Open MPI" in subprocess.run([find_mpirun(), "--version"], capture_output=True, text=True).stdout
-        for campaign in ("kills", "damage", "mutations", *(["survive"] if open_mpi else [])):
-            output = Path(name) / f"{campaign}.json"
-            done = subprocess.run([sys.executable, str(HERE / f"{campaign}.py"), "-o", str(output)], check=False)
+    found, wrong = {}, False
+    said = subprocess.run([find_mpirun(), "--version"], capture_output=True, text=True).stdout
+    flavour = "openmpi" if "Open MPI" in said else "mpich"
+    with tempfile.TemporaryDirectory(prefix="allgrad-campaigns-") as place:
+        for name in (campaign.__name__ for campaign in CAMPAIGNS):
+            if reason := why_not(name, flavour):
+                print(f"{name}: left out, {reason}", flush=True)
+                continue
+            output = Path(place) / f"{name}.json"
+            options = ["--mpi", flavour] if name == "nodes" else []
+            done = subprocess.run([sys.executable, str(HERE / f"{name}.py"), *options, "-o", str(output)], check=False)
             wrong |= done.returncode != 0
-            results.append(json.loads(output.read_text()))
+            if output.exists():
+                found[name] = json.loads(output.read_text())
     text = PAGE.read_text(encoding="utf-8")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n{table(*results)}\n{END}{after}", encoding="utf-8")
+    PAGE.write_text(f"{before}{BEGIN}\n{table(found)}\n{END}{after}", encoding="utf-8")
     return int(wrong)
 
 

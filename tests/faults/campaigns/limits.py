@@ -1,6 +1,6 @@
 """What runs out: disk, shared memory, open files, memory. The run must end or go on, say why, and keep its last good state.
 
-    python tests/faults/campaigns/limits.py [CASE ...]
+    python tests/faults/campaigns/limits.py [CASE ...] [-o limits.json]
 
 Needs root: disks and /dev/shm are small tmpfs in a mount namespace. Each case is a job of two ranks. It must end by itself, with
 the reason, and a checkpoint that is there must be whole.
@@ -8,6 +8,8 @@ the reason, and a checkpoint that is there must be whole.
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -137,17 +139,23 @@ def run(case: Case, folder: Path) -> str:
 def main() -> int:
     if os.geteuid() != 0:
         sys.exit("Needs root.")
-    wrong = 0
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", metavar="CASE")
+    parser.add_argument("-o", "--output", type=Path)
+    arguments = parser.parse_args()
+    results = []
     place = Path(tempfile.mkdtemp(prefix="allgrad-limits-"))
     try:
         for case in CASES:
-            if not sys.argv[1:] or case.name in sys.argv[1:]:
-                result = run(case, place / case.name.replace(" ", "-"))
-                wrong += result.startswith("WRONG")
-                print(f"{case.name}: {result}", flush=True)
+            if not arguments.cases or case.name in arguments.cases:
+                results.append(run(case, place / case.name.replace(" ", "-")))
+                print(f"{case.name}: {results[-1]}", flush=True)
     finally:
         shutil.rmtree(place)
-    return int(wrong > 0)
+    right = sum(not result.startswith("WRONG") for result in results)
+    if arguments.output:
+        arguments.output.write_text(json.dumps({"cases": len(results), "right": right}))
+    return int(right < len(results))
 
 
 if __name__ == "__main__":
