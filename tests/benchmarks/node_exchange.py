@@ -3,9 +3,13 @@
     mpirun -n 2 python tests/benchmarks/node_exchange.py [--repeat 31] [--no-torch] [--only-update]
 
 Medians over the repetitions of the slowest rank, float32, one virtual worker per rank. All methods are timed in turn within
-a repetition, so that a noisy moment hits all of them. "node" is `memory: node`, "exact" the default exchange of `memory: rank`,
-"MPI" is MPI_Allreduce in place, called by the main thread and nothing else, "gloo" PyTorch's. "tree_sum" (one size) is the sum of
-a small vector, as a step has several. An update is AdamW's over all parameters: of the own share with "node".
+a repetition, so that a noisy moment hits all of them. Small sizes are also timed "hot": each method many times in a row, as
+all-reduces are usually measured. In a training step an exchange is in between: much else has run since the last one, so caches
+and branch predictors have forgotten it, but no other library's threads wake up.
+
+"node" is `memory: node`, "exact" the default exchange of `memory: rank`, "MPI" is MPI_Allreduce in place, called by the main thread
+and nothing else, "gloo" PyTorch's. "tree_sum" (one size) is the sum of a small vector, as a step has several. An update is AdamW's
+over all parameters: of the own share with "node".
 """
 
 from __future__ import annotations
@@ -80,6 +84,9 @@ def main() -> None:
         worst = {name: np.max(np.array(world.all_gather_json(times[2:])), axis=0) for name, times in taken.items()}
         return {name: float(np.median(times)) for name, times in worst.items()}
 
+    def measure_hot(methods, repeat: int) -> dict[str, float]:
+        return {name: measure({name: run}, repeat)[name] for name, run in methods.items()}
+
     def show(title: str, found: dict[str, float]) -> None:
         if world.rank == 0:
             cells = "".join(f"  {name} {seconds * 1e3:9.3f} ms" for name, seconds in found.items())
@@ -99,6 +106,8 @@ def main() -> None:
         if make_gloo is not None:
             methods["gloo"] = make_gloo(size)
         show(f"all-reduce of {nbytes:,} B", measure(methods, options.repeat * (8 if nbytes < 1e6 else 1)))
+        if nbytes < 1e6:
+            show("the same, hot", measure_hot(methods, options.repeat * 16))
     row = np.ones((1, 1))
     show(
         "tree_sum of 8 B",
