@@ -7,9 +7,9 @@ a repetition, so that a noisy moment hits all of them. Small sizes are also time
 all-reduces are usually measured. In a training step an exchange is in between: much else has run since the last one, so caches
 and branch predictors have forgotten it, but no other library's threads wake up.
 
-"node" is `memory: node`, "exact" the default exchange of `memory: rank`, "MPI" is MPI_Allreduce in place, called by the main thread
-and nothing else, "gloo" PyTorch's. "tree_sum" (one size) is the sum of a small vector, as a step has several. An update is AdamW's
-over all parameters: of the own share with "node".
+"node" is `memory: node`, "exact" the default exchange of `memory: rank`, "MPI" is MPI_Allreduce in place, called by the main
+thread and nothing else, "gloo" PyTorch's. "tree_sum" (one size) is the sum of a small vector, as a step has several. An update
+is AdamW's over all parameters: of the own share with "node".
 """
 
 from __future__ import annotations
