@@ -34,7 +34,7 @@ ROOT = HERE.parents[2]
 DIAMONDS = ["model.hidden=[512,512,128]", "train.epochs=null", "train.steps=500", "train.eval_every=null"]
 RATES = {"100mbit": 100e6, "1gbit": 1e9}
 JOB = "--job"
-MATRICES, SIDE, TURNS, ROUND = 24, 512, 5, 50
+MATRICES, SIDE, ROUND = 24, 512, 50
 
 WAYS = {
     "exact": "exact",
@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("words", nargs="*", metavar="CONFIG KEY=VALUE", help="what is trained for the table of losses")
     parser.add_argument("--rates", nargs="+", default=list(RATES), choices=list(RATES))
     parser.add_argument("--only", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--turns", type=int, default=5, help="steps without and with an average of local updates, each")
     parser.add_argument("--no-loss", action="store_true", help="leave out the table of losses")
     parser.add_argument("--no-time", action="store_true", help="leave out the table of times")
     options = parser.parse_intermixed_args()
@@ -68,7 +69,7 @@ def main() -> None:
             _print_loss(hosts, way, config, overrides)
     if not options.no_time:
         print(f"\n{MATRICES} matrices of {SIDE} x {SIDE}; ms per step\n")
-        times = {rate: _times(hosts, rate, options.only) for rate in options.rates}
+        times = {rate: _times(hosts, rate, options.only, options.turns) for rate in options.rates}
         _row(
             "reduction",
             "MB sent per step",
@@ -91,13 +92,13 @@ def _print_loss(hosts, way: str, config: str, overrides: list[str]) -> None:
     _row(way, f"{summary['eval']['loss']:.4f}", f"{sent:.4f}", f"{predicted:.4f}", f"{link / 1e6:.1f}", same)
 
 
-def _times(hosts, rate: str, ways: list[str]) -> dict[str, tuple[float, float]]:
+def _times(hosts, rate: str, ways: list[str], turns: int) -> dict[str, tuple[float, float]]:
     """For each way, the seconds of a step over a link, and the bytes that rank 0 sends in it."""
     with hosts.TwoHosts(rate) as pair:
-        return json.loads(_run(pair, [str(HERE), JOB, *ways]))
+        return json.loads(_run(pair, [str(HERE), JOB, str(turns), *ways]))
 
 
-def _job(ways: list[str]) -> None:
+def _job(turns: int, ways: list[str]) -> None:
     """What each rank does for `_times`; rank 0 prints the result."""
     import numpy as np
     import yaml
@@ -117,7 +118,7 @@ def _job(ways: list[str]) -> None:
         model = Matrices()
         replicas[way] = parallel.DataParallel(model, world, virtual_workers=2, reduction=reduction)
         replicas[way].attach(optim.SGD(model.parameters(), lr=1e-3))
-    for step in range(2 * TURNS):
+    for step in range(2 * turns):
         for way, replica in replicas.items():
             world.barrier()
             began = time.perf_counter()
@@ -175,6 +176,6 @@ def _processor() -> str:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == [JOB]:
-        _job(sys.argv[2:])
+        _job(int(sys.argv[2]), sys.argv[3:])
     else:
         main()

@@ -198,6 +198,10 @@ def manners():
             return both.step(lambda part: np.mean((line(part) - 1) ** 2), both.split(x), 0).loss
 
         search.step(closure)
+        with pytest.raises(
+            errors.CollectiveError, match=r"attach: LBFGS evaluates a closure .* Call optimizer\.step\(closure\)"
+        ):
+            both.attach(search)
         ends.append(line.weight.value.tobytes())
     assert ends[0] == ends[1]
 
