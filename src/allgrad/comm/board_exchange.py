@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from .transport import Transport
     from .tree import Array
 
-_SPINS = 10_000  # looks at the notice board, some 30 us, before this rank gives up its core for a moment
+# How often to look at the notice board before this rank gives up its core for a moment, and how often to do that: for a
+# millisecond or two. Then the message waits in the pipeline, where a sleeping rank costs the others nothing.
+_AT_ONCE = 10_000, 50  # some 30 us: the other ranks have cores of their own
+_IN_TURNS = 50, 150  # where ranks outnumber cores
 _NOTHING = np.empty(0, np.uint8)
-_FEW_SPINS = 50  # the same where ranks outnumber cores
-_ROUNDS = 150  # so often; then the message waits in the pipeline, where a sleeping rank costs the others nothing
 
 
 class BoardExchange:
@@ -47,8 +48,9 @@ class BoardExchange:
         self._transport, self._pipeline, self._lock = transport, pipeline, lock
 
     @property
-    def _spins(self) -> int:
-        return _FEW_SPINS if self._transport.topology.oversubscribed else _SPINS
+    def _looks(self) -> tuple[int, int]:
+        """How often to look before giving up the core, and how often to do that."""
+        return _IN_TURNS if self._transport.topology.oversubscribed else _AT_ONCE
 
     def exchange(self, kind: Kind, payload: Array) -> Array | None:
         """Give all ranks each other's few bytes at once, through the notice board, on the calling thread.
@@ -70,7 +72,7 @@ class BoardExchange:
             if not self._free_for(board, payload):
                 return None
             number, everyone = board.posted, np.empty((board.ranks, payload.size), np.uint8)
-            if board.exchange(kind.key, payload, everyone, self._spins, _ROUNDS) == READ:
+            if board.exchange(kind.key, payload, everyone, *self._looks) == READ:
                 self._pipeline.count_finished()
                 return everyone
             handle = self._enqueue(kind.what, payload, everyone, number).handle
@@ -114,7 +116,7 @@ class BoardExchange:
             with self._lock:
                 if self._free_for(board, _NOTHING, messages=2):
                     number = board.posted
-                    done = board.sum_up(kind.key, additions, self._spins, _ROUNDS)
+                    done = board.sum_up(kind.key, additions, *self._looks)
                     self._pipeline.count_finished(number=done)
                     if done < 2:
                         everyone = np.empty((board.ranks, 0), np.uint8)
@@ -140,8 +142,9 @@ class BoardExchange:
 
     def _collected(self, board: Board, number: int, key: int, everyone: Array) -> bool:
         """Whether all ranks' messages have been read; waits for some time, and lets other processes run meanwhile."""
-        for _ in range(_ROUNDS):
-            found = board.collect(number, key, everyone, self._spins)
+        spins, rounds = self._looks
+        for _ in range(rounds):
+            found = board.collect(number, key, everyone, spins)
             if found != LATE:
                 return found == READ
             os.sched_yield()
