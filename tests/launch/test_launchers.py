@@ -574,3 +574,17 @@ class TestKubernetes:
         (worker,) = self.pod("Worker")["containers"]
         assert worker["command"][-1] in (LAUNCH / "Dockerfile").read_text()
         assert f"Port {worker['readinessProbe']['tcpSocket']['port']}" in (LAUNCH / "Dockerfile").read_text()
+
+
+def test_the_apptainer_image_has_what_the_docker_image_is_installed_from() -> None:
+    definition = (LAUNCH / "apptainer.def").read_text()
+    copied = re.findall(
+        r"^    (\S+) /opt/allgrad/(\S+)$", definition.partition("%files")[2].partition("%post")[0], re.MULTILINE
+    )
+    docker = (LAUNCH / "Dockerfile").read_text().partition("RUN launch/setup.sh")[0]
+    needed = [
+        name for line in re.findall(r"^COPY --chown=mpiuser (.*)$", docker, re.MULTILINE) for name in line.split()[:-1]
+    ]
+    assert {name for name, _ in copied} == set(needed)
+    assert all(source == target and (LAUNCH.parent / source).exists() for source, target in copied)
+    assert re.search(r"^FROM (\S+)", docker, re.MULTILINE)[1] in definition
