@@ -37,15 +37,12 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """The source of random numbers for the layers of one virtual worker, in one step."""
+    """The source of random numbers for the layers of one virtual worker, in one step. All three numbers are Python's."""
 
     __slots__ = ("seed", "step", "uses", "worker")
 
     def __init__(self, seed: int, step: int = 0, worker: int = 0) -> None:
-        for label, value in (("seed", seed), ("step", step), ("worker", worker)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-                raise TypeError(f"random_stream: {label} must be an integer. Got {value!r} instead.")
-        self.seed, self.step, self.worker = int(seed), int(step), int(worker)
+        self.seed, self.step, self.worker = seed, step, worker
         self.uses: dict[str, int] = {}
 
     def generator(self, path: str) -> np.random.Philox:
@@ -158,13 +155,21 @@ def random_stream(
     >>> bool((first == again).all())
     True
     """
-    return _Entered(Stream(seed, step, worker), running(model))
+    stream = Stream(_whole("seed", seed), _whole("step", step), _whole("worker", worker))
+    return _Entered(stream, running(model))
+
+
+def _whole(label: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"random_stream: {label} must be an integer. Got {value!r} instead.")
+    return int(value)
 
 
 def worker_streams(
     *, seed: int, step: int, workers: Iterable[int], model: Module
 ) -> AbstractContextManager[WorkerStreams]:
     """`random_stream` for several virtual workers whose samples run as one batch."""
+    seed, step = _whole("seed", seed), _whole("step", step)
     return _Entered(WorkerStreams([Stream(seed, step, worker) for worker in workers]), running(model))
 
 

@@ -81,10 +81,13 @@ def joined(parts: Mapping[int, Any], lengths: Mapping[int, int]) -> Any:
         return None
     whole = []
     for column in zip(*columns, strict=True):
-        if any(type(a) is not np.ndarray or a.ndim == 0 for a in column) or [len(a) for a in column] != counts:
+        first = column[0]
+        if type(first) is not np.ndarray or first.ndim == 0:
             return None
-        if len({(a.dtype, a.shape[1:]) for a in column}) != 1:
-            return None
+        dtype, sample = first.dtype, first.shape[1:]
+        for a, count in zip(column, counts, strict=True):
+            if type(a) is not np.ndarray or a.dtype != dtype or a.shape != (count, *sample):
+                return None
         array = np.concatenate(column)
         array.flags.writeable = False  # so that the tape need not copy it
         whole.append(array)
