@@ -63,7 +63,7 @@ def one(number: int, seed: int, ranks: int, folder: Path, config: Path, seconds:
     if not inside:
         threading.Thread(target=strike, args=(plan, mark, marked), daemon=True).start()
     try:
-        output, _ = process.communicate(timeout=240)
+        output, _ = process.communicate(timeout=700)  # a rank that is stopped while it joins is found after 300 s
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
