@@ -50,6 +50,10 @@ def test_bits(kernels, counts, m, n, dtype, transposed, seed):
     kernels.product_by_worker(a, b, edges, order, merges, out=out)
     expected = added(plan, [kernels.matmul(a[span].T, b[span]) for span in spans])
     assert out.tobytes() == expected.tobytes()
+    other = rng.permutation(len(counts))  # a rank may run its workers in another order than that of their rows
+    kernels.product_by_worker(a, b, edges, other[order], merges, out=out)
+    expected = added(plan, [kernels.matmul(a[spans[i]].T, b[spans[i]]) for i in other])
+    assert out.tobytes() == expected.tobytes()
     out = np.full(n, np.nan, dtype)
     kernels.sum_by_worker(b, edges, order, merges, out=out)
     assert out.tobytes() == added(plan, [kernels.bias_gradient(b[span]) for span in spans]).tobytes()

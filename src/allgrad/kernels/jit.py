@@ -97,7 +97,7 @@ class PerDtype(dict[np.dtype[Any], Callable[..., Any]]):
 class CompiledAddress(dict[np.dtype[Any], int]):
     """A function of 64-bit integers without a result, compiled for each dtype at its first use; gives its address.
 
-    Compiled code calls it there (`matmul.ir.call`), so that it is not compiled again as a part of each caller.
+    Compiled code calls it there (`matmul.llvm.call`), so that it is not compiled again as a part of each caller.
 
     Args:
         function, cache, variant: see `PerDtype`.

@@ -14,7 +14,7 @@ from numba.core import cgutils as untyped_cgutils
 
 from allgrad.kernels.blocks import scratch
 from allgrad.kernels.jit import PerDtype, compiled, contiguous, specialised
-from allgrad.kernels.matmul.ir import INDEX, POINTER, Floats, address, inlined, routine
+from allgrad.kernels.matmul.llvm import INDEX, POINTER, Floats, address, inlined, routine
 from allgrad.kernels.matmul.product import matmul
 
 if TYPE_CHECKING:

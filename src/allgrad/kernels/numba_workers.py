@@ -1,8 +1,9 @@
 """Sums over the rows of a batch, worker by worker, added over the fixed tree: the gradients of weights and biases.
 
 The workers come in the order of a stack machine: each one's own sum is pushed, and then `merges[i]` times the top of the stack is
-added to the entry below it. The bottom of the stack is the result's own memory, and a block of rows of the result goes through
-all workers before the next block, so that the stack stays in cache.
+added to the entry below it. If the workers have few rows, that happens tile by tile (`matmul/strip.py`). Otherwise the bottom of
+the stack is the result's own memory, and a block of rows of the result goes through all workers before the next block, so that
+the stack stays in cache.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ import numpy as np
 from allgrad.kernels.blocks import Array, as_rows, output, scratch
 from allgrad.kernels.jit import PerDtype, compiled, specialised
 from allgrad.kernels.matmul.blocking import DONE, multiply, scratch_size
+from allgrad.kernels.matmul.llvm import address
 from allgrad.kernels.matmul.product import matmul
+from allgrad.kernels.matmul.strip import FIELDS
 from allgrad.kernels.numba_loops import bias_gradient
 from allgrad.kernels.numpy_workers import depth
 
-BLOCK_ROWS = 36
-"""Rows of the result per block. With so few the product does not pack its right operand, which all blocks share."""
-BLOCK = 4096
-"""A block has more rows than that if it has fewer entries than this: a narrow result is one block."""
+FEW_ROWS = 1024
+"""With at most this many rows of a batch, the product adds the workers' sums while a tile of the result is in registers."""
+BLOCK_ROWS = 264
+"""Rows of the result per block otherwise. Each block packs the right operand again, and the stack has several blocks."""
 
 # `bias_gradient` is replaced by its compiled form.
 
@@ -29,6 +32,12 @@ BLOCK = 4096
 def products(
     core: Any, a: Any, b: Any, edges: Any, order: Any, merges: Any, out: Any, stack: Any, none: Any, room: Any
 ) -> Any:
+    if len(a) <= FEW_ROWS:
+        segments = np.empty((order.size, FIELDS), np.int64)
+        for i in range(order.size):
+            start, stop = edges[order[i]], edges[order[i] + 1]
+            segments[i, 0], segments[i, 1], segments[i, 2] = start, stop - start, merges[i]
+        return multiply(core, a.T, b, out, none, room, False, address(segments), order.size)
     block = stack.shape[1]
     for top in range(0, out.shape[0], block):
         high = min(block, out.shape[0] - top)
@@ -90,9 +99,9 @@ _each_sum = PerDtype(each_sum, "r2 k w2", variant=_with_bias_gradient)
 
 def product_by_worker(a: Array, b: Array, edges: Array, order: Array, merges: Array, *, out: Array) -> Array:
     """See `Kernels.product_by_worker`."""
-    block_rows = max(BLOCK_ROWS, BLOCK // max(1, out.shape[1]))
-    shape = (depth(merges), min(block_rows, out.shape[0]), out.shape[1])
-    room, none = matmul.memory(a.dtype, scratch_size(len(a), shape[2]))
+    shape = (depth(merges), min(BLOCK_ROWS, out.shape[0]), out.shape[1])
+    segments = len(order) if len(a) <= FEW_ROWS else 0
+    room, none = matmul.memory(a.dtype, scratch_size(len(a), shape[2], segments))
     loops, core, stack = _products[a.dtype], matmul.core[a.dtype], scratch(a.dtype, 0, shape)
     if (
         loops(core, a, b, edges, order, merges, out, stack, none, room) != DONE

@@ -10,7 +10,9 @@ from typing import Any
 
 from numba.extending import register_jitable
 
-from allgrad.kernels.matmul.ir import ADD_BIAS, ADD_TO_RESULT, address, call, pack, pack_panels, strip
+from allgrad.kernels.matmul.llvm import address, call
+from allgrad.kernels.matmul.packing import pack
+from allgrad.kernels.matmul.strip import ADD_BIAS, ADD_TO_RESULT, strip, write_segment
 
 DEPTH = 320
 """Steps of k per block: a panel of B of this depth and a tile of A stay in a first-level cache."""
@@ -20,10 +22,16 @@ BLOCK_A = 1 << 17
 """Bytes of A per block: what all panels of B share, and what stays in the second-level cache."""
 WIDEST_PANEL = 128
 """Columns of the widest panel, and at least as many as a tile has rows."""
+LARGEST_TILE = 512
+"""Entries of a tile, at most."""
 PAGE = 4096
 """Rows that are a multiple of this many bytes apart take each other's places in the first-level cache."""
 UNPACKED_ROWS = 36
 """With at most this many rows a panel of B is used too few times to be worth a copy."""
+BLOCK_TURNED = 1 << 17
+"""Bytes of the transposed result per block."""
+TURNED_ROWS = 512
+"""Rows of a product whose transposed result is computed instead, at most: tiles of this width fit into its block."""
 
 DONE, COPY, ROOM, MISMATCH = 0, 1, 2, 3
 """What `multiply` answers. Unless it is DONE, nothing was written, because: c may overlap an argument, its rows are not
@@ -31,13 +39,18 @@ contiguous, or a stride is no multiple of the element size; the scratch is too s
 """
 
 # What depends on the tile and the dtype is put in by `product.Product`, which compiles these functions for both.
-ITEM = LANES = ROWS = SUMS = WIDEST = 0
+ITEM = LANES = ROWS = SUMS = WIDEST = PANEL = 0
 
 
 @register_jitable
-def scratch_size(inner: Any, columns: Any) -> Any:
-    """Elements of scratch that `multiply` needs: a block of A, a block of B with a whole last panel, and gaps for alignment."""
-    return BLOCK_A // 4 + (WIDEST_PANEL + min(columns, BLOCK_COLUMNS)) * min(inner, DEPTH) + 64
+def scratch_size(inner: Any, columns: Any, segments: Any = 0) -> Any:
+    """Elements of scratch that `multiply` needs: a block of A, a block of B with a whole last panel, and gaps for alignment.
+
+    With segments there is one block of k, and a tile on the stack for each of them.
+    """
+    depth = inner if segments else min(inner, DEPTH)
+    blocks = BLOCK_A // 4 + BLOCK_TURNED // 4 + (WIDEST_PANEL + min(columns, BLOCK_COLUMNS)) * (depth + 1)
+    return blocks + LARGEST_TILE * (segments + 2)
 
 
 @register_jitable
@@ -76,11 +89,13 @@ def fits(a: Any, b: Any, c: Any, bias: Any) -> bool:
 
 
 @register_jitable
-def multiply(core: Any, a: Any, b: Any, c: Any, bias: Any, room: Any, adds: Any) -> Any:
+def multiply(
+    core: Any, a: Any, b: Any, c: Any, bias: Any, room: Any, adds: Any, segments: Any = 0, count: Any = 0
+) -> Any:  # fmt: skip
     """c = a @ b + bias for a (rows, inner), b (inner, columns), c (rows, columns); `DONE`, or why not.
 
     If it `adds`, each sum starts from what c holds. `bias` is (columns,), or empty. `room` is scratch of at least
-    `scratch_size` elements. `core` is the address of the compiled `product`.
+    `scratch_size` elements. `core` is the address of the compiled `product`, which explains `segments` and `count`.
     """
     rows, inner = a.shape
     columns = b.shape[1]
@@ -91,12 +106,12 @@ def multiply(core: Any, a: Any, b: Any, c: Any, bias: Any, room: Any, adds: Any)
     if not fits(a, b, c, bias):
         return COPY
     item = c.itemsize
-    if room.size < scratch_size(inner, columns):
+    if room.size < scratch_size(inner, columns, count):
         return ROOM
     numbers = (
         rows, inner, columns, address(a), a.strides[0] // item, a.strides[1] // item,
         address(b), b.strides[0] // item, b.strides[1] // item, address(c), c.strides[0] // item,
-        address(bias) if bias.size else 0, 1 if adds else 0, address(room),
+        address(bias) if bias.size else 0, 1 if adds else 0, address(room), segments, count,
     )  # fmt: skip
     call(core, numbers)
     return DONE
@@ -110,7 +125,7 @@ def multiply_panels(core: Any, a: Any, panels: Any, c: Any, room: Any) -> None:
     for j in range(panels.shape[0]):
         numbers = (
             rows, inner, min(width, columns - j * width), address(a), inner, 1, address(panels) + j * panels.strides[0],
-            width, 1, address(c) + j * width * c.itemsize, columns, 0, 0, address(room),
+            width, 1, address(c) + j * width * c.itemsize, columns, 0, 0, address(room), 0, 0,
         )  # fmt: skip
         call(core, numbers)
 
@@ -141,73 +156,99 @@ def multiply_batches(core: Any, a: Any, b: Any, c: Any, bias: Any, room: Any) ->
 
 def product(
     rows: Any, inner: Any, columns: Any, a: Any, a_row: Any, a_step: Any, b: Any, b_step: Any, b_column: Any, c: Any,
-    c_row: Any, bias: Any, adds: Any, room: Any,
+    c_row: Any, bias: Any, adds: Any, room: Any, segments: Any, count: Any,
 ) -> None:  # fmt: skip
-    """`multiply` on addresses and strides, of which c has contiguous rows; no bias is 0."""
-    tiles = -(-rows // ROWS)  # of nearly equal height: the first `tall` have a row more than the others
-    low = rows // tiles
-    tall = rows - tiles * low
-    base = SUMS // ROWS  # vectors of a panel that each height of a tile can have
-    most = min(SUMS // (low + (1 if tall else 0)), WIDEST)
-    panel = LANES * (most if tiles == 1 and most * LANES < columns + LANES else base)
-    blocks = max(1, -(-inner // DEPTH))
-    depth = -(-inner // blocks)
-    block_columns = min(BLOCK_COLUMNS // panel * panel, -(-columns // panel) * panel)
-    in_block = max(1, BLOCK_A // (ITEM * ROWS * max(1, depth)))
-    packs_a = columns > 2 * panel if a_step != 1 else a_row * ITEM % PAGE == 0 and columns > 8 * panel
-    packs_a = packs_a or (a_step != 1 and a_row != 1)
-    packs_b = b_column != 1 or rows > UNPACKED_ROWS
-    room_a = (room + 63) // 64 * 64
-    room_b = (room_a + (min(in_block, tiles) * ROWS * depth + LANES) * ITEM + 63) // 64 * 64
-    for left in range(0, columns, block_columns):
-        width = min(block_columns, columns - left)
-        # Columns from here on are packed. Without packing that is a last panel that does not end with a whole vector.
-        packed = 0 if packs_b else width if width % LANES == 0 else (width - 1) // panel * panel
-        for block in range(blocks):
-            k = block * depth
-            steps = min(depth, inner - k)
-            flags = (ADD_TO_RESULT if adds or block > 0 else 0) | (ADD_BIAS if block == blocks - 1 and bias else 0)
-            here_b = b + (k * b_step + left * b_column) * ITEM
-            if b_column == 1:
-                pack_panels(steps, width - packed, here_b + packed * ITEM, b_step, room_b, panel, ITEM, LANES)
-            else:
-                for j in range(packed, width, panel):
-                    target = room_b + (j - packed) * steps * ITEM
-                    pack(
-                        steps, min(panel, width - j), here_b + j * b_column * ITEM, b_step, b_column, target, panel,
-                        ITEM, LANES,
-                    )  # fmt: skip
-            for first in range(0, tiles, in_block):
-                last = min(first + in_block, tiles)
-                border = max(first, min(last, tall))  # where tiles become lower
-                top = first * low + min(first, tall)
-                from_a = a + (top * a_row + k * a_step) * ITEM
-                if packs_a:  # each tile as (steps, ROWS)
-                    for t in range(first, last):
-                        source = from_a + ((t - first) * low + min(t, border) - first) * a_row * ITEM
-                        target = room_a + (t - first) * ROWS * steps * ITEM
-                        pack(steps, low + 1 if t < border else low, source, a_step, a_row, target, ROWS, ITEM, LANES)
-                    from_a = room_a
-                for j in range(0, width, panel):
-                    from_b, step_b = here_b + j * ITEM, b_step
-                    if j >= packed:
-                        from_b, step_b = room_b + (j - packed) * steps * ITEM, panel
-                    stop = min(j + panel, width)
-                    while j < stop:
-                        vectors = -(-(stop - j) // LANES)
-                        vectors = vectors if vectors * LANES == panel else min(vectors, base)
-                        lanes = min(LANES, stop - j - (vectors - 1) * LANES)
-                        at_a, row = from_a, top
-                        for count, height in ((border - first, low + 1), (last - border, low)):
-                            a_tile = ROWS * steps if packs_a else height * a_row
-                            if count > 0:
-                                strip(
-                                    steps, at_a, 1 if packs_a else a_row, ROWS if packs_a else a_step, a_tile,
-                                    from_b, step_b, c + (row * c_row + left + j) * ITEM, c_row,
-                                    lanes, flags, bias + (left + j) * ITEM, count, height, vectors,
-                                    ITEM, LANES, SUMS, ROWS, WIDEST,
-                                )  # fmt: skip
-                            at_a += count * a_tile * ITEM
-                            row += count * height
-                        j += vectors * LANES
-                        from_b += vectors * LANES * ITEM
+    """`multiply` on addresses and strides, of which c has contiguous rows; no bias is 0.
+
+    With a table of `count` segments (see `strip`), of which there may be none, k is not cut into blocks.
+
+    If b is a transposed view and a has few rows, packing b would take a good part of the time. Then b's columns, which are
+    contiguous, take the place of a's rows: the transposed result is computed, `chunk` rows at a time, and copied to c.
+    """
+    turns = b_step == 1 and b_column != 1 and rows <= TURNED_ROWS and rows * (inner + columns) < inner * columns
+    turns = turns and not (bias or adds or count)
+    room = (room + 63) // 64 * 64
+    chunk, result, result_row, height = rows, c, c_row, rows
+    if turns:
+        rows, columns, a, a_row, a_step, b, b_step, b_column = columns, rows, b, b_column, 1, a, a_step, a_row
+        height, result, result_row = rows, room, -(-columns // LANES) * LANES
+        chunk = max(ROWS, BLOCK_TURNED // (ITEM * result_row))
+        chunk = -(-rows // -(-rows // chunk))  # of nearly equal height
+        room += chunk * result_row * ITEM
+    deep = 1 if count > 0 else max(1, -(-inner // DEPTH))
+    depth = -(-inner // deep)
+    in_block = max(1, BLOCK_A // (ITEM * (ROWS * depth + LANES)))
+    own_table, stack = room, room + 64
+    table = segments if count > 0 else own_table
+    room_a = (stack + count * SUMS * LANES * ITEM + 63) // 64 * 64
+    for start in range(0, height, chunk):
+        rows = min(chunk, height - start)
+        tiles = -(-rows // ROWS)  # of nearly equal height: the first `tall` have a row more than the others
+        low = rows // tiles
+        tall = rows - tiles * low
+        most = min(SUMS // (low + (1 if tall else 0)), WIDEST)
+        panel = most * LANES if tiles == 1 and most * LANES < columns + LANES else PANEL
+        packs_a = columns > 2 * panel if a_step != 1 else a_row * ITEM % PAGE == 0 and columns > 8 * panel
+        packs_a = packs_a or (a_step != 1 and a_row != 1)
+        packs_b = b_column != 1 or rows > UNPACKED_ROWS
+        wide = min(BLOCK_COLUMNS // panel * panel, -(-columns // panel) * panel)
+        room_b = (room_a + min(in_block, tiles) * (ROWS * depth + LANES) * ITEM + 63) // 64 * 64
+        for left in range(0, columns, wide):
+            width = min(wide, columns - left)
+            # Columns from here on are packed: all of them, or a last panel that does not end with a whole vector.
+            packed = 0 if packs_b else width if width % LANES == 0 else (width - 1) // PANEL * PANEL
+            part = panel if packs_b else PANEL
+            parts = (width - packed) // part
+            for block in range(deep):
+                k = block * depth
+                steps = min(depth, inner - k)
+                if count == 0:
+                    write_segment(own_table, 0, 0, steps, 0)
+                flags = (ADD_TO_RESULT if adds or block > 0 else 0) | (ADD_BIAS if block == deep - 1 and bias else 0)
+                here_b = b + (k * b_step + left * b_column) * ITEM
+                pitch_b = part * (steps | 1)  # an odd number of rows: panels do not take each other's places in caches
+                pack(
+                    steps, here_b + packed * b_column * ITEM, b_step, b_column, parts, part, width - packed - parts * part,
+                    room_b, part, pitch_b, part, PANEL, ITEM, LANES,
+                )  # fmt: skip
+                for first in range(0, tiles, in_block):
+                    last = min(first + in_block, tiles)
+                    border = max(first, min(last, tall))  # where tiles become lower
+                    groups = ((border - first, low + 1), (last - border, low))
+                    top = start + first * low + min(first, tall)
+                    from_a, a_tile = a + (top * a_row + k * a_step) * ITEM, ROWS * steps + LANES
+                    if packs_a:  # each tile as (steps, ROWS)
+                        target = room_a
+                        for number, high in groups:
+                            pack(
+                                steps, from_a, a_step, a_row, number, high, 0, target, ROWS, a_tile, ROWS, ROWS, ITEM, LANES
+                            )  # fmt: skip
+                            from_a += number * high * a_row * ITEM
+                            target += number * a_tile * ITEM
+                        from_a = room_a
+                    j = 0
+                    while j < width:
+                        stop = min(j + panel, packed if j < packed else width)
+                        from_b, step_b = here_b + j * ITEM, b_step
+                        if j >= packed:
+                            from_b, step_b = room_b + (j - packed) // part * pitch_b * ITEM, part
+                        while j < stop:
+                            vectors = -(-(stop - j) // LANES)
+                            vectors = vectors if vectors * LANES == panel else min(vectors, PANEL // LANES)
+                            lanes = min(LANES, stop - j - (vectors - 1) * LANES)
+                            at_a, row = from_a, top - start if turns else top
+                            for number, high in groups:
+                                tile = a_tile if packs_a else high * a_row
+                                if number > 0:
+                                    strip(
+                                        at_a, 1 if packs_a else a_row, ROWS if packs_a else a_step, tile, from_b, step_b,
+                                        result + (row * result_row + left + j) * ITEM, result_row, lanes, flags,
+                                        bias + (left + j) * ITEM, number, table, max(1, count), stack, high, vectors,
+                                        ITEM, LANES, SUMS, ROWS, WIDEST,
+                                    )  # fmt: skip
+                                at_a += number * tile * ITEM
+                                row += number * high
+                            j += vectors * LANES
+                            from_b += vectors * LANES * ITEM
+        if turns:
+            pack(columns, result, 1, result_row, 1, rows, 0, c + start * ITEM, c_row, 0, 0, PANEL, ITEM, LANES)

@@ -31,12 +31,14 @@ class _Memory(threading.local):
     """Per thread and dtype: scratch for packed operands, which grows to what the largest product needs, and no bias."""
 
     def __init__(self) -> None:
-        self.room = {char: np.empty(1 << 16, char) for char in _DTYPES}
-        self.none = {char: np.empty(0, char) for char in _DTYPES}
+        self.of = {np.dtype(char): (np.empty(1 << 17, char), np.empty(0, char)) for char in _DTYPES}
 
-    def grow(self, dtype: np.dtype[Any], size: int) -> None:
-        if self.room[dtype.char].size < size:
-            self.room[dtype.char] = np.empty(1 << size.bit_length(), dtype)
+    def least(self, dtype: np.dtype[Any], size: int) -> tuple[Array, Array]:
+        """Scratch of at least `size` elements and an empty bias."""
+        room, none = self.of[dtype]
+        if room.size < size:
+            self.of[dtype] = np.empty(1 << size.bit_length(), dtype), none
+        return self.of[dtype]
 
 
 _memory = _Memory()
@@ -61,7 +63,7 @@ class Product:
 
     def __init__(self, tile: tiles.Tile, *, cache: bool = True) -> None:
         self.tile = tile
-        self.core = CompiledAddress(blocking.product, 14, cache=cache, variant=self._constants)
+        self.core = CompiledAddress(blocking.product, 16, cache=cache, variant=self._constants)
 
     def __call__(self, a: Array, b: Array, *, out: Array | None = None, bias: Array | None = None) -> Array:
         """a @ b + bias over the last two axes, with NumPy's broadcasting of the axes before them.
@@ -77,16 +79,15 @@ class Product:
             ValueError: if shapes do not fit.
         """
         dtype = a.dtype
-        # numba looks at an array's kind of number and not at its byte order. NumPy's native dtypes are single objects.
+        # NumPy's native dtypes are single objects.
         if (
-            dtype.isnative
-            and b.dtype is dtype
+            b.dtype is dtype
             and (out is None or out.dtype is dtype)
             and (bias is None or (bias.dtype is dtype and bias.size > 0))
         ):
             try:  # whatever else does not fit is found, and named, with care
-                shift = _memory.none[dtype.char] if bias is None else bias
-                room = _memory.room[dtype.char]
+                room, none = _memory.of[dtype]
+                shift = none if bias is None else bias
                 if a.ndim == 2 and b.ndim == 2:
                     c = np.empty((a.shape[0], b.shape[1]), dtype) if out is None else out
                     if threads.count > 1 and a.size * c.shape[1] >= 2 * threads.LEAST:
@@ -125,14 +126,13 @@ class Product:
 
     def memory(self, dtype: np.dtype[Any], size: int) -> tuple[Array, Array]:
         """This thread's scratch of at least `size` elements and an empty bias, for `blocking.multiply`."""
-        _memory.grow(dtype, size)
-        return _memory.room[dtype.char], _memory.none[dtype.char]
+        return _memory.least(dtype, size)
 
     def _with_care(self, a: Array, b: Array, out: Array | None, bias: Array | None) -> Array:
         shape = _checked_shape(a, b, out, bias)
         c = np.empty(shape, a.dtype) if out is None else out
-        shift = _memory.none[a.dtype.char] if bias is None else np.array(bias)
-        _memory.grow(a.dtype, blocking.scratch_size(a.shape[-1], shape[-1]))
+        none = self.memory(a.dtype, blocking.scratch_size(a.shape[-1], shape[-1]))[1]
+        shift = none if bias is None else np.array(bias)
         # More than two leading axes take several calls, of which the first may write what the second reads.
         overlaps = c.ndim > 4 and out is not None and (np.may_share_memory(c, a) or np.may_share_memory(c, b))
         if overlaps or self._run(a, b, c, shift) != DONE:
@@ -146,7 +146,7 @@ class Product:
         """`blocking.multiply`'s answer for matrices or stacks of them."""
         if not (a.flags.aligned and b.flags.aligned and c.flags.aligned):
             return COPY
-        room = _memory.room[a.dtype.char]
+        room = _memory.of[a.dtype][0]
         if c.ndim == 2:
             return int(_of_matrices[a.dtype](self.core[a.dtype], a, b, c, bias, room, False))
         loops, core, outer = _of_stacks[a.dtype], self.core[a.dtype], c.shape[:-4]

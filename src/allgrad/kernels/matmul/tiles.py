@@ -40,6 +40,7 @@ class Tile(NamedTuple):
             "ROWS": self.rows,
             "SUMS": self.sums,
             "WIDEST": self.widest,
+            "PANEL": self.panel(dtype),
         }
 
 
