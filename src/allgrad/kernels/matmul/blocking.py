@@ -168,7 +168,7 @@ def product(
     turns = b_step == 1 and b_column != 1 and rows <= TURNED_ROWS and rows * (inner + columns) < inner * columns
     turns = turns and not (bias or adds or count)
     room = (room + 63) // 64 * 64
-    chunk, result, result_row, height = rows, c, c_row, rows
+    chunk, result, result_row, height = max(1, rows), c, c_row, rows
     if turns:
         rows, columns, a, a_row, a_step, b, b_step, b_column = columns, rows, b, b_column, 1, a, a_step, a_row
         height, result, result_row = rows, room, -(-columns // LANES) * LANES
