@@ -25,10 +25,11 @@ RING = 16
 LATE, DIFFERENT, READ = 0, 1, 2
 """What `Board.collect` returns, as in `kernels/atomics.py`."""
 
+NO_BYTES = np.empty(0, np.uint8)
+
 KEY = 8
 """Bytes of a key, with which a message begins: what it is about, an integer."""
 
-_NOTHING = np.empty(0, np.uint8)
 _LARGEST, _SMALLEST, _TOGETHER = 1 << 14, 1 << 10, 1 << 18  # bytes of a message, and of all ranks' messages
 
 
@@ -119,7 +120,7 @@ class Board:
         """
         number = self.posted
         done: int = self._sum_up(
-            self._bytes, _NOTHING, self.rank, self.ranks, number, self._place(number), self._place(number + 1),
+            self._bytes, NO_BYTES, self.rank, self.ranks, number, self._place(number), self._place(number + 1),
             self._size, key, spins, rounds, additions, self._began.view(np.uint8),
         )  # fmt: skip
         self.posted += min(done + 1, 2)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .board import LATE, READ
+from .board import LATE, NO_BYTES, READ
 from .transport import Collective, Handle
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 # millisecond or two. Then the message waits in the pipeline, where a sleeping rank costs the others nothing.
 _AT_ONCE = 10_000, 50  # some 30 us: the other ranks have cores of their own
 _IN_TURNS = 50, 150  # where ranks outnumber cores
-_NOTHING = np.empty(0, np.uint8)
 
 
 class BoardExchange:
@@ -114,13 +113,13 @@ class BoardExchange:
         board, handle, done = self._pipeline.board, None, 0
         if board is not None:
             with self._lock:
-                if self._free_for(board, _NOTHING, messages=2):
+                if self._free_for(board, NO_BYTES, messages=2):
                     number = board.posted
                     done = board.sum_up(kind.key, additions, *self._looks)
                     self._pipeline.count_finished(number=done)
                     if done < 2:
                         everyone = np.empty((board.ranks, 0), np.uint8)
-                        handle = self._enqueue(kind.what, _NOTHING, everyone, number + done).handle
+                        handle = self._enqueue(kind.what, NO_BYTES, everyone, number + done).handle
         if done == 0:
             from allgrad.kernels import shared_sums
 

@@ -21,7 +21,7 @@ import numpy as np
 from allgrad.errors import CollectiveError
 
 from .agreement import compare
-from .board import KEY
+from .board import KEY, NO_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 _DETAIL = 2048  # bytes in which a rank describes its collective when hashes differ
 _VALUE = 100  # characters of one property
 _HASH = KEY
-_NOTHING = np.empty(0, np.uint8)
 _MESSAGE = 1024  # bytes of a check's message
 _GATHERED = 1 << 15  # bytes of all ranks' messages together, as long as each has at least 64
 
@@ -97,7 +96,7 @@ def post(board: Board, collective: Collective) -> int:
     """Post on the board what `agree_on_board` looks at; returns the number of the message."""
     small = collective.payload is not None and collective.payload.size <= board.room
     return board.post(
-        fingerprint(collective.what), collective.payload if small and collective.payload is not None else _NOTHING
+        fingerprint(collective.what), collective.payload if small and collective.payload is not None else NO_BYTES
     )
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from . import cores, failure, launcher, ulfm
 from .agreement import DisagreementError, compare
 from .all_reduce import Group
-from .board import Board
+from .board import NO_BYTES, Board
 from .desync import Kind
 from .engine import Engine
 from .launcher import LaunchError
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from .tree import Array
 
 _PIECE = 1 << 30  # bytes that a single MPI call moves at most: counts stay inside 32 bits with every MPI library
-_NO_BYTES = np.empty(0, np.uint8)
 _world: World | None = None
 
 
@@ -216,9 +215,9 @@ class World(Topology):
             self._barrier(_what("barrier", 0))
 
     def _barrier(self, kind: Kind) -> None:
-        if self.engine is None or self.engine.quick.exchange(kind, _NO_BYTES) is None:
+        if self.engine is None or self.engine.quick.exchange(kind, NO_BYTES) is None:
             # The payload makes the check itself the barrier: a rank that takes the quick way does nothing else either.
-            self._submit(kind, 0, methodcaller("Ibarrier"), _NO_BYTES).wait()
+            self._submit(kind, 0, methodcaller("Ibarrier"), NO_BYTES).wait()
 
     def node_barrier(self) -> None:
         """Return when every rank of this node has called this. Needs the board."""
@@ -227,7 +226,7 @@ class World(Topology):
         elif self.local_size > 1:
             assert self.board is not None
             assert self.engine is not None
-            self.engine.wait_until(partial(self.board.arrived, self.board.post(0, _NO_BYTES)))
+            self.engine.wait_until(partial(self.board.arrived, self.board.post(0, NO_BYTES)))
             self.board.done(self.board.posted - 1)
 
     def sum_in_memory(self, kind: Kind, additions: Array) -> float:

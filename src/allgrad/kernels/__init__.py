@@ -81,7 +81,7 @@ def portable() -> tuple[bool, str]:
     """Whether the kernels in use give the same bits on every CPU with fused multiply-add, at any thread count; and why (not).
 
     It speaks for layers, losses and optimizers of `allgrad.nn` and `allgrad.optim`. What a model computes with NumPy's own
-    functions (`np.exp`, `@`, derivatives of second order) has the bits of NumPy and its BLAS on that CPU.
+    functions (`np.exp`, `@`) has the bits of NumPy and its BLAS on that CPU.
 
     Example:
         >>> from allgrad import kernels

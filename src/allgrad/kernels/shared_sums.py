@@ -60,9 +60,8 @@ def _make(additions: Any) -> None:
     for row in range(0, additions.size, 5):
         left, right, out = _pointer(additions[row]), _pointer(additions[row + 1]), _pointer(additions[row + 2])
         size, single = additions[row + 3], additions[row + 4] == 4
-        in_place = (
-            additions[row] == additions[row + 2]
-        )  # a loop of its own: it is known not to overlap, and so uses vectors
+        # In place has a loop of its own, which needs no test for overlap to use vectors.
+        in_place = additions[row] == additions[row + 2]
         if single and in_place:
             _add_into(carray(left, size, np.float32), carray(right, size, np.float32))
         elif single:

@@ -42,12 +42,14 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from allgrad import kernels
-from allgrad.comm import Node, block, tree_all_reduce
+from allgrad.comm import Node, tree_all_reduce
 from allgrad.comm.all_reduce import bytes_sent
 from allgrad.comm.gather import to_rank_0
 from allgrad.comm.tree import Assembly
 from allgrad.memory import Arena
 from allgrad.parallel.exchanges.base import Exchange, ExchangeError
+from allgrad.parallel.exchanges.fragments import Fragment, cut_into_fragments
+from allgrad.parallel.exchanges.placement import Placement
 from allgrad.parallel.exchanges.registry import register_exchange
 from allgrad.parallel.exchanges.worker_sums import sum_over_workers
 from allgrad.stateful import StateError
@@ -57,14 +59,13 @@ if TYPE_CHECKING:
 
     from allgrad import nn
     from allgrad.comm import Group, Times, World
-    from allgrad.memory import FlatParameters, Layout
+    from allgrad.memory import FlatParameters
     from allgrad.optim import Optimizer, OptimizerState
     from allgrad.parallel.buckets import Bucket
     from allgrad.parallel.exchanges.base import BucketGradients, Clipping
     from allgrad.stateful import Stateful
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Fragment = dict[np.dtype[Any], slice]
 
 
 @register_exchange("local")
@@ -119,20 +120,7 @@ class LocalExchange(Exchange):
 
     def check(self, model: nn.Module, world: World, virtual_workers: int) -> None:
         """Refuse what local updates cannot do."""
-        replicas = virtual_workers if self.replicas is None else self.replicas
-        if virtual_workers % replicas:
-            raise ExchangeError(
-                f"reduction local: {replicas} replicas cannot share {virtual_workers} virtual workers equally. "
-                "Choose a divisor of batch.virtual_workers."
-            )
-        size = virtual_workers // replicas
-        if not _fits(world.size, replicas, size):
-            fitting = [r for r in range(1, virtual_workers + 1) if _fits(r, replicas, size)]
-            raise ExchangeError(
-                f"reduction local: {replicas} replicas of {size} virtual worker{'s' if size > 1 else ''} each do not fit on "
-                f"{world.size} ranks: either a rank computes whole replicas, or a replica's ranks compute nothing else. Start "
-                f"{_either(fitting)} ranks."
-            )
+        Placement.plan(world.rank, world.size, virtual_workers, self.replicas)
         meeting = [name for name, module in model.named_modules() if module.communicates_across_workers]
         if meeting:
             raise ExchangeError(
@@ -143,19 +131,13 @@ class LocalExchange(Exchange):
     def open(self, world: World, virtual_workers: int, flat: FlatParameters, buckets: Sequence[Bucket]) -> None:
         """Called once, before the first step."""
         super().open(world, virtual_workers, flat, buckets)
-        self.replica_count = virtual_workers if self.replicas is None else self.replicas
-        self.size = virtual_workers // self.replica_count
-        span = max(1, world.size // self.replica_count)  # ranks that compute a replica
-        self.mine = block(world.rank // span, world.size // span, self.replica_count)
-        self._firsts = {
-            replica: rank
-            for rank in range(0, world.size, span)
-            for replica in block(rank // span, world.size // span, self.replica_count)
-        }  # replica -> the first rank that computes it
+        place = Placement.plan(world.rank, world.size, virtual_workers, self.replicas)
+        self.replica_count, self.size, self.mine, self._firsts = place.replicas, place.size, place.mine, place.firsts
         self.mates: Group | None = None  # the ranks of this rank's replica, if there are several
         self.peers: Group | None = None  # one rank of each replica; every rank of a replica has its own
-        if span > 1:
-            self.mates, self.peers = world.group(world.rank // span), world.group(world.rank % span)
+        if place.ranks > 1:
+            self.mates = world.group(world.rank // place.ranks)
+            self.peers = world.group(world.rank % place.ranks)
         if self.fragments > len(flat.layout.slots):
             raise ExchangeError(
                 f"reduction local: a model of {len(flat.layout.slots)} parameters cannot be cut into {self.fragments} fragments."
@@ -429,36 +411,6 @@ class LocalExchange(Exchange):
         self.optimizer.forget_plan()
 
 
-def _fits(ranks: int, replicas: int, size: int) -> bool:
-    """Whether each rank computes whole replicas, of `size` workers each, or each replica has ranks of its own."""
-    if ranks > replicas:
-        return ranks <= replicas * size and ranks % replicas == 0
-    return not any(block(rank, ranks, replicas * size).start % size for rank in range(ranks))
-
-
-def cut_into_fragments(layout: Layout, fragments: int) -> list[Fragment]:
-    """Runs of whole parameters of about equal size, in order of memory: for each, dtype to the slice of the flat array.
-
-    >>> from allgrad.memory import ParameterSpec, Layout
-    >>> f = np.dtype("float32")
-    >>> layout = Layout.plan([ParameterSpec(n, (16,), f) for n in "abcd"])
-    >>> [fragment[f] for fragment in cut_into_fragments(layout, 2)]
-    [slice(0, 32, None), slice(32, 64, None)]
-    """
-    slots = [slot for dtype in layout.dtypes for slot in layout.in_memory_order(dtype)]
-    whole = sum(slot.size * slot.dtype.itemsize for slot in slots)
-    found: list[Fragment] = [{} for _ in range(fragments)]
-    position, number = 0, 0
-    for index, slot in enumerate(slots):
-        must = len(slots) - index == fragments - number - 1  # one slot is left for each of the fragments that follow
-        if number + 1 < fragments and found[number] and (must or position * fragments >= whole * (number + 1)):
-            number += 1
-        before = found[number].get(slot.dtype, slice(slot.offset, 0))
-        found[number][slot.dtype] = slice(before.start, layout.end(slot))
-        position += slot.size * slot.dtype.itemsize
-    return found
-
-
 def _copy(source: Arena, target: Arena) -> None:
     for dtype, array in source.flat.items():
         np.copyto(target.flat[dtype], array)
@@ -477,8 +429,3 @@ def _restore(mine: Sequence[Array], saved: Sequence[Array]) -> None:
         raise StateError("reduction local: the arrays of the state have other shapes than the model and its optimizer.")
     for array, value in zip(mine, saved, strict=True):
         array[...] = value
-
-
-def _either(numbers: Sequence[int]) -> str:
-    *most, last = map(str, numbers)
-    return f"{', '.join(most)} or {last}" if most else last
