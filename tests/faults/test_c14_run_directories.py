@@ -10,6 +10,7 @@ from runs import resume, train
 from small_run import write_config
 
 from allgrad.cli.main import main
+from allgrad.train.checkpoint import format
 from allgrad.train.checkpoint.format import list_checkpoints, load_latest
 from allgrad.train.checkpoint.writer import CheckpointWriter
 
@@ -63,6 +64,24 @@ def test_a_reader_beside_a_writer_always_finds_one(tmp_path) -> None:
         looks += 1
     thread.join()
     assert looks
+
+
+def test_a_checkpoint_that_was_replaced_twice_is_not_taken_for_a_damaged_one(tmp_path, monkeypatch) -> None:
+    """The second one may get the inode of the one that the reader began with, if that is free by then."""
+    with CheckpointWriter(tmp_path, asynchronous=False) as writer:
+        writer.save(1, model={"w": np.zeros(3)}, training={}, state={})
+        read, replacements = format._read, iter([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+
+        def replaced_meanwhile(path) -> bytes:
+            if path.name == format.MODEL:
+                for number in next(replacements, ()):
+                    writer.save(1, model={"w": np.full(3, number)}, training={}, state={})
+            return read(path)
+
+        monkeypatch.setattr(format, "_read", replaced_meanwhile)
+        found = load_latest(tmp_path)[0]
+    assert found is not None
+    assert found.model["w"].tolist() == [6.0] * 3
 
 
 def test_a_run_that_a_signal_stopped_does_not_end_like_a_finished_one(tmp_path, monkeypatch, capsys) -> None:

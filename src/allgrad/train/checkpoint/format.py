@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 import re
 import warnings
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ import numpy as np
 from allgrad.errors import AllgradError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -146,13 +147,13 @@ def load_latest(directory: Path) -> tuple[Checkpoint | None, list[str]]:
     for _ in range(_LOOKS):
         refused: list[str] = []
         for path in list_checkpoints(directory):
-            before = _identity(path)
-            try:
-                return read_checkpoint(path), refused
-            except CheckpointError as error:
-                if _identity(path) != before or before is None:
-                    break  # its writer replaced or removed it meanwhile: look again
-                refused.append(str(error))
+            with _open(path) as held:
+                try:
+                    return read_checkpoint(path), refused
+                except CheckpointError as error:
+                    if held is None or not _leads_to(path, held):
+                        break  # its writer replaced or removed it meanwhile: look again
+                    refused.append(str(error))
         else:
             if refused:
                 raise CheckpointError(f"{directory}: no whole checkpoint is left:\n" + "\n".join(refused))
@@ -161,13 +162,26 @@ def load_latest(directory: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, []
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Which directory a path leads to now; None if there is none."""
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[int | None]:
+    """A descriptor of what a path leads to now; None if there is nothing. While it is open, its inode is not used again."""
     try:
-        found = path.stat()
+        descriptor = os.open(path, getattr(os, "O_PATH", os.O_RDONLY))  # O_PATH needs no permission to read it
     except OSError:
-        return None
-    return found.st_dev, found.st_ino
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _leads_to(path: Path, descriptor: int) -> bool:
+    """Whether a path leads to an open directory."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except OSError:
+        return False
 
 
 def load_newest(directory: Path) -> Checkpoint | None:
