@@ -117,7 +117,7 @@ def run_job(ranks: int, *arguments: str, survive: bool = False) -> int:
             print("allgrad: stopped before the run began; there was nothing to save", file=sys.stderr, flush=True)
             return EXIT_STOPPED
         if survive and code and outcome.state == "complete":
-            # mpirun speaks of any process that died: a rank that the others have outlived, or a replacement that came too late.
+            # mpirun reports any process that died, also a rank that the others outlived or a replacement that came too late.
             print(
                 "allgrad: the run is complete, whatever mpirun says of processes that died", file=sys.stderr, flush=True
             )

@@ -64,7 +64,7 @@ class FirstToEnd:
     When one rank dies, the launcher kills the others within milliseconds, and may then take one of them for the one that died.
 
     Attributes:
-        process: the first that ended; None if there is none yet, or if several had ended when this process was woken.
+        process: the first that ended; None if none has, or if several ended at once.
     """
 
     def __init__(self) -> None:

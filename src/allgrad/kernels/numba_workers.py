@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba.extending import register_jitable
 
 from allgrad.kernels.blocks import Array, as_rows, output, scratch
 from allgrad.kernels.jit import PerDtype, compiled, specialised
@@ -29,6 +30,12 @@ BLOCK_ROWS = 264
 # `bias_gradient` is replaced by its compiled form.
 
 
+@register_jitable
+def in_segments(core: Any, a: Any, b: Any, out: Any, none: Any, room: Any, segments: Any) -> Any:
+    """`multiply` with a table of segments. The table is an argument, because numba may free an array after its last use."""
+    return multiply(core, a, b, out, none, room, False, address(segments), len(segments))
+
+
 def products(
     core: Any, a: Any, b: Any, edges: Any, order: Any, merges: Any, out: Any, stack: Any, none: Any, room: Any
 ) -> Any:
@@ -37,7 +44,7 @@ def products(
         for i in range(order.size):
             start, stop = edges[order[i]], edges[order[i] + 1]
             segments[i, 0], segments[i, 1], segments[i, 2] = start, stop - start, merges[i]
-        return multiply(core, a.T, b, out, none, room, False, address(segments), order.size)
+        return in_segments(core, a.T, b, out, none, room, segments)
     block = stack.shape[1]
     for top in range(0, out.shape[0], block):
         high = min(block, out.shape[0] - top)
