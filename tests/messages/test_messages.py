@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from notices import without_notices
 from small_run import write_config
 
 from allgrad.cli.main import main
@@ -67,7 +68,9 @@ def said(entry: dict, finished: Path, here: Path, capsys, monkeypatch) -> tuple[
     words = [re.sub(r"\{\w+\}", lambda match: places[match[0]], word) for word in entry["command"]]
     with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
         code = main(words)
-    err = capsys.readouterr().err.removeprefix("allgrad: error: ").partition("\nusage:")[0].rstrip("\n")
+    err = (
+        without_notices(capsys.readouterr().err).removeprefix("allgrad: error: ").partition("\nusage:")[0].rstrip("\n")
+    )
     err = re.sub(r"at /\S+/allgrad/(\S+):\d+ in", r"at {allgrad}/\1 in", err)
     return code, err.replace(str(here), "{here}").replace(str(finished), "{there}")
 
