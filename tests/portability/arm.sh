@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The shipped table and the physics-informed network, shortened, on emulated 64-bit Arm; prints the digests of their weights
-# beside this machine's. Nothing is installed on the machine. It needs a Debian or Ubuntu with apt, about 1 GB in DIRECTORY, and
-# some minutes (numba compiles under emulation).
+# Rows of cpus.py (the shipped configurations, shortened) on emulated 64-bit Arm; prints the digests of their weights beside this
+# machine's. Nothing is installed on the machine. It needs a Debian or Ubuntu with apt, about 1 GB in DIRECTORY, and several
+# minutes per row (numba compiles under emulation).
 #
-#   tests/portability/arm.sh DIRECTORY [configuration ...]
+#   tests/portability/arm.sh DIRECTORY [row ...]
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 work=${1:?usage: arm.sh DIRECTORY [configuration ...]}
@@ -36,13 +36,14 @@ print(*(f"{n}=={v(n)}" for n in "numpy numba llvmlite PyYAML pydantic safetensor
 fi
 
 export OPENBLAS_NUM_THREADS=1 PYTHONNOUSERSITE=1 HOME=$work
-short=(--debug train.steps=3 train.eval_every=3 logging.progress=none checkpoint.every=null)
 arm=(tools/usr/bin/qemu-aarch64-static -L root "root/usr/bin/python$version" -W ignore)
-for name in "$@"; do
-    here=$("$python" -W ignore -m allgrad train "$root/configs/$name.yaml" "${short[@]}" run.dir="$(mktemp -d)/run" | tail -1)
-    there=$(PYTHONPATH=$work/site:$root/src "${arm[@]}" -m allgrad train "$root/configs/$name.yaml" "${short[@]}" \
-        run.dir="$(mktemp -d)/run" | tail -1)
-    echo "$name: here $here"
-    echo "$name: Arm  $there"
-    [ "$here" = "$there" ] || { echo "$name: the digests differ"; exit 1; }
+for row in "$@"; do
+    files=$(mktemp -d)
+    read -ra words < <("$python" "$root/tests/portability/cpus.py" --print "$row" "$files")
+    here=$("$python" -W ignore -m allgrad train "${words[@]}" --debug run.dir="$files/here" | tail -1)
+    there=$(PYTHONPATH=$work/site:$root/src "${arm[@]}" -m allgrad train "${words[@]}" --debug run.dir="$files/there" | tail -1)
+    rm -r "$files"
+    echo "$row: here $here"
+    echo "$row: Arm  $there"
+    [ "$here" = "$there" ] || { echo "$row: the digests differ"; exit 1; }
 done

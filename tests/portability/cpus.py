@@ -2,12 +2,13 @@
 
     python tests/portability/cpus.py                       # all; about 10 minutes on two cores
     python tests/portability/cpus.py diamonds adafactor    # some
-    python tests/portability/cpus.py --fashion DIRECTORY   # where the images of Fashion-MNIST are
+    python tests/portability/cpus.py --print diamonds DIRECTORY   # the words after `allgrad train`, for another machine
 
 Each column is a setting: NumPy without its code for newer CPUs, OpenBLAS for another CPU, the compiler for another CPU, tiles of
 other vector lengths (LLVM splits what this CPU has no registers for, so AVX-512's and Arm's loops run here too), two threads, and
 two and three ranks. A row is right if all digests of the numba kernels are equal. The last two columns show that the NumPy
-kernels do depend on the CPU. The exit code is 1 if a row is wrong.
+kernels do depend on the CPU. The exit code is 1 if a row is wrong. Rows of
+images train on random ones.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("train.steps=3", "train.eval_every=3", "train.log_every=1", "checkpoint.every=null", "logging.progress=none")
-FASHION = ("optimizer.schedule.warmup=1",)
+IMAGES = ("data.name=idx", "optimizer.schedule.warmup=1", "batch.eval_size=128")
 CONFIGS: dict[str, tuple[str, ...]] = {
     "diamonds": (),
     "adafactor": ("@diamonds", "optimizer.name=adafactor", "optimizer.lr=1e-2"),
@@ -33,9 +36,9 @@ CONFIGS: dict[str, tuple[str, ...]] = {
     "bf16": ("@diamonds", "precision=bf16", "float32_layers=[layers.0]"),
     "heat_equation": (),
     "moby_dick": ("batch.size=16", "data.valid=5000", "logging.sample=0"),
-    "fashion_mnist_mlp": FASHION,
-    "fashion_mnist_cnn": FASHION,
-    "resnet18": (*FASHION, "batch.size=16", "model.widths=[8,8,8,8]", "batch.eval_size=512"),
+    "fashion_mnist_mlp": IMAGES,
+    "fashion_mnist_cnn": (*IMAGES, "batch.size=32"),
+    "resnet18": (*IMAGES, "batch.size=16", "model.widths=[8,8,8,8]"),
 }  # fmt: skip
 """For each row the overrides that shorten it; @NAME is another file than the row's own."""
 
@@ -72,17 +75,28 @@ def settings() -> dict[str, Setting]:
 
 def dispatched() -> str:
     """The CPU features for which NumPy has code of its own that this CPU runs."""
-    import numpy as np
-
     return " ".join(np.show_config(mode="dicts")["SIMD Extensions"]["found"])
 
 
-def run(row: str, setting: Setting, *, fashion: str | None = None, timeout: float = 1200) -> dict[str, object]:
+def words(row: str, directory: Path) -> list[str]:
+    """What follows `allgrad train` for a row: its file and overrides; files that it needs are written to the directory."""
+    overrides = list(CONFIGS[row])
+    name = overrides.pop(0)[1:] if overrides and overrides[0].startswith("@") else row
+    if "data.name=idx" in overrides:
+        for part, count in (("train", 512), ("valid", 128)):
+            rng = np.random.default_rng(count)
+            arrays = {"images": rng.integers(0, 256, (count, 28, 28), "u1"), "labels": rng.integers(0, 10, count, "u1")}
+            for what, array in arrays.items():
+                path = directory / f"{part}-{what}.idx"
+                path.write_bytes(
+                    bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+                )
+                overrides.append(f"data.{part}_{what}={path}")
+    return [str(ROOT / f"configs/{name}.yaml"), *overrides, *SHORT]
+
+
+def run(row: str, setting: Setting, *, timeout: float = 1200) -> dict[str, object]:
     """A short run in a process of its own; its summary."""
-    overrides = CONFIGS[row]
-    name = overrides[0][1:] if overrides and overrides[0].startswith("@") else row
-    if fashion and (name.startswith("fashion") or name == "resnet18"):
-        overrides = (*overrides, f"data.directory={fashion}")
     with tempfile.TemporaryDirectory() as directory:
         command = [
             sys.executable,
@@ -92,10 +106,9 @@ def run(row: str, setting: Setting, *, fashion: str | None = None, timeout: floa
             "--tile",
             setting.tile,
             "--one",
-            str(ROOT / f"configs/{name}.yaml"),
+            *words(row, Path(directory)),
         ]
-        command += [o for o in overrides if not o.startswith("@")]
-        command += [*SHORT, f"parallel.blas_threads={setting.threads}", f"run.dir={directory}/run"]
+        command += [f"parallel.blas_threads={setting.threads}", f"run.dir={directory}/run"]
         if setting.ranks > 1:
             command = [str(Path(sys.executable).with_name("mpirun")), "-n", str(setting.ranks), *command]
         known = {
@@ -128,12 +141,15 @@ def one(tile: str, arguments: list[str]) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", help=f"of {', '.join(CONFIGS)}")
-    parser.add_argument("--fashion")
+    parser.add_argument("--print", nargs=2, metavar=("ROW", "DIRECTORY"))
     options = parser.parse_args()
+    if options.print:
+        print(*words(options.print[0], Path(options.print[1])), flush=True)
+        return 0
     columns, wrong = settings(), 0
     for row in options.rows or CONFIGS:
         try:
-            found = {name: run(row, setting, fashion=options.fashion) for name, setting in columns.items()}
+            found = {name: run(row, setting) for name, setting in columns.items()}
         except RuntimeError as error:
             wrong += 1
             print(f"{row:20} failed: {error}")
