@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from allgrad.cli import temporary
+from allgrad.cli.job import OUTCOME
 from allgrad.cli.mpirun import find_mpirun, job_command, job_environment
 from allgrad.cli.probe import Findings, measure
+from allgrad.cli.processes import end_processes, guarded, marked
 from allgrad.comm import cores, launcher
 from allgrad.comm.shared_memory import left_behind
 from allgrad.comm.world import init
@@ -205,17 +207,20 @@ def small_job() -> Findings | str:
         command = job_command(2, "allgrad.cli.probe")
     except AllgradError as error:
         return str(error)
+    mark = f"doctor-{os.getpid()}"
     try:
-        done = subprocess.run(
-            command,
-            env=job_environment(),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        with guarded(OUTCOME, mark):
+            done = subprocess.run(
+                command,
+                env=job_environment() | {OUTCOME: mark},
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                stdin=subprocess.DEVNULL,
+                check=False,
+            )
     except subprocess.TimeoutExpired:
+        end_processes(marked(OUTCOME, mark))
         return f"a job of two ranks did not end within {PATIENCE} s: {' '.join(command)}"
     try:
         findings = Findings(**json.loads(done.stdout.splitlines()[-1]))

@@ -10,6 +10,7 @@ Contract.
   training reports its outcome in a file (`report_outcome`), and a job without one has failed. A run that reported that it is
   complete is complete, whatever happened to its processes afterwards.
 - No process outlives the job: a launcher whose ranks on this machine are all gone is ended, and so are ranks whose launcher is.
+  If this process itself is killed, a guard ends the job (processes.py).
 - The last words of a job that failed name the process that died, if the launcher says that one did, and how to continue. Which
   one was the first, this process sees for itself on its machine: a launcher may name one of those that it has killed afterwards.
 """
@@ -32,7 +33,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from allgrad.cli.mpirun import job_command, job_environment
-from allgrad.cli.processes import FirstToEnd, alive, end_processes, marked
+from allgrad.cli.processes import FirstToEnd, alive, ancestors, end_processes, guarded, marked
 from allgrad.errors import EXIT_STOPPED, NonFiniteError, UsageError
 
 if TYPE_CHECKING:
@@ -145,21 +146,22 @@ def run_command(
     Returns:
         The exit code, the signals that came for the job, and what the launcher said about processes that died.
     """
-    process = subprocess.Popen(
-        command, env=environment | {OUTCOME: str(file)}, text=True, start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    died: list[str] = []
-    # MPICH's mpirun says on its standard output which process died, Open MPI's on its standard error.
-    assert process.stdout is not None
-    assert process.stderr is not None
-    pairs = ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
-    readers = [threading.Thread(target=_copy, args=(*pair, died), daemon=True) for pair in pairs]
-    for reader in readers:
-        reader.start()
-    with forwarding(process, file, lambda: saves and bool(Outcome.read(file).state)) as asked:
-        code = wait_for(process, file, first)
-    _end_orphans(process.pid, str(file))
+    with guarded(OUTCOME, str(file)) as guard:
+        process = subprocess.Popen(
+            command, env=environment | {OUTCOME: str(file)}, text=True, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        died: list[str] = []
+        # MPICH's mpirun says on its standard output which process died, Open MPI's on its standard error.
+        assert process.stdout is not None
+        assert process.stderr is not None
+        pairs = ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
+        readers = [threading.Thread(target=_copy, args=(*pair, died), daemon=True) for pair in pairs]
+        for reader in readers:
+            reader.start()
+        with forwarding(process, file, lambda: saves and bool(Outcome.read(file).state)) as asked:
+            code = wait_for(process, file, first)
+        _end_orphans(str(file), process.pid, guard)
     shutil.rmtree(Path(tempfile.gettempdir()) / f"ompi.{process.pid}", ignore_errors=True)  # Open MPI's, after a death
     for reader in readers:
         reader.join()
@@ -192,23 +194,12 @@ def wait_for(process: subprocess.Popen[str], file: Path, first: FirstToEnd | Non
     return code
 
 
-def _end_orphans(launcher: int, mark: str) -> None:
+def _end_orphans(mark: str, *spared: int) -> None:
     """End what a launcher that is gone has left running here."""
-    left = [process for process in marked(OUTCOME, mark) if process not in (launcher, *_ancestors())]
+    left = [process for process in marked(OUTCOME, mark) if process not in (*spared, *ancestors())]
     if left:
         print(f"allgrad: ending {len(left)} processes that the launcher left running", file=sys.stderr, flush=True)
         end_processes(left)
-
-
-def _ancestors() -> Iterator[int]:
-    """The processes that started this one: a supervisor's children carry its mark."""
-    process = os.getppid()
-    while process > 1:
-        yield process
-        try:
-            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            return
 
 
 def _copy(stream: IO[str], target: IO[str], died: list[str]) -> None:

@@ -1,8 +1,13 @@
-"""The processes of a job, found by a mark in their environment, and ended if they outlive it.
+"""The processes of a job, found by a mark in their environment, and ended if they outlive it or the process that started it.
 
 A launcher that is killed leaves its ranks running, and they hold the run's lock. Every job gets an environment variable with a
 value that no other job has, and all its processes on this machine inherit it, whatever sessions and groups they make. Reading
 environments needs /proc; without it, no process is found.
+
+The process that starts a job can be killed as well, by SIGKILL, and then cannot clean up. So it first starts a guard: this file,
+run as a program of its own, which waits at a pipe whose other end only the starter has. The kernel closes that end when the
+starter ends, in whatever way. If the starter has not said before that the job is over, the guard ends the processes of the
+job. It imports nothing but the standard library, which takes about 30 ms once per job.
 """
 
 from __future__ import annotations
@@ -11,14 +16,16 @@ import contextlib
 import os
 import select
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable, Iterator
 
-__all__ = ["FirstToEnd", "alive", "end_processes", "marked"]
+__all__ = ["FirstToEnd", "alive", "ancestors", "end_processes", "guarded", "marked"]
 
 _PATIENCE = 5.0  # seconds in which a killed process disappears, unless the disk holds it
 
@@ -58,6 +65,51 @@ def end_processes(processes: Iterable[int]) -> None:
         time.sleep(0.01)
 
 
+def ancestors() -> Iterator[int]:
+    """The processes that started this one, which may carry the same mark as its job: a supervisor has marked its command."""
+    process = os.getppid()
+    while process > 1:
+        yield process
+        try:
+            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return
+
+
+@contextlib.contextmanager
+def guarded(name: str, value: str) -> Iterator[int]:
+    """Inside, a guard ends the processes whose environment says NAME=VALUE should this process be killed.
+
+    Returns:
+        The guard's process, which may carry the mark, too.
+    """
+    reading, writing = os.pipe()
+    command = [sys.executable, "-I", "-S", __file__, name, value, *map(str, ancestors())]
+    guard = subprocess.Popen(command, stdin=reading, stdout=subprocess.DEVNULL, start_new_session=True)
+    os.close(reading)
+    try:
+        yield guard.pid
+    finally:
+        with contextlib.suppress(BrokenPipeError):  # somebody has killed the guard
+            os.write(writing, b"the job is over")
+        os.close(writing)
+        guard.wait()
+
+
+def _guard(name: str, value: str, spared: Container[int]) -> None:
+    """What the guard does."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # the starter answers those, and may need a while
+    if sys.stdin.buffer.read():
+        return
+    until = time.monotonic() + _PATIENCE
+    while (left := [one for one in marked(name, value) if one not in spared]) and time.monotonic() < until:
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            text = f"allgrad: what started this job was killed; ending {len(left)} of its processes\n"
+            os.write(2, text.encode())
+        end_processes(left)
+
+
 class FirstToEnd:
     """Notices which of some processes of this machine ends first. Linux only; elsewhere it notices nothing.
 
@@ -94,3 +146,7 @@ class FirstToEnd:
         """Free the descriptors."""
         for descriptor in self._processes:
             os.close(descriptor)
+
+
+if __name__ == "__main__":
+    _guard(sys.argv[1], sys.argv[2], {int(word) for word in sys.argv[3:]})

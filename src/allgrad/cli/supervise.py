@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from allgrad.cli.job import OUTCOME, Outcome, forwarding, wait_for
-from allgrad.cli.processes import end_processes, marked
+from allgrad.cli.processes import end_processes, guarded, marked
 from allgrad.errors import EXIT_STOPPED, NonFiniteError, UsageError
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.words:
         raise UsageError("The command to supervise is missing: allgrad supervise -- allgrad train CONFIG -n 4")
     with tempfile.TemporaryDirectory(prefix=f"allgrad-supervised-{os.getpid()}-") as name:
-        return _Supervisor(arguments, Path(name) / "outcome.json").run()
+        file = Path(name) / "outcome.json"
+        with guarded(OUTCOME, str(file)):
+            return _Supervisor(arguments, file).run()
 
 
 class _Supervisor:
