@@ -66,6 +66,7 @@ def describe(
         lines.append("All ranks have posted it, but the network or the MPI library does not deliver.")
     if missing or silent:
         lines.append(
-            "If a rank may take longer than this, raise stall_seconds (in a configuration: parallel.stall_seconds)."
+            "If a rank may take longer than this, raise stall_seconds (in a configuration: parallel.stall_seconds, and "
+            "parallel.startup_seconds until the model is built)."
         )
     return "\n".join(lines)

@@ -29,7 +29,7 @@ from .launcher import LaunchError
 from .node_memory import NodeMemory, SharedMemoryError
 from .stall_monitor import STALL_SECONDS
 from .survival import Survival
-from .time_limit import set_time_limit, time_limit
+from .time_limit import join_limit, set_time_limit
 from .topology import Topology
 from .traffic import CountingComm
 from .transport import Collective
@@ -312,7 +312,8 @@ def init(
     Args:
         blas_threads: of each rank, to warn if a node has fewer cores than its ranks need.
         mpi: whether to start MPI; by default only if the launcher's environment says that this process is a rank.
-        stall_seconds: the limit of the stall monitor, which runs from here on. `DataParallel` may choose another.
+        stall_seconds: how long ranks wait for one that does not join, and the limit of the stall monitor, which runs from then
+            on. `DataParallel` may choose another.
         survive: let the world outlive some of its ranks (`survival.py`).
 
     Raises:
@@ -325,7 +326,7 @@ def init(
         if launch is not None:
             if survive:
                 ulfm.prepare()
-            with time_limit(stall_seconds):
+            with join_limit(stall_seconds):
                 world.join(launch)
             _watch(world)
             if survive:

@@ -5,8 +5,8 @@
 Each run trains 60 steps of a small model with dropout, clipping, an average and evaluations, with a checkpoint every five steps.
 It is disturbed once: half of the times from outside, at a random moment, by a random signal; half of the times from inside, by
 a rank that sends itself a signal, or calls `os._exit`, in a chosen phase (start-up, before and after a step's gradients, after
-the update, in a checkpoint, in an evaluation, at the end). A rank that is stopped is found by the stall monitor after five
-seconds. A death that was planned for a moment that the run does not reach is no kill: there are as many runs as it takes.
+the update, in a checkpoint, in an evaluation, at the end). A rank that is stopped is found after five seconds, or after 60 while
+the job starts. A death that was planned for a moment that the run does not reach is no kill: there are as many runs as it takes.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def one(number: int, seed: int, ranks: int, folder: Path, config: Path, seconds:
     if not inside:
         threading.Thread(target=strike, args=(plan, mark, marked), daemon=True).start()
     try:
-        output, _ = process.communicate(timeout=700)  # a rank that is stopped while it joins is found after 300 s
+        output, _ = process.communicate(timeout=700)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
@@ -108,7 +108,7 @@ def main() -> int:
             folder,
             train={"steps": STEPS, "early_stopping": None, "eval_every": 15},
             checkpoint={"every": EVERY},
-            parallel={"stall_seconds": 5},
+            parallel={"startup_seconds": 60, "stall_seconds": 5},
         )
         one(
             -2, arguments.seed, arguments.ranks, folder, config, None

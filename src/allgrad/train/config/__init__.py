@@ -10,3 +10,4 @@ from allgrad.train.config.resolution import dump_yaml as dump_yaml
 from allgrad.train.config.resolution import from_json as from_json
 from allgrad.train.config.resolution import plan as plan
 from allgrad.train.config.resolution import resolve as resolve
+from allgrad.train.config.resolution import startup_seconds as startup_seconds

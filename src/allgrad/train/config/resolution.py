@@ -8,6 +8,7 @@ by the functions that need them, so that importing this module costs nothing.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from allgrad.train.config.schema import RunConfig
     from allgrad.train.config.validation import RunPlan
 
-__all__ = ["default_name", "dump_yaml", "from_json", "plan", "resolve", "schema_type"]
+__all__ = ["default_name", "dump_yaml", "from_json", "plan", "resolve", "schema_type", "startup_seconds"]
 
 
 def resolve(path: str | Path, overrides: Sequence[str] = (), *, plugins: Sequence[str | Path] = ()) -> RunConfig:
@@ -67,6 +68,23 @@ def resolve(path: str | Path, overrides: Sequence[str] = (), *, plugins: Sequenc
         return None if source is None else source.directory
 
     return absolute_paths(config, directory)
+
+
+def startup_seconds(path: str | Path, overrides: Sequence[str] = ()) -> float:
+    """How long ranks may take to join, as the configuration in `path` says; the default if it says nothing or has mistakes.
+
+    A rank needs this before it joins. Mistakes are reported later, when the ranks can agree on them, and plugins run later. Not
+    every rank can read the configuration of a run that continues.
+    """
+    from allgrad.train.config.schema import ParallelSection
+    from allgrad.train.config.sources import merge, read_sources
+
+    with suppress(ConfigError, OSError):
+        section = merge(read_sources(path, overrides))[0].get("parallel")
+        found = section.get("startup_seconds") if isinstance(section, dict) else None
+        if isinstance(found, int | float) and 0 < found <= 1e6:
+            return float(found)
+    return float(ParallelSection().startup_seconds)
 
 
 def default_name(path: str | Path) -> str:

@@ -261,8 +261,12 @@ class ParallelSection(Section):
     """Threads of a matrix product. With the NumPy kernels it changes the bits of the result."""
     comm: Literal["auto", "thread", "polling"] = "auto"
     """What drives MPI: a `thread`, or the main thread between operations (`polling`). `auto`: what the MPI library allows."""
+    startup_seconds: Annotated[float, Field(gt=0, le=1e6)] = STALL_SECONDS
+    """Seconds that ranks wait for one that does not join the job, or does not finish reading data and building the model. Then
+    the job ends, with a report of the ranks that are missing. Raise it where a slow file system delays some ranks."""
     stall_seconds: Annotated[float, Field(gt=0, le=1e6)] = STALL_SECONDS
-    """Seconds without progress in a reduction after which the job ends, with a report of the ranks that are missing."""
+    """Seconds without progress in a reduction, once the model is built. Then the job ends, with a report of the ranks that are
+    missing."""
     verify_every: Count | None = None
     """Steps between comparisons of weights and optimizer state over the ranks, which find corrupted memory. If given, they are
     also compared before each checkpoint. null: never."""

@@ -18,7 +18,7 @@ from allgrad.errors import AllgradError, CollectiveError, UsageError
 from allgrad.train.checkpoint.format import Checkpoint, load_latest
 from allgrad.train.checkpoint.state import broadcast_checkpoint
 from allgrad.train.components.optimizers import schedule_of
-from allgrad.train.config import changed_keys, default_name, from_json, plan, registry, resolve
+from allgrad.train.config import changed_keys, default_name, from_json, plan, registry, resolve, startup_seconds
 from allgrad.train.run.agreement import on_every_rank, on_rank_0
 from allgrad.train.run.changes import changed_config
 from allgrad.train.run.directory import (
@@ -74,7 +74,7 @@ def new_run(path: str | Path, overrides: Sequence[str] = (), options: Options | 
         AllgradError: anything in which the configuration, the data, or the ranks are wrong; on every rank alike.
     """
     options = options or Options()
-    world = _join(options)
+    world = _join(options, startup_seconds(path, overrides))
     config = on_every_rank(world, lambda: resolve(path, overrides, plugins=options.plugins))
     properties = _verify(config, world, options)
     trainer = _trainer(config, world, options)
@@ -93,8 +93,8 @@ def resume_run(
         CollectiveError: it is not a run's directory, is complete, no checkpoint is whole, or an override may not change.
     """
     options = options or Options()
-    world = _join(options)
     directory, notes = Path(directory), []
+    world = _join(options, startup_seconds(directory / "config.yaml", overrides))
     stored, config = _stored_configs(world, directory, overrides, options)
     on_rank_0(world, lambda: lock_run(directory))
     properties = _verify(config, world, options)
@@ -126,7 +126,7 @@ def continued_run(
         CollectiveError: the configuration names no `run.dir`, or differs from the run's; whatever the other two raise.
     """
     options = options or Options()
-    world = _join(options)
+    world = _join(options, startup_seconds(path, overrides))
     config = on_every_rank(world, lambda: resolve(path, overrides, plugins=options.plugins))
     if config.run.dir is None:
         raise CollectiveError("--continue needs run.dir=..., the run to continue.", exit_code=UsageError.exit_code)
@@ -166,8 +166,12 @@ def load_trainer(
     return Trainer(config, comm.World(), checkpoint=checkpoint, same_data=False)
 
 
-def _join(options: Options) -> comm.World:
+def _join(options: Options, seconds: float) -> comm.World:
     """This process's world.
+
+    Args:
+        options: see `Options`.
+        seconds: for which ranks wait for each other until the model is built.
 
     Raises:
         CollectiveError: there is no MPI library, or it does not start.
@@ -175,7 +179,7 @@ def _join(options: Options) -> comm.World:
     if options.single:
         return comm.World()
     try:
-        return comm.init(survive=options.survive)
+        return comm.init(stall_seconds=seconds, survive=options.survive)
     except AllgradError:
         raise
     except (ImportError, RuntimeError) as error:
@@ -202,8 +206,6 @@ def _verify(config: RunConfig, world: comm.World, options: Options) -> dict[str,
         )
     on_every_rank(world, lambda: refuse(config, registry.exchanges.build(config.parallel.reduction), world))
     kernels.set_up_blas(config.parallel.blas_threads)
-    if world.engine is not None:
-        world.engine.configure(stall_seconds=config.parallel.stall_seconds)
     properties = environment(config, options.plugins)
     if world.size > 1:
         world.verify(properties)

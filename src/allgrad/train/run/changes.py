@@ -26,6 +26,7 @@ MAY_CHANGE = (
     "parallel.shard",
     "parallel.bucket_mb",
     "parallel.comm",
+    "parallel.startup_seconds",
     "parallel.stall_seconds",
     "parallel.verify_every",
 )
