@@ -53,27 +53,33 @@ def survive(mpi_flavour, clean_environment, run_group, config, tmp_path):
     return run
 
 
+# "tear": a rank dies in the middle of writing its share of what ranks share; where each has its own, that does not matter.
 @pytest.mark.parametrize(
-    "plan",
+    ("memory", "plan"),
     [
-        [["in a step", 5, 2, "SIGKILL"]],
-        [["after the gradients", 7, 0, "SIGKILL"], ["recovery", 1, 1, "SIGKILL"]],
-        [["checkpoint", 2, 0, "SIGKILL"], ["checkpoint", 2, 3, "SIGSEGV"]],
-        [["evaluation", 2, 0, "SIGKILL"]],
-        [["end", 1, 0, "SIGKILL"]],
+        ("rank", [["in a step", 5, 2, "SIGKILL"]]),
+        ("rank", [["after the gradients", 7, 0, "SIGKILL"], ["recovery", 1, 1, "SIGKILL"]]),
+        ("rank", [["checkpoint", 2, 0, "SIGKILL"], ["checkpoint", 2, 3, "SIGSEGV"]]),
+        ("rank", [["evaluation", 2, 0, "SIGKILL"]]),
+        ("node", [["end", 1, 0, "SIGKILL"]]),
+        ("node", [["in the update", 5, 2, "tear"], ["recovery", 1, 0, "SIGKILL"], ["in the update", 7, 1, "tear"]]),
+        ("node", [["in the average", 6, 0, "tear"]]),
+        ("node", [["in the average", 10, 3, "tear"]]),  # the swap with the averages before the first evaluation
     ],
-    ids=["in a step", "while the others recover", "two in a checkpoint", "in an evaluation", "at the end"],
+    ids=lambda value: value if isinstance(value, str) else ", ".join(dict.fromkeys(phase for phase, *_ in value)),
 )
-def test_a_job_that_loses_ranks_ends_in_the_same_weights(survive, undisturbed, plan) -> None:
-    run, said = survive(plan, ranks=4)
+def test_a_job_that_loses_ranks_ends_in_the_same_weights(survive, undisturbed, memory, plan) -> None:
+    run, said = survive(plan, f"parallel.memory={memory}", ranks=4)
     assert (summary(run)["weights_sha256"], metrics(run)) == undisturbed, said
     assert summary(run)["ranks"] >= 4 - len(plan)
     assert "ranks died" in said
     assert "The run was complete before the job failed" not in said
 
 
-def test_a_replacement_joins(survive, undisturbed) -> None:
-    run, said = survive([["in a step", 2, 0, "SIGKILL"]], ranks=2, slow=1.0)
+@pytest.mark.parametrize("memory", ["rank", "node"])
+def test_a_replacement_joins(survive, undisturbed, memory) -> None:
+    plan = [["in a step", 2, 0, "SIGKILL"]]
+    run, said = survive(plan, f"parallel.memory={memory}", ranks=2, slow=1.0)
     assert (summary(run)["weights_sha256"], metrics(run)) == undisturbed, said
     assert "a replacement joined; 2 ranks go on" in said
     assert summary(run)["ranks"] == 2

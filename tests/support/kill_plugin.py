@@ -1,9 +1,10 @@
 """A plugin for tests: ranks kill themselves in chosen moments of a training.
 
 The environment says when. KILL_PLAN: a JSON list of [phase, call, rank, action], where `call` counts from 1, `rank` is what the
-launcher said (replacements: 100), and `action` is a signal's name, "os._exit", or, after an update, "flip", which flips a bit of
-the weights. KILL_MARK: the beginning of the paths of files that say, with the time, that it happened, that training went on
-("on"), or when a rank that reached the end had finished each of its steps, and when it went on with other ranks ("steps-PID").
+launcher said (replacements: 100), and `action` is a signal's name, "os._exit", or, for an owner that has weights, "flip", which
+flips a bit of them, or "tear", which writes NaN into this rank's share of them and is followed by SIGKILL. KILL_MARK: the
+beginning of the paths of files that say, with the time, that it happened, that training went on ("on"), or when a rank that
+reached the end had finished each of its steps, and when it went on with other ranks ("steps-PID").
 KILL_SLOW: seconds by which each step takes longer.
 """
 
@@ -31,6 +32,10 @@ finished, went_on = [], []  # moments
 def act(action, owner):
     if action == "flip":
         owner.flat.params.flat[np.dtype(np.float32)].view(np.uint32)[11] ^= 1 << 3
+    elif action == "tear":
+        for dtype, (start, stop) in owner.flat.own_share(whole=False).items():
+            owner.flat.params.flat[dtype][start:stop] = np.nan
+        os.kill(os.getpid(), signal.SIGKILL)
     elif action == "os._exit":
         os._exit(0)
     else:
@@ -60,8 +65,8 @@ def around(owner, name, before=None, after=None):
     setattr(owner, name, wrapped)
 
 
-def note(self):
-    rebuild(self)
+def note(self, **settings):
+    rebuild(self, **settings)
     went_on.append(time.time())
     if self.world.rank == 0:
         with Path(f"{MARK}-on").open("a") as file:
@@ -85,6 +90,8 @@ reached("start-up")
 around(parallel.DataParallel, "step", "before a step", "after the gradients")
 around(StepRunner, "_sum_up", "in a step")
 around(optim.Optimizer, "step", None, "after the update")
+around(optim.AdamW, "_update_run", None, "in the update")
+around(optim.EMA, "_pairs", "in the average")
 around(Trainer, "_save", "checkpoint")
 around(Trainer, "_evaluate", "evaluation")
 around(Trainer, "_finish", "end")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from allgrad.memory import PRIVATE
 from allgrad.parallel import StepResult
 from allgrad.parallel.exchanges import make_exchange
 from allgrad.train.checkpoint.state import restore
@@ -66,10 +68,11 @@ class RecordedWorld:
     tape: list
     survival: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(wanted=9))
     read: int = 0
+    node: int = 0
 
     def all_gather(self, mine):
-        assert tuple(mine) == tuple(self.positions[self.rank])
-        return np.array(self.positions)
+        assert tuple(mine) == (*self.positions[self.rank], self.node)
+        return np.array([(*position, self.node) for position in self.positions])
 
     def broadcast_json(self, value, root):
         return self._pass(json.dumps(value), root, json.loads)
@@ -96,18 +99,29 @@ class Rank:
         self.model, self.loader = Weights(weights_after(steps), steps), Position(steps)
         self.progress = Progress(step=steps, evaluated=evaluated)
         self.parts = {"model": self.model, "loader": self.loader, "progress": self.progress}
+        self.optimizer = SimpleNamespace(steps={"w": steps}, make_moments=lambda: None, forget_plan=lambda: None)
+        self.ema = SimpleNamespace(updates=steps)
+        flat = SimpleNamespace(sharing=PRIVATE, writing=nullcontext)
+        self.replica = SimpleNamespace(flat=flat, placement=SimpleNamespace(memory="rank"))
         self.last_step, self.gradient_norm, self.writer, self.rebuilt = None, None, None, 0
         self.survivor = Survivor(self, {}, pair=object() if self.outside else None)
         if middle and not self.outside:
             self.survivor.open_step()
             self.loader.at += 1  # the batch was taken, the buffers are merged, the weights are as they were
             self.model.buffer = self.model.buffer + 1
+            self.optimizer.steps["w"] += 1
+            self.ema.updates += 1
 
     def load(self, checkpoint):
         restore(self.parts, checkpoint)
 
-    def rebuild(self):
+    def rebuild(self, *, holds):
+        assert holds == self.rank_is_ahead()
         self.rebuilt += 1
+
+    def rank_is_ahead(self):
+        position = tuple(self.world.positions[self.world.rank])
+        return position == max(tuple(one) for one in self.world.positions)
 
     def go_back_to(self, checkpoint):
         self.load(checkpoint)
@@ -137,6 +151,8 @@ def test_wherever_survivors_are_they_go_on_from_the_same_state(tmp_path_factory,
     for rank in made.values():
         assert (rank.progress.step, rank.loader.at, int(rank.model.buffer[0])) == (most, most, most)
         assert int(rank.model.value[0]) == weights_after(most)
+        if rank.rank_is_ahead():
+            assert (rank.optimizer.steps["w"], rank.ema.updates) == (most, most)
         assert rank.progress.evaluated == max(at for *_, steps, at in positions if steps == most)
         assert rank.rebuilt == 1
         assert rank.survivor.outside is None
@@ -158,7 +174,7 @@ def test_the_lowest_rank_at_the_most_advanced_position_leads() -> None:
     [
         ("auto", None, "exact", ""),
         ("auto", None, "mpi", ""),
-        ("node", None, "exact", "parallel.memory=node"),
+        ("node", None, "exact", ""),
         ("auto", "optimizer", "exact", "parallel.shard=optimizer"),
         ("auto", None, "top_k", "parallel.reduction=top_k"),
         ("auto", None, "power_sgd", "parallel.reduction=power_sgd"),

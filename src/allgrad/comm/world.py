@@ -226,7 +226,10 @@ class World(Topology):
         elif self.local_size > 1:
             assert self.board is not None
             assert self.engine is not None
-            self.engine.wait_until(partial(self.board.arrived, self.board.post(0, NO_BYTES)))
+            pipeline, arrived = self.engine.pipeline, partial(self.board.arrived, self.board.post(0, NO_BYTES))
+            self.engine.wait_until(lambda: pipeline.error is not None or arrived())
+            if pipeline.error is not None:  # a rank of this node may have died
+                raise pipeline.error
             self.board.done(self.board.posted - 1)
 
     def sum_in_memory(self, kind: Kind, additions: Array) -> float:

@@ -12,6 +12,7 @@ from allgrad.memory.arena import Slot as Slot
 from allgrad.memory.flat import FlatParameters as FlatParameters
 from allgrad.memory.flat import flatten as flatten
 from allgrad.memory.flat import home_of as home_of
+from allgrad.memory.shadow import Shadow as Shadow
 from allgrad.memory.sharing import PRIVATE as PRIVATE
 from allgrad.memory.sharing import Private as Private
 from allgrad.memory.sharing import Sharing as Sharing

@@ -9,7 +9,7 @@ The contract
   segment is ready first, and a bucket of finished gradients is a plain slice.
 - Every slot starts on a 64-byte boundary. The padding after a slot stays zero: updates over a whole segment read zero
   gradients there and leave zeros, and sums and norms are not changed by it.
-- Nothing ever moves. A view stays valid for good.
+- Nothing moves. A view stays valid for good, unless the ranks that share the memory change (`FlatParameters.move`).
 """
 
 from __future__ import annotations
@@ -166,11 +166,18 @@ class Arena:
 
     def __init__(self, layout: Layout, allocate: Allocator = aligned_zeros) -> None:
         self.layout = layout
-        self.flat: dict[np.dtype[Any], Array] = {}
-        for dtype in layout.dtypes:
-            self.flat[dtype] = _checked(allocate(layout.length(dtype), dtype), layout.length(dtype), dtype)
+        self.place(self.new_arrays(allocate))
+
+    def new_arrays(self, allocate: Allocator) -> dict[np.dtype[Any], Array]:
+        """Other flat arrays for the same layout, of zeros."""
+        lengths = {dtype: self.layout.length(dtype) for dtype in self.layout.dtypes}
+        return {dtype: _checked(allocate(length, dtype), length, dtype) for dtype, length in lengths.items()}
+
+    def place(self, flat: dict[np.dtype[Any], Array]) -> None:
+        """Let these be the flat arrays; what they hold is what the arena holds."""
+        self.flat = flat
         self._views = {
-            slot.name: self.flat[slot.dtype][slot.offset : slot.stop].reshape(slot.shape) for slot in layout.slots
+            slot.name: flat[slot.dtype][slot.offset : slot.stop].reshape(slot.shape) for slot in self.layout.slots
         }
 
     def __getitem__(self, name: str) -> Array:

@@ -9,21 +9,24 @@ Leaves are told apart by identity: a tied parameter is one leaf, has one slot, a
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from allgrad.autodiff import Tensor
 from allgrad.memory.allocator import give_back_freed
 from allgrad.memory.arena import Arena, Layout, ParameterSpec
-from allgrad.memory.sharing import PRIVATE
+from allgrad.memory.sharing import PRIVATE, share_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from allgrad.autodiff.node import Leaf
-    from allgrad.memory.sharing import Sharing
+    from allgrad.memory.sharing import Share, Sharing
 
 # By id of the leaf. An entry lives as long as its FlatParameters, which holds the leaf, so an id cannot be reused under it.
 _homes: weakref.WeakValueDictionary[int, FlatParameters] = weakref.WeakValueDictionary()
@@ -47,9 +50,12 @@ class FlatParameters:
             for (name, leaf), group in zip(leaves.items(), groups, strict=True)
         ]
         self.layout = Layout.plan(specs)
-        self._params, self.grads = Arena(self.layout, sharing.allocate), Arena(self.layout, sharing.allocate)
-        self._incomplete: Callable[[], None] | None = None
         self.leaves, self.sharing = leaves, sharing
+        self._arenas: weakref.WeakValueDictionary[int, Arena] = weakref.WeakValueDictionary()
+        self._counter = itertools.count()
+        self._shares: dict[bool, Share] = {}
+        self._params, self.grads = self.new_arena(), self.new_arena()
+        self._incomplete: Callable[[], None] | None = None
         self.nodes: dict[str, Leaf] = {name: leaf._leaf("flatten") for name, leaf in leaves.items()}
         self._names = {id(leaf): name for name, leaf in leaves.items()}
         if sharing.rank:
@@ -75,6 +81,51 @@ class FlatParameters:
     def wait_for(self, wait: Callable[[], None]) -> None:
         """Call `wait` before anybody gets `params` again: some of the values are still on their way to this process."""
         self._incomplete = wait
+
+    def new_arena(self, layout: Layout | None = None) -> Arena:
+        """An arena for what belongs to the parameters (moments, averages), in the same memory; it moves with them."""
+        arena = Arena(layout or self.layout, self.sharing.allocate)
+        self._arenas[next(self._counter)] = arena
+        return arena
+
+    @property
+    def arenas(self) -> list[Arena]:
+        """The parameters and all that belongs to them, without the gradients, in the order in which they were made."""
+        return [arena for _, arena in sorted(self._arenas.items()) if arena is not self.grads]
+
+    def own_share(self, *, whole: bool) -> Share:
+        """What this process updates; see `share_of`."""
+        if whole not in self._shares:
+            self._shares[whole] = share_of(self.layout, self.sharing.rank, self.sharing.ranks, whole=whole)
+        return self._shares[whole]
+
+    def move(self, sharing: Sharing, *, fills: bool) -> None:
+        """Into other memory, because the processes that share it have changed. All of the new ones call this together.
+
+        Until all values are there, nothing changes here: if a process dies meanwhile, the others still have the old memory.
+        Gradients are not moved.
+
+        Args:
+            sharing: the processes, and their memory.
+            fills: whether this process writes its values into it: one process, or none if they come from elsewhere.
+        """
+        arenas = self.arenas
+        new = [arena.new_arrays(sharing.allocate) for arena in (*arenas, self.grads)]
+        if fills:
+            for arena, arrays in zip(arenas, new, strict=False):
+                for dtype, array in arrays.items():
+                    np.copyto(array, arena.flat[dtype])
+        sharing.barrier()
+        for arena, arrays in zip((*arenas, self.grads), new, strict=True):
+            arena.place(arrays)
+        self.sharing = sharing
+        self._shares.clear()
+        for name, leaf in self.leaves.items():
+            leaf.value = self.params[name]
+            self.nodes[name].redirect(self.grads[name])
+        self.touch()
+        if sharing.ranks > 1:
+            self._let_write(False)
 
     def name_of(self, leaf: Tensor) -> str:
         """The name of a leaf. Raises KeyError for a leaf that is not here."""

@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from allgrad.kernels.portable_math import power
-from allgrad.memory import Arena, Layout, ParameterSpec
+from allgrad.memory import Layout, ParameterSpec
 from allgrad.optim.layouts import from_torch, to_torch
 from allgrad.optim.norms import norm
 from allgrad.optim.optimizer import Optimizer
@@ -18,7 +18,7 @@ from allgrad.optim.settings import NonNegative
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from allgrad.memory import Slot
+    from allgrad.memory import Arena, Slot
     from allgrad.optim.groups import Group
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -79,12 +79,11 @@ class Adafactor(Optimizer):
             for name, shapes in specs.items()
             for key, shape in shapes.items()
         ]
-        arena = Arena(Layout.plan(flat), self.flat.sharing.allocate)
-        self._factors = {name: {key: arena[f"{name}/{key}"] for key in shapes} for name, shapes in specs.items()}
+        self._shapes, self._factors = specs, self.flat.new_arena(Layout.plan(flat))
 
     def moments_of(self, name: str, options: Mapping[str, Any]) -> dict[str, Array]:  # noqa: ARG002
         """`row_var` and `col_var` of a parameter with two axes or more, `variance` of any other."""
-        return self._factors[name]
+        return {key: self._factors[f"{name}/{key}"] for key in self._shapes[name]}
 
     def _torch(self, slot: Slot, arena: Arena) -> Array:
         return to_torch(self.flat.leaves[slot.name], arena[slot.name])
@@ -108,7 +107,7 @@ class Adafactor(Optimizer):
 
     def _second_moment(self, name: str, g: Array, weight: Any, eps1: Any) -> Array:
         """Update the running means and return a new array with the second moment that they represent."""
-        square, factors = g * g, self._factors[name]
+        square, factors = g * g, self.moments_of(name, {})
         if "variance" in factors:
             factors["variance"] += weight * (square - factors["variance"])
             return factors["variance"].copy()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad.kernels.blocks import scratch, spans
-from allgrad.memory import Arena, FlatParameters, flatten, share_of
+from allgrad.memory import FlatParameters, flatten
 from allgrad.optim.groups import members_of
 from allgrad.optim.settings import Fraction, checked
 from allgrad.optim.state import load_arrays
@@ -53,9 +53,7 @@ class EMA:
         self.decay = checked("EMA", "decay", decay, Fraction)
         self.ramp = ramp
         self.updates = 0
-        sharing = self.flat.sharing
-        self.average = Arena(self.flat.layout, sharing.allocate)
-        self._share = share_of(self.flat.layout, sharing.rank, sharing.ranks, whole=False)
+        self.average = self.flat.new_arena()
         with self.flat.updating():
             for values, average in self._pairs():
                 average[...] = values
@@ -107,5 +105,5 @@ class EMA:
 
     def _pairs(self) -> Iterator[tuple[Array, Array]]:
         """The weights and their average, of each dtype: the part that this rank updates."""
-        for dtype, (start, stop) in self._share.items():
+        for dtype, (start, stop) in self.flat.own_share(whole=False).items():
             yield self.flat.params.flat[dtype][start:stop], self.average.flat[dtype][start:stop]

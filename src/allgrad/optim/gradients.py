@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad.autodiff import Tensor
-from allgrad.memory import PRIVATE, FlatParameters, home_of, share_of
+from allgrad.memory import PRIVATE, FlatParameters, home_of
 from allgrad.optim.groups import members_of
 from allgrad.optim.norms import sum_of_squares
 
@@ -71,7 +71,7 @@ def squares_of(gradients: Mapping[str, Array], params: Any) -> dict[str, float]:
     flat = _flat_of(params)
     if flat is None or flat.sharing is PRIVATE:
         return {name: sum_of_squares(gradient) for name, gradient in gradients.items()}
-    share = share_of(flat.layout, flat.sharing.rank, flat.sharing.ranks, whole=True)
+    share = flat.own_share(whole=True)
     squares = np.zeros(len(gradients))
     for i, (gradient, slot) in enumerate(zip(gradients.values(), _slots(flat, gradients.values()), strict=True)):
         start, stop = share[gradient.dtype]
@@ -98,7 +98,7 @@ def changing(gradients: Mapping[str, Array], params: Any) -> Iterator[list[Array
     if flat is None or flat.sharing.ranks == 1:
         yield list(gradients.values())
         return
-    share = share_of(flat.layout, flat.sharing.rank, flat.sharing.ranks, whole=False)
+    share = flat.own_share(whole=False)
     parts = []
     for slot in (each for each in _slots(flat, gradients.values()) if each is not None):
         start, stop = share[slot.dtype]

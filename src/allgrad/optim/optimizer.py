@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from allgrad.memory import Arena, Slot, flatten, share_of
+from allgrad.memory import flatten
 from allgrad.optim.groups import Group, split_groups
 from allgrad.optim.settings import declared
 from allgrad.optim.state import load_arrays, plain_options
@@ -32,6 +32,8 @@ from allgrad.stateful import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from allgrad.memory import Arena, Slot
 
     Within = Mapping[np.dtype[Any], Sequence[tuple[int, int]]]
 
@@ -122,8 +124,7 @@ class Optimizer:
         for slot in self._slots:
             self._check_slot(slot)
         self.steps = dict.fromkeys((slot.name for slot in self._slots), 0)
-        self.state = {moment: self._new_arena() for moment in self.moments}
-        self._share: Within | None = None
+        self.state = {moment: self.flat.new_arena() for moment in self.moments}
         self._plan: tuple[Any, list[Run]] | None = None
 
     # Stepping.
@@ -147,8 +148,10 @@ class Optimizer:
             raise KeyError(f"{self._title}.step: there are no parameters named {unknown} (argument `unused`).")
         shared = flat.sharing.ranks > 1
         if shared:
-            own = self._own_share()  # on every rank: they make moments together
-            within = own if within is None else within
+            self.make_moments()  # on every rank together, also on those that have nothing to update
+            if within is None:
+                share = flat.own_share(whole=self.needs_whole_parameters)
+                within = {dtype: [part] for dtype, part in share.items()}
         if self.needs_whole_parameters:
             with flat.writing():
                 moved = self._step_parameters(skip, within)
@@ -177,7 +180,8 @@ class Optimizer:
 
     def _step_runs(self, skip: Collection[str], within: Within | None) -> list[str]:
         # The runs of the last step still hold if the same parameters move, since all parameters of a run step together.
-        key = (frozenset(skip), None if within is None else tuple((d, tuple(s)) for d, s in within.items()))
+        slices = None if within is None else tuple((d, tuple(s)) for d, s in within.items())
+        key = (self.flat.sharing, frozenset(skip), slices)
         if self._plan is None or self._plan[0] != key:
             self._plan = key, self._runs(skip, within)
         steps = self.steps
@@ -224,22 +228,14 @@ class Optimizer:
     def _arena(self, moment: str) -> Arena:
         """The Arena of a moment, made at its first use."""
         if moment not in self.state:
-            self.state[moment] = self._new_arena()
+            self.state[moment] = self.flat.new_arena()
         return self.state[moment]
 
-    def _new_arena(self) -> Arena:
-        return Arena(self.flat.layout, self.flat.sharing.allocate)
-
-    def _own_share(self) -> Within:
-        """What this rank updates in memory that ranks share."""
-        sharing = self.flat.sharing
-        if self._share is None:
-            share = share_of(self.flat.layout, sharing.rank, sharing.ranks, whole=self.needs_whole_parameters)
-            self._share = {dtype: [part] for dtype, part in share.items()}
-        for group in self.groups:  # all ranks make moments together, also those that have nothing to update
+    def make_moments(self) -> None:
+        """Make the moments that the groups' settings ask for, and that would be made at their first use."""
+        for group in self.groups:
             for name in group.names[:1]:
                 self.moments_of(name, group.options)
-        return self._share
 
     def _update_run(self, run: Run, step: int) -> None:
         """Move the run's parameters by one step, the `step`-th of each (from 1)."""

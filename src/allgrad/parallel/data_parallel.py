@@ -24,6 +24,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from allgrad.autodiff.containers import flatten as flatten_containers
 from allgrad.comm import NodeMemory, block
 from allgrad.comm.tree import cut
@@ -83,6 +85,9 @@ class DataParallel:
             run one by one.
         batched_workers: whether this rank's workers may run as one batch, where that gives the same bits (`batching.py`).
         record: measure when each bucket moved (`StepResult.times`).
+        holds: None, or in a replica that is made again because the ranks have changed: whether this rank holds the values
+            that all shall have. Parameters and optimizer state are then moved to where `memory` wants them, and the ranks
+            that do not hold them get them in memory that they share with one that does; all others are to be given them.
         stall_seconds: if nothing moves in an unfinished reduction for so long, the job ends with a report of the ranks that
             are missing. Choose more than the longest time that ranks can be apart: a slow first batch, a full disk.
 
@@ -111,6 +116,7 @@ class DataParallel:
         batched_workers: bool = True,
         record: bool = True,
         stall_seconds: float | None = None,
+        holds: bool | None = None,
     ) -> None:
         exchange = _sharded(reduction) if shard is not None else make_exchange(reduction)
         _one_of("memory", memory, "auto", "node", "rank")
@@ -130,15 +136,17 @@ class DataParallel:
         parameters = {f"parameter {name}": f"{p.dtype} {p.shape}" for name, p in model.named_parameters()}
         world.verify({name: str(value) for name, value in settings.items()} | parameters)
         self.workers = block(world.rank, world.size, self.virtual_workers)
-        if weights == "verify":
+        if weights == "verify" and holds is None:
             world.verify_arrays({name: p.value for name, p in model.named_parameters()}, "initial weights")
             world.verify_arrays(dict(model.named_buffers()), "initial buffer")
-        self.placement = choose_placement(memory, model, world, exchange)
+        self.placement = choose_placement(memory, model, world, exchange, moves=holds is not None)
         shared = NodeMemory(world) if self.placement.memory == "node" else None
         self.exchange = exchange if shared is None else _in_shared_memory(exchange, shared)
         self.flat = flatten(model.named_parameters(), groups, sharing=shared or PRIVATE)
+        if holds is not None:
+            self._move(shared, holds)
         world.verify({"layout of the parameters in memory": self.flat.layout.digest()})
-        if weights == "broadcast":
+        if weights == "broadcast" and holds is None:
             self._broadcast_weights()
         threaded = any(module.communicates_across_workers for module in model.modules())
         buckets = plan_buckets(self.flat.layout, bucket_mb, first_bucket_mb)
@@ -162,6 +170,15 @@ class DataParallel:
             for array in (*self.flat.params.flat.values(), *dict(self.model.named_buffers()).values()):
                 self.world.broadcast(array)
         self.flat.touch()
+
+    def _move(self, shared: NodeMemory | None, holds: bool) -> None:
+        """Move the parameters, unless each rank has its own and keeps them."""
+        if shared is not None:
+            everyone = self.world.all_gather(np.array([self.world.node, holds]))
+            holders = [rank for rank, (node, has) in enumerate(everyone.tolist()) if has and node == self.world.node]
+            self.flat.move(shared, fills=holders[:1] == [self.world.rank])
+        elif self.flat.sharing is not PRIVATE:
+            self.flat.move(PRIVATE, fills=holds)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         return self.model.parameters()

@@ -44,9 +44,12 @@ class Placement:
 
 
 def choose_placement(
-    wanted: Literal["auto", "node", "rank"], model: nn.Module, world: World, exchange: Exchange
+    wanted: Literal["auto", "node", "rank"], model: nn.Module, world: World, exchange: Exchange, *, moves: bool = False
 ) -> Placement:
     """The placement of a model, the same on all ranks, which call this together.
+
+    Args:
+        moves: the parameters can be moved, wherever they are now.
 
     Raises:
         PlacementError: "node" is wanted and not possible; on every rank.
@@ -57,7 +60,7 @@ def choose_placement(
     if wanted == "rank":
         return Placement("rank", "as configured")
     leaves = list(model.parameters())
-    refusals = world.all_gather_json(_reason_against(leaves, exchange) or unshareable)
+    refusals = world.all_gather_json(_reason_against(leaves, exchange, moves=moves) or unshareable)
     reason = next((f"{text} (rank {rank})" for rank, text in enumerate(refusals) if text), "")
     if wanted == "node":
         if reason:
@@ -71,10 +74,10 @@ def choose_placement(
     return Placement("node", f"{world.size} ranks on {world.nodes} node(s), {size / 2**20:.1f} MiB of parameters")
 
 
-def _reason_against(leaves: Sequence[Tensor], exchange: Exchange) -> str:
+def _reason_against(leaves: Sequence[Tensor], exchange: Exchange, *, moves: bool) -> str:
     """Why this rank cannot share the model's memory, in words; "" if it can."""
     if not exchange.in_shared_memory:
         return f"the exchange {type(exchange).__name__} needs each rank's own gradients"
-    if any((home := home_of(leaf)) is not None and home.sharing.ranks == 1 for leaf in leaves):
+    if not moves and any((home := home_of(leaf)) is not None and home.sharing.ranks == 1 for leaf in leaves):
         return "the parameters are in this rank's own memory already (make DataParallel before the optimizer)"
     return ""

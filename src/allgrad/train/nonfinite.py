@@ -23,7 +23,6 @@ from allgrad import detect_anomaly, nn
 from allgrad.autodiff.engine import pull
 from allgrad.autodiff.errors import AnomalyError
 from allgrad.errors import NonFiniteError
-from allgrad.memory import share_of
 from allgrad.train.checkpoint.format import load_latest
 from allgrad.train.checkpoint.state import broadcast_checkpoint
 from allgrad.train.evaluation import non_finite
@@ -87,7 +86,7 @@ def describe_non_finite(
     if not math.isfinite(loss):
         wrong = [f"{name} is {value}" for name, value in terms.items() if not math.isfinite(value)]
         return f"the loss is {loss}" + (f" ({', '.join(wrong)})" if len(terms) > 1 and wrong else "")
-    share = share_of(flat.layout, flat.sharing.rank, flat.sharing.ranks, whole=False)
+    share = flat.own_share(whole=False)
     finite = all_finite(flat.grads.flat[dtype][start:stop] for dtype, (start, stop) in share.items())
     finite = finite and all(all_finite(arena.flat.values()) for arena in partial)
     if not flat.sharing.add_up(np.array([0.0 if finite else 1.0])).any():

@@ -12,8 +12,20 @@ A `position` says how far a rank is (after how many returns, see below). All rep
 - a rank that is behind receives all `parts` (what a checkpoint holds) from the lowest rank that is not. A replacement that joins
   is a rank that is behind everybody.
 
-A rank that is not behind, but in the middle of a step, takes that step back: the position in the data and the buffers (running
-statistics) are those from before it. Gradients are computed again. Weights were not touched.
+A rank that is not behind, but in the middle of a step, takes that step back: the position in the data, the buffers (running
+statistics) and the counters of optimizer and average are those from before it. Gradients are computed again. Weights that the
+rank has for itself were not touched.
+
+**Weights that the ranks of a node share** (`memory: node`). There an update communicates: ranks wait for each other before they
+write and after. So one may die while the others, still at the old position, have written their shares. Therefore they `save`
+before they write, an update, a swap with the averages or a load: each copies its share into a shadow (memory/shadow.py), and
+remembers the position. If the run goes on from that position, they restore what was saved. If it goes on from a later one, a
+survivor has finished the write, so all had made their part of it, and the memory is whole.
+
+Then all ranks move into new memory (`FlatParameters.move`), which the ranks of each node share as they are now, replacements
+included. The first rank of a node that is not behind copies everything into it, and when that is done, all ranks leave the old
+memory. If another rank dies meanwhile, some may have left it and others not, and both memories hold the same. A rank that is
+behind gets the rest from the leader, or all of it where all ranks of its node are behind.
 
 **A rank that differs from the others** (replica_check.py) has computed gradients from wrong weights for some steps, and its
 gradients are in everybody's sums. So it ends, and the others return to the newest checkpoint, in which all agreed. Every rank
@@ -29,7 +41,7 @@ is due. A rank that has just become rank 0 takes over what that does for all (le
 the position are removed.
 
 **What is refused**, by name and before the first step: exchanges that keep state on each rank, since it dies with the rank
-(`why_not`); optimizer state that is sharded or shared by a node. Before the run has begun, the death of a rank ends the job.
+(`why_not`); optimizer state that is sharded. Before the run has begun, the death of a rank ends the job.
 """
 
 from __future__ import annotations
@@ -38,7 +50,8 @@ import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -46,6 +59,7 @@ from allgrad.comm.agreement import format_ranks
 from allgrad.comm.replacement import Pair
 from allgrad.comm.ulfm import RankDiedError
 from allgrad.errors import OptionError
+from allgrad.memory import PRIVATE, Shadow
 from allgrad.parallel import StepResult
 from allgrad.parallel.exchanges import Exchange
 from allgrad.train.checkpoint.format import Checkpoint, load_latest
@@ -56,7 +70,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from allgrad import nn
+    from allgrad import nn, optim
     from allgrad.comm import World
     from allgrad.data import Loader
     from allgrad.parallel import DataParallel
@@ -72,6 +86,9 @@ Position = tuple[int, int, int, int]
 
 _REPORT = "survive"
 
+_IN_FLAT_MEMORY = ("optimizer", "ema")
+"""The parts whose arrays are in flat memory, beside the model's parameters."""
+
 _NOWHERE: Position = (-1, -1, -1, -1)
 """The position of a replacement that has not joined."""
 
@@ -81,8 +98,6 @@ def why_not(config: RunConfig, exchange: Exchange) -> str:
     parallel = config.parallel
     if parallel.shard is not None:
         return f"parallel.shard={parallel.shard} keeps a part of the optimizer's state on each rank, and it dies with the rank"
-    if parallel.memory == "node":
-        return "parallel.memory=node keeps the only copy of the weights in memory that a dying rank may be writing"
     keeps = type(exchange).state_dict is not Exchange.state_dict
     if keeps or not exchange.synchronous:
         return f"parallel.reduction={parallel.reduction.name} keeps state on each rank, and it dies with the rank"
@@ -107,6 +122,8 @@ class Training(Protocol):
     config: RunConfig
     world: World
     model: nn.Module
+    optimizer: optim.Optimizer
+    ema: optim.EMA | None
     objective: Objective
     replica: DataParallel
     loader: Loader
@@ -119,9 +136,19 @@ class Training(Protocol):
 
     def load(self, checkpoint: Checkpoint) -> None: ...
 
-    def rebuild(self) -> None: ...
+    def rebuild(self, *, holds: bool) -> None: ...
 
     def go_back_to(self, checkpoint: Checkpoint) -> None: ...
+
+
+class _Opening(NamedTuple):
+    """What a step changes beside arrays in flat memory, as it was before: what `state_dict` of the loader and the model's
+    buffers give, each parameter's count of steps, and the average's count of updates."""
+
+    data: dict[str, Any]
+    buffers: dict[str, Any]
+    steps: dict[str, int]
+    averages: int
 
 
 class Survivor:
@@ -150,7 +177,10 @@ class Survivor:
         self.trainer, self.world, self.survival = trainer, trainer.world, trainer.world.survival
         self.properties, self.words, self.outside = properties, words, pair
         self.pair: Pair | None = None  # on rank 0, with the replacement that prepares itself
-        self.opening: tuple[dict[str, Any], dict[str, Any]] | None = None  # of the step that is not finished
+        self.opening: _Opening | None = None  # of the step that is not finished
+        self.shadow: Shadow | None = None  # of the weights that the ranks of this node share
+        self.saved = _NOWHERE  # the position at which it was written
+        trainer.optimizer.make_moments()  # so that all ranks have them, replacements included
         self.recoveries: list[dict[str, Any]] = []
         self.on_change: Callable[[], None] = lambda: None
         self.returns = 0  # odd: a rank differed, and this one has yet to load the newest checkpoint
@@ -194,11 +224,31 @@ class Survivor:
 
     def open_step(self) -> None:
         """A step begins: note what taking it back needs."""
-        self.opening = (self.trainer.loader.state_dict(), self.trainer.model.buffers_state())
+        trainer = self.trainer
+        updates = 0 if trainer.ema is None else trainer.ema.updates
+        self.opening = _Opening(
+            trainer.loader.state_dict(), trainer.model.buffers_state(), dict(trainer.optimizer.steps), updates
+        )
 
     def close_step(self) -> None:
         """The step is finished."""
         self.opening = None
+
+    def save(self, *, together: bool = False) -> None:
+        """Weights that the ranks of a node share will be written: save them. All ranks call it at the same position.
+
+        Args:
+            together: ranks may still be in the write before; after a reduction of gradients none is.
+        """
+        flat = self.trainer.replica.flat
+        if flat.sharing is PRIVATE:
+            return
+        if together:
+            flat.sharing.barrier()
+        if self.shadow is None or self.shadow.sharing is not flat.sharing:
+            self.shadow = Shadow(flat)
+        self.shadow.save()
+        self.saved = self._position()
 
     def _part_with(self, error: CorruptionError) -> None:
         """Ranks that differ end, once all know it; the others will return to the newest checkpoint."""
@@ -229,21 +279,35 @@ class Survivor:
 
     def _rebuild(self) -> None:
         """The state of the most advanced rank on all of them, and all that depends on the ranks made anew."""
-        trainer = self.trainer
+        trainer, world = self.trainer, self.world
         if self.opening is not None:
-            position, buffers = self.opening
-            trainer.loader.load_state_dict(position)
-            trainer.model.load_buffers_state(buffers)
+            self._take_back(self.opening)
             self.opening = None
-        positions = [tuple(map(int, one)) for one in self.world.all_gather(np.array(self._position(), np.int64))]
+        places = world.all_gather(np.array([*self._position(), world.node], np.int64)).tolist()
+        positions, nodes = [tuple(one[:-1]) for one in places], [one[-1] for one in places]
         leader, behind = most_advanced(positions)
+        written = self.shadow is not None and self.shadow.sharing is trainer.replica.flat.sharing
+        if written and self.saved == self._position() == positions[leader]:
+            self.shadow.restore()
+        trainer.rebuild(holds=world.rank not in behind)
         if behind:
-            self._synchronise(leader, receives=self.world.rank in behind)
+            holding = {node for rank, node in enumerate(nodes) if rank not in behind}
+            in_place = trainer.replica.placement.memory == "node" and holding == set(nodes)
+            self._synchronise(leader, receives=world.rank in behind, in_place=in_place)
         self.outside, self.returns = None, positions[leader][0]
-        trainer.rebuild()
         if self.returns % 2:
             self._return()
         self.on_change()
+
+    def _take_back(self, opening: _Opening) -> None:
+        """Let the counters be those from before the step."""
+        trainer = self.trainer
+        trainer.loader.load_state_dict(opening.data)
+        trainer.model.load_buffers_state(opening.buffers)
+        trainer.optimizer.steps.update(opening.steps)
+        trainer.optimizer.forget_plan()
+        if trainer.ema is not None:
+            trainer.ema.updates = opening.averages
 
     def _return(self) -> None:
         """Load the newest checkpoint, in which all ranks agreed."""
@@ -260,17 +324,31 @@ class Survivor:
         progress = self.trainer.progress
         return self.returns, len(progress.rollbacks), progress.step, progress.evaluated
 
-    def _synchronise(self, leader: int, *, receives: bool) -> None:
-        """The leader's state, on all ranks that are behind."""
-        trainer, mine = self.trainer, None
-        if self.world.rank == leader:
+    def _synchronise(self, leader: int, *, receives: bool, in_place: bool) -> None:
+        """The leader's state, on all ranks that are behind.
+
+        Args:
+            leader: the rank that has it.
+            receives: whether this rank is behind.
+            in_place: the arrays in flat memory are right on all ranks already, and are not sent.
+        """
+        trainer, mine, kept = self.trainer, None, {}
+        leads = self.world.rank == leader
+        if leads or (receives and in_place):
             captured = capture(trainer.parts)
-            captured["state"] = captured["state"] | {_REPORT: _described(trainer.last_step, trainer.gradient_norm)}
+            if in_place:
+                buffers = {name for name, _ in trainer.model.named_buffers()}
+                kept["model"] = _taken(captured["model"], lambda name: name not in buffers)
+                kept["training"] = _taken(captured["training"], lambda name: name.split("/")[0] in _IN_FLAT_MEMORY)
+            captured["state"] |= {_REPORT: _described(trainer.last_step, trainer.gradient_norm)}
             mine = Checkpoint(step=trainer.progress.step, path=trainer.directory, metric=None, **captured)
         found = broadcast_checkpoint(self.world, mine, trainer.directory.parent, root=leader)
         if receives:
-            trainer.load(found)
+            trainer.load(replace(found, **{key: getattr(found, key) | arrays for key, arrays in kept.items()}))
             trainer.last_step, trainer.gradient_norm = _result(found.state[_REPORT])
+        else:
+            with trainer.replica.flat.writing():  # as `load` does: ranks that share memory wait for each other
+                pass
 
     # ---- a replacement ----
 
@@ -319,6 +397,11 @@ class Survivor:
             print(f"allgrad: {text} from step {step} (after {seconds:.2f} s)", file=sys.stderr, flush=True)
 
 
+def _taken(arrays: dict[str, Any], wanted: Callable[[str], bool]) -> dict[str, Any]:
+    """The arrays with such names, which are taken out."""
+    return {name: arrays.pop(name) for name in list(arrays) if wanted(name)}
+
+
 def _described(result: StepResult | None, norm: float | None) -> dict[str, Any] | None:
     """What is reported of a step, as JSON."""
     if result is None:
@@ -342,6 +425,6 @@ def refuse(config: RunConfig, exchange: Exchange, world: World) -> None:
     reason = why_not(config, exchange) if world.survival is not None else ""
     if reason:
         raise OptionError(
-            f"--survive is not possible: {reason}. Use the reduction exact with memory=rank, or `allgrad supervise`, which "
+            f"--survive is not possible: {reason}. Use the reduction exact without shard, or `allgrad supervise`, which "
             "starts the run again from its newest checkpoint."
         )

@@ -168,9 +168,9 @@ class Trainer:
         self.saved, self.last_step = -1, None
         self._emit("on_rollback")
 
-    def rebuild(self) -> None:
-        """Make anew what depends on the ranks, which have changed (survive.py)."""
-        self.replica = self._make_replica()
+    def rebuild(self, *, holds: bool) -> None:
+        """Make anew what depends on the ranks, which have changed (survive.py); `holds`: see `DataParallel`."""
+        self.replica = self._make_replica(holds=holds)
         position = self.loader.state_dict()
         self.loader.close()
         self.loader = self._make_loader()
@@ -306,6 +306,8 @@ class Trainer:
         return result
 
     def _update(self) -> None:
+        if self.survivor is not None:
+            self.survivor.save()
         settings, step = self.config.optimizer, self.progress.step + 1
         reported = step % self.config.train.log_every == 0 or step == self.plan.steps
         limit = math.inf if settings.clip_norm is None and reported else settings.clip_norm
@@ -316,6 +318,8 @@ class Trainer:
             self.ema.update()
 
     def _roll_back(self, wrong: str) -> None:
+        if self.survivor is not None:
+            self.survivor.save()
         roll_back(self, wrong)
         self.saved = -1  # the position in the data differs from the checkpoint's
         if self.survivor is not None:
@@ -356,7 +360,12 @@ class Trainer:
     @contextmanager
     def evaluated_weights(self) -> Iterator[None]:
         """Inside, the model has the weights that evaluations use."""
-        with self.ema.swapped() if self.ema is not None else nullcontext():
+        if self.ema is None:
+            yield
+            return
+        if self.survivor is not None:
+            self.survivor.save(together=True)
+        with self.ema.swapped():
             yield
 
     # The end, and what is kept.

@@ -109,7 +109,7 @@ def build_replica(config: RunConfig, model: nn.Module, world: World, **settings:
         world,
         virtual_workers=config.batch.virtual_workers,
         shard=config.parallel.shard,
-        memory=config.parallel.memory if world.survival is None else "rank",
+        memory=config.parallel.memory,
         bucket_mb=config.parallel.bucket_mb,
         reduction=registry.exchanges.build(config.parallel.reduction),
         comm=config.parallel.comm,
