@@ -50,7 +50,6 @@ import os
 import signal
 import sys
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -60,34 +59,26 @@ from allgrad.comm.replacement import Pair
 from allgrad.comm.ulfm import RankDiedError
 from allgrad.errors import OptionError
 from allgrad.memory import PRIVATE, Shadow
-from allgrad.parallel import StepResult
 from allgrad.parallel.exchanges import Exchange
-from allgrad.train.checkpoint.format import Checkpoint, load_latest
-from allgrad.train.checkpoint.state import broadcast_checkpoint, capture
+from allgrad.train.catch_up import Follower, catch_up
+from allgrad.train.checkpoint.format import load_latest
+from allgrad.train.checkpoint.state import broadcast_checkpoint
 from allgrad.train.replica_check import CorruptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
-    from allgrad import nn, optim
+    from allgrad import optim
     from allgrad.comm import World
     from allgrad.data import Loader
-    from allgrad.parallel import DataParallel
-    from allgrad.stateful import Stateful
+    from allgrad.train.checkpoint.format import Checkpoint
     from allgrad.train.checkpoint.writer import CheckpointWriter
     from allgrad.train.components.losses import Objective
     from allgrad.train.config.schema import RunConfig
-    from allgrad.train.run.progress import Progress
 
 __all__ = ["NotNeededError", "Survivor", "most_advanced", "refuse", "why_not"]
 
 Position = tuple[int, int, int, int]
-
-_REPORT = "survive"
-
-_IN_FLAT_MEMORY = ("optimizer", "ema")
-"""The parts whose arrays are in flat memory, beside the model's parameters."""
 
 _NOWHERE: Position = (-1, -1, -1, -1)
 """The position of a replacement that has not joined."""
@@ -116,25 +107,15 @@ def most_advanced(positions: Sequence[Sequence[int]]) -> tuple[int, list[int]]:
     return next(rank for rank in range(len(positions)) if rank not in behind), behind
 
 
-class Training(Protocol):
+class Training(Follower, Protocol):
     """What is needed of a trainer."""
 
     config: RunConfig
-    world: World
-    model: nn.Module
     optimizer: optim.Optimizer
     ema: optim.EMA | None
     objective: Objective
-    replica: DataParallel
     loader: Loader
-    parts: dict[str, Stateful]
-    progress: Progress
-    directory: Path
     writer: CheckpointWriter | None
-    last_step: StepResult | None
-    gradient_norm: float | None
-
-    def load(self, checkpoint: Checkpoint) -> None: ...
 
     def rebuild(self, *, holds: bool) -> None: ...
 
@@ -245,10 +226,14 @@ class Survivor:
             return
         if together:
             flat.sharing.barrier()
-        if self.shadow is None or self.shadow.sharing is not flat.sharing:
-            self.shadow = Shadow(flat)
+        self.shadow = self._shadow() or Shadow(flat)
         self.shadow.save()
         self.saved = self._position()
+
+    def _shadow(self) -> Shadow | None:
+        """The shadow of the memory where the weights are now, if there is one."""
+        sharing = self.trainer.replica.flat.sharing
+        return self.shadow if self.shadow is not None and self.shadow.sharing is sharing else None
 
     def _part_with(self, error: CorruptionError) -> None:
         """Ranks that differ end, once all know it; the others will return to the newest checkpoint."""
@@ -286,14 +271,14 @@ class Survivor:
         places = world.all_gather(np.array([*self._position(), world.node], np.int64)).tolist()
         positions, nodes = [tuple(one[:-1]) for one in places], [one[-1] for one in places]
         leader, behind = most_advanced(positions)
-        written = self.shadow is not None and self.shadow.sharing is trainer.replica.flat.sharing
-        if written and self.saved == self._position() == positions[leader]:
-            self.shadow.restore()
+        shadow = self._shadow()
+        if shadow is not None and self.saved == self._position() == positions[leader]:
+            shadow.restore()
         trainer.rebuild(holds=world.rank not in behind)
         if behind:
             holding = {node for rank, node in enumerate(nodes) if rank not in behind}
             in_place = trainer.replica.placement.memory == "node" and holding == set(nodes)
-            self._synchronise(leader, receives=world.rank in behind, in_place=in_place)
+            catch_up(trainer, leader, receives=world.rank in behind, in_place=in_place)
         self.outside, self.returns = None, positions[leader][0]
         if self.returns % 2:
             self._return()
@@ -323,32 +308,6 @@ class Survivor:
             return _NOWHERE
         progress = self.trainer.progress
         return self.returns, len(progress.rollbacks), progress.step, progress.evaluated
-
-    def _synchronise(self, leader: int, *, receives: bool, in_place: bool) -> None:
-        """The leader's state, on all ranks that are behind.
-
-        Args:
-            leader: the rank that has it.
-            receives: whether this rank is behind.
-            in_place: the arrays in flat memory are right on all ranks already, and are not sent.
-        """
-        trainer, mine, kept = self.trainer, None, {}
-        leads = self.world.rank == leader
-        if leads or (receives and in_place):
-            captured = capture(trainer.parts)
-            if in_place:
-                buffers = {name for name, _ in trainer.model.named_buffers()}
-                kept["model"] = _taken(captured["model"], lambda name: name not in buffers)
-                kept["training"] = _taken(captured["training"], lambda name: name.split("/")[0] in _IN_FLAT_MEMORY)
-            captured["state"] |= {_REPORT: _described(trainer.last_step, trainer.gradient_norm)}
-            mine = Checkpoint(step=trainer.progress.step, path=trainer.directory, metric=None, **captured)
-        found = broadcast_checkpoint(self.world, mine, trainer.directory.parent, root=leader)
-        if receives:
-            trainer.load(replace(found, **{key: getattr(found, key) | arrays for key, arrays in kept.items()}))
-            trainer.last_step, trainer.gradient_norm = _result(found.state[_REPORT])
-        else:
-            with trainer.replica.flat.writing():  # as `load` does: ranks that share memory wait for each other
-                pass
 
     # ---- a replacement ----
 
@@ -395,25 +354,6 @@ class Survivor:
         if self.world.rank == 0:
             step = self.trainer.progress.step
             print(f"allgrad: {text} from step {step} (after {seconds:.2f} s)", file=sys.stderr, flush=True)
-
-
-def _taken(arrays: dict[str, Any], wanted: Callable[[str], bool]) -> dict[str, Any]:
-    """The arrays with such names, which are taken out."""
-    return {name: arrays.pop(name) for name in list(arrays) if wanted(name)}
-
-
-def _described(result: StepResult | None, norm: float | None) -> dict[str, Any] | None:
-    """What is reported of a step, as JSON."""
-    if result is None:
-        return None
-    return {"loss": result.loss, "terms": result.terms, "counts": result.counts, "norm": norm}
-
-
-def _result(described: dict[str, Any] | None) -> tuple[StepResult | None, float | None]:
-    if described is None:
-        return None, None
-    norm = described.pop("norm")
-    return StepResult(**described, unused=frozenset(), seconds=0.0, exposed_seconds=0.0, times=None), norm
 
 
 class NotNeededError(Exception):
