@@ -75,8 +75,11 @@ bound_mpirun() {
         mpirun+=(-ppn "$2")
         [ "${BIND:-core}" = none ] || mpirun+=(-bind-to "core:$cores")
     else
-        mpirun+=(--map-by "ppr:$2:node:PE=$cores")
-        [ "${BIND:-core}" = none ] && mpirun+=(--bind-to none)
+        if [ "${BIND:-core}" = none ]; then # PE, the cores of a rank, always binds: Open MPI 5 refuses both together
+            mpirun+=(--map-by "ppr:$2:node" --bind-to none)
+        else
+            mpirun+=(--map-by "ppr:$2:node:PE=$cores")
+        fi
         # Open MPI passes on only what it is told to; MPICH passes on everything.
         for name in ${!OMPI_@} ${!ALLGRAD_@} ${!STAGE_@} LOGS RUN \
             OPENBLAS_NUM_THREADS MKL_NUM_THREADS OMP_NUM_THREADS BLIS_NUM_THREADS NUMBA_NUM_THREADS; do

@@ -47,7 +47,8 @@ use_mpi "$MPI"
 one_blas_thread "$BLAS_THREADS"
 ranks=$(wc -l <"$PBS_NODEFILE") # one line a rank (mpiprocs)
 nodes=$(sort -u "$PBS_NODEFILE" | wc -l)
-bound_mpirun "$ranks" "$(((ranks + nodes - 1) / nodes))"
+per_node=$(((ranks + nodes - 1) / nodes))
+bound_mpirun "$ranks" "$per_node"
 if [ "$flavour" = mpich ]; then
     mpirun+=(-f "$PBS_NODEFILE")
 else
@@ -56,18 +57,17 @@ fi
 training "$RUN" "$CONFIG" ${overrides[@]+"${overrides[@]}"}
 echo "allgrad: $ranks ranks on $nodes nodes; run $RUN"
 
-# job_attribute NAME: of this job, as qstat says; nothing if qstat fails. It folds long lines with a tab.
+# job_attribute NAME: of this job, as qstat says; nothing if qstat fails. PBS folds long lines with a tab, and others indent with one.
 job_attribute() {
     { qstat -f "$PBS_JOBID" 2>/dev/null || true; } | awk -v name="$1" -F' = ' '
-        /^\t/ { if (found) value = value substr($0, 2); next }
-        { found = 0 }
-        { key = $1; gsub(/[ \t]/, "", key) }
-        key == name { found = 1; value = $2 }
+        /^[ \t]+[A-Za-z_.]+ = / { key = $1; gsub(/[ \t]/, "", key); if (found = key == name) value = $2; next }
+        /^\t/ && found { value = value substr($0, 2) }
         END { if (value != "") print value }'
 }
 
 # PBS has no signal before the limit: this process sends itself one.
 walltime=$(job_attribute Resource_List.walltime) resources=$(job_attribute Resource_List.select)
+resources=${resources:-$nodes:ncpus=$((per_node * BLAS_THREADS)):mpiprocs=$per_node} # without an answer: what this job has
 limit=$(awk -F: 'NF == 3 { print $1 * 3600 + $2 * 60 + $3 }' <<<"$walltime")
 if [ -n "$limit" ] && [ "$limit" -gt "$MARGIN" ]; then
     (
@@ -82,12 +82,11 @@ if [ -n "$limit" ] && [ "$limit" -gt "$MARGIN" ]; then
 fi
 # submit_again WHY
 submit_again() {
-    local options=()
+    local options=(-l "select=$resources")
     echo "allgrad: $1; submitting the rest"
-    [ -z "$resources" ] || options+=(-l "select=$resources")
     [ -z "$walltime" ] || options+=(-l "walltime=$walltime")
     export CONFIG MPI MARGIN BIND
-    OVERRIDES="${overrides[*]-}" qsub -N "$PBS_JOBNAME" ${options[@]+"${options[@]}"} \
+    OVERRIDES="${overrides[*]-}" qsub -N "$PBS_JOBNAME" "${options[@]}" \
         -v CONFIG,OVERRIDES,RUN,LOGS,MPI,MARGIN,BIND,BLAS_THREADS,STAGE_FROM,STAGE_TO launch/pbs.sh
 }
 

