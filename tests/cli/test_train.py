@@ -116,7 +116,7 @@ def test_the_debugger_stops_right_before_that_workers_step(whole, tmp_path, monk
     def hook() -> None:
         frame = sys._getframe(1)
         caller = frame.f_back
-        done = sorted(caller.f_locals["work"].terms.sums)  # the workers that have run in this step
+        done = [times.worker for times in caller.f_locals["work"].times]  # the workers that have run in this step
         seen.append((frame.f_locals["at_step"], frame.f_locals["at_worker"], caller.f_locals["worker"], done))
 
     monkeypatch.setattr(sys, "breakpointhook", hook)

@@ -10,7 +10,7 @@ from allgrad.autodiff.errors import CotangentError, NotDifferentiableError
 from allgrad.autodiff.operators import Operators
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 
 def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
@@ -21,18 +21,19 @@ def flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     ([1.0, 2.0, 3.0], {'a': 2.0, 'b': (4.0, [6.0])})
     """
     leaves: list[Any] = []
-    _collect((tree,), leaves)
+    _collect(tree, leaves)
     return leaves, lambda new: _rebuild(tree, iter(new).__next__)
 
 
-def _collect(
-    values: Iterable[Any], leaves: list[Any]
-) -> None:  # no closure that calls itself: that would be a reference cycle
-    for value in values:
-        if isinstance(value, (dict, list, tuple)):
-            _collect(value.values() if isinstance(value, dict) else value, leaves)
-        elif value is not None:
-            leaves.append(value)
+def _collect(tree: Any, leaves: list[Any]) -> None:  # no closure that calls itself: that would be a reference cycle
+    if isinstance(tree, (dict, list, tuple)):
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            if type(value) is np.ndarray:
+                leaves.append(value)
+            else:
+                _collect(value, leaves)
+    elif tree is not None:
+        leaves.append(tree)
 
 
 def _rebuild(tree: Any, take: Callable[[], Any]) -> Any:

@@ -195,7 +195,9 @@ class Walk:
                         add(parent, c)
                     continue
                 if c is not None:
-                    if c is parent.buffer and plain and not parent.hooks:  # `offer`ed, and written there
+                    if (
+                        plain and (c is parent.buffer or c is parent.collector) and not parent.hooks
+                    ):  # `offer`ed, and filled
                         parent.filled = True
                     else:
                         add(parent, c)

@@ -20,7 +20,6 @@ from allgrad.kernels.matmul.llvm import address
 from allgrad.kernels.matmul.product import matmul
 from allgrad.kernels.matmul.strip import FIELDS
 from allgrad.kernels.numba_loops import bias_gradient
-from allgrad.kernels.numpy_workers import depth
 
 FEW_ROWS = 1024
 """With at most this many rows of a batch, the product adds the workers' sums while a tile of the result is in registers."""
@@ -66,7 +65,8 @@ def products(
     return DONE
 
 
-def sums(g: Any, edges: Any, order: Any, merges: Any, out: Any, stack: Any) -> None:
+def sums(g: Any, edges: Any, order: Any, merges: Any, out: Any) -> None:
+    stack = np.empty((order.size, g.shape[1]), g.dtype)
     depth = 0
     for i in range(order.size):
         here = out if depth == 0 else stack[depth - 1]
@@ -99,16 +99,16 @@ def _with_bias_gradient(dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
 
 
 _products = PerDtype(products, "n R2 R2 k k k w2 w3 r1 w1")
-_sums = PerDtype(sums, "r2 k k k w1 w2", variant=_with_bias_gradient)
+_sums = PerDtype(sums, "r2 k k k w1", variant=_with_bias_gradient)
 _each_product = PerDtype(each_product, "n R2 R2 k w3 r1 w1")
 _each_sum = PerDtype(each_sum, "r2 k w2", variant=_with_bias_gradient)
 
 
 def product_by_worker(a: Array, b: Array, edges: Array, order: Array, merges: Array, *, out: Array) -> Array:
     """See `Kernels.product_by_worker`."""
-    shape = (depth(merges), min(BLOCK_ROWS, out.shape[0]), out.shape[1])
-    segments = len(order) if len(a) <= FEW_ROWS else 0
-    room, none = matmul.memory(a.dtype, scratch_size(len(a), shape[2], segments))
+    few = len(a) <= FEW_ROWS
+    shape = (0, 0, 0) if few else (_depth(merges), min(BLOCK_ROWS, out.shape[0]), out.shape[1])
+    room, none = matmul.memory(a.dtype, scratch_size(len(a), out.shape[1], len(order) if few else 0))
     loops, core, stack = _products[a.dtype], matmul.core[a.dtype], scratch(a.dtype, 0, shape)
     if (
         loops(core, a, b, edges, order, merges, out, stack, none, room) != DONE
@@ -118,10 +118,14 @@ def product_by_worker(a: Array, b: Array, edges: Array, order: Array, merges: Ar
     return out
 
 
+def _depth(merges: Array) -> int:
+    """How many entries the stack has above its lowest one, at most; at least 1."""
+    return int(max(1, np.max(np.arange(len(merges)) - np.cumsum(merges) + merges)))
+
+
 def sum_by_worker(g: Array, edges: Array, order: Array, merges: Array, *, out: Array) -> Array:
     """See `Kernels.sum_by_worker`."""
-    rows = as_rows(g)
-    _sums[g.dtype](rows, edges, order, merges, out, scratch(g.dtype, 0, (depth(merges), rows.shape[1])))
+    _sums[g.dtype](as_rows(g), edges, order, merges, out)
     return out
 
 

@@ -52,8 +52,3 @@ def _added(one: Callable[[slice], Array], edges: Array, order: Array, merges: Ar
             np.add(stack[-1], right, out=stack[-1])
     np.copyto(out, stack[0])
     return out
-
-
-def depth(merges: Array) -> int:
-    """How many entries the stack has above its lowest one, at most; at least 1."""
-    return int(max(1, np.max(np.arange(len(merges)) - np.cumsum(merges) + merges)))

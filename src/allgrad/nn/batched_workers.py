@@ -41,11 +41,13 @@ class Workers:
 
     Attributes:
         samples: how many samples each worker has, in the order of the batch; 0 is allowed.
+        equal: whether all have as many, and more than 0.
         chosen: whether these are only some of the samples (`chosen_rows`).
     """
 
     def __init__(self, samples: Sequence[int], *, chosen: bool = False) -> None:
         self.samples, self.chosen = tuple(samples), chosen
+        self.equal = min(self.samples) == max(self.samples) > 0
         self._edges = (0, *accumulate(self.samples))
         self._scaled: dict[int, Array] = {}
         self._spans: dict[int, tuple[slice, ...]] = {}
@@ -76,6 +78,11 @@ class Workers:
                 )
             found = self._scaled[rows] = np.array(self._edges, np.int64) * each
         return found
+
+    def counts(self, rows: int) -> Any:
+        """How many rows each worker has along an axis of `rows` rows: a number, or (workers,) int64."""
+        edges = self.edges(rows)
+        return int(edges[1]) if self.equal else np.diff(edges)
 
     def spans(self, rows: int) -> tuple[slice, ...]:
         """The rows of each worker, along an axis of `rows` rows."""
@@ -176,6 +183,9 @@ def worker_sums(entries: Array) -> Any:
     workers = _current.get()
     if workers is None:
         return np.add.reduce(entries, axis=None)
+    if workers.equal and entries.flags.c_contiguous:  # each row of a matrix is added up like an array of its own
+        workers.counts(len(entries))
+        return np.add.reduce(entries.reshape(len(workers.samples), -1), axis=1)
     return np.array([np.add.reduce(entries[rows], axis=None) for rows in workers.spans(len(entries))], entries.dtype)
 
 
@@ -184,19 +194,19 @@ def per_row(g: Array, factor: float, rows: int) -> Array | float:
     workers = _current.get()
     if workers is None:
         return float(g) * factor
-    return np.repeat(g.astype(np.float64) * factor, [span.stop - span.start for span in workers.spans(rows)])
+    return np.repeat(g.astype(np.float64) * factor, workers.counts(rows))
 
 
 def _sum_backward(g: Array, residuals: Any, *, needs: Any) -> tuple[Array]:  # noqa: ARG001
-    shape, spans = residuals
-    each = np.repeat(g, [span.stop - span.start for span in spans])
-    return (np.broadcast_to(each.reshape(-1, *(1,) * (len(shape) - 1)), shape),)
+    shape, counts = residuals
+    each = np.repeat(g, counts).reshape(-1, *(1,) * (len(shape) - 1))
+    return (each if each.shape == shape else np.broadcast_to(each, shape),)
 
 
 def _sum_forward(entries: Array) -> tuple[Array, Any]:
     workers = _current.get()
     assert workers is not None
-    return worker_sums(entries), (entries.shape, workers.spans(len(entries)))
+    return worker_sums(entries), (entries.shape, workers.counts(len(entries)))
 
 
 _sum_by_worker = Fused(_sum_forward, _sum_backward, name="sum_by_worker")

@@ -45,18 +45,9 @@ class Stream:
         self.seed, self.step, self.worker = seed, step, worker
         self.uses: dict[str, int] = {}
 
-    def generator(self, path: str) -> np.random.Philox:
-        """The bit generator for the next use of the layer at `path`."""
-        use = self.uses.get(path, 0)
-        self.uses[path] = use + 1
-        name = json.dumps([self.seed, self.step, self.worker, path, use]).encode()
-        key = np.frombuffer(hashlib.sha256(name).digest()[:16], dtype="<u8").astype(np.uint64)
-        return np.random.Philox(key=key)
-
     def words(self, path: str, count: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
         """Random 32-bit words for the next use of the layer at `path`: (count,) uint32."""
-        raw = self.generator(path).random_raw((count + 1) // 2)
-        return np.asarray(raw).astype("<u8", copy=False).view("<u4")[:count]
+        return _words(self.seed, self.step, self.worker, path, _next_use(self.uses, path), count)
 
     def fork(self) -> Stream:
         """A copy that continues from here on its own."""
@@ -66,18 +57,52 @@ class Stream:
 
 
 class WorkerStreams:
-    """The streams of several virtual workers whose samples run as one batch; see `batched_workers.py`.
+    """The streams of several virtual workers whose samples run as one batch, and so use the same layers.
 
     Args:
-        streams: one for each worker, in the order of the batch.
+        workers: their numbers, in the order of the batch (`batched_workers.py`).
     """
 
-    def __init__(self, streams: Sequence[Stream]) -> None:
-        self.streams = tuple(streams)
+    __slots__ = ("seed", "step", "uses", "workers")
+
+    def __init__(self, seed: int, step: int, workers: Sequence[int]) -> None:
+        self.seed, self.step, self.workers = seed, step, workers
+        self.uses: dict[str, int] = {}
+
+    def words(
+        self, path: str, shape: tuple[int, ...], spans: Iterable[slice], axis: int
+    ) -> np.ndarray[Any, np.dtype[np.uint32]]:
+        """Random 32-bit words for the next use of the layer at `path`: uint32 of this shape, for each worker those of its stream.
+
+        Args:
+            spans: the samples of each worker.
+            axis: of the samples.
+        """
+        use, words = _next_use(self.uses, path), np.empty(shape, np.uint32)
+        for worker, rows in zip(self.workers, spans, strict=True):
+            place = words[(slice(None),) * axis + (rows,)]
+            if place.size:
+                place[...] = _words(self.seed, self.step, worker, path, use, place.size).reshape(place.shape)
+        return words
 
     def fork(self) -> WorkerStreams:
         """A copy that continues from here on its own."""
-        return WorkerStreams([stream.fork() for stream in self.streams])
+        made = WorkerStreams(self.seed, self.step, self.workers)
+        made.uses = dict(self.uses)
+        return made
+
+
+def _next_use(uses: dict[str, int], path: str) -> int:
+    use = uses.get(path, 0)
+    uses[path] = use + 1
+    return use
+
+
+def _words(seed: int, step: int, worker: int, path: str, use: int, count: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    name = json.dumps([seed, step, worker, path, use]).encode()
+    key = np.frombuffer(hashlib.sha256(name).digest()[:16], dtype="<u8").astype(np.uint64)
+    raw = np.random.Philox(key=key).random_raw((count + 1) // 2)
+    return np.asarray(raw).astype("<u8", copy=False).view("<u4")[:count]
 
 
 S = TypeVar("S", bound=Stream | WorkerStreams)
@@ -100,12 +125,7 @@ def random_words(path: str, shape: tuple[int, ...], *, samples: int = 0) -> np.n
         return stream.words(path, math.prod(shape)).reshape(shape)
     workers = current_workers()
     assert workers is not None
-    words = np.empty(shape, np.uint32)
-    for one, rows in zip(stream.streams, workers.spans(shape[samples]), strict=True):
-        place = words[(slice(None),) * samples + (rows,)]
-        if place.size:
-            place[...] = one.words(path, place.size).reshape(place.shape)
-    return words
+    return stream.words(path, shape, workers.spans(shape[samples]), samples)
 
 
 def current_stream() -> Stream:
@@ -170,7 +190,7 @@ def worker_streams(
 ) -> AbstractContextManager[WorkerStreams]:
     """`random_stream` for several virtual workers whose samples run as one batch."""
     seed, step = _whole("seed", seed), _whole("step", step)
-    return _Entered(WorkerStreams([Stream(seed, step, worker) for worker in workers]), running(model))
+    return _Entered(WorkerStreams(seed, step, tuple(workers)), running(model))
 
 
 class _Entered(Generic[S]):

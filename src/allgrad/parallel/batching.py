@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad import kernels, nn
-from allgrad.autodiff.containers import flatten as flatten_containers
 from allgrad.autodiff.engine import OBSERVERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from allgrad.autodiff.node import Leaf
+
+Flat = tuple[list[Any], "Callable[[list[Any]], Any]"]
+"""A part of a batch, taken apart: its arrays, and what builds a part of as many arrays (`autodiff.containers.flatten`)."""
 
 MOST_TIED = 1 << 24
 """Tied parameters need one gradient per worker: at most so many numbers for all of them."""
@@ -70,25 +72,27 @@ def step_reason(loss: Callable[[Any], Any], leaves: Iterable[Leaf]) -> str:
     return "a graph observes the backward pass" if OBSERVERS else ""
 
 
-def joined(parts: Mapping[int, Any], lengths: Mapping[int, int]) -> Any:
-    """The parts of this rank's workers as one part, in the order of workers; None if they do not fit together."""
-    found = [flatten_containers(parts[worker]) for worker, length in lengths.items() if length]
-    if not found:
+def joined(flat: Mapping[int, Flat], lengths: Mapping[int, int]) -> Any:
+    """The parts of this rank's workers as one part, in the order of workers; None if they do not fit together.
+
+    Args:
+        flat: worker -> its part, taken apart.
+        lengths: worker -> the number of its samples.
+    """
+    found = [flat[worker] for worker, length in lengths.items() if length]
+    if len({len(arrays) for arrays, _ in found}) != 1:
         return None
-    counts = [length for length in lengths.values() if length]
-    columns = [arrays for arrays, _ in found]
-    if len({len(arrays) for arrays in columns}) != 1:
-        return None
-    whole = []
-    for column in zip(*columns, strict=True):
+    samples, whole = sum(lengths.values()), []
+    for column in zip(*[arrays for arrays, _ in found], strict=True):
         first = column[0]
         if type(first) is not np.ndarray or first.ndim == 0:
             return None
         dtype, sample = first.dtype, first.shape[1:]
-        for a, count in zip(column, counts, strict=True):
-            if type(a) is not np.ndarray or a.dtype != dtype or a.shape != (count, *sample):
-                return None
+        if any(type(a) is not np.ndarray or a.dtype != dtype or a.shape[1:] != sample for a in column):
+            return None
         array = np.concatenate(column)
+        if len(array) != samples:  # no array is longer than its part, so all are as long
+            return None
         array.flags.writeable = False  # so that the tape need not copy it
         whole.append(array)
     return found[0][1](whole)

@@ -74,7 +74,9 @@ class WorkerBuffers:
         Raises:
             nn.OneByOneError: a module changed its own array, which all of them share.
         """
-        arrays = dict(self.model.named_buffers()) if self.rules else {}
+        if not self.rules:
+            return
+        arrays = dict(self.model.named_buffers())
         for name, array in arrays.items():
             if not np.array_equal(array, self.opening[name], equal_nan=True):
                 raise nn.OneByOneError(f"the module with the buffer {name} changes it, but not by worker")

@@ -23,9 +23,10 @@ from allgrad.parallel.timing import StepTimes, WorkerTimes
 from allgrad.parallel.worker_threads import WorkerThreads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from allgrad.comm import World
+    from allgrad.parallel.batching import Flat
     from allgrad.parallel.buffers import WorkerBuffers
     from allgrad.parallel.reducer import Reducer
 
@@ -108,14 +109,15 @@ class StepRunner:
             batched: run the workers as one batch, if their parts fit together; only with `sync` and without `accumulate`.
         """
         start, reducer = self.world.clock(), self.reducer
-        lengths = {w: samples_of(parts[w]) for w in sorted(parts)}
+        flat = {w: flatten_containers(parts[w]) for w in sorted(parts)}
+        lengths = {w: samples_of(arrays) for w, (arrays, _) in flat.items()}
         with reducer.step(step), self.buffers.step():
             terms = Terms(
                 loss, parts, lengths,
                 names=self.term_names, virtual_workers=reducer.virtual_workers, step=step,
                 groups=reducer.exchange.groups,
             )  # fmt: skip
-            work = _Work(loss, parts, lengths, step, terms, sync, accumulate, batched)
+            work = _Work(loss, parts, flat, lengths, step, terms, sync, accumulate, batched)
             self._run_workers(work)
             computed = self.world.clock()
             means, used = self._sum_up(terms, lengths)
@@ -161,7 +163,7 @@ class StepRunner:
 
     def _run_batch(self, work: _Work) -> bool:
         """All workers as one batch; see `batching.py`. False if they must run one by one."""
-        whole = joined(work.parts, work.lengths)
+        whole = joined(work.flat, work.lengths)
         if whole is None:
             return False
         with (
@@ -171,6 +173,7 @@ class StepRunner:
             start = self.world.clock()
             try:
                 values = work.loss(whole)
+                work.terms.take_batch(values)
                 self.buffers.batch(workers)
             except Exception as error:  # running them one by one finds it again, and names the worker
                 if isinstance(error, nn.OneByOneError):
@@ -178,7 +181,7 @@ class StepRunner:
                 self.buffers.restore()
                 return False
             with self.reducer.batch():
-                root = work.terms.batch_objective(tuple(work.lengths), values)
+                root = work.terms.batch_objective(values)
                 forward = self.world.clock()
                 if root is not None:
                     with self.reducer.overlap():
@@ -223,14 +226,13 @@ class StepRunner:
 
     def _sum_up(self, terms: Terms, lengths: Mapping[int, int]) -> tuple[dict[str, float], set[str]]:
         """The mean of each term over all workers, and the parameters that some worker used. Merges the buffers."""
-        names, workers = self.reducer.names, list(lengths)
+        names, n_terms = self.reducer.names, len(terms.names)
+        n_uses = len(names)
         buffers = self.buffers.rows({w for w, length in lengths.items() if not length})
-        n_terms, n_uses = len(terms.names), len(names)
-        table = [terms.row(worker) + [0.0] * n_uses for worker in workers]
-        table[0][n_terms:] = self.reducer.used()
-        rows = np.array(table)
-        if buffers.shape[1]:
-            rows = np.concatenate((rows, buffers), axis=1)
+        rows = np.zeros((len(lengths), n_terms + n_uses + buffers.shape[1]))
+        rows[:, :n_terms] = terms.sums
+        rows[0, n_terms : n_terms + n_uses] = self.reducer.used()
+        rows[:, n_terms + n_uses :] = buffers
         summed = tree_sum(self.world, rows, virtual_workers=self.reducer.virtual_workers)
         terms.denominators  # noqa: B018 - a step in which nothing was counted must fail before buffers are merged
         self.buffers.merge(summed[n_terms + n_uses :])
@@ -245,6 +247,7 @@ class _Work:
 
     loss: Callable[[Any], Any]
     parts: Mapping[int, Any]
+    flat: Mapping[int, Flat]
     lengths: Mapping[int, int]
     step: int
     terms: Terms
@@ -254,11 +257,10 @@ class _Work:
     times: list[WorkerTimes] = field(default_factory=list)
 
 
-def samples_of(part: Any) -> int:
-    """The number of samples in a part: the length of its arrays; 0 for None.
+def samples_of(arrays: Sequence[Any]) -> int:
+    """The number of samples in a part of a batch with these arrays: their length; 0 if there is none.
 
-    >>> samples_of((np.zeros((3, 2)), np.zeros(3))), samples_of(None)
+    >>> samples_of([np.zeros((3, 2)), np.zeros(3)]), samples_of([])
     (3, 0)
     """
-    arrays = flatten_containers(part)[0]
-    return max((len(a) if getattr(a, "ndim", None) or np.ndim(a) else 1 for a in arrays), default=0)
+    return max([len(a) if getattr(a, "ndim", None) or np.ndim(a) else 1 for a in arrays], default=0)

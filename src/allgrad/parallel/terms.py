@@ -14,7 +14,7 @@ from allgrad.autodiff import Tensor
 from allgrad.comm import tree_sum_later
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from allgrad.comm import World
 
@@ -49,7 +49,7 @@ class Terms:
 
     Attributes:
         names: of the terms.
-        sums: worker -> the sum of each term, as far as workers have run.
+        sums: (this rank's workers, names) float64: the sum of each term of each worker, as far as workers have run.
     """
 
     def __init__(
@@ -64,7 +64,6 @@ class Terms:
         groups: int,
     ) -> None:
         self.step, self._groups, self._group_size = step, groups, virtual_workers // groups
-        self.sums: dict[int, dict[str, float]] = {}
         counts_of = getattr(loss, "counts", None)
         if counts_of is None:
             self.counts = {w: {"loss": float(n)} if n else {} for w, n in lengths.items()}
@@ -72,12 +71,17 @@ class Terms:
         else:
             self.counts = {w: counts_of(parts[w]) if n else {} for w, n in lengths.items()}
             self.names = names.of(loss, self.counts)
-        rows = np.zeros(
-            (len(lengths), groups, len(self.names))
-        )  # the others' columns stay zero, so each sum is a group's own
-        for row, worker in zip(rows, self.counts, strict=True):
-            row[self._group_of(worker)] = [float(self.counts[worker].get(name, 0.0)) for name in self.names]
-        self._fetch = tree_sum_later(names.world, rows.reshape(len(lengths), -1), virtual_workers=virtual_workers)
+        self._places = {worker: place for place, worker in enumerate(self.counts)}
+        self.sums = np.zeros((len(lengths), len(self.names)))
+        rows = np.array([[float(counts.get(name, 0.0)) for name in self.names] for counts in self.counts.values()])
+        if (
+            groups > 1
+        ):  # one set of columns per group, zero for other groups' workers, so that each sum is a group's own
+            counted, rows = rows, np.zeros((len(lengths), groups, len(self.names)))
+            for row, worker, counts in zip(rows, self.counts, counted, strict=True):
+                row[self._group_of(worker)] = counts
+            rows = rows.reshape(len(lengths), -1)
+        self._fetch = tree_sum_later(names.world, rows, virtual_workers=virtual_workers)
         self._by_group: list[dict[str, float]] = []
 
     def _group_of(self, worker: int) -> int:
@@ -103,10 +107,17 @@ class Terms:
         """What to run a worker's backward on, and with which cotangent, given what its loss returned."""
         return self._terms(worker, value) if isinstance(value, dict) else self._mean(worker, value)
 
-    def batch_objective(self, workers: Sequence[int], terms: dict[str, Any]) -> Tensor | None:
-        """`objective` of several workers that ran as one batch: each term is (workers,), and so is the result."""
-        for place, worker in enumerate(workers):
-            self.sums[worker] = {name: float(term.value[place]) for name, term in terms.items()}
+    def take_batch(self, terms: dict[str, Any]) -> None:
+        """Note the sums of this rank's workers, which ran as one batch: each term is (workers,).
+
+        Raises:
+            ValueError: these are not the terms that are counted.
+        """
+        for name, term in terms.items():
+            self.sums[:, self.names.index(name)] = term.value
+
+    def batch_objective(self, terms: dict[str, Any]) -> Tensor | None:
+        """`objective` of workers that ran as one batch: (workers,)."""
         return self._weighted(terms, self.denominators)
 
     def _mean(self, worker: int, mean: Any) -> tuple[Tensor, Any]:
@@ -116,7 +127,7 @@ class Terms:
                 f"together with a method counts(part). Got {type(mean).__name__} of shape {np.shape(mean)} instead."
             )
         count = self.counts[worker]["loss"]
-        self.sums[worker] = {"loss": float(mean.item()) * count}
+        self._note(worker, {"loss": float(mean.item()) * count})
         return mean, np.full(mean.shape, count / self._denominators_of(worker)["loss"], mean.dtype)
 
     def _terms(self, worker: int, terms: dict[str, Any]) -> tuple[Tensor | None, None]:
@@ -130,7 +141,7 @@ class Terms:
                 f"The terms of a loss must be Tensors with a single number each, sums over what the term counts. Got "
                 f"{type(terms[wrong[0]]).__name__} of shape {np.shape(terms[wrong[0]])} for {wrong[0]!r} instead."
             )
-        self.sums[worker] = {name: float(term.item()) for name, term in terms.items()}
+        self._note(worker, {name: float(term.item()) for name, term in terms.items()})
         return self._weighted(terms, self._denominators_of(worker)), None
 
     def _weighted(self, terms: dict[str, Any], denominators: Mapping[str, float]) -> Tensor | None:
@@ -141,10 +152,8 @@ class Terms:
                 objective = scaled if objective is None else objective + scaled
         return objective
 
-    def row(self, worker: int) -> list[float]:
-        """A worker's sums, in the order of `names`; zeros for an empty one."""
-        sums = self.sums.get(worker, {})
-        return [sums.get(name, 0.0) for name in self.names]
+    def _note(self, worker: int, sums: dict[str, float]) -> None:
+        self.sums[self._places[worker]] = [sums[name] for name in self.names]
 
     def means(self, summed: list[float]) -> dict[str, float]:
         """Each term's mean, given the sums over all workers; a term of which nothing was counted is left out."""
