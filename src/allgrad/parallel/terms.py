@@ -153,7 +153,7 @@ class Terms:
         return objective
 
     def _note(self, worker: int, sums: dict[str, float]) -> None:
-        self.sums[self._places[worker]] = [sums[name] for name in self.names]
+        self.sums[self._places[worker]] = [sums.get(name, 0.0) for name in self.names]  # others may have more
 
     def means(self, summed: list[float]) -> dict[str, float]:
         """Each term's mean, given the sums over all workers; a term of which nothing was counted is left out."""

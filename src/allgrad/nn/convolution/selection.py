@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 CHANNELS = 16
 """Winograd's algorithm is used with at least this many input and output channels, so that its products run well,"""
-TILES = 24
-"""... at least this many tiles in the batch, so that the transform of the kernel pays,"""
+TILES = 16
+"""... at least this many tiles among a worker's samples, so that the transform of the kernel pays,"""
 FILL = 0.6
 """... and at least this share of the area of the tiles inside the image."""
 

@@ -123,9 +123,10 @@ class Winograd(Algorithm):
 
     def weight_gradient(self, into: Array | None) -> Array:
         dw = np.empty(self.weight.shape, self.dtype) if into is None else into
+        taps = dw.reshape(TAPS * TAPS, self.channels * self.outer)
         for inner in self._blocks(self.channels, self.outer):
-            taps = active().matmul(self.transforms.kernel.T, self._gradient(inner).reshape(PLACES, -1))
-            np.copyto(dw[:, :, inner], taps.reshape(TAPS, TAPS, -1, self.outer))
+            block = taps[:, inner.start * self.outer : inner.stop * self.outer]
+            active().matmul(self.transforms.kernel.T, self._gradient(inner).reshape(PLACES, -1), out=block)
         return dw
 
     def _gradient(self, inner: slice) -> Array:
