@@ -97,7 +97,8 @@ def main() -> None:
     import torch
 
     from allgrad import kernels
-    from allgrad.kernels.matmul.product import matmul
+    from allgrad.kernels.matmul.product import matmul as product
+    from allgrad.kernels.numba_kernels import matmul
 
     torch.set_num_threads(options.threads)
     clock = time.thread_time if options.threads == 1 else time.perf_counter
@@ -107,7 +108,7 @@ def main() -> None:
         "torch",
         torch.__version__,
         torch.backends.cpu.get_cpu_capability(),
-        matmul.tile.name,
+        product.tile.name,
     )
     reached = []
     for model, shapes in SHAPES.items():

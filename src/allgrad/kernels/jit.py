@@ -81,17 +81,29 @@ class PerDtype(dict[np.dtype[Any], Callable[..., Any]]):
         with _lock:
             if dtype not in self:
                 name, constants = self._variant(dtype) if self._variant else ("", {})
-                dispatcher = compiled(specialised(self._function, dtype.name + name, constants))
-                signature = _signature(self._signature, dtype)
-                if self._cache:
-                    _enable_cache(dispatcher)
-                    with compiling(cache_folder(), f"{self._function.__module__}.{dispatcher.py_func.__qualname__}"):
-                        dispatcher.compile(signature)
-                else:
-                    dispatcher.compile(signature)
-                dispatcher.disable_compile()
-                self[dtype] = dispatcher
+                function = specialised(self._function, dtype.name + name, constants)
+                self[dtype] = _compiled_for(function, _signature(self._signature, dtype), self._cache)
             return self[dtype]
+
+
+def entry_point(function: Callable[..., Any], signature: tuple[Any, ...], *, cache: bool = True) -> Callable[..., Any]:
+    """A function compiled for one signature, without numba's look-up of argument types: what does not fit may crash."""
+    dispatcher = _compiled_for(specialised(function, "direct", {}), signature, cache)
+    [found] = dispatcher.overloads.values()
+    entry: Callable[..., Any] = found.entry_point
+    return entry
+
+
+def _compiled_for(function: Callable[..., Any], signature: tuple[Any, ...], cache: bool) -> Any:
+    dispatcher = compiled(function)
+    if cache:
+        _enable_cache(dispatcher)
+        with compiling(cache_folder(), f"{function.__module__}.{function.__qualname__}"):
+            dispatcher.compile(signature)
+    else:
+        dispatcher.compile(signature)
+    dispatcher.disable_compile()
+    return dispatcher
 
 
 class CompiledAddress(dict[np.dtype[Any], int]):

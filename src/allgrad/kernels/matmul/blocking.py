@@ -10,6 +10,18 @@ from typing import Any
 
 from numba.extending import register_jitable
 
+from allgrad.kernels.matmul.arrays import (
+    ALIGNED,
+    DATA,
+    WRITEABLE,
+    address_of,
+    is_array,
+    length,
+    ndim,
+    stride,
+    word,
+)
+from allgrad.kernels.matmul.arrays import apart as objects_apart
 from allgrad.kernels.matmul.llvm import address, call
 from allgrad.kernels.matmul.packing import pack
 from allgrad.kernels.matmul.strip import ADD_BIAS, ADD_TO_RESULT, strip, write_segment
@@ -36,6 +48,11 @@ TURNED_ROWS = 512
 DONE, COPY, ROOM, MISMATCH = 0, 1, 2, 3
 """What `multiply` answers. Unless it is DONE, nothing was written, because: c may overlap an argument, its rows are not
 contiguous, or a stride is no multiple of the element size; the scratch is too small; shapes do not fit.
+"""
+
+CORE, ROOM_ADDRESS, ROOM_SIZE, KIND, DTYPE, NONE, ELEMENT = range(0, 56, 8)
+"""Fields of the settings of `multiply_objects`: the address of the compiled `product`, scratch and its size in elements, the
+addresses of `numpy.ndarray`, of the dtype and of None, and the bytes of an element.
 """
 
 # What depends on the tile and the dtype is put in by `product.Product`, which compiles these functions for both.
@@ -130,28 +147,81 @@ def multiply_panels(core: Any, a: Any, panels: Any, c: Any, room: Any) -> None:
         call(core, numbers)
 
 
-def multiply_matrices(core: Any, a: Any, b: Any, c: Any, bias: Any, room: Any, adds: Any) -> Any:
-    """`multiply`, to be called from Python."""
-    return multiply(core, a, b, c, bias, room, adds)
+def multiply_objects(settings: Any, a: Any, b: Any, c: Any, bias: Any) -> Any:
+    """c = a @ b + bias for NumPy arrays (`arrays.py`) of two to four axes, which broadcast as in NumPy; `DONE`, or why not.
+
+    What is no array that it can work with, or does not fit, is a MISMATCH. `bias` may be None. `settings` is the address of a
+    table (see the fields above).
+    """
+    return _of_objects(settings, address_of(a), address_of(b), address_of(c), address_of(bias))
 
 
-def multiply_batches(core: Any, a: Any, b: Any, c: Any, bias: Any, room: Any) -> Any:
-    """`multiply` for each index of the first two axes, of which those of a and b may have length 1."""
-    for axis in range(2):
-        length = c.shape[axis]
-        for given in (a.shape[axis], b.shape[axis]):
-            if given != length and given != 1:
-                return MISMATCH
-    if c.size and ((bias.size and not apart(bias, c)) or (a.size and not (apart(a, c) and apart(b, c)))):
+@register_jitable
+def _of_objects(settings: Any, a: Any, b: Any, c: Any, bias: Any) -> Any:
+    kind, dtype, item = word(settings + KIND), word(settings + DTYPE), word(settings + ELEMENT)
+    biased = bias != word(settings + NONE)
+    if not (
+        is_array(a, kind, dtype, ALIGNED)
+        and is_array(b, kind, dtype, ALIGNED)
+        and is_array(c, kind, dtype, ALIGNED | WRITEABLE)
+        and (not biased or is_array(bias, kind, dtype, ALIGNED))
+    ):
+        return MISMATCH
+    axes, axes_a, axes_b = ndim(c), ndim(a), ndim(b)
+    if axes > 4 or min(axes_a, axes_b) < 2 or max(axes_a, axes_b) != axes:
+        return MISMATCH
+    rows, columns, inner = length(c, axes - 2), length(c, axes - 1), length(a, axes_a - 1)
+    if length(a, axes_a - 2) != rows or length(b, axes_b - 2) != inner or length(b, axes_b - 1) != columns:
+        return MISMATCH
+    if biased and (ndim(bias) != 1 or length(bias, 0) != columns):
+        return MISMATCH
+    outer, from_a, from_b = _leading(c, axes, 4), _leading(a, axes_a, 4), _leading(b, axes_b, 4)
+    inside, inside_a, inside_b = _leading(c, axes, 3), _leading(a, axes_a, 3), _leading(b, axes_b, 3)
+    if not (_broadcast(outer[0], from_a[0], from_b[0]) and _broadcast(inside[0], inside_a[0], inside_b[0])):
+        return MISMATCH
+    if rows * columns * outer[0] * inside[0] == 0:
+        return DONE
+    a_row, a_step, b_step, b_column = (
+        stride(a, axes_a - 2),
+        stride(a, axes_a - 1),
+        stride(b, axes_b - 2),
+        stride(b, axes_b - 1),
+    )
+    c_row = stride(c, axes - 2)
+    if (a_row | a_step | b_step | b_column | c_row) & (item - 1) or (columns > 1 and stride(c, axes - 1) != item):
         return COPY
-    for i in range(c.shape[0]):
-        for j in range(c.shape[1]):
-            a_ = a[i if a.shape[0] > 1 else 0, j if a.shape[1] > 1 else 0]
-            b_ = b[i if b.shape[0] > 1 else 0, j if b.shape[1] > 1 else 0]
-            answer = multiply(core, a_, b_, c[i, j], bias, room, False)
-            if answer != DONE:
-                return answer
+    if (biased and not objects_apart(bias, c)) or (inner > 0 and not (objects_apart(a, c) and objects_apart(b, c))):
+        return COPY
+    if word(settings + ROOM_SIZE) < scratch_size(inner, columns):
+        return ROOM
+    shift = 3 if item == 8 else 2
+    for i in range(outer[0]):
+        for j in range(inside[0]):
+            numbers = (
+                rows, inner, columns,
+                word(a + DATA) + i * from_a[1] + j * inside_a[1], a_row >> shift, a_step >> shift,
+                word(b + DATA) + i * from_b[1] + j * inside_b[1], b_step >> shift, b_column >> shift,
+                word(c + DATA) + i * outer[1] + j * inside[1], c_row >> shift,
+                word(bias + DATA) if biased else 0, 0, word(settings + ROOM_ADDRESS), 0, 0,
+            )  # fmt: skip
+            call(word(settings + CORE), numbers)
     return DONE
+
+
+@register_jitable
+def _broadcast(to: Any, first: Any, second: Any) -> bool:
+    """Whether axes of both lengths broadcast to that length."""
+    return (first == to and (second == to or second == 1)) or (first == 1 and second == to)
+
+
+@register_jitable
+def _leading(x: Any, axes: Any, from_the_right: Any) -> Any:
+    """Length and stride of a leading axis, which an array of fewer axes has with length 1; the stride of a length 1 is 0."""
+    axis = axes - from_the_right
+    if axis < 0:
+        return 1, 0
+    size = length(x, axis)
+    return size, stride(x, axis) if size > 1 else 0
 
 
 def product(

@@ -15,33 +15,41 @@ from typing import TYPE_CHECKING, Any
 import llvmlite.binding  # type: ignore[import-untyped]
 import numba
 import numpy as np
+from numba import types
 
 from allgrad.kernels import threads
-from allgrad.kernels.jit import CompiledAddress, PerDtype
+from allgrad.kernels.jit import CompiledAddress, entry_point
 from allgrad.kernels.matmul import blocking, tiles
+from allgrad.kernels.matmul.arrays import ObjectAddress
 from allgrad.kernels.matmul.blocking import COPY, DONE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from allgrad.kernels.blocks import Array
 
 _DTYPES = "fd"
 
 
 class _Memory(threading.local):
-    """Per thread and dtype: scratch for packed operands, which grows to what the largest product needs, and no bias."""
+    """Per thread and dtype: scratch for packed operands, which grows to what the largest product needs, and no bias.
+
+    `settings` has the compiled function and the address of its settings, as soon as a product needed them.
+    """
 
     def __init__(self) -> None:
-        self.of = {np.dtype(char): (np.empty(1 << 17, char), np.empty(0, char)) for char in _DTYPES}
+        self.of: dict[np.dtype[Any], tuple[Array, Array]] = {}
+        self.settings: dict[np.dtype[Any], tuple[Callable[..., int], int]] = {}
+        self.tables: dict[np.dtype[Any], Array] = {}
 
     def least(self, dtype: np.dtype[Any], size: int) -> tuple[Array, Array]:
         """Scratch of at least `size` elements and an empty bias."""
-        room, none = self.of[dtype]
-        if room.size < size:
-            self.of[dtype] = np.empty(1 << size.bit_length(), dtype), none
-        return self.of[dtype]
-
-
-_memory = _Memory()
+        found = self.of.get(dtype)
+        if found is None or found[0].size < size:
+            found = np.empty(1 << max(17, size.bit_length()), dtype), np.empty(0, dtype)
+            self.of[dtype] = found
+            self.settings.pop(dtype, None)
+        return found
 
 
 @cache
@@ -54,8 +62,9 @@ def host_tile() -> tiles.Tile | None:
     return tiles.choose(features, platform.machine())
 
 
-_of_matrices = PerDtype(blocking.multiply_matrices, "n R2 R2 W2 r1 w1 b")
-_of_stacks = PerDtype(blocking.multiply_batches, "n R4 R4 W4 r1 w1")
+@cache
+def _multiply_objects() -> Callable[..., int]:
+    return entry_point(blocking.multiply_objects, (types.int64, *[ObjectAddress()] * 4))
 
 
 class Product:
@@ -63,6 +72,7 @@ class Product:
 
     def __init__(self, tile: tiles.Tile, *, cache: bool = True) -> None:
         self.tile = tile
+        self._here = _Memory()
         self.core = CompiledAddress(blocking.product, 16, cache=cache, variant=self._constants)
 
     def __call__(self, a: Array, b: Array, *, out: Array | None = None, bias: Array | None = None) -> Array:
@@ -78,31 +88,17 @@ class Product:
             TypeError: if the dtypes differ, or are neither float32 nor float64.
             ValueError: if shapes do not fit.
         """
-        dtype = a.dtype
-        # NumPy's native dtypes are single objects.
-        if (
-            b.dtype is dtype
-            and (out is None or out.dtype is dtype)
-            and (bias is None or (bias.dtype is dtype and bias.size > 0))
-        ):
-            try:  # whatever else does not fit is found, and named, with care
-                room, none = _memory.of[dtype]
-                shift = none if bias is None else bias
-                if a.ndim == 2 and b.ndim == 2:
-                    c = np.empty((a.shape[0], b.shape[1]), dtype) if out is None else out
-                    if threads.count > 1 and a.size * c.shape[1] >= 2 * threads.LEAST:
-                        if self._in_threads(a, b, c, bias) == DONE:
-                            return c
-                    elif _of_matrices[dtype](self.core[dtype], a, b, c, shift, room, False) == DONE:
-                        return c
-                elif (
-                    out is not None
-                    and 2 < out.ndim < 5
-                    and _of_stacks[dtype](self.core[dtype], _stack(a), _stack(b), _stack(out), shift, room) == DONE
-                ):
-                    return out
-            except (KeyError, TypeError):
-                pass
+        try:  # whatever does not fit is found, and named, with care
+            c = np.empty((a.shape[0], b.shape[1]), a.dtype) if out is None else out
+            if threads.count > 1 and c.ndim == 2 and a.size * c.shape[1] >= 2 * threads.LEAST:
+                answer = self._in_threads(a, b, c, bias)
+            else:
+                multiply, settings = self._here.settings[a.dtype]
+                answer = multiply(settings, a, b, c, bias)
+            if answer == DONE:
+                return c
+        except (AttributeError, KeyError, IndexError):
+            pass
         return self._with_care(a, b, out, bias)
 
     def _in_threads(self, a: Array, b: Array, c: Array, bias: Array | None) -> int:
@@ -112,58 +108,64 @@ class Product:
             return COPY
         if bias is not None and (bias.shape != (columns,) or np.may_share_memory(c, bias)):
             return COPY
-        dtype = c.dtype
-        loops, core, tall = _of_matrices[dtype], self.core[dtype], rows >= columns
+        tall = rows >= columns
 
         def part(span: slice) -> int:
-            room, none = self.memory(dtype, blocking.scratch_size(inner, columns))
             if tall:
-                return int(loops(core, a[span], b, c[span], none if bias is None else bias, room, False))
-            return int(loops(core, a, b[:, span], c[:, span], none if bias is None else bias[span], room, False))
+                return self._multiply(a[span], b, c[span], bias)
+            return self._multiply(a, b[:, span], c[:, span], None if bias is None else bias[span])
 
-        step = self.tile.rows if tall else self.tile.lanes(dtype) * (self.tile.sums // self.tile.rows)
+        step = self.tile.rows if tall else self.tile.panel(c.dtype)
         return threads.each(part, threads.pieces(rows if tall else columns, rows * inner * columns, step))
+
+    def _multiply(self, a: Array, b: Array, c: Array, bias: Array | None) -> int:
+        """`blocking.multiply_objects`'s answer, with scratch that is large enough."""
+        dtype = np.dtype(c.dtype.char)  # NumPy's native dtypes are single objects
+        room, _ = self.memory(dtype, blocking.scratch_size(a.shape[-1], c.shape[-1]))
+        if dtype not in self._here.settings:
+            values = (
+                self.core[dtype], room.ctypes.data, room.size, id(np.ndarray), id(dtype), id(None), dtype.itemsize
+            )  # fmt: skip
+            table = self._here.tables[dtype] = np.array(values, np.int64)
+            self._here.settings[dtype] = _multiply_objects(), table.ctypes.data
+        multiply, settings = self._here.settings[dtype]
+        return multiply(settings, a, b, c, bias)
 
     def memory(self, dtype: np.dtype[Any], size: int) -> tuple[Array, Array]:
         """This thread's scratch of at least `size` elements and an empty bias, for `blocking.multiply`."""
-        return _memory.least(dtype, size)
+        return self._here.least(dtype, size)
 
     def _with_care(self, a: Array, b: Array, out: Array | None, bias: Array | None) -> Array:
         shape = _checked_shape(a, b, out, bias)
-        c = np.empty(shape, a.dtype) if out is None else out
-        none = self.memory(a.dtype, blocking.scratch_size(a.shape[-1], shape[-1]))[1]
-        shift = none if bias is None else np.array(bias)
+        native = np.dtype(a.dtype.char)
+        c = np.empty(shape, native) if out is None else out
         # More than two leading axes take several calls, of which the first may write what the second reads.
         overlaps = c.ndim > 4 and out is not None and (np.may_share_memory(c, a) or np.may_share_memory(c, b))
-        if overlaps or self._run(a, b, c, shift) != DONE:
-            result = np.empty(shape, a.dtype)
-            answer = self._run(np.array(a), np.array(b), result, shift)
+        if overlaps or self._run(a, b, c, bias) != DONE:
+            result = np.empty(shape, native)
+            answer = self._run(_plain(a), _plain(b), result, None if bias is None else _plain(bias))
             assert answer == DONE, answer
             c[...] = result
         return c
 
-    def _run(self, a: Array, b: Array, c: Array, bias: Array) -> int:
-        """`blocking.multiply`'s answer for matrices or stacks of them."""
-        if not (a.flags.aligned and b.flags.aligned and c.flags.aligned):
-            return COPY
-        room = _memory.of[a.dtype][0]
-        if c.ndim == 2:
-            return int(_of_matrices[a.dtype](self.core[a.dtype], a, b, c, bias, room, False))
-        loops, core, outer = _of_stacks[a.dtype], self.core[a.dtype], c.shape[:-4]
-        a, b, c = map(_stack, (a, b, c))
-        if not outer:
-            return int(loops(core, a, b, c, bias, room))
-        a, b = (np.broadcast_to(x, (*outer, *x.shape[-4:])) for x in (a, b))
-        answers = [int(loops(core, a[index], b[index], c[index], bias, room)) for index in np.ndindex(*outer)]
+    def _run(self, a: Array, b: Array, c: Array, bias: Array | None) -> int:
+        """`blocking.multiply_objects`'s answer, for any number of leading axes."""
+        if c.ndim <= 4:
+            return self._multiply(a, b, c, bias)
+        outer = c.shape[:-4]
+        a, b = (np.broadcast_to(x, (*outer, *((1, 1, *x.shape)[-4:]))) for x in (a, b))
+        answers = [self._multiply(a[index], b[index], c[index], bias) for index in np.ndindex(*outer)]
         return max(answers, default=DONE)
 
     def _constants(self, dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
         return f"_{self.tile.name}", self.tile.constants(dtype)
 
 
-def _stack(x: Array) -> Array:
-    """`x` with leading axes of length 1, as many as make it four."""
-    return x if x.ndim > 3 else x[None] if x.ndim == 3 else x[None, None]
+def _plain(x: Array) -> Array:
+    """A copy that compiled code can read: aligned, contiguous, of NumPy's own type and the native dtype object."""
+    plain = np.empty(x.shape, x.dtype.char)
+    plain[...] = x
+    return plain
 
 
 def _checked_shape(a: Array, b: Array, out: Array | None, bias: Array | None) -> tuple[int, ...]:
