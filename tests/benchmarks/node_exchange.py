@@ -2,10 +2,11 @@
 
     mpirun -n 2 python tests/benchmarks/node_exchange.py [--repeat 31] [--no-torch] [--only-update]
 
-Medians over the repetitions of the slowest rank, float32, one virtual worker per rank. All methods are timed in turn within
-a repetition, so that a noisy moment hits all of them. Small sizes are also timed "hot": each method many times in a row, as
-all-reduces are usually measured. In a training step an exchange is in between: much else has run since the last one, so caches
-and branch predictors have forgotten it, but no other library's threads wake up.
+Medians over the repetitions of the slowest rank, float32, one virtual worker per rank; before each call, a barrier that is not
+timed. Large sizes: all methods are timed in turn within a repetition, so that a noisy moment hits all of them. Small sizes:
+blocks of 200 calls of one method, as all-reduces are usually measured (the OSU benchmarks), the methods' blocks in turn.
+"cold" are small sizes with the methods in turn call by call. In a training step an exchange is in between: much else has run
+since the last one, so caches and branch predictors have forgotten it, but no other library's threads wake up.
 
 "node" is `memory: node`, "exact" the default exchange of `memory: rank`, "MPI" is MPI_Allreduce in place, called by the main
 thread and nothing else, "gloo" PyTorch's. "tree_sum" (one size) is the sum of a small vector, as a step has several. An update
@@ -73,19 +74,18 @@ def main() -> None:
     own = world.comm.Dup()
     make_gloo = None if options.no_torch else gloo(world)
 
-    def measure(methods, repeat: int) -> dict[str, float]:
+    def measure(methods, repeat: int, block: int = 1) -> dict[str, float]:
+        """Median seconds of each method, over `repeat` blocks of calls after a first one that does not count."""
         taken: dict[str, list[float]] = {name: [] for name in methods}
-        for _ in range(repeat + 2):
+        for _ in range(repeat + 1):
             for name, run in methods.items():
-                own.Barrier()
-                start = time.perf_counter()
-                run()
-                taken[name].append(time.perf_counter() - start)
-        worst = {name: np.max(np.array(world.all_gather_json(times[2:])), axis=0) for name, times in taken.items()}
+                for _ in range(block):
+                    own.Barrier()
+                    start = time.perf_counter()
+                    run()
+                    taken[name].append(time.perf_counter() - start)
+        worst = {name: np.max(np.array(world.all_gather_json(times[block:])), axis=0) for name, times in taken.items()}
         return {name: float(np.median(times)) for name, times in worst.items()}
-
-    def measure_hot(methods, repeat: int) -> dict[str, float]:
-        return {name: measure({name: run}, repeat)[name] for name, run in methods.items()}
 
     def show(title: str, found: dict[str, float]) -> None:
         if world.rank == 0:
@@ -105,13 +105,15 @@ def main() -> None:
         }
         if make_gloo is not None:
             methods["gloo"] = make_gloo(size)
-        show(f"all-reduce of {nbytes:,} B", measure(methods, options.repeat * (8 if nbytes < 1e6 else 1)))
         if nbytes < 1e6:
-            show("the same, hot", measure_hot(methods, options.repeat * 16))
+            show(f"all-reduce of {nbytes:,} B", measure(methods, max(1, options.repeat // 4), block=200))
+            show("the same, cold", measure(methods, options.repeat * 8))
+        else:
+            show(f"all-reduce of {nbytes:,} B", measure(methods, options.repeat))
     row = np.ones((1, 1))
     show(
         "tree_sum of 8 B",
-        {"node": measure({"node": lambda: comm.tree_sum(world, row, virtual_workers=world.size)}, 500)["node"]},
+        measure({"node": lambda: comm.tree_sum(world, row, virtual_workers=world.size)}, 1, block=500),
     )
     methods = {}
     for name, memory in (("node", "node"), ("exact", "rank")):

@@ -3,7 +3,7 @@ per rank, one per node, and PyTorch's DDP.
 
     python tests/benchmarks/node_memory.py [--ranks 4] [--workers 4] [--no-torch]
 
-Proportional set sizes (PSS) of all ranks together, from /proc/PID/smaps_rollup: a page that n processes map counts 1/n for each.
+Proportional set sizes (PSS) of all ranks together, from /proc/PID/smaps: a page that n processes map counts 1/n for each.
 Each way runs as a job of its own. What is measured is the growth from before the model is built (interpreter, libraries, MPI)
 to after three steps on a tiny batch, whose activations are small beside the model. What the libraries load later is in it.
 """
@@ -23,11 +23,30 @@ import numpy as np
 CONTEXT, LAYERS, WIDTH, HEADS, TOKENS = 32, 16, 512, 8, 256
 
 
-def pss() -> float:
-    """This process's PSS in MiB."""
+KINDS = ("shared by the ranks", "private", "MPI's segments", "files")
+
+
+def pss() -> np.ndarray:
+    """This process's PSS in MiB, by kind of memory."""
     gc.collect()
-    text = Path("/proc/self/smaps_rollup").read_text()
-    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) / 1024
+    found, kind = np.zeros(len(KINDS)), 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first, _, rest = line.partition(" ")
+        if first == "Pss:":
+            found[kind] += int(rest.split()[0]) / 1024
+        elif not first.endswith(":"):  # a mapping: addresses, rights, offset, device, inode, name
+            name = rest.split(maxsplit=4)[4:]
+            name = name[0] if name else ""
+            shared, segment = name.startswith("/memfd:"), name.startswith("/dev/shm")
+            kind = 0 if shared else 2 if segment else 3 if name.startswith("/") else 1
+    return found
+
+
+def report(growth: np.ndarray) -> None:
+    """What all ranks together have more than before."""
+    kinds = ", ".join(f"{kind} {size:.0f}" for kind, size in zip(KINDS, growth, strict=True))
+    print(f"PSS by kind of memory, MiB: {kinds}")
+    print(f"RESULT {growth.sum():.0f}", flush=True)
 
 
 def allgrad(memory: str, workers: int) -> None:
@@ -45,7 +64,7 @@ def allgrad(memory: str, workers: int) -> None:
     optimizer = optim.AdamW(model.parameters(), lr=1e-4)
     train(replica, optimizer, CONTEXT, TOKENS)
     world.barrier()
-    after = world.all_gather(np.array([pss() - before])).sum()
+    growth = world.all_gather(pss() - before).sum(axis=0)
     if world.rank == 0:
         parts = {"parameters": replica.flat.params, **optimizer.state}
         copies = 1 if memory == "node" else world.size
@@ -54,7 +73,7 @@ def allgrad(memory: str, workers: int) -> None:
         table["gradients"] = replica.flat.grads.nbytes / 2**20 * world.size * arenas
         words = ", ".join(f"{name} {size:.0f}" for name, size in table.items())
         print(f"{model.parameter_count() / 1e6:.1f} M parameters, {arenas} gradient arena(s) per rank; MiB: {words}")
-        print(f"RESULT {after:.0f}", flush=True)
+        report(growth)
 
 
 def train(replica, optimizer, context: int, tokens: int) -> None:
@@ -105,11 +124,11 @@ def ddp() -> None:
     before = pss()
     kept = run(GPT(LAYERS, WIDTH, HEADS, TOKENS, CONTEXT), CONTEXT, TOKENS)
     MPI.COMM_WORLD.Barrier()
-    after = MPI.COMM_WORLD.allreduce(pss() - before)
+    growth = MPI.COMM_WORLD.allreduce(pss() - before)
     if rank == 0:
         count = sum(p.numel() for p in kept[0].parameters())
         print(f"{count / 1e6:.1f} M parameters; each rank: parameters, gradients, DDP's buckets, two moments")
-        print(f"RESULT {after:.0f}", flush=True)
+        report(growth)
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ def test_a_sum_that_overflows_is_infinite(recwarn):
 
 def test_nobody_adds_before_all_ranks_have_come_or_leaves_before_all_have_added():
     """Each rank adds the other's array, which that one has written just before; a race would show old numbers."""
-    from allgrad.comm.board import Board
+    from allgrad.comm.board import FULL, NO_BYTES, READ, Board
 
     size, rounds, wrong = 3000, 300, []
     shared = np.zeros(1 << 19, np.uint8)
@@ -50,15 +50,13 @@ def test_nobody_adds_before_all_ranks_have_come_or_leaves_before_all_have_added(
         additions = np.array(shared_sums.row(mine[0, part], mine[1, part], sums[0, part]))
         for number in range(1, rounds):
             mine[rank] = number * (rank + 1)
-            while not boards[rank].has_room(2):
+            while (done := boards[rank].sum_up(5, additions, spins=1000, rounds=100_000)) == FULL:
                 pass
-            done = boards[rank].sum_up(5, additions, spins=1000, rounds=100_000)
             if done != 2 or not (sums[0] == 3 * number).all():
                 wrong.append((rank, number, done))
-            while not boards[rank].has_room():
+            while (found := boards[rank].exchange(6, NO_BYTES, np.empty(0, np.uint8), 1000, 100_000)) == FULL:
                 pass
-            everyone = np.empty((2, 0), np.uint8)
-            assert boards[rank].exchange(6, np.empty(0, np.uint8), everyone, 1000, 100_000) == 2
+            assert found == READ
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(2)]
     for thread in threads:

@@ -31,6 +31,7 @@ def train(reductions, virtual_workers, folder=None):
 
     world = comm.init()
     arrays = data()
+    between_replicas = {}
 
     def run(reduction, start, stop, saved=None, load=None):
         model = nn.models.MLP([6, 19, 19, 3], rng=0)
@@ -54,6 +55,9 @@ def train(reductions, virtual_workers, folder=None):
                 with CheckpointWriter(saved) as writer:
                     writer.save(stop, **capture(parts))
             world.barrier()
+        if getattr(replica.exchange, "peers", None):  # a replica has several ranks
+            sent = world.all_gather(np.array([replica.exchange.peers.comm.sent]))
+            between_replicas[stop - start] = int(sent.sum()), replica.flat.params.nbytes
         return digest(model, result.loss)
 
     if world.size == 3:
@@ -71,7 +75,7 @@ def train(reductions, virtual_workers, folder=None):
                     found[f"{name}, {other.name} ranks first"] = run(reduction, 3, 6, load=other / "step-000003")
                 except RuntimeError as error:
                     found[f"{name}, {other.name} ranks first"] = str(error)
-    return found
+    return found | {"between replicas": between_replicas.get(6)}
 
 
 @pytest.mark.parametrize("ranks", [3, 4])
@@ -81,7 +85,7 @@ def test_per_worker_means_one_hash(mpirun, ranks, tmp_path):
     job = mpirun(train, ranks, REDUCTIONS, 8, str(tmp_path / "saved"))
     for found in job.values:
         for name, digest in expected.items():
-            if "first" in name or name not in found:
+            if "first" in name or name not in found or name == "between replicas":
                 continue
             if "per rank" in name:
                 assert found[name] != digest
@@ -89,6 +93,9 @@ def test_per_worker_means_one_hash(mpirun, ranks, tmp_path):
                 assert "Resume on as many ranks as before" in found[f"{name}, 1 ranks first"]
             else:
                 assert found[name] == found[f"{name}, {ranks} ranks first"] == found[f"{name}, 1 ranks first"] == digest
+    if ranks == 4:  # 6 steps of two replicas are 2 rounds: each replica sends its weights to the other once in a round
+        sent, weights = job.values[0]["between replicas"]
+        assert 4 * weights <= sent <= 4 * weights + 2 * 4 * 4  # each of a replica's two ranks may send one element more
 
 
 def stop_and_resume(config, combinations, folder):

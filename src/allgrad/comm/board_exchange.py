@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .board import LATE, NO_BYTES, READ
+from .board import FULL, LATE, NO_BYTES, READ
 from .transport import Collective, Handle
 
 if TYPE_CHECKING:
@@ -62,18 +62,22 @@ class BoardExchange:
             payload: (n,) uint8.
 
         Returns:
-            (ranks, n) uint8; None if there is no board, or something else is under way: then it has to be submitted.
+            (ranks * n,) uint8; None if there is no board, or something else is under way: then it has to be submitted.
         """
-        board = self._pipeline.board
-        if board is None:
+        board, pipeline = self._pipeline.board, self._pipeline
+        if board is None or payload.size > board.room:
             return None
+        everyone = np.empty(board.ranks * payload.size, np.uint8)
         with self._lock:
-            if not self._free_for(board, payload):
+            if not pipeline.idle:
                 return None
-            number, everyone = board.posted, np.empty((board.ranks, payload.size), np.uint8)
-            if board.exchange(kind.key, payload, everyone, *self._looks) == READ:
-                self._pipeline.count_finished()
+            number = board.posted
+            found = board.exchange(kind.key, payload, everyone, *self._looks)
+            if found == READ:
+                pipeline.count_finished()
                 return everyone
+            if found == FULL:
+                return None
             handle = self._enqueue(kind.what, payload, everyone, number).handle
         handle.wait()
         return everyone
@@ -81,12 +85,13 @@ class BoardExchange:
     def exchange_later(self, kind: Kind, payload: Array) -> Callable[[], Array] | None:
         """As `exchange`, but only post; call the result to get all ranks' bytes. Between the two anything else may be posted."""
         board, pipeline = self._pipeline.board, self._pipeline
-        if board is None:
+        if board is None or payload.size > board.room:
             return None
+        everyone = np.empty(board.ranks * payload.size, np.uint8)
         with self._lock:
-            if not self._free_for(board, payload):
+            if not pipeline.idle or not board.has_room():
                 return None
-            number, everyone = board.post(kind.key, payload), np.empty((board.ranks, payload.size), np.uint8)
+            number = board.post(kind.key, payload)
             pending = self._enqueue(kind.what, payload, everyone, number)
 
         def fetch() -> Array:
@@ -99,7 +104,7 @@ class BoardExchange:
 
         return fetch
 
-    def sum_up(self, kind: Kind, additions: Array, barrier: Callable[[], None]) -> float:
+    def sum_up(self, kind: Kind, additions: Array, barrier: Callable[[], None]) -> tuple[float, float]:
         """Return when every rank has called this, and then has made its additions in shared memory.
 
         Args:
@@ -108,36 +113,31 @@ class BoardExchange:
             barrier: returns when every rank has called it; for ranks whose board cannot be used now.
 
         Returns:
-            When all ranks had come, on the clock of `time.perf_counter`.
+            When all ranks had come, and when all had added, on the clock of `time.perf_counter`.
         """
-        board, handle, done = self._pipeline.board, None, 0
+        board, pipeline, done = self._pipeline.board, self._pipeline, FULL
         if board is not None:
             with self._lock:
-                if self._free_for(board, NO_BYTES, messages=2):
+                if pipeline.idle:
                     number = board.posted
                     done = board.sum_up(kind.key, additions, *self._looks)
-                    self._pipeline.count_finished(number=done)
-                    if done < 2:
-                        everyone = np.empty((board.ranks, 0), np.uint8)
-                        handle = self._enqueue(kind.what, NO_BYTES, everyone, number + done).handle
-        if done == 0:
-            from allgrad.kernels import shared_sums
-
-            barrier() if handle is None else handle.wait()
-            clock = time.perf_counter()
-            shared_sums.add_up(additions)
-            barrier()
-            return clock
-        if handle is not None:
+                    if done == 2:
+                        pipeline.count_finished(number=2)
+                        return board.times
+                    if done != FULL:
+                        pipeline.count_finished(number=done)
+                        handle = self._enqueue(kind.what, NO_BYTES, np.empty(0, np.uint8), number + done).handle
+        if done == 1:
             handle.wait()
-        assert board is not None
-        return board.began
+            assert board is not None
+            return board.times[0], time.perf_counter()
+        from allgrad.kernels import shared_sums
 
-    def _free_for(self, board: Board, payload: Array, messages: int = 1) -> bool:
-        """Whether so many messages can go onto the board now, past the pipeline."""
-        pipeline = self._pipeline
-        idle = pipeline.unfinished() is None and pipeline.error is None
-        return idle and payload.size <= board.room and board.has_room(messages)
+        barrier() if done == FULL else handle.wait()
+        began = time.perf_counter()
+        shared_sums.add_up(additions)
+        barrier()
+        return began, time.perf_counter()
 
     def _collected(self, board: Board, number: int, key: int, everyone: Array) -> bool:
         """Whether all ranks' messages have been read; waits for some time, and lets other processes run meanwhile."""
@@ -150,13 +150,13 @@ class BoardExchange:
         return False
 
     def _enqueue(self, what: dict[str, str], payload: Array, everyone: Array, number: int) -> Pending:
-        """Put a message that is on the board already into the pipeline."""
+        """Put a message that is on the board already into the pipeline. Its answer is the caller's `everyone`."""
         collective = Collective(
             what,
             iter(()),
             payload.size,
             label=what["collective"],
             payload=payload,
-            arrived=partial(np.copyto, everyone),
+            arrived=partial(np.copyto, everyone.reshape(self._transport.topology.size, -1)),
         )
         return self._pipeline.add(collective, Handle(self._transport, ()), number)

@@ -137,6 +137,11 @@ class Pipeline:
                 pending.handle.event.set()
             self.finished += number
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way, and nothing has failed."""
+        return not self._queue and not self._inbox and self.error is None
+
     def needs_polling(self) -> bool:
         """Whether anything is under way beside one message on the board, for which its reader will look."""
         oldest = self.unfinished()

@@ -232,7 +232,7 @@ class World(Topology):
                 raise pipeline.error
             self.board.done(self.board.posted - 1)
 
-    def sum_in_memory(self, kind: Kind, additions: Array) -> float:
+    def sum_in_memory(self, kind: Kind, additions: Array) -> tuple[float, float]:
         """Make each rank's additions in memory that all ranks share: those of a single node. Needs the engine.
 
         No addition is made before all ranks have called this, and it returns when all of them are made.
@@ -242,11 +242,12 @@ class World(Topology):
             additions: this rank's; see `kernels/shared_sums.py`.
 
         Returns:
-            When all ranks had come, on `clock()`.
+            When all ranks had come, and when all had added, on `clock()`.
         """
         assert self.engine is not None
-        began = self.engine.quick.sum_up(kind, additions, partial(self._barrier, kind))
-        return began + self.engine.pipeline.offset
+        began, ended = self.engine.quick.sum_up(kind, additions, partial(self._barrier, kind))
+        offset = self.engine.pipeline.offset
+        return began + offset, ended + offset
 
     def _submit(
         self,

@@ -55,6 +55,17 @@ def _store_release(typing: Any, array: Any, offset: Any, value: Any) -> Any:  # 
     return types.void(array, offset, value), code
 
 
+RANK, RANKS, RING, FIRST, SIZE, READ, BEGAN, ENDED, CLOCK = range(9)
+"""What is where in the int64 that describe a board to compiled code (`state`):
+
+which rank this is, and how many there are; the number of places of a rank; the offset of the first message, and the bytes of
+one; how many messages all ranks are known to have read; see `shared_sums.py` for the rest.
+"""
+
+STATE = CLOCK + 2
+"""How many there are."""
+
+
 def _publish(memory: Any, offset: int, value: int) -> None:
     _store_release(memory, offset, value)
 
@@ -70,63 +81,96 @@ def _reached(memory: Any, offset: int, count: int, value: int, spins: int) -> in
 
 
 @register_jitable
-def _post(memory: Any, payload: Any, counter: int, number: int, place: int, key: int) -> None:
-    _store_release(memory, place, key)
-    for i in range(payload.size):
-        memory[place + 8 + i] = payload[i]
-    _store_release(memory, counter, number + 1)
+def has_room_for(memory: Any, state: Any, number: int) -> bool:
+    """`has_room`, for compiled code."""
+    wanted = number + 1 - state[RING]
+    if wanted > state[READ]:  # ranks are mostly in step: what is found is enough for some time
+        ranks = state[RANKS]
+        found = _load_acquire(memory, ranks * LINE)
+        for i in range(1, ranks):
+            found = min(found, _load_acquire(memory, (ranks + i) * LINE))
+        state[READ] = found
+    return bool(state[READ] >= wanted)
+
+
+def _has_room(memory: Any, state: Any, number: int) -> int:
+    return 1 if has_room_for(memory, state, number) else 0
 
 
 @register_jitable
-def _collect(
-    memory: Any, everyone: Any, rank: int, ranks: int, number: int, messages: int, size: int, key: int, spins: int
-) -> int:
+def _place_of(state: Any, number: int) -> int:
+    place: int = state[FIRST] + (number % state[RING]) * state[RANKS] * state[SIZE]
+    return place
+
+
+@register_jitable
+def _post(memory: Any, state: Any, number: int, key: int, payload: Any) -> None:
+    place = _place_of(state, number) + state[RANK] * state[SIZE]
+    _store_release(memory, place, key)
+    for i in range(payload.size):
+        memory[place + 8 + i] = payload[i]
+    _store_release(memory, state[RANK] * LINE, number + 1)
+
+
+@register_jitable
+def _collect(memory: Any, state: Any, number: int, key: int, everyone: Any, spins: int) -> int:
+    ranks, size = state[RANKS], state[SIZE]
     left, n = spins, everyone.size // ranks
     for i in range(ranks):
         while _load_acquire(memory, i * LINE) < number + 1:
             if left == 0:
                 return LATE
             left -= 1
+    place = _place_of(state, number)
     for i in range(ranks):
-        theirs = messages + i * size
+        theirs = place + i * size
         if _load_acquire(memory, theirs) != key:
             return DIFFERENT
         for j in range(n):
             everyone[i * n + j] = memory[theirs + 8 + j]
-    _store_release(memory, (ranks + rank) * LINE, number + 1)
+    _store_release(memory, (ranks + state[RANK]) * LINE, number + 1)
     return DONE
 
 
 @register_jitable
 def exchange_messages(
-    memory: Any, payload: Any, everyone: Any, rank: int, ranks: int, number: int, messages: int, size: int, key: int,
-    spins: int, rounds: int,
-) -> int:  # fmt: skip
-    """`exchange`, for compiled code."""
-    _post(memory, payload, rank * LINE, number, messages + rank * size, key)
-    found = _collect(memory, everyone, rank, ranks, number, messages, size, key, spins)
+    memory: Any, state: Any, number: int, key: int, payload: Any, everyone: Any, spins: int, rounds: int
+) -> int:
+    """Post a message, and `collect` it. If the others are late, give up the core and look again, up to `rounds` times.
+
+    Returns:
+        What `collect` returns; FULL: there was no room, and nothing is posted.
+    """
+    if not has_room_for(memory, state, number):
+        return FULL
+    _post(memory, state, number, key, payload)
+    found = _collect(memory, state, number, key, everyone, spins)
     for _ in range(rounds):
         if found != LATE:
             break
         _give_up_core()
-        found = _collect(memory, everyone, rank, ranks, number, messages, size, key, spins)
+        found = _collect(memory, state, number, key, everyone, spins)
     return found
 
 
-LATE, DIFFERENT, DONE = 0, 1, 2
-"""What `exchange` and `collect` return."""
+LATE, DIFFERENT, DONE, FULL = 0, 1, 2, 3
+"""What `exchange_messages` and `collect` return."""
 
-_BYTES = np.dtype(np.uint8)
-_compiled_publish = PerDtype(_publish, "w1 n n")
-_compiled_reached = PerDtype(_reached, "w1 n n n n")
-_compiled_post = PerDtype(_post, "w1 r1 n n n n")
-_compiled_collect = PerDtype(_collect, "w1 w1 n n n n n n n")
-_compiled_exchange = PerDtype(exchange_messages, "w1 r1 w1 n n n n n n n n")
+WORDS = np.dtype(np.int64)
+"""The dtype of `state`, for which the functions are compiled."""
+
+_compiled_publish = PerDtype(_publish, "o1 n n")
+_compiled_reached = PerDtype(_reached, "o1 n n n n")
+_compiled_has_room = PerDtype(_has_room, "o1 w1 n")
+_compiled_post = PerDtype(_post, "o1 w1 n n i1")
+_compiled_collect = PerDtype(_collect, "o1 w1 n n o1 n")
+exchange = PerDtype(exchange_messages, "o1 w1 n n i1 o1 n n")
+"""`exchange[WORDS]` is `exchange_messages`. It has no wrapper in Python: a small exchange takes some microseconds."""
 
 
 def publish(memory: Any, offset: int, value: int) -> None:
     """Set the counter at a byte offset, after everything that this process has written before."""
-    _compiled_publish[_BYTES](memory, offset, value)
+    _compiled_publish[WORDS](memory, offset, value)
 
 
 def reached(memory: Any, offset: int, count: int, value: int, spins: int = 0) -> bool:
@@ -137,47 +181,38 @@ def reached(memory: Any, offset: int, count: int, value: int, spins: int = 0) ->
     >>> reached(memory, LINE, 1, 3), reached(memory, 0, 2, 3, spins=10)
     (True, False)
     """
-    return bool(_compiled_reached[_BYTES](memory, offset, count, value, spins))
+    return bool(_compiled_reached[WORDS](memory, offset, count, value, spins))
 
 
-def post(memory: Any, payload: Any, counter: int, number: int, place: int, key: int) -> None:
+def has_room(memory: Any, state: Any, number: int) -> bool:
+    """Whether all ranks have read the message in whose place message `number` belongs."""
+    return bool(_compiled_has_room[WORDS](memory, state, number))
+
+
+def post(memory: Any, state: Any, number: int, key: int, payload: Any) -> None:
     """Write a message, and then count it; see `comm/board.py`, whose memory this is.
 
     Args:
         memory: `ranks` counters of messages written, `ranks` of messages read, and the messages.
+        state: (STATE,) int64.
+        number: of the message. There is room for it.
+        key: what it begins with.
         payload: (n,) uint8.
-        counter: the offset of this rank's counter of messages written.
-        number: of the message.
-        place: its offset. It begins with `key`.
     """
-    _compiled_post[_BYTES](memory, payload, counter, number, place, key)
+    _compiled_post[WORDS](memory, state, number, key, payload)
 
 
-def collect(
-    memory: Any, everyone: Any, rank: int, ranks: int, number: int, messages: int, size: int, key: int, spins: int
-) -> int:
+def collect(memory: Any, state: Any, number: int, key: int, everyone: Any, spins: int) -> int:
     """Wait for message `number` of all ranks, copy them, and count them as read.
 
     Args:
-        memory: as in `post`.
-        everyone: (ranks * n,) uint8, receives all ranks' payloads.
-        rank, ranks: which rank, and how many there are.
+        memory, state: as in `post`.
         number: of the message.
-        messages, size: the offset of all ranks' messages with this number, and the bytes of one.
         key: what each of them must begin with.
+        everyone: (ranks * n,) uint8, receives all ranks' payloads.
         spins: how often to look.
 
     Returns:
         DONE; LATE: some rank did not come; DIFFERENT: some rank has another key. Then nothing is counted as read.
     """
-    return int(_compiled_collect[_BYTES](memory, everyone, rank, ranks, number, messages, size, key, spins))
-
-
-def exchange(
-    memory: Any, payload: Any, everyone: Any, rank: int, ranks: int, number: int, messages: int, size: int, key: int,
-    spins: int, rounds: int,
-) -> int:  # fmt: skip
-    """`post` and `collect` in one call. If the others are late, it gives up the core and looks again, up to `rounds` times."""
-    return int(
-        _compiled_exchange[_BYTES](memory, payload, everyone, rank, ranks, number, messages, size, key, spins, rounds)
-    )
+    return int(_compiled_collect[WORDS](memory, state, number, key, everyone, spins))

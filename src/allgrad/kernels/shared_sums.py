@@ -17,7 +17,7 @@ from numba import carray, types  # type: ignore[attr-defined]
 from numba.core import cgutils as untyped_cgutils
 from numba.extending import intrinsic, register_jitable
 
-from allgrad.kernels.atomics import DONE, exchange_messages
+from allgrad.kernels.atomics import BEGAN, CLOCK, DONE, ENDED, FULL, WORDS, exchange_messages, has_room_for
 from allgrad.kernels.jit import PerDtype
 
 if TYPE_CHECKING:
@@ -76,21 +76,37 @@ def _add_up(additions: Any) -> None:
     _make(additions)
 
 
-def _sum_up(
-    memory: Any, nothing: Any, rank: int, ranks: int, number: int, first: int, second: int, size: int, key: int,
-    spins: int, rounds: int, additions: Any, began: Any,
-) -> int:  # fmt: skip
-    if exchange_messages(memory, nothing, nothing, rank, ranks, number, first, size, key, spins, rounds) != DONE:
+@register_jitable
+def _nanoseconds(state: Any) -> int:
+    _read_clock(_MONOTONIC, state[CLOCK:].ctypes)
+    now: int = state[CLOCK] * 1_000_000_000 + state[CLOCK + 1]
+    return now
+
+
+def _sum_up(memory: Any, state: Any, number: int, key: int, additions: Any, spins: int, rounds: int) -> int:
+    """Two empty messages, of this number and the next one, and the additions between them.
+
+    `state[BEGAN]` and `state[ENDED]` receive when all ranks had come and when all had added (`time.perf_counter_ns`).
+
+    Returns:
+        How many of the two messages all ranks have exchanged. If it is less than 2, the next one is posted and still to be read.
+        FULL: there was no room for both, and nothing is posted.
+    """
+    if not has_room_for(memory, state, number + 1):
+        return FULL
+    nothing = memory[:0]
+    if exchange_messages(memory, state, number, key, nothing, nothing, spins, rounds) != DONE:
         return 0
-    _read_clock(_MONOTONIC, began.ctypes)
+    state[BEGAN] = _nanoseconds(state)
     _make(additions)
-    found = exchange_messages(memory, nothing, nothing, rank, ranks, number + 1, second, size, key, spins, rounds)
+    found = exchange_messages(memory, state, number + 1, key, nothing, nothing, spins, rounds)
+    state[ENDED] = _nanoseconds(state)
     return 2 if found == DONE else 1
 
 
-_BYTES = np.dtype(np.uint8)
 _compiled_add_up = PerDtype(_add_up, "k")
-_compiled_sum_up = PerDtype(_sum_up, "w1 w1 n n n n n n n n n k w1")
+sum_up = PerDtype(_sum_up, "o1 w1 n n k n n")
+"""`sum_up[WORDS]` is `_sum_up`, without a wrapper, like `atomics.exchange`."""
 
 
 def row(left: Array, right: Array, out: Array) -> tuple[int, ...]:
@@ -106,27 +122,4 @@ def add_up(additions: Array) -> None:
     >>> a
     array([4., 6.])
     """
-    _compiled_add_up[_BYTES](additions)
-
-
-def sum_up(
-    memory: Array, nothing: Array, rank: int, ranks: int, number: int, first: int, second: int, size: int, key: int,
-    spins: int, rounds: int, additions: Array, began: Array,
-) -> int:  # fmt: skip
-    """Two empty messages and the additions between them; see `comm/board.py`, whose memory this is.
-
-    Args:
-        memory, rank, ranks, size, key, spins, rounds: as in `atomics.exchange`.
-        nothing: (0,) uint8.
-        number: of the first message; the second one has the next number.
-        first, second: the offsets of all ranks' messages with these numbers.
-        additions: as in `add_up`.
-        began: (16,) uint8, receives when all ranks had come: seconds and nanoseconds of `time.perf_counter`, two int64.
-
-    Returns:
-        How many of the two messages all ranks have exchanged. If it is less than 2, the next one is posted and still to be read.
-    """
-    found: int = _compiled_sum_up[_BYTES](
-        memory, nothing, rank, ranks, number, first, second, size, key, spins, rounds, additions, began
-    )
-    return found
+    _compiled_add_up[WORDS](additions)

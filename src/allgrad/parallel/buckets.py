@@ -8,6 +8,7 @@ only on the layout and the sizes, so it is the same on every rank. It changes no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,13 +29,13 @@ class Bucket:
     stop: int
     names: tuple[str, ...]
 
-    @property
+    @cached_property
     def label(self) -> str:
         """The bucket in words, for reports."""
         others = f" and {len(self.names) - 1} more" if len(self.names) > 1 else ""
         return f"{self.index} ({self.names[0]}{others})"
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         return (self.stop - self.start) * self.dtype.itemsize
 

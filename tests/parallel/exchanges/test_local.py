@@ -5,7 +5,7 @@ import pytest
 
 from allgrad import comm, nn, optim, parallel
 from allgrad.parallel.exchanges import ExchangeError, LocalExchange
-from allgrad.parallel.exchanges.local import cut_into_fragments
+from allgrad.parallel.exchanges.fragments import cut_into_fragments
 
 ROWS = 24
 

@@ -2,18 +2,13 @@
 
 Each *replica* is a group of neighbouring virtual workers (by default a single one) with weights and optimizer state of its own.
 In every step a replica takes the mean gradient over its workers' samples, clips it, and makes a step of its (inner) optimizer.
-Every H steps, with theta the weights from which the replicas set out,
-
-    d = mean over replicas of (theta - weights of the replica)
-    u = outer_momentum u + d
-    theta = theta - outer_lr (d + outer_momentum u  if outer is nesterov, else  u)
-
-and every replica continues from theta. The sum runs over the fixed tree, and what a replica does depends on its number alone:
-the same bits at any number of ranks. Only d travels, 1/H of what gradients would be.
+Every H steps the mean of the replicas' moves is a gradient for an outer optimizer (`outer.py`), from whose result, theta, every
+replica continues. The mean is a sum over the fixed tree, and what a replica does depends on its number alone: the same bits at
+any number of ranks. Only moves travel, 1/H of what gradients would be.
 
 With more ranks than replicas, each replica is computed by several ranks. They sum their gradients in every step, over the part
-of the fixed tree that is the replica's, and each of them averages its copy of the weights with its peers in the other replicas.
-So let the ranks of a replica be near to each other: ranks are neighbours in the order of nodes.
+of the fixed tree that is the replica's. So let the ranks of a replica be near to each other: ranks are neighbours in the order
+of nodes.
 
 With `fragments` F (the streaming form), the parameters are cut into F runs of about equal size in order of memory, fragment f is
 averaged f H / F steps after fragment 0, and no step sends more than one of them.
@@ -41,14 +36,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 
-from allgrad import kernels
 from allgrad.comm import Node, tree_all_reduce
 from allgrad.comm.all_reduce import bytes_sent
 from allgrad.comm.gather import to_rank_0
 from allgrad.comm.tree import Assembly
 from allgrad.memory import Arena
 from allgrad.parallel.exchanges.base import Exchange, ExchangeError
-from allgrad.parallel.exchanges.fragments import Fragment, cut_into_fragments
+from allgrad.parallel.exchanges.outer import Outer, OuterSettings
 from allgrad.parallel.exchanges.placement import Placement
 from allgrad.parallel.exchanges.registry import register_exchange
 from allgrad.parallel.exchanges.worker_sums import sum_over_workers
@@ -114,8 +108,8 @@ class LocalExchange(Exchange):
             )
         if warmup_steps < 0:
             raise ExchangeError(f"reduction local: warmup_steps must be 0 or more. Got {warmup_steps} instead.")
-        self.inner_steps, self.outer, self.replicas, self.fragments = inner_steps, outer, replicas, fragments
-        self.outer_lr, self.outer_momentum, self.warmup_steps = outer_lr, outer_momentum, warmup_steps
+        self._settings = OuterSettings(inner_steps, outer, outer_lr, outer_momentum, fragments, warmup_steps)
+        self.replicas = replicas
         self.done = 0  # steps, those of the warm-up and those that were skipped included
 
     def check(self, model: nn.Module, world: World, virtual_workers: int) -> None:
@@ -138,14 +132,14 @@ class LocalExchange(Exchange):
         if place.ranks > 1:
             self.mates = world.group(world.rank // place.ranks)
             self.peers = world.group(world.rank % place.ranks)
-        if self.fragments > len(flat.layout.slots):
+        fragments, parameters = self._settings.fragments, len(flat.layout.slots)
+        if fragments > parameters:
             raise ExchangeError(
-                f"reduction local: a model of {len(flat.layout.slots)} parameters cannot be cut into {self.fragments} fragments."
+                f"reduction local: a model of {parameters} parameters cannot be cut into {fragments} fragments."
             )
         self.weights = {replica: Arena(flat.layout) for replica in self.mine}
-        self.theta, self.momentum = Arena(flat.layout), Arena(flat.layout)
+        self.outer = Outer(world, flat, self._settings, replicas=self.replica_count, mates=self.mates, peers=self.peers)
         self.states: dict[int, OptimizerState] = {}
-        self._cuts = cut_into_fragments(flat.layout, self.fragments)
         self._inside: int | None = None  # the replica whose weights are in flat.params
         self._apart = False  # whether the replicas have weights and states of their own
         self._sums: dict[int, list[tuple[Array, Array]]] = {}
@@ -160,7 +154,7 @@ class LocalExchange(Exchange):
 
     @property
     def _warming_up(self) -> bool:
-        return self.done < self.warmup_steps
+        return self.done < self._settings.warmup_steps
 
     @property
     def _over_ranks(self) -> bool:
@@ -198,7 +192,7 @@ class LocalExchange(Exchange):
     def _enter(self, replica: int) -> None:
         if self._inside is None:
             self._set_out()
-            _copy(self.flat.params, self.theta)
+            _copy(self.flat.params, self.outer.theta)
         if self._inside != replica:
             _copy(self.weights[replica], self.flat.params)
             self._inside = replica
@@ -207,7 +201,7 @@ class LocalExchange(Exchange):
     def leave(self) -> None:
         """Give the model theta."""
         if self._inside is not None:
-            _copy(self.theta, self.flat.params)
+            _copy(self.outer.theta, self.flat.params)
             self._inside = None
             self.flat.touch()
 
@@ -301,52 +295,17 @@ class LocalExchange(Exchange):
 
     def _count_step(self) -> None:
         self.done += 1
-        for number, fragment in enumerate(self._cuts):
-            first = self.warmup_steps + number * self.inner_steps // self.fragments
-            if (self.done - first) % self.inner_steps == 0:
-                self._outer_step(fragment)
+        for fragment in self.outer.due(self.done):
+            self.outer.step(fragment, list(self.weights.values()), self.done)
         self.leave()
 
     def _is_moved(self, replica: int) -> bool:
         """Whether a replica's gradient must be moved: one that is in its place already must go first."""
         return any(array.ctypes.data != out.ctypes.data for array, out in self._sums[replica])
 
-    def _outer_step(self, fragment: Fragment) -> None:
-        for dtype, span in fragment.items():
-            theta = self.theta.flat[dtype][span]
-            moves = [theta - self.weights[replica].flat[dtype][span] for replica in self.mine]
-            handle = sum_over_workers(
-                self.world,
-                self.replica_count,
-                moves,
-                moves[0],
-                label=f"outer gradient from {span.start}",
-                step=self.done,
-                layout=f"{self.flat.layout.digest()} {self.inner_steps} {self.fragments}",
-                group=self.peers,
-            )
-            if handle is not None:
-                handle.wait()
-            moves[0] *= dtype.type(1 / self.replica_count)
-            kernels.active().sgd(
-                theta,
-                moves[0],
-                self.momentum.flat[dtype][span] if self.outer_momentum else None,
-                first=False,
-                lr=self.outer_lr,
-                momentum=self.outer_momentum,
-                dampening=0.0,
-                nesterov=self.outer == "nesterov" and self.outer_momentum > 0,
-                weight_decay=0.0,
-            )
-            for weights in self.weights.values():
-                weights.flat[dtype][span] = theta
-
     def bytes_per_step(self) -> float:
         """The weights once in `inner_steps` steps, and gradients if a replica has several ranks; the warm-up aside."""
-        sizes = [(span.stop - span.start) * dtype.itemsize for each in self._cuts for dtype, span in each.items()]
-        among = self.peers or self.world
-        averages = sum(bytes_sent(n, among.rank, among.size, self.replica_count) for n in sizes) / self.inner_steps
+        averages = self.outer.bytes_per_step()
         if self.mates is None:
             return averages
         flags = bytes_sent(4 * len(self.flat.leaves), self.mates.rank, self.mates.size, self.mates.size)
@@ -380,7 +339,7 @@ class LocalExchange(Exchange):
         found = gathered or {replica: [array.copy() for array in self._arrays(replica)] for replica in self.mine}
         return {
             "done": self.done,
-            "momentum": [array.copy() for array in self.momentum.flat.values()],
+            "momentum": [array.copy() for array in self.outer.momentum.flat.values()],
             "replicas": {str(replica): arrays for replica, arrays in found.items()},
             "layout": self.flat.layout.digest(),
         }
@@ -401,7 +360,7 @@ class LocalExchange(Exchange):
             )
         self.done = state["done"]
         self._apart = not self._warming_up
-        _restore(list(self.momentum.flat.values()), state["momentum"])
+        _restore(list(self.outer.momentum.flat.values()), state["momentum"])
         for replica in self.mine:
             *arrays, steps = state["replicas"][str(replica)]
             held = self.states.get(replica) or self.optimizer.live_state()

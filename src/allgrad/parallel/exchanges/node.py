@@ -157,11 +157,10 @@ class NodeExchange(Exchange):
 
     def post(self, gradients: BucketGradients, *, step: int, ready: float) -> None:
         """This rank's part of a bucket is final: nobody writes it until `finish`."""
-        guard = [*gradients.views, *(array for *_, array in gradients.nodes)]
         if self.world.nodes > 1:
-            self._send(gradients, step, ready, guard)
+            self._send(gradients, step, ready)
             return
-        guarded = [array for array in guard if array.flags.writeable]
+        guarded = [array for array in gradients.views if array.flags.writeable]
         for array in guarded:
             array.flags.writeable = False
         self._posted.append(_Posted(gradients, step, ready, guarded))
@@ -175,11 +174,10 @@ class NodeExchange(Exchange):
         if not self._posted:
             return []
         posted, self._posted = self._posted, []
-        began = self.world.sum_in_memory(*self._plan_for([each.gradients.bucket for each in posted]))
+        began, done = self.world.sum_in_memory(*self._plan_for(posted))
         _release(posted)
-        done = self.world.clock()
         return [
-            Times(each.gradients.bucket.label, each.step, each.gradients.out.nbytes, each.ready, began, began, done)
+            Times(each.gradients.bucket.label, each.step, each.gradients.bucket.nbytes, each.ready, began, began, done)
             for each in posted
         ]
 
@@ -192,12 +190,13 @@ class NodeExchange(Exchange):
 
     # Slices of buckets.
 
-    def _plan_for(self, buckets: list[Bucket]) -> tuple[Kind, Array]:
+    def _plan_for(self, posted: list[_Posted]) -> tuple[Kind, Array]:
         """What this rank adds when these buckets have been posted on a single node, for `World.sum_in_memory`."""
-        from allgrad.kernels import shared_sums  # numba is imported when it is needed
-
-        order = tuple(bucket.index for bucket in buckets)
+        order = tuple([each.gradients.bucket.index for each in posted])
         if order not in self._planned:
+            from allgrad.kernels import shared_sums  # numba is imported when it is needed
+
+            buckets = [each.gradients.bucket for each in posted]
             what = {
                 "collective": "all-reduce (node)",
                 "buckets": ", ".join(bucket.label for bucket in buckets),
@@ -244,7 +243,7 @@ class NodeExchange(Exchange):
 
     # Between nodes.
 
-    def _send(self, gradients: BucketGradients, step: int, ready: float, guard: list[Array]) -> None:
+    def _send(self, gradients: BucketGradients, step: int, ready: float) -> None:
         bucket, out = gradients.bucket, gradients.out.view()
         chunks = max(1, -(-bucket.nbytes // (self.slices * CHUNK_BYTES)))
 
@@ -260,7 +259,7 @@ class NodeExchange(Exchange):
             "virtual workers": str(self.virtual_workers),
         }
         collective = Collective(
-            what, transfers(), bucket.nbytes, label=bucket.label, step=step, ready=ready, guard=guard
+            what, transfers(), bucket.nbytes, label=bucket.label, step=step, ready=ready, guard=gradients.views
         )
         self.handles.append(self.world.transport.submit(collective))
 
@@ -277,8 +276,9 @@ class NodeExchange(Exchange):
 
 
 def _release(posted: list[_Posted]) -> None:
-    for array in (array for each in posted for array in each.guarded):
-        array.flags.writeable = True
+    for each in posted:
+        for array in each.guarded:
+            array.flags.writeable = True
 
 
 def _arena(flat: FlatParameters, arrays: dict[np.dtype[Any], Array]) -> Arena:

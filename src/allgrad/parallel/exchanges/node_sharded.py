@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from allgrad.comm import Handle, World
     from allgrad.memory import FlatParameters
     from allgrad.parallel.buckets import Bucket
-    from allgrad.parallel.exchanges.base import Array, BucketGradients
+    from allgrad.parallel.exchanges.base import BucketGradients
 
 
 class NodeShardedExchange(SpanUpdates, NodeExchange):
@@ -40,10 +40,10 @@ class NodeShardedExchange(SpanUpdates, NodeExchange):
         """The first ranks of each node, as many as the smallest node has."""
         return [first + number for first in self.firsts for number in range(self.slices)]
 
-    def _send(self, gradients: BucketGradients, step: int, ready: float, guard: list[Array]) -> None:
+    def _send(self, gradients: BucketGradients, step: int, ready: float) -> None:
         sums = self._whole(gradients.bucket)
         nodes = [(*node, array.view()) for node, array in sums.left]  # views: these are read-only until they are summed
-        self.reduce_scatter(gradients, step, ready, guard, nodes=nodes, prepare=sums.add_up)
+        self.reduce_scatter(gradients, step, ready, nodes=nodes, prepare=sums.add_up)
 
     def complete(self, gathers: list[tuple[Bucket, Handle]]) -> None:
         """The parameters of a node are complete when all its ranks have got theirs, so all wait for that now."""

@@ -85,9 +85,7 @@ class SpanUpdates(Exchange):
                     self.own[bucket.dtype].append((bucket.start + start, bucket.start + stop))
         return ShardedState(self, optimizer)
 
-    def reduce_scatter(
-        self, gradients: BucketGradients, step: int, ready: float, guard: Sequence[Array], **settings: Any
-    ) -> None:
+    def reduce_scatter(self, gradients: BucketGradients, step: int, ready: float, **settings: Any) -> None:
         """Start the sum of a bucket. `settings`: `nodes` and others of `tree_reduce_scatter`."""
         if self.optimizer is None:
             raise ExchangeError(
@@ -105,7 +103,7 @@ class SpanUpdates(Exchange):
             step=step,
             layout=gradients.layout,
             ready=ready,
-            guard=guard,
+            guard=gradients.views,
             peers=self.peers,
             **settings,
         )
@@ -198,7 +196,7 @@ class ShardedExchange(SpanUpdates):
 
     def post(self, gradients: BucketGradients, *, step: int, ready: float) -> None:
         """Start the sum of a bucket."""
-        self.reduce_scatter(gradients, step, ready, gradients.views, nodes=gradients.nodes)
+        self.reduce_scatter(gradients, step, ready, nodes=gradients.nodes)
 
 
 class ShardedState:
