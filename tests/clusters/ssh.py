@@ -95,11 +95,14 @@ class SshHosts:
         command = [*self.hosts._enter(host), f"--wd={ROOT}", *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
-    def start(self, config: Path, run: Path, *words: str, supervised: bool = False) -> subprocess.Popen[str]:
+    def start(
+        self, config: Path, run: Path, *words: str, supervised: bool = False, environment: dict[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         """launch/hostfile.sh on the first host."""
+        more = environment or {}
         launchers = ("SLURM_", "PMI", "OMPI_", "OPENBLAS")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(launchers)}
-        environment |= {"RSH": self.rsh, "RUN": str(run), "BIND": "none", "MPI": self.mpi, "INTERFACE": "eth0"}
+        environment |= {"RSH": self.rsh, "RUN": str(run), "BIND": "none", "MPI": self.mpi, "INTERFACE": "eth0"} | more
         script = ["launch/hostfile.sh", *(["--supervise"] if supervised else []), str(self.folder / "hosts")]
         return subprocess.Popen(
             [*self.hosts._enter("nodea"), f"--wd={ROOT}", *script, str(config), *words],
@@ -157,6 +160,21 @@ class Scenarios:
         output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, output
         return self.digest("two")
+
+    def as_kubeflows_trainer_starts_it(self) -> str:
+        """With Open MPI, and the variables that Trainer's MPI plugin gives the launcher of launch/kubeflow-trainer.yaml."""
+        given = {
+            "MPI": "openmpi",
+            "INTERFACE": "",
+            "OMPI_MCA_orte_default_hostfile": str(self.ssh.folder / "hosts"),
+            "OMPI_MCA_orte_keep_fqdn_hostnames": "true",
+            "OMPI_MCA_orte_set_default_slots": "2",
+            "OMPI_MCA_plm_rsh_args": "-o ConnectionAttempts=10",
+        }
+        process = self.ssh.start(self.config, self.runs / "trainer", environment=given)
+        output, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, output
+        return self.digest("trainer")
 
     def a_host_dies_and_comes_back(self) -> str:
         run = self.runs / "crash"

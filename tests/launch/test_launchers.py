@@ -536,7 +536,7 @@ class TestPbs:
         done = submit(MARGIN="20", OVERRIDES="train.steps=10", PBS_ARRAY_INDEX="5")
         assert done.returncode == 0, done.stderr
         assert f"sleep {4 * 3600 - 20}" in clone.calls
-        asked = "-N allgrad -l select=2:ncpus=16:mpiprocs=16 -l walltime=04:00:00 -v CONFIG,OVERRIDES,RUN,"
+        asked = "-N allgrad -l walltime=04:00:00 -l select=2:ncpus=16:mpiprocs=16 -v CONFIG,OVERRIDES,RUN,"
         assert clone.calls[-1].startswith(f"qsub {asked}")
         assert (clone.root / "overrides").read_text() == "train.steps=10 seed=5\n"
 
@@ -553,7 +553,7 @@ class TestPbs:
         clone.program("qstat", qstat, clone.root / "system")
         clone.program("mpirun", 'trap "kill \\$!; exit 4" USR1; kill -USR1 $PPID; /bin/sleep 300 & wait')
         assert submit().returncode == 0
-        assert clone.calls[-1].startswith(f"qsub -N allgrad -l select=2:ncpus=2:mpiprocs=2{asked} -v CONFIG,")
+        assert clone.calls[-1].startswith(f"qsub -N allgrad{asked} -l select=2:ncpus=2:mpiprocs=2 -v CONFIG,")
 
     def test_nothing_waits_for_the_limit_when_the_job_is_over(self, clone, submit) -> None:
         clone.program("sleep", "echo $$ > asleep; exec /bin/sleep 300", clone.root / "system")
@@ -597,6 +597,43 @@ class TestKubernetes:
         (worker,) = self.pod("Worker")["containers"]
         assert worker["command"][-1] in (LAUNCH / "Dockerfile").read_text()
         assert f"Port {worker['readinessProbe']['tcpSocket']['port']}" in (LAUNCH / "Dockerfile").read_text()
+
+
+class TestTrainer:
+    """Kubeflow's Trainer v2; tests/clusters/kubernetes.py compares the manifests with the schemas."""
+
+    runtime, job = yaml.safe_load_all((LAUNCH / "kubeflow-trainer.yaml").read_text())
+
+    def pod(self, role: str) -> dict:
+        jobs = {one["name"]: one for one in self.runtime["spec"]["template"]["spec"]["replicatedJobs"]}
+        return jobs[role]["template"]["spec"]["template"]["spec"]
+
+    @pytest.mark.parametrize("role", ["node", "launcher"])
+    def test_its_plugin_finds_the_containers_and_every_mount_its_volume(self, role) -> None:
+        (container,) = self.pod(role)["containers"]
+        assert container["name"] == "node"
+        assert {one["name"] for one in container["volumeMounts"]} == {one["name"] for one in self.pod(role)["volumes"]}
+
+    def test_the_job_fits_the_runtime(self) -> None:
+        assert self.job["spec"]["runtimeRef"] == {
+            "kind": self.runtime["kind"],
+            "name": self.runtime["metadata"]["name"],
+        }
+        (node,), policy = self.pod("node")["containers"], self.runtime["spec"]["mlPolicy"]["mpi"]
+        ranks = (
+            node["resources"]["limits"]["cpu"],
+            policy["numProcPerNode"],
+            self.job["spec"]["trainer"]["numProcPerNode"],
+        )
+        assert len(set(ranks)) == 1
+        assert policy["mpiImplementation"] == "OpenMPI"  # Trainer knows no other
+
+    def test_the_launcher_runs_what_the_image_has(self) -> None:
+        (launcher,) = self.pod("launcher")["containers"]
+        assert (LAUNCH.parent / launcher["command"][0]).exists()
+        settings = re.findall(r"^(?:export )?([A-Z_]+)=\$\{", (LAUNCH / "hostfile.sh").read_text(), re.MULTILINE)
+        assert {one["name"] for one in [*launcher["env"], *self.job["spec"]["trainer"]["env"]]} <= set(settings)
+        assert 'launch/setup.sh --mpi "$MPI"' in (LAUNCH / "Dockerfile").read_text()
 
 
 def test_the_apptainer_image_has_what_the_docker_image_is_installed_from() -> None:

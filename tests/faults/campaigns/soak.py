@@ -96,14 +96,19 @@ def soak(folder: Path, minutes: float, ranks: int, rng: random.Random) -> dict:
 
 
 def growth(samples: list[tuple[float, str, tuple[int, int, int]]]) -> dict[str, list[float]]:
-    """Medians in the minute after the first one, and in the last minute: [MiB, open files, threads]."""
+    """In the minute after the first one, and in the last minute: [MiB, median; open files and threads, the fewest seen].
+
+    A checkpoint that is being written has a thread and a file of its own for a moment.
+    """
     if not samples:
         return {"first": [], "last": []}
     first, last = samples[0][0], samples[-1][0]
     early = [what for when, _, what in samples if when < first + 60]
     late = [what for when, _, what in samples if when > last - 60]
-    return {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in
-            (("first", early), ("last", late))}  # fmt: skip
+    return {
+        name: [statistics.median(memory), min(files), min(threads)]
+        for name, (memory, files, threads) in (("first", zip(*early, strict=True)), ("last", zip(*late, strict=True)))
+    }
 
 
 def main() -> int:
