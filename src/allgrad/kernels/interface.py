@@ -86,6 +86,18 @@ class Kernels(Protocol):
     def bf16_add(self, left: Array, right: Array, out: Array) -> None:
         """out = the sums of two arrays of bfloat16 numbers, added in float32 and rounded; `out` may be one of them."""
 
+    # -- random numbers ------------------------------------------------------------------------------------------
+
+    def random_words(self, keys: Array, edges: Array) -> Array:
+        """Words edges[i] to edges[i + 1] of the result are the first of Philox 4x64 with the key keys[i]: (edges[-1],) uint32.
+
+        Each 64-bit word of the generator, in its order, gives its lower half and then its upper half.
+
+        Args:
+            keys: (n, 2) uint64.
+            edges: (n + 1,) int64, from 0 up.
+        """
+
     # -- norms over the last axis --------------------------------------------------------------------------------
 
     def layer_norm_forward(

@@ -15,6 +15,7 @@ from allgrad.kernels.numba_attention import attention_forward as attention_forwa
 from allgrad.kernels.numba_bf16 import bf16_add as bf16_add
 from allgrad.kernels.numba_bf16 import bf16_decode as bf16_decode
 from allgrad.kernels.numba_bf16 import bf16_encode as bf16_encode
+from allgrad.kernels.numba_random import random_words as random_words
 from allgrad.kernels.numba_recurrence import gru_backward as gru_backward
 from allgrad.kernels.numba_recurrence import gru_forward as gru_forward
 from allgrad.kernels.numba_recurrence import lstm_backward as lstm_backward

@@ -27,6 +27,7 @@ from allgrad.kernels.numpy_pooling import max_pool_backward as max_pool_backward
 from allgrad.kernels.numpy_pooling import max_pool_forward as max_pool_forward
 from allgrad.kernels.numpy_pooling import pool_tiles as pool_tiles
 from allgrad.kernels.numpy_pooling import unpool_tiles as unpool_tiles
+from allgrad.kernels.numpy_random import random_words as random_words
 from allgrad.kernels.numpy_recurrence import gru_backward as gru_backward
 from allgrad.kernels.numpy_recurrence import gru_forward as gru_forward
 from allgrad.kernels.numpy_recurrence import lstm_backward as lstm_backward

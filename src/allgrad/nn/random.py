@@ -23,10 +23,12 @@ import hashlib
 import json
 import math
 from contextvars import ContextVar
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
+from allgrad import kernels
 from allgrad.autodiff import on_recompute
 from allgrad.nn.batched_workers import current_workers
 from allgrad.nn.module import Module, running
@@ -34,6 +36,8 @@ from allgrad.nn.module import Module, running
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
+
+    from allgrad.nn.batched_workers import Workers
 
 
 class Stream:
@@ -47,7 +51,8 @@ class Stream:
 
     def words(self, path: str, count: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
         """Random 32-bit words for the next use of the layer at `path`: (count,) uint32."""
-        return _words(self.seed, self.step, self.worker, path, _next_use(self.uses, path), count)
+        name = self.seed, self.step, (self.worker,), path, _next_use(self.uses, path)
+        return _words(*name, np.array([0, count]))
 
     def fork(self) -> Stream:
         """A copy that continues from here on its own."""
@@ -70,19 +75,22 @@ class WorkerStreams:
         self.uses: dict[str, int] = {}
 
     def words(
-        self, path: str, shape: tuple[int, ...], spans: Iterable[slice], axis: int
+        self, path: str, shape: tuple[int, ...], samples: Workers, axis: int
     ) -> np.ndarray[Any, np.dtype[np.uint32]]:
         """Random 32-bit words for the next use of the layer at `path`: uint32 of this shape, for each worker those of its stream.
 
         Args:
-            spans: the samples of each worker.
+            samples: which samples are whose.
             axis: of the samples.
         """
-        use, words = _next_use(self.uses, path), np.empty(shape, np.uint32)
-        for worker, rows in zip(self.workers, spans, strict=True):
+        edges = samples.edges(math.prod(shape))
+        drawn = _words(self.seed, self.step, self.workers, path, _next_use(self.uses, path), edges)
+        if axis == 0:
+            return drawn.reshape(shape)
+        words = np.empty(shape, np.uint32)
+        for rows, (start, stop) in zip(samples.spans(shape[axis]), pairwise(edges.tolist()), strict=True):
             place = words[(slice(None),) * axis + (rows,)]
-            if place.size:
-                place[...] = _words(self.seed, self.step, worker, path, use, place.size).reshape(place.shape)
+            place[...] = drawn[start:stop].reshape(place.shape)
         return words
 
     def fork(self) -> WorkerStreams:
@@ -98,11 +106,15 @@ def _next_use(uses: dict[str, int], path: str) -> int:
     return use
 
 
-def _words(seed: int, step: int, worker: int, path: str, use: int, count: int) -> np.ndarray[Any, np.dtype[np.uint32]]:
-    name = json.dumps([seed, step, worker, path, use]).encode()
-    key = np.frombuffer(hashlib.sha256(name).digest()[:16], dtype="<u8").astype(np.uint64)
-    raw = np.random.Philox(key=key).random_raw((count + 1) // 2)
-    return np.asarray(raw).astype("<u8", copy=False).view("<u4")[:count]
+def _words(
+    seed: int, step: int, workers: Sequence[int], path: str, use: int, edges: np.ndarray[Any, np.dtype[np.int64]]
+) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """Words edges[i] to edges[i + 1] are the first of worker number i's stream under this name: (edges[-1],) uint32."""
+    place = json.dumps(path)
+    names = [f"[{seed}, {step}, {worker}, {place}, {use}]" for worker in workers]
+    digests = b"".join([hashlib.sha256(name.encode()).digest()[:16] for name in names])
+    keys = np.frombuffer(digests, dtype="<u8").astype(np.uint64).reshape(-1, 2)
+    return kernels.active().random_words(keys, edges)
 
 
 S = TypeVar("S", bound=Stream | WorkerStreams)
@@ -125,7 +137,7 @@ def random_words(path: str, shape: tuple[int, ...], *, samples: int = 0) -> np.n
         return stream.words(path, math.prod(shape)).reshape(shape)
     workers = current_workers()
     assert workers is not None
-    return stream.words(path, shape, workers.spans(shape[samples]), samples)
+    return stream.words(path, shape, workers, samples)
 
 
 def current_stream() -> Stream:
