@@ -8,22 +8,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from allgrad.kernels.jit import PerDtype, compiled
+from allgrad.kernels.matmul.llvm import inlined
 
 if TYPE_CHECKING:
     from allgrad.kernels.blocks import Array
 
-MULTIPLIERS = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
-INCREMENTS = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
+MULTIPLIERS: Any = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
+INCREMENTS: Any = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
 """What a round multiplies with, and what is added to the key after it."""
 HALF = np.uint64(32)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@inlined
 def multiply_high(typing_context: Any, a: Any, b: Any) -> Any:  # noqa: ARG001  # its parameters are its signature
     """The upper 64 bits of a product of 64-bit numbers."""
 

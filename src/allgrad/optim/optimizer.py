@@ -51,7 +51,7 @@ class Run(NamedTuple):
     start: int
     stop: int
     names: tuple[str, ...]
-    views: dict[str, Array]
+    views: dict[tuple[str, ...], list[Array]]
 
 
 class OptimizerState(NamedTuple):
@@ -214,13 +214,11 @@ class Optimizer:
 
     def _slices(self, run: Run, *moments: str) -> list[Array]:
         """The run's parameters, gradients, and the named moments: one-dimensional views."""
-        views = run.views
-        if not views:
-            views["params"], views["grads"] = self._slice(run, self.flat.params), self._slice(run, self.flat.grads)
-        for moment in moments:
-            if moment not in views:
-                views[moment] = self._slice(run, self._arena(moment))
-        return [views["params"], views["grads"], *(views[moment] for moment in moments)]
+        views = run.views.get(moments)
+        if views is None:
+            arenas = (self.flat.params, self.flat.grads, *(self._arena(moment) for moment in moments))
+            views = run.views[moments] = [self._slice(run, arena) for arena in arenas]
+        return views
 
     def _slice(self, run: Run, arena: Arena) -> Array:
         return arena.flat[run.dtype][run.start : run.stop]
