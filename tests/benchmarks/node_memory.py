@@ -5,12 +5,14 @@ per rank, one per node, and PyTorch's DDP.
 
 Proportional set sizes (PSS) of all ranks together, from /proc/PID/smaps: a page that n processes map counts 1/n for each.
 Each way runs as a job of its own. What is measured is the growth from before the model is built (interpreter, libraries, MPI)
-to after three steps on a tiny batch, whose activations are small beside the model. What the libraries load later is in it.
+to after three steps. Activations are not in it: after a step they are freed, and malloc gives back what it keeps of them. What
+the libraries load later is in it.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import os
 import shutil
@@ -27,8 +29,9 @@ KINDS = ("shared by the ranks", "private", "MPI's segments", "files")
 
 
 def pss() -> np.ndarray:
-    """This process's PSS in MiB, by kind of memory."""
+    """This process's PSS in MiB, by kind of memory, without what is freed and kept for the next step's activations."""
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     found, kind = np.zeros(len(KINDS)), 0
     for line in Path("/proc/self/smaps").read_text().splitlines():
         first, _, rest = line.partition(" ")

@@ -55,7 +55,8 @@ def test_only_mapped_segments_are_unlinked(tmp_path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="leases are Linux's")
 def test_what_nobody_uses_is_removed_at_the_next_start(tmp_path) -> None:
-    for name in ("mpich_shm_dead", "mpich_shm_mapped", "something"):
+    dead = ["mpich_shm_dead", "sm_segment.host.0.1f.0", "vader_segment.host.0.1f.1"]
+    for name in (*dead, "mpich_shm_mapped", "something"):
         (tmp_path / name).write_bytes(bytes(4096))
     code = (
         "import mmap, os, sys\n"
@@ -66,7 +67,7 @@ def test_what_nobody_uses_is_removed_at_the_next_start(tmp_path) -> None:
         [sys.executable, "-c", code, str(tmp_path / "mpich_shm_mapped")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     other.stdout.readline()
-    assert [path.name for path in shared_memory.remove_left_behind(tmp_path)] == ["mpich_shm_dead"]
+    assert [path.name for path in shared_memory.remove_left_behind(tmp_path)] == dead
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mpich_shm_mapped", "something"]
     other.kill()
     other.communicate()

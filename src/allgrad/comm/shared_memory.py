@@ -4,7 +4,8 @@ MPICH passes messages between the ranks of a node through files in /dev/shm, abo
 ranks die of a segmentation fault without a word, so the room is checked first. It removes the files in MPI_Finalize, so a
 job that is killed leaves them. A file that every rank has mapped needs no name any more: once all ranks of the node have
 joined, their own segments are unlinked, and the kernel frees the memory with the last process, however that ends.
-What jobs left that were killed before, the next start removes.
+Open MPI's ranks map each other's segments when they first communicate, so there the names must stay. Its launcher removes them,
+unless it is killed too. What jobs left that were killed before, the next start removes.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _ROOM = 32 << 20  # bytes that MPICH needs at its start, whatever the number of 
 _PER_RANK = 1 << 20
 _FILES = 128  # open files that a rank needs, with a margin
 _LOCAL_SIZES = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "PALS_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE")
-_PREFIX = "mpich_shm_"
+_MPICH = "mpich_shm_"
+_NAMES = (f"{_MPICH}*", "sm_segment.*", "vader_segment.*")  # MPICH, Open MPI 5, Open MPI 4
 
 
 def check_limits(environ: Mapping[str, str], place: Path = PLACE) -> None:
@@ -66,7 +68,7 @@ def unlink_segments(place: Path = PLACE, maps: Path = Path("/proc/self/maps")) -
     with contextlib.suppress(OSError):  # no /proc: the names stay, as without this
         for line in maps.read_text().splitlines():
             path = Path(line.rpartition(" ")[2])
-            if path.parent == place and path.name.startswith(_PREFIX):
+            if path.parent == place and path.name.startswith(_MPICH):
                 with contextlib.suppress(OSError):  # another rank of this node was first
                     path.unlink()
                     removed.append(path.name)
@@ -83,7 +85,7 @@ def left_behind(place: Path = PLACE) -> list[Path]:
         >>> left_behind(Path("/nowhere"))
         []
     """
-    return [path for path in sorted(place.glob(f"{_PREFIX}*")) if _abandoned(path)]
+    return [path for path in sorted(path for name in _NAMES for path in place.glob(name)) if _abandoned(path)]
 
 
 def remove_left_behind(place: Path = PLACE) -> list[Path]:
