@@ -38,14 +38,15 @@ def test_the_table(tmp_path) -> None:
     damage |= {"flips in other files": 2000, "flips in other files unseen": 0}
     damage |= {"flips in memory": 3, "flips in memory unseen": 0}
     mutations = {"csv": {"accepted": 1, "refused": 5, "wrong": 0}}
-    survive = {"ranks": 4, "kills": 40, "right": 39, "joins": 10, "joined": 10}
+    survive = {"ranks": 4, "kills": 40, "memory node": 20, "right": 39, "joins": 10, "joined": 10}
     survive |= {"median recovery": 0.12, "longest recovery": 1.5}
-    survive["long"] = {"right": True, "kills": 9, "joins": 8, "throughput": 0.9812, "minutes": 5.0}
+    survive["long"] = [{"right": True, "kills": 9, "joins": 8, "throughput": 0.9812, "minutes": 5.0, "memory": "node"}]
     found = {"kills": {"ranks": 4, "kills": 100, "right after a kill": 99}, "damage": damage, "mutations": mutations}
     found |= {"survive": survive, "nodes": {"node kills": 19, "runs": 20, "right": 20, "mpi": "mpich"}}
     text = table(found)
     assert "| a replacement joined such a job | 10 | 10 ended in the undisturbed weights and reports |" in text
-    assert "39 went on without a restart" in text
+    assert "| 40 | 20 with memory: node; 39 went on without a restart" in text
+    assert "| one job of 5 minutes (memory: node) lost a rank again and again | 9 |" in text
     assert "8 replacements joined, live ranks trained for 98.1% of their time |" in text
     assert "two hosts was killed (mpich) | 19 | 20 of 20 runs ended" in text
     assert "| one bit of a checkpoint was flipped | 2,000 | 1,999 refused by name, and the one before used |" in text

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Prefetcher(Generic[T]):
     def stop(self, patience: float) -> bool:
         """Stop the thread; return whether it ended within `patience` seconds. May be called again."""
         self._stop.set()
+        with suppress(queue.Empty):
+            self._queue.get_nowait()  # the thread may be waiting for room
         self._thread.join(timeout=patience)
         return not self._thread.is_alive()
 

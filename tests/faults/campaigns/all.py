@@ -49,16 +49,15 @@ def survive(found: dict) -> list[Row]:
         (
             f"a rank, or two at once, of a job of {found['ranks']} with --survive was killed",
             found["kills"],
-            f"{found['right']:,} went on without a restart and {same}; {took}",
+            f"{found['memory node']:,} with memory: node; {found['right']:,} went on without a restart and {same}; {took}",
         ),
         ("a replacement joined such a job", found["joins"], f"{found['joined']:,} {same}"),
     ]
-    if (one := found.get("long")) is not None:
+    for one in found["long"]:
         ended = "it ended in the undisturbed weights" if one["right"] else "WRONG weights at the end"
         trained = f"{one['joins']} replacements joined, live ranks trained for {one['throughput']:.1%} of their time"
-        rows.append(
-            (f"one job of {one['minutes']:g} minutes lost a rank again and again", one["kills"], f"{ended}; {trained}")
-        )
+        job = f"one job of {one['minutes']:g} minutes (memory: {one['memory']}) lost a rank again and again"
+        rows.append((job, one["kills"], f"{ended}; {trained}"))
     return rows
 
 
