@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import sys
 from pathlib import Path
 
@@ -101,6 +102,29 @@ def test_a_rank_whose_memory_is_corrupted_is_replaced(survive, undisturbed) -> N
     assert "After 10 steps the ranks no longer hold the same bits:\n  weights: rank 0 on " in said
     assert "rank 0 will be ended, and the others return to the newest checkpoint" in said
     assert [one["step"] for one in summary(run)["recoveries"]] == [8]  # of the best evaluation
+
+
+def test_a_rank_of_the_other_host_dies_in_an_update_and_one_joins(
+    mpi_flavour, clean_environment, run_group, config, undisturbed, tmp_path
+) -> None:
+    if mpi_flavour[0] != "openmpi":
+        pytest.skip("only Open MPI can go on without a rank (ULFM)")
+    two_hosts = runpy.run_path(str(Path(__file__).parent / "netns" / "two_hosts.py"))
+    if reason := two_hosts["reason_against"]():
+        pytest.skip(reason)
+    told = {"KILL_PLAN": json.dumps([["in the update", 2, 3, "tear"]]), "KILL_MARK": str(tmp_path / "mark")}
+    environment = clean_environment(told | {"KILL_SLOW": "1.0"})
+    passed = [
+        word for name in (*told, "KILL_SLOW", "PYTHONPATH", "PATH") if name in environment for word in ("-x", name)
+    ]
+    words = ["-P", "-m", "allgrad", "train", str(config), "--survive", "--plugin", str(PLUGIN)]
+    words = [sys.executable, *words, f"run.dir={tmp_path / 'run'}", "parallel.memory=node"]
+    flags = ["--with-ft", "ulfm", "--mca", "pml", "ob1", "--mca", "btl", "self,sm,tcp"]
+    with two_hosts["TwoHosts"](None) as hosts:
+        _, out, err = run_group(hosts.open_mpi_command(2, words, *flags, *passed), env=environment)
+    assert (summary(tmp_path / "run")["weights_sha256"], metrics(tmp_path / "run")) == undisturbed, out + err
+    assert "1 of 4 ranks died; 3 go on" in err
+    assert "a replacement joined; 4 ranks go on" in err
 
 
 def test_a_library_that_cannot_do_it_is_named(mpi_flavour, clean_environment, run_group, config, tmp_path) -> None:

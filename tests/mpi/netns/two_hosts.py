@@ -6,7 +6,7 @@ Each host has half of the machine's cores, and its processes run on no other. Ne
 
     python tests/mpi/netns/two_hosts.py [--rate 1gbit] RANKS SCRIPT ARGUMENTS...
 
-runs an MPI job over both hosts, half of the ranks on each, and says how many bytes crossed the link. MPICH only.
+runs an MPI job over both hosts, half of the ranks on each, and says how many bytes crossed the link (MPICH).
 """
 
 from __future__ import annotations
@@ -88,6 +88,14 @@ class TwoHosts:
         mpiexec = ["mpiexec", "-launcher", "rsh", "-launcher-exec", str(self.folder / "rsh")]
         mpiexec += ["-hosts", "nodea,nodeb", "-n", str(ranks), "-ppn", str(per_host or (ranks + 1) // 2), *words]
         return [*self._enter("nodea"), f"--wd={Path.cwd()}", *mpiexec]
+
+    def open_mpi_command(self, per_host: int, words: list[str], *flags: str) -> list[str]:
+        """The command line of a job of Open MPI 5, started on nodea: `per_host` ranks on each host."""
+        mpirun = ["mpirun", "--allow-run-as-root", "--prtemca", "plm_ssh_agent", str(self.folder / "rsh")]
+        mpirun += ["--prtemca", "prte_if_include", "eth0", "--mca", "btl_tcp_if_include", "eth0"]
+        mpirun += ["--host", ",".join(f"{name}:{per_host}" for name in ADDRESSES), "--map-by", ":oversubscribe"]
+        mpirun += ["--bind-to", "none", *flags, "-n", str(per_host * len(ADDRESSES)), *words]
+        return [*self._enter("nodea"), f"--wd={Path.cwd()}", *mpirun]
 
     def environment(self) -> dict[str, str]:
         """What such a job needs in its environment: UCX wants to be told the interface."""
