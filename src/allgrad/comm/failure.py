@@ -35,6 +35,8 @@ _log = logging.getLogger(__name__)
 _PATIENCE = 30.0  # seconds that rank 0, however busy its node, may take to report for all
 _GRACE = 10.0  # seconds that printing, on_failure and Abort may take together before the process is killed
 
+_HOLDING = 5.0  # seconds more, after which a process whose Abort holds the GIL is killed
+
 _ending = threading.Lock()
 
 
@@ -85,7 +87,7 @@ def end(topology: Topology, text: str, *, everywhere: bool = False, code: int = 
     hard.daemon = True
     hard.start()
     if sys.__stderr__ is not None:  # Abort may hold the GIL and never return; this timer needs no GIL
-        faulthandler.dump_traceback_later(wait + _GRACE + 5, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(wait + _GRACE + _HOLDING, exit=True, file=sys.__stderr__)
     time.sleep(wait)
     message = f"allgrad: rank {topology.rank} of {topology.size} on {topology.host} failed. {text.rstrip()}\n"
     if topology.on_failure is not None:
