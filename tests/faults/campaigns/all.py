@@ -1,7 +1,14 @@
-"""Run the campaigns, and write their counts into docs/reliability.md; the exit code is 1 if anything was wrong."""
+"""Run campaigns, and write their counts into docs/reliability.md; the exit code is 1 if anything was wrong.
+
+    python tests/faults/campaigns/all.py [CAMPAIGN ...]                     all of them, or those that are named
+    python tests/faults/campaigns/all.py --result soak=soak.json            what `soak.py -o soak.json` has counted elsewhere
+
+The rows of each campaign are kept in counts.json beside this file, so that the table keeps those of the others.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -15,6 +22,7 @@ from allgrad.cli.mpirun import find_mpirun
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[2] / "docs" / "reliability.md"
+COUNTS = HERE / "counts.json"
 BEGIN, END = "<!-- counts: written by launch/test.sh --faults -->", "<!-- end of counts -->"
 
 
@@ -93,17 +101,27 @@ CAMPAIGNS = (kills, damage, survive, nodes, limits, soak, mutations)
 """Each turns what the script of its name has counted into rows of the table."""
 
 
-def table(found: dict[str, dict]) -> str:
-    """The counts, as Markdown; `found`: those of each campaign that was run."""
+def rows_of(name: str, found: dict) -> dict:
+    """The rows of a campaign, as counts.json keeps them: where it differs by the MPI library, under a key for each."""
+    campaign = next(one for one in CAMPAIGNS if one.__name__ == name)
+    key = f"{name} ({found['mpi']})" if "mpi" in found else name
+    return {key: {"date": time.strftime("%Y-%m-%d"), "rows": campaign(found)}}
+
+
+def table(kept: dict[str, dict]) -> str:
+    """The counts, as Markdown; `kept`: the rows of each campaign, by its name."""
     machine = f"{platform.machine()}, Python {platform.python_version()}"
     lines = [
-        f"Counted on {time.strftime('%Y-%m-%d')} ({machine}):",
+        f"Counted on {machine}:",
         "",
-        "| what was done | times | what came of it |",
-        "|---|---|---|",
+        "| what was done | times | what came of it | on | by `launch/test.sh --faults` |",
+        "|---|---|---|---|---|",
     ]
-    rows = [row for campaign in CAMPAIGNS if campaign.__name__ in found for row in campaign(found[campaign.__name__])]
-    return "\n".join([*lines, *(f"| {what} | {times:,} | {result} |" for what, times, result in rows)])
+    order = [campaign.__name__ for campaign in CAMPAIGNS]
+    for key in sorted(kept, key=lambda key: (order.index(key.partition(" ")[0]), key)):
+        name, date = key.partition(" ")[0], kept[key]["date"]
+        lines += [f"| {what} | {times:,} | {result} | {date} | `{name}` |" for what, times, result in kept[key]["rows"]]
+    return "\n".join(lines)
 
 
 def why_not(name: str, flavour: str) -> str:
@@ -117,25 +135,40 @@ def why_not(name: str, flavour: str) -> str:
     return ""
 
 
+def run(name: str, flavour: str, place: Path) -> tuple[bool, dict]:
+    """Run a campaign; whether all was right, and its rows."""
+    if reason := why_not(name, flavour):
+        print(f"{name}: left out, {reason}", flush=True)
+        return True, {}
+    output = place / f"{name}.json"
+    options = ["--mpi", flavour] if name == "nodes" else []
+    done = subprocess.run([sys.executable, str(HERE / f"{name}.py"), *options, "-o", str(output)], check=False)
+    return done.returncode == 0, rows_of(name, json.loads(output.read_text())) if output.exists() else {}
+
+
 def main() -> int:
-    found, wrong = {}, False
+    names = [campaign.__name__ for campaign in CAMPAIGNS]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("campaigns", nargs="*", metavar="CAMPAIGN", help=", ".join(names))
+    parser.add_argument("--result", action="append", default=[], metavar="CAMPAIGN=FILE")
+    arguments = parser.parse_args()
+    results = dict(text.split("=", 1) for text in arguments.result)
+    chosen = arguments.campaigns or ([] if results else names)
+    if unknown := sorted({*chosen, *results} - set(names)):
+        parser.error(f"there is no campaign {unknown[0]}; there are {', '.join(names)}")
+    kept = json.loads(COUNTS.read_text()) if COUNTS.exists() else {}
+    for name, file in results.items():
+        kept |= rows_of(name, json.loads(Path(file).read_text()))
     said = subprocess.run([find_mpirun(), "--version"], capture_output=True, text=True).stdout
-    flavour = "openmpi" if "Open MPI" in said else "mpich"
+    flavour, right = "openmpi" if "Open MPI" in said else "mpich", True
     with tempfile.TemporaryDirectory(prefix="allgrad-campaigns-") as place:
-        for name in (campaign.__name__ for campaign in CAMPAIGNS):
-            if reason := why_not(name, flavour):
-                print(f"{name}: left out, {reason}", flush=True)
-                continue
-            output = Path(place) / f"{name}.json"
-            options = ["--mpi", flavour] if name == "nodes" else []
-            done = subprocess.run([sys.executable, str(HERE / f"{name}.py"), *options, "-o", str(output)], check=False)
-            wrong |= done.returncode != 0
-            if output.exists():
-                found[name] = json.loads(output.read_text())
-    text = PAGE.read_text(encoding="utf-8")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n{table(found)}\n{END}{after}", encoding="utf-8")
-    return int(wrong)
+        for name in chosen:
+            good, rows = run(name, flavour, Path(place))
+            right, kept = right and good, kept | rows
+    COUNTS.write_text(json.dumps(kept, indent=1) + "\n")
+    before, after = (text := PAGE.read_text(encoding="utf-8")).split(BEGIN)[0], text.split(END)[1]
+    PAGE.write_text(f"{before}{BEGIN}\n{table(kept)}\n{END}{after}", encoding="utf-8")
+    return int(not right)
 
 
 if __name__ == "__main__":
