@@ -114,9 +114,14 @@ class WorkerGradients(Collector):
 
     def _write(self, each: Array) -> None:
         """Add up the workers' gradients, which are in the order of `order`."""
+        held: dict[int, Array] = {}
         for position, slot in enumerate(self.writes):
-            np.copyto(self.views[slot], each[position])
-            self._add_siblings(position)
+            held[slot] = each[position]
+            for left, right in self.merges[position]:
+                held[left] = np.add(held[left], held.pop(right), out=self.views[left])
+        for slot, array in held.items():
+            if array is not self.views[slot]:
+                np.copyto(self.views[slot], array)
 
     def _add_siblings(self, position: int) -> None:
         for left, right in self.merges[position]:
