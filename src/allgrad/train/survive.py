@@ -275,6 +275,7 @@ class Survivor:
         if shadow is not None and self.saved == self._position() == positions[leader]:
             shadow.restore()
         trainer.rebuild(holds=world.rank not in behind)
+        self.shadow = self._shadow()  # that of memory which was left would keep it
         if behind:
             holding = {node for rank, node in enumerate(nodes) if rank not in behind}
             in_place = trainer.replica.placement.memory == "node" and holding == set(nodes)
