@@ -53,6 +53,17 @@ def test_gelu(kernels, dtype, rng, name, reference):
     assert (x == y).all()
 
 
+@pytest.mark.parametrize("name", ["gelu", "gelu_tanh"])
+def test_gelu_of_large_and_infinite_numbers_is_its_limit(kernels, dtype, name):
+    """It was NaN for infinities, and the slope of the tanh form also beyond 1e19, where the square overflows."""
+    huge = np.finfo(dtype).max
+    x = np.array([np.inf, huge, huge / 2, 65, -65, -huge / 2, -huge, -np.inf, np.nan], dtype)
+    slope = np.empty_like(x)
+    y = getattr(kernels, name)(x, derivative=slope)
+    np.testing.assert_array_equal(y, np.where(x < 0, 0, x))
+    np.testing.assert_array_equal(slope, np.array([1, 1, 1, 1, 0, 0, 0, 0, np.nan], dtype))
+
+
 def test_exact_gelu_keeps_its_digits_in_the_tail(kernels, dtype):
     x = np.linspace(-6, -1, 1001).astype(dtype)
     np.testing.assert_allclose(kernels.gelu(x), gelu_reference(x.astype(float))[0], rtol=64 * np.finfo(dtype).eps)

@@ -22,7 +22,7 @@ from allgrad.kernels.numba_math import (
     normal_tail,
 )
 from allgrad.kernels.numba_sums import row_maximum, row_product, row_squares, row_sum, whole_vectors
-from allgrad.kernels.numpy_activations import INVERSE_ROOT_TWO_PI, TANH_CUBE, TANH_SCALE
+from allgrad.kernels.numpy_activations import INVERSE_ROOT_TWO_PI, SATURATED, TANH_CUBE, TANH_SCALE
 from allgrad.kernels.portable_math import whole_power as _whole_power
 
 whole_power = register_jitable(_whole_power)
@@ -234,17 +234,20 @@ def elu(x: Any, alpha: Any, y: Any, derivative: Any) -> None:
 
 
 def gelu(x: Any, y: Any) -> None:
-    zero = x.dtype.type(0)
+    zero, limit = x.dtype.type(0), x.dtype.type(SATURATED)
     for i in range(x.size):
         size = abs(x[i])
+        size = limit if size > limit else size
         y[i] = (x[i] if x[i] > zero else zero) - size * normal_tail(size, gauss(size))
 
 
 def gelu_with_derivative(x: Any, y: Any, derivative: Any) -> None:
     zero, one, root = x.dtype.type(0), x.dtype.type(1), x.dtype.type(INVERSE_ROOT_TWO_PI)
+    limit = x.dtype.type(SATURATED)
     for i in range(x.size):
         v = x[i]
         size = abs(v)
+        size = limit if size > limit else size
         density = gauss(size)
         tail = normal_tail(size, density)
         slope = tail - size * (density * root)
@@ -254,16 +257,17 @@ def gelu_with_derivative(x: Any, y: Any, derivative: Any) -> None:
 
 def gelu_tanh(x: Any, y: Any, derivative: Any) -> None:
     """With p = (1 + tanh(x (a + b x^2))) / 2:  y = x p, and y' = p + x p (1 - p) 2 (a + 3 b x^2)."""
-    half, one = x.dtype.type(0.5), x.dtype.type(1)
+    half, one, limit = x.dtype.type(0.5), x.dtype.type(1), x.dtype.type(SATURATED)
     a, b = x.dtype.type(TANH_SCALE), x.dtype.type(TANH_SCALE * TANH_CUBE)
     a2, b6 = x.dtype.type(2 * TANH_SCALE), x.dtype.type(6 * TANH_SCALE * TANH_CUBE)
     for i in range(x.size):
         v = x[i]
-        square = v * v
-        p = fma(hyperbolic_tangent(v * fma(square, b, a)), half, half)
-        value = v * p
-        y[i] = value
-        derivative[i] = fma(value * (one - p), fma(square, b6, a2), p)
+        v = -limit if v < -limit else v
+        w = limit if v > limit else v
+        square = w * w
+        p = fma(hyperbolic_tangent(w * fma(square, b, a)), half, half)
+        y[i] = v * p
+        derivative[i] = fma(w * p * (one - p), fma(square, b6, a2), p)
 
 
 def relu_forward(x: Any, y: Any) -> None:

@@ -40,6 +40,8 @@ TAIL_P = tuple(
 )
 INVERSE_ROOT_TWO_PI = 1 / math.sqrt(2 * math.pi)
 TANH_SCALE, TANH_CUBE = math.sqrt(2 / math.pi), 0.044715
+SATURATED = 64.0
+"""From well below this size on, exp(-x^2 / 2) and 1 - |tanh| of both GELUs are 0 in float64 too. A larger x would only overflow."""
 
 
 def tanh(x: Array, *, out: Array | None = None) -> Array:
@@ -71,7 +73,8 @@ def gelu(x: Array, *, out: Array | None = None, derivative: Array | None = None)
         x_ = source[span]
         size, tail, gauss, t = (scratch(x.dtype, i, x_.shape) for i in range(4))
         np.abs(x_, size)
-        np.multiply(x_, x_, gauss)
+        np.minimum(size, x.dtype.type(SATURATED), out=size)
+        np.multiply(size, size, gauss)
         np.multiply(gauss, x.dtype.type(-0.5), gauss)
         np.exp(gauss, gauss)
         _tail(size, gauss, tail, t)
@@ -100,25 +103,27 @@ def gelu_tanh(x: Array, *, out: Array | None = None, derivative: Array | None = 
     scalar = x.dtype.type
     for span in spans(source.size):
         x_, y_ = source[span], target[span]
-        square, half, t = (scratch(x.dtype, i, x_.shape) for i in range(3))
-        np.multiply(x_, x_, square)
+        square, half, t, inner = (scratch(x.dtype, i, x_.shape) for i in range(4))
+        np.clip(x_, scalar(-SATURATED), scalar(SATURATED), out=inner)
+        np.multiply(inner, inner, square)
         np.multiply(square, scalar(TANH_SCALE * TANH_CUBE), half)
         np.add(half, scalar(TANH_SCALE), half)
-        np.multiply(half, x_, half)
+        np.multiply(half, inner, half)
         np.tanh(half, half)
         np.multiply(half, scalar(0.5), half)
         np.add(half, scalar(0.5), half)  # p = (1 + tanh) / 2, the place of Phi
-        np.multiply(x_, half, t)
         if slope is not None:
             # gelu' = p + x p (1 - p) 2 (a + 3 b x^2), a = TANH_SCALE, b = TANH_SCALE TANH_CUBE
             d = slope[span]
             np.multiply(square, scalar(6 * TANH_SCALE * TANH_CUBE), square)
             np.add(square, scalar(2 * TANH_SCALE), square)
+            np.multiply(inner, half, t)
             np.multiply(square, t, square)
             np.subtract(constant(x.dtype, 1, len(x_)), half, d)
             np.multiply(d, square, d)
             np.add(d, half, d)
-        np.copyto(y_, t)
+        np.maximum(x_, scalar(-SATURATED), out=t)
+        np.multiply(t, half, y_)
     return y
 
 

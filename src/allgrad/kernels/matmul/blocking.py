@@ -30,6 +30,8 @@ DEPTH = 320
 """Steps of k per block: a panel of B of this depth and a tile of A stay in a first-level cache."""
 BLOCK_COLUMNS = 2048
 """Columns of B that are packed at a time."""
+STRIPE = 8
+"""Panels that are packed at a time, if all rows of A are in one block: they are still in a near cache when they are used."""
 BLOCK_A = 1 << 17
 """Bytes of A per block: what all panels of B share, and what stays in the second-level cache."""
 WIDEST_PANEL = 128
@@ -40,6 +42,8 @@ PAGE = 4096
 """Rows that are a multiple of this many bytes apart take each other's places in the first-level cache."""
 UNPACKED_ROWS = 36
 """With at most this many rows a panel of B is used too few times to be worth a copy."""
+SMALL_B = 1 << 14
+"""Bytes of a B that stays in a first-level cache as it is, and is not packed if its rows are contiguous."""
 BLOCK_TURNED = 1 << 17
 """Bytes of the transposed result per block."""
 TURNED_ROWS = 512
@@ -260,8 +264,9 @@ def product(
         panel = most * LANES if tiles == 1 and most * LANES < columns + LANES else PANEL
         packs_a = columns > 2 * panel if a_step != 1 else a_row * ITEM % PAGE == 0 and columns > 8 * panel
         packs_a = packs_a or (a_step != 1 and a_row != 1)
-        packs_b = b_column != 1 or rows > UNPACKED_ROWS
-        wide = min(BLOCK_COLUMNS // panel * panel, -(-columns // panel) * panel)
+        packs_b = b_column != 1 or (rows > UNPACKED_ROWS and inner * b_step * ITEM > SMALL_B)
+        stripe = STRIPE if tiles <= in_block else BLOCK_COLUMNS // panel
+        wide = min(stripe, -(-columns // panel)) * panel
         room_b = (room_a + min(in_block, tiles) * (ROWS * depth + LANES) * ITEM + 63) // 64 * 64
         for left in range(0, columns, wide):
             width = min(wide, columns - left)

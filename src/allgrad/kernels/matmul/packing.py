@@ -13,8 +13,8 @@ from allgrad.kernels.matmul.llvm import INDEX, POINTER, Floats, cgutils, inlined
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-AHEAD = 2
-"""Rows by which memory is asked for before it is read."""
+AHEAD = 8
+"""Rows by which memory is asked for before it is read: far enough for pieces of rows that come from the last cache."""
 
 
 @inlined
