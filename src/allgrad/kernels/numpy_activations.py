@@ -41,7 +41,7 @@ TAIL_P = tuple(
 INVERSE_ROOT_TWO_PI = 1 / math.sqrt(2 * math.pi)
 TANH_SCALE, TANH_CUBE = math.sqrt(2 / math.pi), 0.044715
 SATURATED = 64.0
-"""From well below this size on, exp(-x^2 / 2) and 1 - |tanh| of both GELUs are 0 in float64 too. A larger x would only overflow."""
+"""Well below this size, exp(-x^2 / 2) and 1 - |tanh| of both GELUs are 0 in float64 too, and a larger x would only overflow."""
 
 
 def tanh(x: Array, *, out: Array | None = None) -> Array:
