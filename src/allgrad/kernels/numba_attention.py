@@ -60,7 +60,7 @@ def multiply(
     c: Any, c_row: Any, adds: Any, room: Any,
 ) -> None:  # fmt: skip
     """`blocking.product` on addresses and strides, which spares the compiler a version for each layout of arrays."""
-    call(core, (rows, inner, columns, a, a_row, a_step, b, b_step, b_column, c, c_row, 0, adds, room, 0, 0))
+    call(core, (rows, inner, columns, a, a_row, a_step, b, b_step, b_column, c, c_row, 0, adds, room, 0, 0, 0))
 
 
 def forward(

@@ -132,7 +132,7 @@ def multiply(
     numbers = (
         rows, inner, columns, address(a), a.strides[0] // item, a.strides[1] // item,
         address(b), b.strides[0] // item, b.strides[1] // item, address(c), c.strides[0] // item,
-        address(bias) if bias.size else 0, 1 if adds else 0, address(room), segments, count,
+        address(bias) if bias.size else 0, 1 if adds else 0, address(room), segments, count, 0,
     )  # fmt: skip
     call(core, numbers)
     return DONE
@@ -143,12 +143,11 @@ def multiply_panels(core: Any, a: Any, panels: Any, c: Any, room: Any) -> None:
     """c = a @ b for C-contiguous a and c, and b's columns in C-contiguous panels (panels, inner, width); nothing is checked."""
     inner, width = panels.shape[1:]
     rows, columns = c.shape
-    for j in range(panels.shape[0]):
-        numbers = (
-            rows, inner, min(width, columns - j * width), address(a), inner, 1, address(panels) + j * panels.strides[0],
-            width, 1, address(c) + j * width * c.itemsize, columns, 0, 0, address(room), 0, 0,
-        )  # fmt: skip
-        call(core, numbers)
+    numbers = (
+        rows, inner, columns, address(a), inner, 1, address(panels), width, 1, address(c), columns, 0, 0, address(room), 0, 0,
+        inner * width,
+    )  # fmt: skip
+    call(core, numbers)
 
 
 def multiply_objects(settings: Any, a: Any, b: Any, c: Any, bias: Any) -> Any:
@@ -206,7 +205,7 @@ def _of_objects(settings: Any, a: Any, b: Any, c: Any, bias: Any) -> Any:
                 word(a + DATA) + i * from_a[1] + j * inside_a[1], a_row >> shift, a_step >> shift,
                 word(b + DATA) + i * from_b[1] + j * inside_b[1], b_step >> shift, b_column >> shift,
                 word(c + DATA) + i * outer[1] + j * inside[1], c_row >> shift,
-                word(bias + DATA) if biased else 0, 0, word(settings + ROOM_ADDRESS), 0, 0,
+                word(bias + DATA) if biased else 0, 0, word(settings + ROOM_ADDRESS), 0, 0, 0,
             )  # fmt: skip
             call(word(settings + CORE), numbers)
     return DONE
@@ -230,11 +229,12 @@ def _leading(x: Any, axes: Any, from_the_right: Any) -> Any:
 
 def product(
     rows: Any, inner: Any, columns: Any, a: Any, a_row: Any, a_step: Any, b: Any, b_step: Any, b_column: Any, c: Any,
-    c_row: Any, bias: Any, adds: Any, room: Any, segments: Any, count: Any,
+    c_row: Any, bias: Any, adds: Any, room: Any, segments: Any, count: Any, pitch: Any,
 ) -> None:  # fmt: skip
     """`multiply` on addresses and strides, of which c has contiguous rows; no bias is 0.
 
-    With a table of `count` segments (see `strip`), of which there may be none, k is not cut into blocks.
+    With a table of `count` segments (see `strip`), of which there may be none, k is not cut into blocks. If `pitch` is not 0, b
+    is packed already: panels of PANEL columns, `pitch` entries apart.
 
     If b is a transposed view and a has few rows, packing b would take a good part of the time. Then b's columns, which are
     contiguous, take the place of a's rows: the transposed result is computed, `chunk` rows at a time, and copied to c.
@@ -261,17 +261,17 @@ def product(
         low = rows // tiles
         tall = rows - tiles * low
         most = min(SUMS // (low + (1 if tall else 0)), WIDEST)
-        panel = most * LANES if tiles == 1 and most * LANES < columns + LANES else PANEL
+        panel = most * LANES if tiles == 1 and pitch == 0 and most * LANES < columns + LANES else PANEL
         packs_a = columns > 2 * panel if a_step != 1 else a_row * ITEM % PAGE == 0 and columns > 8 * panel
         packs_a = packs_a or (a_step != 1 and a_row != 1)
         packs_b = b_column != 1 or (rows > UNPACKED_ROWS and inner * b_step * ITEM > SMALL_B)
-        stripe = STRIPE if tiles <= in_block else BLOCK_COLUMNS // panel
-        wide = min(stripe, -(-columns // panel)) * panel
+        narrow = tiles <= in_block and (deep == 1 or not packs_a)  # otherwise A would be packed again for each stripe
+        wide = min(STRIPE if narrow else BLOCK_COLUMNS // panel, -(-columns // panel)) * panel
         room_b = (room_a + min(in_block, tiles) * (ROWS * depth + LANES) * ITEM + 63) // 64 * 64
         for left in range(0, columns, wide):
             width = min(wide, columns - left)
             # Columns from here on are packed: all of them, or a last panel that does not end with a whole vector.
-            packed = 0 if packs_b else width if width % LANES == 0 else (width - 1) // PANEL * PANEL
+            packed = 0 if packs_b or pitch > 0 else width if width % LANES == 0 else (width - 1) // PANEL * PANEL
             part = panel if packs_b else PANEL
             parts = (width - packed) // part
             for block in range(deep):
@@ -281,11 +281,17 @@ def product(
                     write_segment(own_table, 0, 0, steps, 0)
                 flags = (ADD_TO_RESULT if adds or block > 0 else 0) | (ADD_BIAS if block == deep - 1 and bias else 0)
                 here_b = b + (k * b_step + left * b_column) * ITEM
-                pitch_b = part * (steps | 1)  # an odd number of rows: panels do not take each other's places in caches
-                pack(
-                    steps, here_b + packed * b_column * ITEM, b_step, b_column, parts, part, width - packed - parts * part,
-                    room_b, part, pitch_b, part, PANEL, ITEM, LANES,
-                )  # fmt: skip
+                if pitch > 0:
+                    panels, pitch_b = b + (left // part * pitch + k * part) * ITEM, pitch
+                else:
+                    panels, pitch_b = (
+                        room_b,
+                        part * (steps | 1),
+                    )  # odd: panels do not take each other's places in caches
+                    pack(
+                        steps, here_b + packed * b_column * ITEM, b_step, b_column, parts, part, width - packed - parts * part,
+                        panels, part, pitch_b, part, PANEL, ITEM, LANES,
+                    )  # fmt: skip
                 for first in range(0, tiles, in_block):
                     last = min(first + in_block, tiles)
                     border = max(first, min(last, tall))  # where tiles become lower
@@ -295,9 +301,10 @@ def product(
                     if packs_a:  # each tile as (steps, ROWS)
                         target = room_a
                         for number, high in groups:
-                            pack(
-                                steps, from_a, a_step, a_row, number, high, 0, target, ROWS, a_tile, ROWS, ROWS, ITEM, LANES
-                            )  # fmt: skip
+                            if left == 0 or not narrow:
+                                pack(
+                                    steps, from_a, a_step, a_row, number, high, 0, target, ROWS, a_tile, ROWS, ROWS, ITEM, LANES
+                                )  # fmt: skip
                             from_a += number * high * a_row * ITEM
                             target += number * a_tile * ITEM
                         from_a = room_a
@@ -306,7 +313,7 @@ def product(
                         stop = min(j + panel, packed if j < packed else width)
                         from_b, step_b = here_b + j * ITEM, b_step
                         if j >= packed:
-                            from_b, step_b = room_b + (j - packed) // part * pitch_b * ITEM, part
+                            from_b, step_b = panels + (j - packed) // part * pitch_b * ITEM, part
                         while j < stop:
                             vectors = -(-(stop - j) // LANES)
                             vectors = vectors if vectors * LANES == panel else min(vectors, PANEL // LANES)

@@ -73,7 +73,7 @@ class Product:
     def __init__(self, tile: tiles.Tile, *, cache: bool = True) -> None:
         self.tile = tile
         self._here = _Memory()
-        self.core = CompiledAddress(blocking.product, 16, cache=cache, variant=self._constants)
+        self.core = CompiledAddress(blocking.product, 17, cache=cache, variant=self._constants)
 
     def __call__(self, a: Array, b: Array, *, out: Array | None = None, bias: Array | None = None) -> Array:
         """a @ b + bias over the last two axes, with NumPy's broadcasting of the axes before them.
