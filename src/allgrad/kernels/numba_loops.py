@@ -97,21 +97,35 @@ def norm_backward(
 
     A row goes through scratch, so dx may be g or x. dweight and dbias are added to.
     """
-    count = x.dtype.type(x.shape[1])
-    normal, scaled = np.empty(x.shape[1], x.dtype), np.empty(x.shape[1], x.dtype)
-    for row in range(x.shape[0]):
-        g_, x_, d_, m, r = g[row], x[row], dx[row], mean[row], inverse[row]
-        for j in range(g_.size):
-            normal[j] = (x_[j] - m) * r
-            scaled[j] = g_[j] * weight[j]
-        for j in range(g_.size):
-            dbias[j] += g_[j]
-        for j in range(g_.size):
-            dweight[j] = fma(g_[j], normal[j], dweight[j])
-        along = row_product(scaled, normal) / count
-        level = row_sum(scaled) / count if centred else x.dtype.type(0)
-        for j in range(g_.size):
-            d_[j] = (fma(-along, normal[j], scaled[j]) - level) * r
+    count, zero = x.dtype.type(x.shape[1]), x.dtype.type(0)
+    normal, scaled = np.empty((4, x.shape[1]), x.dtype), np.empty((4, x.shape[1]), x.dtype)
+    for start in range(0, x.shape[0], 4):
+        rows = min(4, x.shape[0] - start)
+        for i in range(rows):
+            g_, x_, n_, s_, m, r = g[start + i], x[start + i], normal[i], scaled[i], mean[start + i], inverse[start + i]
+            for j in range(g_.size):
+                n_[j] = (x_[j] - m) * r
+                s_[j] = g_[j] * weight[j]
+        if rows == 4:  # so dweight and dbias are read and written once for four rows
+            g0, g1, g2, g3 = g[start], g[start + 1], g[start + 2], g[start + 3]
+            for j in range(dbias.size):
+                dbias[j] = dbias[j] + g0[j] + g1[j] + g2[j] + g3[j]
+            n0, n1, n2, n3 = normal[0], normal[1], normal[2], normal[3]
+            for j in range(dweight.size):
+                dweight[j] = fma(g3[j], n3[j], fma(g2[j], n2[j], fma(g1[j], n1[j], fma(g0[j], n0[j], dweight[j]))))
+        else:
+            for i in range(rows):
+                g_, n_ = g[start + i], normal[i]
+                for j in range(dbias.size):
+                    dbias[j] += g_[j]
+                for j in range(dweight.size):
+                    dweight[j] = fma(g_[j], n_[j], dweight[j])
+        for i in range(rows):
+            d_, n_, s_, r = dx[start + i], normal[i], scaled[i], inverse[start + i]
+            along = row_product(s_, n_) / count
+            level = row_sum(s_) / count if centred else zero
+            for j in range(d_.size):
+                d_[j] = (fma(-along, n_[j], s_[j]) - level) * r
 
 
 def softmax_forward(x: Any, y: Any) -> None:
