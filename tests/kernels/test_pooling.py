@@ -41,6 +41,15 @@ def test_ties_go_to_the_first(kernels, dtype):
     assert dx.ravel().tolist() == [5, 0, 0, 0]
 
 
+def test_nan_wins_its_window(kernels, dtype):
+    x = np.arange(4 * 4 * 33, dtype=dtype).reshape(4, 2, 2, 33)
+    for image, place in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
+        x[image, *place] = np.nan
+    assert np.isnan(kernels.max_pool_forward(x, (2, 2), (2, 2))).all()
+    padded = kernels.max_pool_forward(x, (2, 2), (1, 1), (1, 1))
+    assert np.isnan(padded).sum() == 4 * 4 * 33  # each pixel is in four windows
+
+
 def test_refusals(kernels, dtype):
     x = np.zeros((1, 3, 3, 1), dtype)
     with pytest.raises(ValueError, match="does not fit an image"):

@@ -300,16 +300,20 @@ def max_pool_forward(x: Any, wh: Any, ww: Any, sh: Any, sw: Any, ph: Any, pw: An
     for image in range(y.shape[0]):
         for row in range(y.shape[1]):
             for column in range(y.shape[2]):
-                best = y[image, row, column]
-                best[:] = -np.inf
+                best, first = y[image, row, column], True
                 for i in range(wh):
                     r = row * sh - ph + i * dh
                     for j in range(ww):
                         c = column * sw - pw + j * dw
                         if 0 <= r < x.shape[1] and 0 <= c < x.shape[2]:
                             pixel = x[image, r, c]
-                            for k in range(best.size):
-                                best[k] = best[k] if pixel[k] <= best[k] else pixel[k]
+                            if first:
+                                best[:], first = pixel, False
+                            else:
+                                for k in range(best.size):
+                                    best[k] = best[k] if pixel[k] <= best[k] or best[k] != best[k] else pixel[k]
+                if first:
+                    best[:] = -np.inf
 
 
 def max_pool_backward(
