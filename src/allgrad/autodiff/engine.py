@@ -195,9 +195,8 @@ class Walk:
                         add(parent, c)
                     continue
                 if c is not None:
-                    if (
-                        plain and (c is parent.buffer or c is parent.collector) and not parent.hooks
-                    ):  # `offer`ed, and filled
+                    # What was `offer`ed comes back filled.
+                    if plain and (c is parent.buffer or c is parent.collector) and not parent.hooks:
                         parent.filled = True
                     else:
                         add(parent, c)

@@ -258,7 +258,7 @@ class _Work:
 
 
 def samples_of(arrays: Sequence[Any]) -> int:
-    """The number of samples in a part of a batch with these arrays: their length; 0 if there is none.
+    """How many samples a part of a batch has, given its arrays: their length, or 0 without arrays.
 
     >>> samples_of([np.zeros((3, 2)), np.zeros(3)]), samples_of([])
     (3, 0)

@@ -74,9 +74,8 @@ class Terms:
         self._places = {worker: place for place, worker in enumerate(self.counts)}
         self.sums = np.zeros((len(lengths), len(self.names)))
         rows = np.array([[float(counts.get(name, 0.0)) for name in self.names] for counts in self.counts.values()])
-        if (
-            groups > 1
-        ):  # one set of columns per group, zero for other groups' workers, so that each sum is a group's own
+        if groups > 1:
+            # One set of columns per group, zero for other groups' workers, so that each sum is a group's own.
             counted, rows = rows, np.zeros((len(lengths), groups, len(self.names)))
             for row, worker, counts in zip(rows, self.counts, counted, strict=True):
                 row[self._group_of(worker)] = counts

@@ -184,12 +184,8 @@ def _of_objects(settings: Any, a: Any, b: Any, c: Any, bias: Any) -> Any:
         return MISMATCH
     if rows * columns * outer[0] * inside[0] == 0:
         return DONE
-    a_row, a_step, b_step, b_column = (
-        stride(a, axes_a - 2),
-        stride(a, axes_a - 1),
-        stride(b, axes_b - 2),
-        stride(b, axes_b - 1),
-    )
+    a_row, a_step = stride(a, axes_a - 2), stride(a, axes_a - 1)
+    b_step, b_column = stride(b, axes_b - 2), stride(b, axes_b - 1)
     c_row = stride(c, axes - 2)
     if (a_row | a_step | b_step | b_column | c_row) & (item - 1) or (columns > 1 and stride(c, axes - 1) != item):
         return COPY
@@ -284,10 +280,8 @@ def product(
                 if pitch > 0:
                     panels, pitch_b = b + (left // part * pitch + k * part) * ITEM, pitch
                 else:
-                    panels, pitch_b = (
-                        room_b,
-                        part * (steps | 1),
-                    )  # odd: panels do not take each other's places in caches
+                    # An odd number of rows: panels do not take each other's places in caches.
+                    panels, pitch_b = room_b, part * (steps | 1)
                     pack(
                         steps, here_b + packed * b_column * ITEM, b_step, b_column, parts, part, width - packed - parts * part,
                         panels, part, pitch_b, part, PANEL, ITEM, LANES,
