@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import sys
 import pytest
 from small_run import summary, write_config
 
-from allgrad.cli.job import Outcome, _judge, _who_died, forwarding
+from allgrad.cli.job import Outcome, _judge, _who_died, forwarding, run_command
 from allgrad.cli.main import main
 from allgrad.cli.mpirun import job_environment
 from allgrad.cli.processes import alive
@@ -193,3 +194,13 @@ def test_a_job_on_one_machine_opens_no_ports(monkeypatch) -> None:
 def test_a_wrong_number_is_found_at_once(tmp_path, words, capsys) -> None:
     assert main(["train", str(write_config(tmp_path)), *words]) == 2
     assert "allgrad: error: " in capsys.readouterr().err
+
+
+def test_a_job_that_cannot_be_watched_is_ended(tmp_path) -> None:
+    """The launcher and its ranks would otherwise run on, with nobody to end them."""
+    file = tmp_path / "outcome.json"
+    up = tmp_path / "up"
+    command = ["sh", "-c", f"sleep 1000 & echo $! $$ > {up}.partial; mv {up}.partial {up}; echo broken > {file}; wait"]
+    with pytest.raises(json.JSONDecodeError):
+        run_command(command, dict(os.environ), file)
+    assert not any(alive(int(process)) for process in up.read_text().split())

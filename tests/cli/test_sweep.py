@@ -25,7 +25,8 @@ for word in "$@"; do
             exit 5 ;;
         run.dir=* | */seed=*)
             mkdir -p "${{word#run.dir=}}"
-            echo '{{"state": "complete", "directory": "here"}}' > "$ALLGRAD_OUTCOME"
+            echo '{{"state": "complete", "directory": "here"}}' > "$ALLGRAD_OUTCOME.partial"
+            mv "$ALLGRAD_OUTCOME.partial" "$ALLGRAD_OUTCOME" # whole at once, as a run's is
             echo '{{"steps": 10, "seconds": 1.25, "eval": {{"loss": 0.123456789}}}}' > "${{word#run.dir=}}/summary.json" ;;
     esac
 done

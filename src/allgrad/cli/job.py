@@ -159,9 +159,13 @@ def run_command(
         readers = [threading.Thread(target=_copy, args=(*pair, died), daemon=True) for pair in pairs]
         for reader in readers:
             reader.start()
-        with forwarding(process, file, lambda: saves and bool(Outcome.read(file).state)) as asked:
-            code = wait_for(process, file, first)
-        _end_orphans(str(file), process.pid, guard)
+        try:
+            with forwarding(process, file, lambda: saves and bool(Outcome.read(file).state)) as asked:
+                code = wait_for(process, file, first)
+        finally:
+            process.kill()  # it has ended, unless waiting for it failed
+            process.wait()
+            _end_orphans(str(file), process.pid, guard)
     shutil.rmtree(Path(tempfile.gettempdir()) / f"ompi.{process.pid}", ignore_errors=True)  # Open MPI's, after a death
     for reader in readers:
         reader.join()
