@@ -1,6 +1,7 @@
 """Sums in shared memory: NumPy's bits, and nobody adds before everybody has come. Threads take the place of ranks."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -48,15 +49,18 @@ def test_nobody_adds_before_all_ranks_have_come_or_leaves_before_all_have_added(
     def run(rank):
         part = slice(rank * half, (rank + 1) * half)
         additions = np.array(shared_sums.row(mine[0, part], mine[1, part], sums[0, part]))
+        before = time.perf_counter()
         for number in range(1, rounds):
             mine[rank] = number * (rank + 1)
-            while (done := boards[rank].sum_up(5, additions, spins=1000, rounds=100_000)) == FULL:
+            while (found := boards[rank].sum_up(5, additions, spins=1000, rounds=100_000))[0] == FULL:
                 pass
-            if done != 2 or not (sums[0] == 3 * number).all():
-                wrong.append((rank, number, done))
-            while (found := boards[rank].exchange(6, NO_BYTES, np.empty(0, np.uint8), 1000, 100_000)) == FULL:
+            done, began, ended = found
+            if done != 2 or not (sums[0] == 3 * number).all() or not before <= began <= ended <= time.perf_counter():
+                wrong.append((rank, number, found))
+            before = ended
+            while (read := boards[rank].exchange(6, NO_BYTES, np.empty(0, np.uint8), 1000, 100_000)) == FULL:
                 pass
-            assert found == READ
+            assert read == READ
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(2)]
     for thread in threads:

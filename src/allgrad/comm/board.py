@@ -47,8 +47,8 @@ class Board:
     def __init__(self, memory: NodeMemory) -> None:
         from allgrad.kernels import atomics, shared_sums  # numba is imported when it is needed
 
-        self._atomics, self._sums = atomics, shared_sums
-        self._words = atomics.WORDS
+        self._atomics = atomics
+        self._exchange, self._sum_up = atomics.compiled_exchange(), shared_sums.compiled()
         self.rank, self.ranks = memory.rank, memory.ranks
         self._size = max(_SMALLEST, min(_LARGEST, _TOGETHER // self.ranks) // atomics.LINE * atomics.LINE)
         self.room = self._size - KEY
@@ -88,29 +88,21 @@ class Board:
 
         The message's number is `posted` before the call. Returns what `collect` returns, or `FULL`: nothing is posted.
         """
-        found: int = self._atomics.exchange[self._words](
-            self._bytes, self._state, self.posted, key, payload, everyone, spins, rounds
-        )
+        found = self._exchange(self._bytes, self._state, self.posted, key, payload, everyone, spins, rounds)
         if found != FULL:
             self.posted += 1
         return found
 
-    def sum_up(self, key: int, additions: Array, spins: int, rounds: int) -> int:
+    def sum_up(self, key: int, additions: Array, spins: int, rounds: int) -> tuple[int, float, float]:
         """Two exchanges of empty messages, and additions in shared memory between them; see `kernels/shared_sums.py`.
 
         The messages' numbers are `posted` before the call, and the next one. Returns how many of the two are exchanged; the one
-        after that is posted. Or `FULL`: nothing is posted.
+        after that is posted. Or `FULL`: nothing is posted. And when all ranks had come, and when all had added.
         """
-        done: int = self._sums.sum_up[self._words](self._bytes, self._state, self.posted, key, additions, spins, rounds)
-        if done != FULL:
-            self.posted += 2 if done else 1
-        return done
-
-    @property
-    def times(self) -> tuple[float, float]:
-        """When all ranks had come to the last `sum_up`, and when all had added, on the clock of `time.perf_counter`."""
-        began, ended = self._state[self._atomics.BEGAN : self._atomics.CLOCK].tolist()
-        return began * 1e-9, ended * 1e-9
+        found = self._sum_up(self._bytes, self._state, self.posted, key, additions, spins, rounds)
+        if found[0] != FULL:
+            self.posted += 2 if found[0] else 1
+        return found
 
     def arrived(self, number: int, spins: int = 0) -> bool:
         """Whether all ranks have posted message `number`."""

@@ -9,7 +9,6 @@ both use the same messages on the board.
 from __future__ import annotations
 
 import os
-import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -104,7 +103,7 @@ class BoardExchange:
 
         return fetch
 
-    def sum_up(self, kind: Kind, additions: Array, barrier: Callable[[], None]) -> tuple[float, float]:
+    def sum_up(self, kind: Kind, additions: Array, barrier: Callable[[Kind], None]) -> tuple[float, float]:
         """Return when every rank has called this, and then has made its additions in shared memory.
 
         Args:
@@ -113,31 +112,30 @@ class BoardExchange:
             barrier: returns when every rank has called it; for ranks whose board cannot be used now.
 
         Returns:
-            When all ranks had come, and when all had added, on the clock of `time.perf_counter`.
+            When all ranks had come, and when all had added: seconds on rank 0's clock.
         """
-        board, pipeline, done = self._pipeline.board, self._pipeline, FULL
+        board, pipeline, done, began = self._pipeline.board, self._pipeline, FULL, 0.0
         if board is not None:
             with self._lock:
                 if pipeline.idle:
                     number = board.posted
-                    done = board.sum_up(kind.key, additions, *self._looks)
+                    done, began, ended = board.sum_up(kind.key, additions, *self._looks)
                     if done == 2:
                         pipeline.count_finished(number=2)
-                        return board.times
+                        return began + pipeline.offset, ended + pipeline.offset
                     if done != FULL:
                         pipeline.count_finished(number=done)
                         handle = self._enqueue(kind.what, NO_BYTES, np.empty(0, np.uint8), number + done).handle
         if done == 1:
             handle.wait()
-            assert board is not None
-            return board.times[0], time.perf_counter()
+            return began + pipeline.offset, pipeline.clock()
         from allgrad.kernels import shared_sums
 
-        barrier() if done == FULL else handle.wait()
-        began = time.perf_counter()
+        barrier(kind) if done == FULL else handle.wait()
+        began = pipeline.clock()
         shared_sums.add_up(additions)
-        barrier()
-        return began, time.perf_counter()
+        barrier(kind)
+        return began, pipeline.clock()
 
     def _collected(self, board: Board, number: int, key: int, everyone: Array) -> bool:
         """Whether all ranks' messages have been read; waits for some time, and lets other processes run meanwhile."""

@@ -8,6 +8,7 @@ prevented is reordering by the compiler. On Arm, LLVM emits the instructions tha
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, register_jitable
 
-from allgrad.kernels.jit import PerDtype
+from allgrad.kernels.jit import PerDtype, entry_point, signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,11 +56,11 @@ def _store_release(typing: Any, array: Any, offset: Any, value: Any) -> Any:  # 
     return types.void(array, offset, value), code
 
 
-RANK, RANKS, RING, FIRST, SIZE, READ, BEGAN, ENDED, CLOCK = range(9)
+RANK, RANKS, RING, FIRST, SIZE, READ, CLOCK = range(7)
 """What is where in the int64 that describe a board to compiled code (`state`):
 
 which rank this is, and how many there are; the number of places of a rank; the offset of the first message, and the bytes of
-one; how many messages all ranks are known to have read; see `shared_sums.py` for the rest.
+one; how many messages all ranks are known to have read; two places for the clock (`shared_sums.py`).
 """
 
 STATE = CLOCK + 2
@@ -164,8 +165,12 @@ _compiled_reached = PerDtype(_reached, "o1 n n n n")
 _compiled_has_room = PerDtype(_has_room, "o1 w1 n")
 _compiled_post = PerDtype(_post, "o1 w1 n n i1")
 _compiled_collect = PerDtype(_collect, "o1 w1 n n o1 n")
-exchange = PerDtype(exchange_messages, "o1 w1 n n i1 o1 n n")
-"""`exchange[WORDS]` is `exchange_messages`. It has no wrapper in Python: a small exchange takes some microseconds."""
+
+
+@cache
+def compiled_exchange() -> Callable[..., int]:
+    """`exchange_messages`, compiled. Numba's look-up of types is left out: a small exchange takes some microseconds."""
+    return entry_point(exchange_messages, signature("o1 w1 n n i1 o1 n n", WORDS))
 
 
 def publish(memory: Any, offset: int, value: int) -> None:

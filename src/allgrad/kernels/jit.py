@@ -82,7 +82,7 @@ class PerDtype(dict[np.dtype[Any], Callable[..., Any]]):
             if dtype not in self:
                 name, constants = self._variant(dtype) if self._variant else ("", {})
                 function = specialised(self._function, dtype.name + name, constants)
-                self[dtype] = _compiled_for(function, _signature(self._signature, dtype), self._cache)
+                self[dtype] = _compiled_for(function, signature(self._signature, dtype), self._cache)
             return self[dtype]
 
 
@@ -243,7 +243,7 @@ def specialised(function: Callable[..., Any], suffix: str, constants: dict[str, 
     return copy
 
 
-def _signature(letters: str, dtype: np.dtype[Any]) -> tuple[Any, ...]:
+def signature(letters: str, dtype: np.dtype[Any]) -> tuple[Any, ...]:
     element = numba.from_dtype(dtype)
     return tuple(_type(word, element) for word in letters.split())
 

@@ -10,6 +10,7 @@ worked off in order.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from numba import carray, types  # type: ignore[attr-defined]
 from numba.core import cgutils as untyped_cgutils
 from numba.extending import intrinsic, register_jitable
 
-from allgrad.kernels.atomics import BEGAN, CLOCK, DONE, ENDED, FULL, WORDS, exchange_messages, has_room_for
-from allgrad.kernels.jit import PerDtype
+from allgrad.kernels.atomics import CLOCK, DONE, FULL, WORDS, exchange_messages, has_room_for
+from allgrad.kernels.jit import PerDtype, entry_point, signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,36 +78,40 @@ def _add_up(additions: Any) -> None:
 
 
 @register_jitable
-def _nanoseconds(state: Any) -> int:
+def _seconds(state: Any) -> float:
     _read_clock(_MONOTONIC, state[CLOCK:].ctypes)
-    now: int = state[CLOCK] * 1_000_000_000 + state[CLOCK + 1]
+    now: float = state[CLOCK] + 1e-9 * state[CLOCK + 1]
     return now
 
 
-def _sum_up(memory: Any, state: Any, number: int, key: int, additions: Any, spins: int, rounds: int) -> int:
+def _sum_up(
+    memory: Any, state: Any, number: int, key: int, additions: Any, spins: int, rounds: int
+) -> tuple[int, float, float]:
     """Two empty messages, of this number and the next one, and the additions between them.
-
-    `state[BEGAN]` and `state[ENDED]` receive when all ranks had come and when all had added (`time.perf_counter_ns`).
 
     Returns:
         How many of the two messages all ranks have exchanged. If it is less than 2, the next one is posted and still to be read.
-        FULL: there was no room for both, and nothing is posted.
+        FULL: there was no room for both, and nothing is posted. And when all ranks had come, and when all had added
+        (`time.perf_counter`), as far as they have.
     """
     if not has_room_for(memory, state, number + 1):
-        return FULL
+        return FULL, 0.0, 0.0
     nothing = memory[:0]
     if exchange_messages(memory, state, number, key, nothing, nothing, spins, rounds) != DONE:
-        return 0
-    state[BEGAN] = _nanoseconds(state)
+        return 0, 0.0, 0.0
+    began = _seconds(state)
     _make(additions)
     found = exchange_messages(memory, state, number + 1, key, nothing, nothing, spins, rounds)
-    state[ENDED] = _nanoseconds(state)
-    return 2 if found == DONE else 1
+    return 2 if found == DONE else 1, began, _seconds(state)
 
 
 _compiled_add_up = PerDtype(_add_up, "k")
-sum_up = PerDtype(_sum_up, "o1 w1 n n k n n")
-"""`sum_up[WORDS]` is `_sum_up`, without a wrapper, like `atomics.exchange`."""
+
+
+@cache
+def compiled() -> Callable[..., tuple[int, float, float]]:
+    """`_sum_up`, compiled."""
+    return entry_point(_sum_up, signature("o1 w1 n n k n n", WORDS))
 
 
 def row(left: Array, right: Array, out: Array) -> tuple[int, ...]:

@@ -49,13 +49,6 @@ _BLOCK = (
 _LINE = 64
 
 
-class _Posted(NamedTuple):
-    gradients: BucketGradients
-    step: int
-    ready: float
-    guarded: list[Array]
-
-
 class _Sums(NamedTuple):
     """The additions (left, right, result) for a slice, and the nodes of the tree that they leave, with their arrays."""
 
@@ -96,7 +89,8 @@ class NodeExchange(Exchange):
 
     def __init__(self, memory: NodeMemory) -> None:
         self.memory = memory
-        self._posted: list[_Posted] = []
+        self._posted: list[tuple[BucketGradients, int, float]] = []  # with the step, and when they became final
+        self._guarded: list[Array] = []
         self._sums: dict[tuple[int, int], _Sums | None] = {}
         self._planned: dict[tuple[int, ...], tuple[Kind, Array]] = {}
         self._owners: Any = None  # the communicator of this slice's owners
@@ -160,10 +154,11 @@ class NodeExchange(Exchange):
         if self.world.nodes > 1:
             self._send(gradients, step, ready)
             return
-        guarded = [array for array in gradients.views if array.flags.writeable]
-        for array in guarded:
-            array.flags.writeable = False
-        self._posted.append(_Posted(gradients, step, ready, guarded))
+        for array in gradients.views:
+            if array.flags.writeable:
+                array.setflags(write=False)
+                self._guarded.append(array)
+        self._posted.append((gradients, step, ready))
 
     def finish(self) -> list[Times]:
         """Return when all ranks of this node have the sums of all buckets."""
@@ -171,32 +166,37 @@ class NodeExchange(Exchange):
             times = super().finish()
             self.memory.barrier()
             return times
-        if not self._posted:
+        if not (posted := self._posted):
             return []
-        posted, self._posted = self._posted, []
-        began, done = self.world.sum_in_memory(*self._plan_for(posted))
-        _release(posted)
+        try:
+            began, done = self.world.sum_in_memory(*self._plan_for([gradients.bucket for gradients, _, _ in posted]))
+        finally:
+            self._release()
         return [
-            Times(each.gradients.bucket.label, each.step, each.gradients.bucket.nbytes, each.ready, began, began, done)
-            for each in posted
+            Times(gradients.bucket.label, step, gradients.bucket.nbytes, ready, began, began, done)
+            for gradients, step, ready in posted
         ]
 
     def begin(self) -> None:
         """Forget the buckets of a step that failed, and wait until nobody reads the sums of the last step any more."""
         super().finish()
-        posted, self._posted = self._posted, []
-        _release(posted)
+        self._release()
         self.memory.barrier()
+
+    def _release(self) -> None:
+        """Forget what was posted; its arrays can be written again."""
+        for array in self._guarded:
+            array.setflags(write=True)
+        self._posted, self._guarded = [], []
 
     # Slices of buckets.
 
-    def _plan_for(self, posted: list[_Posted]) -> tuple[Kind, Array]:
+    def _plan_for(self, buckets: list[Bucket]) -> tuple[Kind, Array]:
         """What this rank adds when these buckets have been posted on a single node, for `World.sum_in_memory`."""
-        order = tuple([each.gradients.bucket.index for each in posted])
+        order = tuple([bucket.index for bucket in buckets])
         if order not in self._planned:
             from allgrad.kernels import shared_sums  # numba is imported when it is needed
 
-            buckets = [each.gradients.bucket for each in posted]
             what = {
                 "collective": "all-reduce (node)",
                 "buckets": ", ".join(bucket.label for bucket in buckets),
@@ -273,12 +273,6 @@ class NodeExchange(Exchange):
             self._owners, self.world.node, self.world.nodes, sums.left, out[sums.own],
             virtual_workers=self.virtual_workers, tag=lane.tag, scratch=lane.scratch, table=self.table,
         )  # fmt: skip
-
-
-def _release(posted: list[_Posted]) -> None:
-    for each in posted:
-        for array in each.guarded:
-            array.flags.writeable = True
 
 
 def _arena(flat: FlatParameters, arrays: dict[np.dtype[Any], Array]) -> Arena:
