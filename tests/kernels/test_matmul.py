@@ -119,7 +119,7 @@ layouts = st.sampled_from("CFS")
 
 
 @settings(max_examples=200, deadline=None)
-@given(rows=sizes, inner=st.integers(0, 40) | st.integers(250, 520), columns=sizes, a_layout=layouts, b_layout=layouts,
+@given(rows=sizes, inner=st.integers(0, 40) | st.integers(480, 560), columns=sizes, a_layout=layouts, b_layout=layouts,
        name=st.sampled_from(sorted(TILES)), double=st.booleans(), biased=st.booleans(), seed=st.integers(0, 99))  # fmt: skip
 def test_any_shape_and_layout(rows, inner, columns, a_layout, b_layout, name, double, biased, seed):
     rng, dtype = np.random.default_rng(seed), np.float64 if double else np.float32

@@ -26,13 +26,13 @@ from allgrad.kernels.matmul.llvm import address, call
 from allgrad.kernels.matmul.packing import pack
 from allgrad.kernels.matmul.strip import ADD_BIAS, ADD_TO_RESULT, strip, write_segment
 
-DEPTH = 320
+DEPTH = 512
 """Steps of k per block: a panel of B of this depth and a tile of A stay in a first-level cache."""
 BLOCK_COLUMNS = 2048
 """Columns of B that are packed at a time."""
 STRIPE = 8
 """Panels that are packed at a time, if all rows of A are in one block: they are still in a near cache when they are used."""
-BLOCK_A = 1 << 17
+BLOCK_A = 1 << 18
 """Bytes of A per block: what all panels of B share, and what stays in the second-level cache."""
 WIDEST_PANEL = 128
 """Columns of the widest panel, and at least as many as a tile has rows."""
