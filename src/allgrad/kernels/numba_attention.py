@@ -15,8 +15,8 @@ from numba.extending import register_jitable
 
 from allgrad.kernels import threads
 from allgrad.kernels.jit import PerDtype
-from allgrad.kernels.matmul.blocking import scratch_size
-from allgrad.kernels.matmul.llvm import address, call
+from allgrad.kernels.matmul.blocking import multiply, scratch_size
+from allgrad.kernels.matmul.llvm import address
 from allgrad.kernels.matmul.product import matmul
 from allgrad.kernels.numba_math import decay
 from allgrad.kernels.numba_sums import row_maximum, row_product, row_sum, whole_vectors
@@ -52,15 +52,6 @@ def probabilities(p: Any, first: Any, causal: Any, hidden: Any, scale: Any) -> N
         for j in range(row.size):
             row[j] *= inverse
         p[i, seen:] = zero
-
-
-@register_jitable
-def multiply(
-    core: Any, rows: Any, inner: Any, columns: Any, a: Any, a_row: Any, a_step: Any, b: Any, b_step: Any, b_column: Any,
-    c: Any, c_row: Any, adds: Any, room: Any,
-) -> None:  # fmt: skip
-    """`blocking.product` on addresses and strides, which spares the compiler a version for each layout of arrays."""
-    call(core, (rows, inner, columns, a, a_row, a_step, b, b_step, b_column, c, c_row, 0, adds, room, 0, 0, 0))
 
 
 def forward(

@@ -15,7 +15,7 @@ from numba.extending import register_jitable
 
 from allgrad.kernels.blocks import Array, as_rows, output, scratch
 from allgrad.kernels.jit import PerDtype, compiled, specialised
-from allgrad.kernels.matmul.blocking import DONE, multiply, scratch_size
+from allgrad.kernels.matmul.blocking import multiply, scratch_size
 from allgrad.kernels.matmul.llvm import address
 from allgrad.kernels.matmul.product import matmul
 from allgrad.kernels.matmul.strip import FIELDS
@@ -30,31 +30,43 @@ BLOCK_ROWS = 264
 
 
 @register_jitable
-def in_segments(core: Any, a: Any, b: Any, out: Any, none: Any, room: Any, segments: Any) -> Any:
-    """`multiply` with a table of segments. The table is an argument, because numba may free an array after its last use."""
-    return multiply(core, a, b, out, none, room, False, address(segments), len(segments))
+def one_product(
+    core: Any, a: Any, b: Any, start: Any, stop: Any, out: Any, top: Any, room: Any, segments: Any = 0, count: Any = 0
+) -> None:  # fmt: skip
+    """out = a.T @ b over their rows from start to stop, of which out holds the rows from `top` on."""
+    item = out.itemsize
+    a_step, a_row, b_step, b_column = a.strides[0], a.strides[1], b.strides[0], b.strides[1]
+    multiply(
+        core, out.shape[0], stop - start, out.shape[1], address(a) + start * a_step + top * a_row, a_row // item, a_step // item,
+        address(b) + start * b_step, b_step // item, b_column // item, address(out), out.shape[1], 0, room, segments, count,
+    )  # fmt: skip
+
+
+@register_jitable
+def in_segments(core: Any, a: Any, b: Any, out: Any, room: Any, table: Any) -> None:
+    """out = a.T @ b with a table of segments. The table is an argument, because numba may free an array after its last use."""
+    one_product(core, a, b, 0, len(a), out, 0, room, address(table), len(table))
 
 
 def products(
-    core: Any, a: Any, b: Any, edges: Any, order: Any, merges: Any, out: Any, stack: Any, none: Any, room: Any
-) -> Any:
+    core: Any, a: Any, b: Any, edges: Any, order: Any, merges: Any, out: Any, stack: Any, scratch: Any
+) -> None:  # fmt: skip
+    room = address(scratch)
     if len(a) <= FEW_ROWS:
         segments = np.empty((order.size, FIELDS), np.int64)
         for i in range(order.size):
             start, stop = edges[order[i]], edges[order[i] + 1]
             segments[i, 0], segments[i, 1], segments[i, 2] = start, stop - start, merges[i]
-        return in_segments(core, a.T, b, out, none, room, segments)
+        in_segments(core, a, b, out, room, segments)
+        return
     block = stack.shape[1]
     for top in range(0, out.shape[0], block):
         high = min(block, out.shape[0] - top)
         bottom = out[top : top + high]
         depth = 0
         for i in range(order.size):
-            start, stop = edges[order[i]], edges[order[i] + 1]
             here = bottom if depth == 0 else stack[depth - 1, :high]
-            answer = multiply(core, a[start:stop, top : top + high].T, b[start:stop], here, none, room, False)
-            if answer != DONE:
-                return answer
+            one_product(core, a, b, edges[order[i]], edges[order[i] + 1], here, top, room)
             for _ in range(merges[i]):
                 left = (bottom if depth == 1 else stack[depth - 2, :high]).reshape(-1)
                 right = stack[depth - 1, :high].reshape(-1)
@@ -62,7 +74,6 @@ def products(
                     left[j] += right[j]
                 depth -= 1
             depth += 1
-    return DONE
 
 
 def sums(g: Any, edges: Any, order: Any, merges: Any, out: Any) -> None:
@@ -79,13 +90,9 @@ def sums(g: Any, edges: Any, order: Any, merges: Any, out: Any) -> None:
         depth += 1
 
 
-def each_product(core: Any, a: Any, b: Any, edges: Any, out: Any, none: Any, room: Any) -> Any:
+def each_product(core: Any, a: Any, b: Any, edges: Any, out: Any, scratch: Any) -> None:
     for i in range(out.shape[0]):
-        start, stop = edges[i], edges[i + 1]
-        answer = multiply(core, a[start:stop].T, b[start:stop], out[i], none, room, False)
-        if answer != DONE:
-            return answer
-    return DONE
+        one_product(core, a, b, edges[i], edges[i + 1], out[i], 0, address(scratch))
 
 
 def each_sum(g: Any, edges: Any, out: Any) -> None:
@@ -98,9 +105,9 @@ def _with_bias_gradient(dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
     return "", {"bias_gradient": compiled(loops)}
 
 
-_products = PerDtype(products, "n R2 R2 k k k w2 w3 r1 w1")
+_products = PerDtype(products, "n R2 R2 k k k w2 w3 w1")
 _sums = PerDtype(sums, "r2 k k k w1", variant=_with_bias_gradient)
-_each_product = PerDtype(each_product, "n R2 R2 k w3 r1 w1")
+_each_product = PerDtype(each_product, "n R2 R2 k w3 w1")
 _each_sum = PerDtype(each_sum, "r2 k w2", variant=_with_bias_gradient)
 
 
@@ -108,14 +115,17 @@ def product_by_worker(a: Array, b: Array, edges: Array, order: Array, merges: Ar
     """See `Kernels.product_by_worker`."""
     few = len(a) <= FEW_ROWS
     shape = (0, 0, 0) if few else (_depth(merges), min(BLOCK_ROWS, out.shape[0]), out.shape[1])
-    room, none = matmul.memory(a.dtype, scratch_size(len(a), out.shape[1], len(order) if few else 0))
-    loops, core, stack = _products[a.dtype], matmul.core[a.dtype], scratch(a.dtype, 0, shape)
-    if (
-        loops(core, a, b, edges, order, merges, out, stack, none, room) != DONE
-    ):  # strides that the product cannot work with
-        answer = loops(core, np.array(a), np.array(b), edges, order, merges, out, stack, none, room)
-        assert answer == DONE, answer
+    room, _ = matmul.memory(a.dtype, scratch_size(len(a), out.shape[1], len(order) if few else 0))
+    stack = scratch(a.dtype, 0, shape)
+    if out.size:
+        a, b = _operand(a, out), _operand(b, out)
+        _products[a.dtype](matmul.core[a.dtype], a, b, edges, order, merges, out, stack, room)
     return out
+
+
+def _operand(x: Array, out: Array) -> Array:
+    """x, or a copy if the product cannot work with its strides or writes to its memory."""
+    return np.array(x) if any(s % x.itemsize for s in x.strides) or np.may_share_memory(x, out) else x
 
 
 def _depth(merges: Array) -> int:
@@ -132,11 +142,10 @@ def sum_by_worker(g: Array, edges: Array, order: Array, merges: Array, *, out: A
 def product_of_each_worker(a: Array, b: Array, edges: Array, *, out: Array | None = None) -> Array:
     """See `Kernels.product_of_each_worker`."""
     out = output(out, a, (len(edges) - 1, a.shape[1], b.shape[1]))
-    room, none = matmul.memory(a.dtype, scratch_size(len(a), out.shape[2]))
-    loops, core = _each_product[a.dtype], matmul.core[a.dtype]
-    if loops(core, a, b, edges, out, none, room) != DONE:  # strides that the product cannot work with
-        answer = loops(core, np.array(a), np.array(b), edges, out, none, room)
-        assert answer == DONE, answer
+    room, _ = matmul.memory(a.dtype, scratch_size(len(a), out.shape[2]))
+    if out.size:
+        a, b = _operand(a, out), _operand(b, out)
+        _each_product[a.dtype](matmul.core[a.dtype], a, b, edges, out, room)
     return out
 
 

@@ -15,13 +15,13 @@ from allgrad.kernels.matmul.arrays import (
     DATA,
     WRITEABLE,
     address_of,
+    apart,
     is_array,
     length,
     ndim,
     stride,
     word,
 )
-from allgrad.kernels.matmul.arrays import apart as objects_apart
 from allgrad.kernels.matmul.llvm import address, call
 from allgrad.kernels.matmul.packing import pack
 from allgrad.kernels.matmul.strip import ADD_BIAS, ADD_TO_RESULT, strip, write_segment
@@ -50,7 +50,7 @@ TURNED_ROWS = 512
 """Rows of a product whose transposed result is computed instead, at most: tiles of this width fit into its block."""
 
 DONE, COPY, ROOM, MISMATCH = 0, 1, 2, 3
-"""What `multiply` answers. Unless it is DONE, nothing was written, because: c may overlap an argument, its rows are not
+"""What `multiply_objects` answers. Unless it is DONE, nothing was written, because: c may overlap an argument, its rows are not
 contiguous, or a stride is no multiple of the element size; the scratch is too small; shapes do not fit.
 """
 
@@ -65,7 +65,7 @@ ITEM = LANES = ROWS = SUMS = WIDEST = PANEL = 0
 
 @register_jitable
 def scratch_size(inner: Any, columns: Any, segments: Any = 0) -> Any:
-    """Elements of scratch that `multiply` needs: a block of A, a block of B with a whole last panel, and gaps for alignment.
+    """Elements of scratch that `product` needs: a block of A, a block of B with a whole last panel, and gaps for alignment.
 
     With segments there is one block of k, and a tile on the stack for each of them.
     """
@@ -75,67 +75,14 @@ def scratch_size(inner: Any, columns: Any, segments: Any = 0) -> Any:
 
 
 @register_jitable
-def ends(x: Any) -> Any:
-    """The addresses of the first and of the last element of an array that is not empty."""
-    low = high = address(x)
-    for axis in range(x.ndim):
-        reach = (x.shape[axis] - 1) * x.strides[axis]
-        if reach < 0:
-            low += reach
-        else:
-            high += reach
-    return low, high
-
-
-@register_jitable
-def apart(x: Any, c: Any) -> bool:
-    """Whether writing to c leaves x as it is, as far as the ends of both tell."""
-    low, high = ends(c)
-    low_x, high_x = ends(x)
-    return high < low_x or high_x < low
-
-
-@register_jitable
-def fits(a: Any, b: Any, c: Any, bias: Any) -> bool:
-    """Whether `multiply` can work with these arrays as they are."""
-    item = c.itemsize
-    for axis in range(2):
-        if a.strides[axis] % item or b.strides[axis] % item or c.strides[axis] % item:
-            return False
-    if c.shape[1] > 1 and c.strides[1] != item:
-        return False
-    if bias.size and not apart(bias, c):
-        return False
-    return a.shape[1] == 0 or (apart(a, c) and apart(b, c))
-
-
-@register_jitable
 def multiply(
-    core: Any, a: Any, b: Any, c: Any, bias: Any, room: Any, adds: Any, segments: Any = 0, count: Any = 0
-) -> Any:  # fmt: skip
-    """c = a @ b + bias for a (rows, inner), b (inner, columns), c (rows, columns); `DONE`, or why not.
-
-    If it `adds`, each sum starts from what c holds. `bias` is (columns,), or empty. `room` is scratch of at least
-    `scratch_size` elements. `core` is the address of the compiled `product`, which explains `segments` and `count`.
-    """
-    rows, inner = a.shape
-    columns = b.shape[1]
-    if b.shape[0] != inner or c.shape != (rows, columns) or (bias.size and bias.size != columns):
-        return MISMATCH
-    if rows == 0 or columns == 0:
-        return DONE
-    if not fits(a, b, c, bias):
-        return COPY
-    item = c.itemsize
-    if room.size < scratch_size(inner, columns, count):
-        return ROOM
-    numbers = (
-        rows, inner, columns, address(a), a.strides[0] // item, a.strides[1] // item,
-        address(b), b.strides[0] // item, b.strides[1] // item, address(c), c.strides[0] // item,
-        address(bias) if bias.size else 0, 1 if adds else 0, address(room), segments, count, 0,
-    )  # fmt: skip
-    call(core, numbers)
-    return DONE
+    core: Any, rows: Any, inner: Any, columns: Any, a: Any, a_row: Any, a_step: Any, b: Any, b_step: Any, b_column: Any,
+    c: Any, c_row: Any, adds: Any, room: Any, segments: Any = 0, count: Any = 0,
+) -> None:  # fmt: skip
+    """`product` without a bias. `core` is its address; nothing is checked. Plain numbers spare a version per array layout."""
+    call(
+        core, (rows, inner, columns, a, a_row, a_step, b, b_step, b_column, c, c_row, 0, adds, room, segments, count, 0)
+    )
 
 
 @register_jitable
@@ -189,7 +136,7 @@ def _of_objects(settings: Any, a: Any, b: Any, c: Any, bias: Any) -> Any:
     c_row = stride(c, axes - 2)
     if (a_row | a_step | b_step | b_column | c_row) & (item - 1) or (columns > 1 and stride(c, axes - 1) != item):
         return COPY
-    if (biased and not objects_apart(bias, c)) or (inner > 0 and not (objects_apart(a, c) and objects_apart(b, c))):
+    if (biased and not apart(bias, c)) or (inner > 0 and not (apart(a, c) and apart(b, c))):
         return COPY
     if word(settings + ROOM_SIZE) < scratch_size(inner, columns):
         return ROOM
@@ -227,7 +174,9 @@ def product(
     rows: Any, inner: Any, columns: Any, a: Any, a_row: Any, a_step: Any, b: Any, b_step: Any, b_column: Any, c: Any,
     c_row: Any, bias: Any, adds: Any, room: Any, segments: Any, count: Any, pitch: Any,
 ) -> None:  # fmt: skip
-    """`multiply` on addresses and strides, of which c has contiguous rows; no bias is 0.
+    """c = a @ b + bias for a (rows, inner), b (inner, columns), c (rows, columns) at these addresses and strides, counted in
+    elements. Rows of c are contiguous; a bias of 0 means none. If it `adds`, each sum starts from what c holds. `room` is the
+    address of scratch, see `scratch_size`.
 
     With a table of `count` segments (see `strip`), of which there may be none, k is not cut into blocks. If `pitch` is not 0, b
     is packed already: panels of PANEL columns, `pitch` entries apart.
