@@ -32,6 +32,7 @@ import numba
 import numpy as np
 from numba import types
 from numba.core.ccallback import CFunc  # type: ignore[import-untyped]
+from numba.extending import register_jitable
 
 from allgrad.kernels.compile_cache import compiling
 
@@ -153,9 +154,16 @@ def compiled(function: Callable[..., Any]) -> Any:
     """numba's compiler with our settings.
 
     "numpy" errors: x / 0 is inf, not an exception, whose check would keep LLVM from vectorising any division. No GIL: the
-    communication thread and other threads of products run meanwhile.
+    communication thread and other threads of products run meanwhile. No wrapper for callers in C, of which there are none: it
+    took a tenth of the compile time.
     """
-    return numba.njit(error_model="numpy", nogil=True)(function)
+    njit: Any = numba.njit  # its types leave out the last option
+    return njit(error_model="numpy", nogil=True, no_cfunc_wrapper=True)(function)
+
+
+def callee(function: Callable[..., Any]) -> Any:
+    """A function in numba's subset that other compiled code calls: `register_jitable` without a wrapper for callers in C."""
+    return register_jitable(no_cfunc_wrapper=True)(function)
 
 
 def contiguous(x: Array) -> Array:

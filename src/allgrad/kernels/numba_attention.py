@@ -11,10 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba.extending import register_jitable
 
 from allgrad.kernels import threads
-from allgrad.kernels.jit import PerDtype
+from allgrad.kernels.jit import PerDtype, callee
 from allgrad.kernels.matmul.blocking import multiply, scratch_size
 from allgrad.kernels.matmul.llvm import address
 from allgrad.kernels.matmul.product import matmul
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 QUERIES = 64
 
 
-@register_jitable
+@callee
 def probabilities(p: Any, first: Any, causal: Any, hidden: Any, scale: Any) -> None:
     """Softmax of scale * p (queries, keys) in place; query i is number first + i. A query without keys gets zeros."""
     zero, lowest = p.dtype.type(0), p.dtype.type(np.finfo(p.dtype).min)

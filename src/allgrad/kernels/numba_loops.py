@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
 
+from allgrad.kernels.jit import callee
 from allgrad.kernels.numba_math import (
     decay,
     decay_minus_one,
@@ -25,7 +25,7 @@ from allgrad.kernels.numba_sums import row_maximum, row_product, row_squares, ro
 from allgrad.kernels.numpy_activations import INVERSE_ROOT_TWO_PI, SATURATED, TANH_CUBE, TANH_SCALE
 from allgrad.kernels.portable_math import whole_power as _whole_power
 
-whole_power = register_jitable(_whole_power)
+whole_power = callee(_whole_power)
 
 
 def adam(

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic
 
+from allgrad.kernels.jit import callee
 from allgrad.kernels.numpy_activations import TAIL_P, TAIL_Q
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def split(typing_context: Any, x: Any, part: Any) -> Any:
     return x(x, part), code
 
 
-@register_jitable
+@callee
 def decay(x: Any) -> Any:
     """exp(x) for x <= 0 (and NaN). 0 where the result would be subnormal, below about 1.2e-38 or 2.5e-308."""
     lowest = constant(x, "lowest")
@@ -173,14 +174,14 @@ def decay(x: Any) -> Any:
     return constant(x, "0.0") if x < lowest else p * power_of_two(shifted)
 
 
-@register_jitable
+@callee
 def decay_minus_one(x: Any) -> Any:
     """exp(x) - 1 for x <= 0 (and NaN)."""
     small, large = fma(x * x, polynomial(x, "expm1"), x), decay(x) - constant(x, "1.0")
     return small if x > constant(x, "-0.5") else large
 
 
-@register_jitable
+@callee
 def logarithm(x: Any) -> Any:
     """log(x) for normal x > 0; infinity and NaN stay what they are."""
     k, m = split(x, "k"), split(x, "m")
@@ -192,14 +193,14 @@ def logarithm(x: Any) -> Any:
     return result if x < constant(x, "inf") else x
 
 
-@register_jitable
+@callee
 def log_one_plus(x: Any) -> Any:
     """log(1 + x) for 0 <= x <= 1 (and NaN)."""
     y = constant(x, "1.0") + x
     return logarithm(y) + (x - (y - constant(x, "1.0"))) / y
 
 
-@register_jitable
+@callee
 def hyperbolic_tangent(x: Any) -> Any:
     """tanh(x)."""
     size, square, one = abs(x), x * x, constant(x, "1.0")
@@ -210,7 +211,7 @@ def hyperbolic_tangent(x: Any) -> Any:
     return near if size < constant(x, "0.55") else far
 
 
-@register_jitable
+@callee
 def gauss(x: Any) -> Any:
     """exp(-x^2 / 2). What the square loses in rounding comes back as a factor."""
     square = x * x
@@ -226,7 +227,7 @@ def is_single(typing_context: Any, x: Any) -> Any:
     return types.boolean(x), lambda context, builder, signature, values: ir.IntType(1)(single)
 
 
-@register_jitable
+@callee
 def normal_tail(size: Any, gauss: Any) -> Any:
     """Phi(-size) for size >= 0, given gauss = exp(-size^2 / 2)."""
     one = constant(size, "1.0")

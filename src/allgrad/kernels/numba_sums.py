@@ -12,8 +12,8 @@ from typing import Any
 
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import cgutils as untyped_cgutils
-from numba.extending import register_jitable
 
+from allgrad.kernels.jit import callee
 from allgrad.kernels.numba_math import inlined
 
 cgutils: Any = untyped_cgutils  # numba has no types for it
@@ -22,7 +22,7 @@ BYTES = 128
 """Of all lanes together."""
 
 
-@register_jitable
+@callee
 def whole_vectors(seen: Any, length: Any) -> Any:
     """`seen`, or more entries of a row of `length`, so many that no loop over them has a rest that is not vectorised.
 

@@ -11,10 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
 
 from allgrad.kernels.blocks import Array, as_rows, output, scratch
-from allgrad.kernels.jit import PerDtype, compiled, specialised
+from allgrad.kernels.jit import PerDtype, callee, compiled, specialised
 from allgrad.kernels.matmul.blocking import multiply, scratch_size
 from allgrad.kernels.matmul.llvm import address
 from allgrad.kernels.matmul.product import matmul
@@ -29,7 +28,7 @@ BLOCK_ROWS = 264
 # `bias_gradient` is replaced by its compiled form.
 
 
-@register_jitable
+@callee
 def one_product(
     core: Any, a: Any, b: Any, start: Any, stop: Any, out: Any, top: Any, room: Any, segments: Any = 0, count: Any = 0
 ) -> None:  # fmt: skip
@@ -42,7 +41,7 @@ def one_product(
     )  # fmt: skip
 
 
-@register_jitable
+@callee
 def in_segments(core: Any, a: Any, b: Any, out: Any, room: Any, table: Any) -> None:
     """out = a.T @ b with a table of segments. The table is an argument, because numba may free an array after its last use."""
     one_product(core, a, b, 0, len(a), out, 0, room, address(table), len(table))

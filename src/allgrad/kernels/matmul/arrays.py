@@ -14,8 +14,8 @@ from typing import Any
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import extending as untyped_extending
 from numba import types
-from numba.extending import register_jitable
 
+from allgrad.kernels.jit import callee
 from allgrad.kernels.matmul.llvm import INDEX, POINTER, inlined
 
 extending: Any = untyped_extending  # numba has no types for it
@@ -70,29 +70,29 @@ def half_word(typing_context: Any, address: Any) -> Any:
     return types.int64(types.int64), code
 
 
-@register_jitable
+@callee
 def is_array(x: Any, kind: Any, dtype: Any, flags: Any) -> bool:
     """Whether x is an array of that type and dtype (addresses of both objects) with these flags."""
     return word(x + TYPE) == kind and word(x + DTYPE) == dtype and half_word(x + FLAGS) & flags == flags
 
 
-@register_jitable
+@callee
 def ndim(x: Any) -> Any:
     return half_word(x + NDIM)
 
 
-@register_jitable
+@callee
 def length(x: Any, axis: Any) -> Any:
     return word(word(x + SHAPE) + 8 * axis)
 
 
-@register_jitable
+@callee
 def stride(x: Any, axis: Any) -> Any:
     """In bytes."""
     return word(word(x + STRIDES) + 8 * axis)
 
 
-@register_jitable
+@callee
 def ends(x: Any) -> Any:
     """The addresses of the first and of the last element of an array that is not empty."""
     low = high = word(x + DATA)
@@ -102,7 +102,7 @@ def ends(x: Any) -> Any:
     return low, high
 
 
-@register_jitable
+@callee
 def apart(x: Any, c: Any) -> bool:
     """Whether writing to c leaves x as it is, as far as the ends of both tell."""
     low, high = ends(c)
@@ -110,7 +110,7 @@ def apart(x: Any, c: Any) -> bool:
     return high < low_x or high_x < low
 
 
-@register_jitable
+@callee
 def size(x: Any) -> Any:
     total = 1
     for axis in range(ndim(x)):

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba.extending import register_jitable
-
+from allgrad.kernels.jit import callee
 from allgrad.kernels.matmul.arrays import (
     ALIGNED,
     DATA,
@@ -63,7 +62,7 @@ addresses of `numpy.ndarray`, of the dtype and of None, and the bytes of an elem
 ITEM = LANES = ROWS = SUMS = WIDEST = PANEL = 0
 
 
-@register_jitable
+@callee
 def scratch_size(inner: Any, columns: Any, segments: Any = 0) -> Any:
     """Elements of scratch that `product` needs: a block of A, a block of B with a whole last panel, and gaps for alignment.
 
@@ -74,7 +73,7 @@ def scratch_size(inner: Any, columns: Any, segments: Any = 0) -> Any:
     return blocks + LARGEST_TILE * (segments + 2)
 
 
-@register_jitable
+@callee
 def multiply(
     core: Any, rows: Any, inner: Any, columns: Any, a: Any, a_row: Any, a_step: Any, b: Any, b_step: Any, b_column: Any,
     c: Any, c_row: Any, adds: Any, room: Any, segments: Any = 0, count: Any = 0,
@@ -85,7 +84,7 @@ def multiply(
     )
 
 
-@register_jitable
+@callee
 def multiply_panels(core: Any, a: Any, panels: Any, c: Any, room: Any) -> None:
     """c = a @ b for C-contiguous a and c, and b's columns in C-contiguous panels (panels, inner, width); nothing is checked."""
     inner, width = panels.shape[1:]
@@ -106,7 +105,7 @@ def multiply_objects(settings: Any, a: Any, b: Any, c: Any, bias: Any) -> Any:
     return _of_objects(settings, address_of(a), address_of(b), address_of(c), address_of(bias))
 
 
-@register_jitable
+@callee
 def _of_objects(settings: Any, a: Any, b: Any, c: Any, bias: Any) -> Any:
     kind, dtype, item = word(settings + KIND), word(settings + DTYPE), word(settings + ELEMENT)
     biased = bias != word(settings + NONE)
@@ -154,13 +153,13 @@ def _of_objects(settings: Any, a: Any, b: Any, c: Any, bias: Any) -> Any:
     return DONE
 
 
-@register_jitable
+@callee
 def _broadcast(to: Any, first: Any, second: Any) -> bool:
     """Whether axes of both lengths broadcast to that length."""
     return (first == to and (second == to or second == 1)) or (first == 1 and second == to)
 
 
-@register_jitable
+@callee
 def _leading(x: Any, axes: Any, from_the_right: Any) -> Any:
     """Length and stride of a leading axis, which an array of fewer axes has with length 1; the stride of a length 1 is 0."""
     axis = axes - from_the_right
