@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 
-_snapshots: dict[Callable[[], Callable[[], AbstractContextManager[None]] | None], None] = {}
+_snapshots: dict[Callable[[], Callable[[], AbstractContextManager[Any]] | None], None] = {}
 
 
-def on_backward(snapshot: Callable[[], Callable[[], AbstractContextManager[None]] | None]) -> None:
+def on_backward(snapshot: Callable[[], Callable[[], AbstractContextManager[Any]] | None]) -> None:
     """Add something that a fused operation's backward pass must see as its forward pass saw it (the precision of products).
 
     `snapshot()` is called at each forward pass; what it returns, unless it is None, gives a context of the backward pass.
@@ -51,7 +51,7 @@ def on_backward(snapshot: Callable[[], Callable[[], AbstractContextManager[None]
 class _Within(NamedTuple):
     """Residuals whose backward pass runs in a context, or in several, one inside another."""
 
-    context: Callable[[], AbstractContextManager[None]]
+    context: Callable[[], AbstractContextManager[Any]]
     residuals: Any
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .tree import Node, additions, block, rank_nodes
+from .tree import Node, additions, block, rank_nodes, root_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,8 +68,9 @@ def _tree_sum(
             f"The per_worker parameter of tree_sum must have a row for each of rank {world.rank}'s {plan.workers} workers "
             f"({virtual_workers} in all). Got {len(rows)} rows instead."
         )
-    for left, right in plan.own:
-        rows[left] += rows[right]
+    for level, right in plan.own:
+        left = rows[level]
+        np.add(left, rows[right], out=left)
     if world.size == 1:
         return lambda: rows[plan.nodes[0]]
     packed = rows[: plan.rows]
@@ -89,19 +90,19 @@ def _tree_sum(
 
 
 class _Plan(NamedTuple):
-    """The additions of a tree sum, as (left, right) numbers of rows; each is made in place, into the left one.
+    """The additions of a tree sum, as (left, right); each is made in place, into the left one.
 
     Attributes:
         workers: how many this rank has.
-        own: the additions of their rows.
+        own: the additions of their rows: all of one level of the tree at once.
         nodes: the rows that hold this rank's maximal nodes after that.
         rows: how many rows each rank sends.
-        all: the additions of the rows of all ranks, one after another.
+        all: the additions of the rows of all ranks, one row to another.
         root: the row that holds the sum after that.
     """
 
     workers: int
-    own: list[tuple[int, int]]
+    own: list[tuple[slice, slice]]
     nodes: list[int]
     rows: int
     all: list[tuple[int, int]]
@@ -111,12 +112,33 @@ class _Plan(NamedTuple):
 @cache
 def _plan(rank: int, ranks: int, virtual_workers: int) -> _Plan:
     workers, table = block(rank, ranks, virtual_workers), rank_nodes(ranks, virtual_workers)
-    own, left = additions([Node(0, worker) for worker in workers], virtual_workers)
+    _, left = additions([Node(0, worker) for worker in workers], virtual_workers)
     rows = max(len(nodes) for nodes in table)
     sent = [(node, rank * rows + i) for rank, nodes in enumerate(table) for i, node in enumerate(nodes)]
     steps, ((_, root),) = additions([node for node, _ in sent], virtual_workers)
     places = [place for _, place in sent]
     return _Plan(
-        len(workers), own, [place for _, place in left], rows,
+        len(workers), _by_level(workers, virtual_workers), [place for _, place in left], rows,
         [(places[a], places[b]) for a, b in steps], places[root],
     )  # fmt: skip
+
+
+def _by_level(workers: range, virtual_workers: int) -> list[tuple[slice, slice]]:
+    """The additions of the nodes inside a block of workers, level by level; a node's row is that of its first worker.
+
+    >>> _by_level(range(1, 7), 7)
+    [(slice(1, 4, 2), slice(2, 5, 2)), (slice(3, 4, 4), slice(5, 6, 4))]
+    """
+    levels = []
+    for level in range(root_level(virtual_workers)):
+        half, whole = 1 << level, 2 << level
+        first = -(-workers.start // whole) * whole
+        lefts = [
+            left - workers.start
+            for left in range(first, workers.stop - half, whole)
+            if min(left + whole, virtual_workers) <= workers.stop
+        ]
+        if lefts:
+            start, stop = lefts[0], lefts[-1] + 1
+            levels.append((slice(start, stop, whole), slice(start + half, stop + half, whole)))
+    return levels

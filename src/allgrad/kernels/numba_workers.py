@@ -8,6 +8,7 @@ the stack stays in cache.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -108,14 +109,16 @@ _products = PerDtype(products, "n R2 R2 k k k w2 w3 w1")
 _sums = PerDtype(sums, "r2 k k k w1", variant=_with_bias_gradient)
 _each_product = PerDtype(each_product, "n R2 R2 k w3 w1")
 _each_sum = PerDtype(each_sum, "r2 k w2", variant=_with_bias_gradient)
+_scratch_size = cache(scratch_size)
 
 
 def product_by_worker(a: Array, b: Array, edges: Array, order: Array, merges: Array, *, out: Array) -> Array:
     """See `Kernels.product_by_worker`."""
     few = len(a) <= FEW_ROWS
-    shape = (0, 0, 0) if few else (_depth(merges), min(BLOCK_ROWS, out.shape[0]), out.shape[1])
-    room, _ = matmul.memory(a.dtype, scratch_size(len(a), out.shape[1], len(order) if few else 0))
-    stack = scratch(a.dtype, 0, shape)
+    room, _ = matmul.memory(a.dtype, _scratch_size(len(a), out.shape[1], len(order) if few else 0))
+    stack = out[None]
+    if not few:
+        stack = scratch(a.dtype, 0, (_depth(merges), min(BLOCK_ROWS, out.shape[0]), out.shape[1]))
     if out.size:
         a, b = _operand(a, out), _operand(b, out)
         _products[a.dtype](matmul.core[a.dtype], a, b, edges, order, merges, out, stack, room)
@@ -124,7 +127,8 @@ def product_by_worker(a: Array, b: Array, edges: Array, order: Array, merges: Ar
 
 def _operand(x: Array, out: Array) -> Array:
     """x, or a copy if the product cannot work with its strides or writes to its memory."""
-    return np.array(x) if any(s % x.itemsize for s in x.strides) or np.may_share_memory(x, out) else x
+    row, column = x.strides
+    return np.array(x) if (row | column) & (x.itemsize - 1) or np.may_share_memory(x, out) else x
 
 
 def _depth(merges: Array) -> int:

@@ -108,12 +108,9 @@ def current_workers() -> Workers | None:
     return _current.get()
 
 
-@contextmanager
-def batched_workers(samples: Sequence[int]) -> Iterator[Workers]:
+def batched_workers(samples: Sequence[int]) -> AbstractContextManager[Workers]:
     """A context for the forward and backward pass of one batch with the samples of several workers, in their order."""
-    workers = Workers(samples)
-    with _Within(workers):
-        yield workers
+    return _Within(Workers(samples))
 
 
 @contextmanager
@@ -142,7 +139,7 @@ def chosen_rows(mask: Array) -> Iterator[None]:
         yield
 
 
-def _same_rows() -> Callable[[], AbstractContextManager[None]] | None:
+def _same_rows() -> Callable[[], AbstractContextManager[Any]] | None:
     """What a backward pass must enter to see the workers of its forward pass; None if these are those of the whole batch."""
     workers = _current.get()
     return None if workers is None or not workers.chosen else partial(_Within, workers)
@@ -156,8 +153,9 @@ class _Within:
     def __init__(self, workers: Workers) -> None:
         self.workers = workers
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Workers:
         self.token = _current.set(self.workers)
+        return self.workers
 
     def __exit__(self, *_: object) -> None:
         _current.reset(self.token)

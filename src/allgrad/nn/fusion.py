@@ -93,8 +93,7 @@ def fused_calls(modules: Iterable[Module]) -> Iterator[Call]:
             if tile is not None and layer.can_pool(activation, tile):
                 options["pool"] = tile
                 rest.popleft()
-        changed = options or activation is not layer.activation
-        yield partial(layer.with_activation, activation=activation, **options) if changed else layer
+        yield partial(layer.with_activation, activation=activation, **options)
 
 
 def _is_plain(module: Module, kinds: tuple[type[Module], ...]) -> bool:

@@ -39,16 +39,16 @@ class Loss(Module):
 
 def same_shapes(loss: Module, prediction: Any, target: Any) -> None:
     """Raise unless both are float arrays of one shape. Broadcasting here is nearly always a mistake."""
-    if np.shape(prediction) != np.shape(target):
+    given = [x if isinstance(x, (Tensor, np.ndarray)) else np.asarray(x) for x in (prediction, target)]
+    if given[0].shape != given[1].shape:
         raise InputError(
             f"{loss.where()}: prediction and target must have the same shape. "
-            f"Got {np.shape(prediction)} and {np.shape(target)} instead."
+            f"Got {given[0].shape} and {given[1].shape} instead."
         )
-    for what, x in (("prediction", prediction), ("target", target)):
-        dtype = getattr(x, "dtype", np.asarray(x).dtype if not isinstance(x, Tensor) else None)
-        if dtype is None or dtype.kind != "f":
+    for what, x in zip(("prediction", "target"), given, strict=True):
+        if x.dtype.kind != "f":
             raise InputTypeError(
-                f"{loss.where()}: the {what} must be a float array. Got {dtype} of shape {np.shape(x)} instead."
+                f"{loss.where()}: the {what} must be a float array. Got {x.dtype} of shape {x.shape} instead."
             )
 
 

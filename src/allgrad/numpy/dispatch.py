@@ -111,8 +111,10 @@ def on_values(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` of the plain values; floating results are untracked Tensors."""
 
     def rule(*args: Any, **keywords: Any) -> Any:
-        result = function(*map_tensors(_value, args), **map_tensors(_value, keywords))
-        return map_tensors_back(result)
+        values = [a.value if isinstance(a, Tensor) else a for a in args]
+        if [a for a in values if isinstance(a, (list, tuple, dict))]:
+            values = map_tensors(_value, values)
+        return map_tensors_back(function(*values, **(keywords and map_tensors(_value, keywords))))
 
     return rule
 

@@ -84,15 +84,14 @@ def joined(flat: Mapping[int, Flat], lengths: Mapping[int, int]) -> Any:
         return None
     samples, whole = sum(lengths.values()), []
     for column in zip(*[arrays for arrays, _ in found], strict=True):
-        first = column[0]
-        if type(first) is not np.ndarray or first.ndim == 0:
+        if {*map(type, column)} != {np.ndarray}:
             return None
-        dtype, sample = first.dtype, first.shape[1:]
-        if any(type(a) is not np.ndarray or a.dtype != dtype or a.shape[1:] != sample for a in column):
+        try:
+            array = np.concatenate(column, dtype=column[0].dtype, casting="no")
+        except (TypeError, ValueError):  # their dtypes, or the shapes of their samples, differ
             return None
-        array = np.concatenate(column)
         if len(array) != samples:  # no array is longer than its part, so all are as long
             return None
-        array.flags.writeable = False  # so that the tape need not copy it
+        array.setflags(write=False)  # so that the tape need not copy it
         whole.append(array)
     return found[0][1](whole)

@@ -184,8 +184,10 @@ class StepRunner:
                 root = work.terms.batch_objective(values)
                 forward = self.world.clock()
                 if root is not None:
+                    cotangent = np.empty(root.shape, root.dtype)
+                    cotangent.fill(1)
                     with self.reducer.overlap():
-                        root.backward(np.ones(root.shape, root.dtype))
+                        root.backward(cotangent)
             self.reducer.add_batch()
             work.times.append(WorkerTimes(min(work.lengths), start, forward, self.world.clock(), len(work.lengths)))
         return True
@@ -263,4 +265,9 @@ def samples_of(arrays: Sequence[Any]) -> int:
     >>> samples_of([np.zeros((3, 2)), np.zeros(3)]), samples_of([])
     (3, 0)
     """
-    return max([len(a) if getattr(a, "ndim", None) or np.ndim(a) else 1 for a in arrays], default=0)
+    samples = 0
+    for a in arrays:
+        length = len(a) if getattr(a, "ndim", None) or np.ndim(a) else 1
+        if length > samples:
+            samples = length
+    return samples

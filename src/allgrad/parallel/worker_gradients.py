@@ -38,6 +38,7 @@ class WorkerGradients(Collector):
 
     Attributes:
         order: the workers in the order in which an operation must give their gradients, counted from the first of this rank.
+        adds_up: whether a kernel may write the sums of `trees`, because this is the parameter's only contribution.
         trees: for a kernel that adds by itself: (order, merges, out) of `kernels.Kernels.product_by_worker`.
     """
 
@@ -59,11 +60,12 @@ class WorkerGradients(Collector):
 
     def begin(self) -> None:
         """Forget the last step."""
-        self._given, self._last, self._settles = 0, False, False
+        self._given, self._last, self._settles, self.adds_up = 0, False, False, False
 
     def offered(self, *, last: bool, settles: bool) -> WorkerGradients:
         """Called before each contribution."""
         self._given, self._last, self._settles = self._given + 1, last, settles
+        self.adds_up = self._given == 1 and last and not (self.separate or settles)
         if self._each is None and not last:
             self._each = np.empty((len(self.order), *self.shape), self.dtype)
         return self
@@ -86,11 +88,6 @@ class WorkerGradients(Collector):
             np.add(self._each[position], view, out=view if self._last else self._each[position])
         if self._last:
             self._add_siblings(position)
-
-    @property
-    def adds_up(self) -> bool:
-        """Whether a kernel may write the sums of `trees`, because this is the parameter's only contribution."""
-        return self._given == 1 and self._last and not (self.separate or self._settles)
 
     def take(self, each: Array) -> None:
         """A contribution of all workers, in the order of the batch; each: (workers, *shape)."""
