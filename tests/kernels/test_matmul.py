@@ -67,6 +67,7 @@ def laid_out(values, layout):
 
 
 SHAPES = [(1, 1, 1), (6, 16, 16), (7, 5, 3), (13, 300, 33), (64, 257, 10), (100, 40, 65), (3, 9, 200), (200, 520, 17)]
+SHAPES += [(75, 530, 97)]  # a column beside whole panels of each tile
 
 
 def test_each_element_is_one_chain_of_fused_multiply_adds(product, rng):
@@ -119,8 +120,9 @@ layouts = st.sampled_from("CFS")
 
 
 @settings(max_examples=200, deadline=None)
-@given(rows=sizes, inner=st.integers(0, 40) | st.integers(480, 560), columns=sizes, a_layout=layouts, b_layout=layouts,
-       name=st.sampled_from(sorted(TILES)), double=st.booleans(), biased=st.booleans(), seed=st.integers(0, 99))  # fmt: skip
+@given(rows=st.integers(0, 80), inner=st.integers(0, 40) | st.integers(480, 560), columns=sizes | st.just(97),
+       a_layout=layouts, b_layout=layouts, name=st.sampled_from(sorted(TILES)), double=st.booleans(), biased=st.booleans(),
+       seed=st.integers(0, 99))  # fmt: skip
 def test_any_shape_and_layout(rows, inner, columns, a_layout, b_layout, name, double, biased, seed):
     rng, dtype = np.random.default_rng(seed), np.float64 if double else np.float32
     # Small integers: every sum is exact, so NumPy's product is right to the last bit.

@@ -21,6 +21,7 @@ from allgrad.kernels.matmul.arrays import (
     stride,
     word,
 )
+from allgrad.kernels.matmul.column import column
 from allgrad.kernels.matmul.llvm import address, call
 from allgrad.kernels.matmul.packing import pack
 from allgrad.kernels.matmul.strip import ADD_BIAS, ADD_TO_RESULT, strip, write_segment
@@ -37,8 +38,6 @@ WIDEST_PANEL = 128
 """Columns of the widest panel, and at least as many as a tile has rows."""
 LARGEST_TILE = 512
 """Entries of a tile, at most."""
-PAGE = 4096
-"""Rows that are a multiple of this many bytes apart take each other's places in the first-level cache."""
 UNPACKED_ROWS = 36
 """With at most this many rows a panel of B is used too few times to be worth a copy."""
 SMALL_B = 1 << 14
@@ -193,6 +192,15 @@ def product(
         chunk = max(ROWS, BLOCK_TURNED // (ITEM * result_row))
         chunk = -(-rows // -(-rows // chunk))  # of nearly equal height
         room += chunk * result_row * ITEM
+    # A single column beside whole panels is computed on its own, if it is long enough.
+    odd = (
+        columns > PANEL
+        and columns % PANEL == 1
+        and rows >= 4 * LANES
+        and min(a_row, a_step) == 1
+        and count + pitch == 0
+    )
+    columns -= 1 if odd else 0
     deep = 1 if count > 0 else max(1, -(-inner // DEPTH))
     depth = -(-inner // deep)
     in_block = max(1, BLOCK_A // (ITEM * (ROWS * depth + LANES)))
@@ -206,8 +214,7 @@ def product(
         tall = rows - tiles * low
         most = min(SUMS // (low + (1 if tall else 0)), WIDEST)
         panel = most * LANES if tiles == 1 and pitch == 0 and most * LANES < columns + LANES else PANEL
-        packs_a = columns > 2 * panel if a_step != 1 else a_row * ITEM % PAGE == 0 and columns > 8 * panel
-        packs_a = packs_a or (a_step != 1 and a_row != 1)
+        packs_a = (a_step != 1 and a_row != 1) or columns > (8 if a_step == 1 else 2) * panel  # transposing costs more
         packs_b = b_column != 1 or (rows > UNPACKED_ROWS and inner * b_step * ITEM > SMALL_B)
         narrow = tiles <= in_block and (deep == 1 or not packs_a)  # otherwise A would be packed again for each stripe
         wide = min(STRIPE if narrow else BLOCK_COLUMNS // panel, -(-columns // panel)) * panel
@@ -234,12 +241,22 @@ def product(
                         steps, here_b + packed * b_column * ITEM, b_step, b_column, parts, part, width - packed - parts * part,
                         panels, part, pitch_b, part, PANEL, ITEM, LANES,
                     )  # fmt: skip
+                column_b, last_stripe = room_b + (wide + panel) * (depth | 1) * ITEM, left + width == columns
+                if odd and last_stripe:
+                    from_b = here_b + width * b_column * ITEM
+                    pack(steps, from_b, b_step, b_column, 0, 1, 1, column_b, 1, 0, 0, PANEL, ITEM, LANES)
                 for first in range(0, tiles, in_block):
                     last = min(first + in_block, tiles)
                     border = max(first, min(last, tall))  # where tiles become lower
                     groups = ((border - first, low + 1), (last - border, low))
                     top = start + first * low + min(first, tall)
                     from_a, a_tile = a + (top * a_row + k * a_step) * ITEM, ROWS * steps + LANES
+                    if odd and last_stripe:
+                        column(
+                            (border - first) * (low + 1) + (last - border) * low, steps, from_a, a_row, a_step, column_b,
+                            result + ((top - start if turns else top) * result_row + columns) * ITEM, result_row,
+                            bias + columns * ITEM if flags & ADD_BIAS else 0, flags & ADD_TO_RESULT, ITEM, LANES,
+                        )  # fmt: skip
                     if packs_a:  # each tile as (steps, ROWS)
                         target = room_a
                         for number, high in groups:

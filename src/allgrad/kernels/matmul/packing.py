@@ -108,28 +108,44 @@ def _copy_turned(
     target_step: Any,
     filled: Any,
 ) -> None:
-    """Rows whose numbers are apart: squares are transposed in registers where k is contiguous, the rest goes one by one."""
-    square = Floats(floats.item, min(floats.lanes, 32 // floats.item))
+    """Rows whose numbers are apart. Where k is contiguous, squares are transposed in registers, otherwise numbers go one by one.
+
+    The last squares overlap those before them. If a row is shorter than a square, and may be filled up, what follows the row is
+    overwritten before it is written itself.
+    """
+    square = square_of(floats)
     side, none = INDEX(square.lanes), INDEX(0)
-    turned = builder.icmp_signed("==", step, INDEX(1))
-    whole_depth, whole_width = (
-        builder.select(turned, builder.mul(builder.sdiv(n, side), side), none) for n in (depth, width)
-    )
+
+    def covered(length: Any) -> Any:
+        """The number of squares that cover a length."""
+        return builder.sdiv(builder.add(length, INDEX(square.lanes - 1)), side)
+
+    def smaller(x: Any, y: Any) -> Any:
+        return builder.select(builder.icmp_signed("<", x, y), x, y)
+
+    wide = builder.or_(builder.icmp_signed(">=", width, side), builder.icmp_signed(">", filled, none))
+    contiguous = builder.and_(builder.icmp_signed("==", step, INDEX(1)), builder.icmp_signed(">=", depth, side))
+    squares = builder.and_(builder.and_(wide, contiguous), builder.icmp_signed(">", width, none))
+    last = builder.sub(width, INDEX(1))
+    offsets = [builder.mul(column, smaller(INDEX(n), last)) for n in range(square.lanes)]
+    last_down, beyond = builder.sub(depth, side), builder.sub(width, side)
+    last_across = builder.select(builder.icmp_signed(">", beyond, none), beyond, none)
     with (
-        cgutils.for_range(builder, builder.sdiv(whole_width, side)) as across,
-        cgutils.for_range(builder, builder.sdiv(whole_depth, side)) as down,
+        cgutils.for_range(builder, builder.select(squares, covered(width), none)) as across,
+        cgutils.for_range(builder, covered(depth)) as down,
     ):
-        k, j = builder.mul(down.index, side), builder.mul(across.index, side)
+        k = smaller(builder.mul(down.index, side), last_down)
+        j = smaller(builder.mul(across.index, side), last_across)
         start = square.at(builder, source, builder.add(builder.mul(j, column), k))
         there = square.at(builder, target, builder.add(builder.mul(k, target_step), j))
-        numbers = range(square.lanes)
-        lines = [square.load(builder, square.at(builder, start, builder.mul(column, INDEX(n)))) for n in numbers]
-        for n, line in zip(numbers, _transposed(builder, lines), strict=True):
+        lines = [square.load(builder, square.at(builder, start, offset)) for offset in offsets]
+        for n, line in enumerate(transposed(builder, lines)):
             square.store(builder, line, square.at(builder, there, builder.mul(target_step, INDEX(n))))
-    with cgutils.for_range(builder, depth) as row:
+    done = builder.select(squares, width, none)
+    complete = builder.and_(squares, builder.icmp_signed(">=", width, filled))
+    with cgutils.for_range(builder, builder.select(complete, none, depth)) as row:
         start = floats.at(builder, source, builder.mul(row.index, step))
         there = floats.at(builder, target, builder.mul(row.index, target_step))
-        done = builder.select(builder.icmp_signed("<", row.index, whole_depth), whole_width, none)
         with cgutils.for_range_slice(builder, done, width, INDEX(1)) as (j, _):
             value = builder.load(floats.at(builder, start, builder.mul(j, column)), typ=floats.scalar)
             builder.store(value, floats.at(builder, there, j))
@@ -137,7 +153,12 @@ def _copy_turned(
             builder.store(floats.scalar(0), floats.at(builder, there, j))
 
 
-def _transposed(builder: Any, lines: list[Any]) -> list[Any]:
+def square_of(floats: Floats) -> Floats:
+    """Vectors that are as long as there are of them in a square that is transposed in registers."""
+    return Floats(floats.item, min(floats.lanes, 32 // floats.item))
+
+
+def transposed(builder: Any, lines: list[Any]) -> list[Any]:
     """The transpose of a square of vectors: for each power of two, blocks of that size change places across the diagonal."""
     side = len(lines)
     half = side // 2
