@@ -97,8 +97,8 @@ def main() -> None:
     import torch
 
     from allgrad import kernels
+    from allgrad.kernels.matmul.product import matmul
     from allgrad.kernels.matmul.product import matmul as product
-    from allgrad.kernels.numba_kernels import matmul
 
     torch.set_num_threads(options.threads)
     clock = time.thread_time if options.threads == 1 else time.perf_counter

@@ -11,7 +11,7 @@ SETS = ["numpy", "numba"] if importlib.util.find_spec("numba") else ["numpy"]
 
 @pytest.fixture(params=SETS)
 def kernels(request):
-    return importlib.import_module(f"allgrad.kernels.{request.param}_kernels")
+    return importlib.import_module(f"allgrad.kernels.{request.param}_kernels").kernels
 
 
 @pytest.fixture(params=["float32", "float64"])

@@ -1,11 +1,15 @@
 """Which kernels are used, and by what right."""
 
+import inspect
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from allgrad import kernels
+from allgrad.kernels.interface import Kernels
 
 
 @pytest.fixture(autouse=True)
@@ -64,14 +68,21 @@ def test_import_loads_neither_numba_nor_changes_the_environment():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
-def test_both_sets_keep_the_whole_interface():
-    functions = [name for name in vars(kernels.Kernels) if not name.startswith("_") and name != "name"]
-    assert len(functions) > 15
-    for name in kernels.NAMES:
-        if name == "numba":
-            pytest.importorskip("numba", reason="the numba kernels need numba")
-        chosen = kernels.use(name)
-        assert all(callable(getattr(chosen, function)) for function in functions)
+def test_both_sets_have_all_loops_with_the_same_arguments():
+    pytest.importorskip("numba", reason="the numba kernels need numba")
+    first, second = (kernels.use(name) for name in kernels.NAMES)
+    for family in Kernels.__bases__:
+        called = re.findall(r"self\.(\w+)\.(\w+)(\[)?", inspect.getsource(family))
+        assert called, family
+        for module, name, by_dtype in called:
+            loops = [getattr(getattr(chosen, module), name) for chosen in (first, second)]
+            assert all(isinstance(loop, dict) == bool(by_dtype) for loop in loops)
+            functions = [loop.function if by_dtype else loop for loop in loops]
+            if not isinstance(functions[0], np.ufunc):
+                counts = [
+                    sum(p.default is p.empty for p in inspect.signature(f).parameters.values()) for f in functions
+                ]
+                assert counts[0] == counts[1], name
 
 
 def test_only_the_numba_kernels_are_portable():

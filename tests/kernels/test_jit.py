@@ -22,7 +22,7 @@ for name in sys.argv[1:]:
     x = np.arange(40, dtype=name).reshape(4, 10) / 8
     results.append(sum(map(float, k.softmax_forward(x).ravel())))
     k.relu_forward(x)
-loops = (k._softmax_forward, k._relu_forward)
+loops = (k.softmax.softmax_forward, k.activations.relu_forward)
 hits = sum(sum(d.stats.cache_hits.values()) for loop in loops for d in loop.values())
 print(json.dumps({{"hits": hits, "results": sorted(results), "folder": str(jit.cache_folder())}}))
 """
@@ -99,10 +99,10 @@ def test_unknown_letters_are_refused():
 SUMS = """
 import sys
 import numpy as np
-from allgrad.kernels.numba_workers import sum_of_each_worker
+from allgrad.kernels.numba_kernels import kernels
 for name in sys.argv[1:]:
     a = np.arange(40, dtype=name).reshape(10, 4)
-    np.testing.assert_array_equal(sum_of_each_worker(a, np.array([0, 4, 10])), [a[:4].sum(0), a[4:].sum(0)])
+    np.testing.assert_array_equal(kernels.sum_of_each_worker(a, np.array([0, 4, 10])), [a[:4].sum(0), a[4:].sum(0)])
 print("{}")
 """
 

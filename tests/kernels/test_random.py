@@ -1,12 +1,8 @@
 """Random words: those of NumPy's Philox, for several keys at once."""
 
 import numpy as np
-import pytest
-
-from allgrad.kernels import numba_kernels, numpy_kernels
 
 
-@pytest.mark.parametrize("kernels", [numba_kernels, numpy_kernels], ids=["numba", "numpy"])
 def test_words_are_those_of_numpys_generator(kernels):
     counts = [1, 0, 2, 7, 8, 9, 1000, 15]
     edges = np.array([0, *np.cumsum(counts)])

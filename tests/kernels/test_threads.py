@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip("numba", reason="only the compiled products have threads of their own")
 
-from allgrad.kernels import numba_kernels, threads
+from allgrad.kernels import threads
+from allgrad.kernels.numba_kernels import kernels as numba_kernels
 
 
 @pytest.fixture(autouse=True)

@@ -19,13 +19,15 @@ import importlib
 import importlib.util
 import os
 import warnings
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from allgrad.kernels.blas import describe as describe_blas
 from allgrad.kernels.blas import set_up as set_up_blas
-from allgrad.kernels.interface import Kernels
 
-__all__ = ["NAMES", "VARIABLE", "Kernels", "active", "describe_blas", "portable", "set_up_blas", "use"]
+if TYPE_CHECKING:
+    from allgrad.kernels.interface import Kernels
+
+__all__ = ["NAMES", "VARIABLE", "active", "describe_blas", "portable", "set_up_blas", "use"]
 
 NAMES = ("numpy", "numba")
 VARIABLE = "ALLGRAD_KERNELS"
@@ -73,7 +75,7 @@ def use(name: str | None) -> Kernels:
             stacklevel=2,
         )
         name = "numpy"
-    _active = cast("Kernels", importlib.import_module(f"allgrad.kernels.{name}_kernels"))
+    _active = cast("Kernels", importlib.import_module(f"allgrad.kernels.{name}_kernels").kernels)
     return _active
 
 

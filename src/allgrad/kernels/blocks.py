@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,20 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 Pair = tuple[int, int]
+
+
+class AnyDtype(dict[np.dtype[Any], Callable[..., Any]]):
+    """A loop in NumPy, found by dtype as the compiled ones are (`jit.PerDtype`); other loops in NumPy call it directly."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __missing__(self, dtype: np.dtype[Any]) -> Callable[..., Any]:
+        return self.setdefault(dtype, self.function)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)
+
 
 BLOCK = 65536
 """Elements a block: 256 KB of float32."""
@@ -75,6 +90,11 @@ def constant(dtype: np.dtype[Any], value: float, length: int) -> Array:
 
 
 _constants: dict[tuple[str, float], Array] = {}
+
+
+def contiguous(x: Array) -> Array:
+    """`x`, C-contiguous."""
+    return np.ascontiguousarray(x)
 
 
 def as_rows(x: Array) -> Array:

@@ -24,7 +24,7 @@ import threading
 import types as python_types
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import llvmlite  # type: ignore[import-untyped]
 import llvmlite.binding  # type: ignore[import-untyped]
@@ -35,9 +35,6 @@ from numba.core.ccallback import CFunc  # type: ignore[import-untyped]
 from numba.extending import register_jitable
 
 from allgrad.kernels.compile_cache import compiling
-
-if TYPE_CHECKING:
-    from allgrad.kernels.blocks import Array
 
 CACHE_VARIABLE = "ALLGRAD_CACHE"
 _lock = threading.RLock()
@@ -76,15 +73,22 @@ class PerDtype(dict[np.dtype[Any], Callable[..., Any]]):
         cache: bool = True,
         variant: Callable[[np.dtype[Any]], tuple[str, dict[str, Any]]] | None = None,
     ) -> None:
-        self._function, self._signature, self._cache, self._variant = function, signature, cache, variant
+        self.function, self._signature, self._cache, self._variant = function, signature, cache, variant
 
     def __missing__(self, dtype: np.dtype[Any]) -> Callable[..., Any]:
         with _lock:
             if dtype not in self:
                 name, constants = self._variant(dtype) if self._variant else ("", {})
-                function = specialised(self._function, dtype.name + name, constants)
+                function = specialised(self.function, dtype.name + name, constants)
                 self[dtype] = _compiled_for(function, signature(self._signature, dtype), self._cache)
             return self[dtype]
+
+
+def per_dtype(
+    letters: str, variant: Callable[[np.dtype[Any]], tuple[str, dict[str, Any]]] | None = None
+) -> Callable[[Callable[..., Any]], PerDtype]:
+    """A decorator that makes a loop a `PerDtype`."""
+    return lambda function: PerDtype(function, letters, variant=variant)
 
 
 def entry_point(function: Callable[..., Any], signature: tuple[Any, ...], *, cache: bool = True) -> Callable[..., Any]:
@@ -164,11 +168,6 @@ def compiled(function: Callable[..., Any]) -> Any:
 def callee(function: Callable[..., Any]) -> Any:
     """A function in numba's subset that other compiled code calls: `register_jitable` without a wrapper for callers in C."""
     return register_jitable(no_cfunc_wrapper=True)(function)
-
-
-def contiguous(x: Array) -> Array:
-    """`x` as the compiled loops want it: C-contiguous, native byte order."""
-    return np.ascontiguousarray(x)
 
 
 def cache_folder() -> Path:

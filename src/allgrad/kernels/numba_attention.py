@@ -136,12 +136,10 @@ def _hidden(padding_mask: Array | None, batch: int) -> Array:
 
 
 def attention_forward(
-    packed: Array, query_heads: int, *, causal: bool, padding_mask: Array | None, scale: float, keep: bool
-) -> tuple[Array, Array | None]:
-    """See `Kernels.attention_forward`."""
-    batch, length, heads, features = packed.shape
-    group = 2 * query_heads // (heads - query_heads)
-    answer = np.empty((batch, length, query_heads, features), packed.dtype)
+    packed: Array, causal: bool, padding_mask: Array | None, scale: float, keep: bool, answer: Array
+) -> Array | None:
+    batch, length, query_heads, features = answer.shape
+    group = 2 * query_heads // (packed.shape[2] - query_heads)
     kept = np.empty((batch, query_heads, _size(length, causal)), packed.dtype) if keep else None
     loops, core, hidden = _forward[packed.dtype], matmul.core[packed.dtype], _hidden(padding_mask, batch)
 
@@ -152,7 +150,7 @@ def attention_forward(
         return 0
 
     threads.each(part, _samples(batch, query_heads, length, features))
-    return answer, kept
+    return kept
 
 
 def attention_backward(
@@ -160,15 +158,14 @@ def attention_backward(
     packed: Array,
     kept: Array | None,
     query_heads: int,
-    *,
     causal: bool,
     padding_mask: Array | None,
     scale: float,
-) -> Array:
-    """See `Kernels.attention_backward`."""
+    gradient: Array,
+) -> None:
     batch, length, heads, features = packed.shape
     group = 2 * query_heads // (heads - query_heads)
-    gradient, g = np.empty_like(packed), np.ascontiguousarray(g)
+    g = np.ascontiguousarray(g)
     loops, hidden, keep = _backward[packed.dtype], _hidden(padding_mask, batch), kept is not None
     core = matmul.core[packed.dtype]
     known = np.empty((batch, 0, 0), packed.dtype) if kept is None else kept
@@ -183,7 +180,6 @@ def attention_backward(
         return 0
 
     threads.each(part, _samples(batch, query_heads, length, features))
-    return gradient
 
 
 def _samples(batch: int, heads: int, length: int, features: int) -> list[slice]:

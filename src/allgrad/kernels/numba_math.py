@@ -10,7 +10,7 @@ relative error of 4 epsilons (`tests/kernels/test_math.py`):
 * log(x) = k log 2 + log(1 + f), with log(1 + f) = f - f^2/2 + s (f^2/2 + s^2 G(s^2)), s = f / (2 + f) (P. Tang's arrangement,
   ACM TOMS 16, 1990);
 * tanh(x) = x + x^3 T(x^2) near 0, and 1 - 2 e / (1 + e) with e = exp(-2 |x|) elsewhere;
-* the normal distribution's tail: in float32 as in `numpy_activations`; in float64 erfc(x) = exp(-x^2) W(y) / (1 + 2 x) with
+* the normal distribution's tail: in float32 as in `activations.py`; in float64 erfc(x) = exp(-x^2) W(y) / (1 + 2 x) with
   y = (x - 3.75) / (x + 3.75) (the form of Shepherd and Laframboise, Math. Comp. 36, 1981).
 """
 # ruff: noqa: ARG001, ARG005  # an intrinsic's parameters are its signature; their code comes as `values`
@@ -23,8 +23,8 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 
+from allgrad.kernels.activations import TAIL_P, TAIL_Q
 from allgrad.kernels.jit import callee
-from allgrad.kernels.numpy_activations import TAIL_P, TAIL_Q
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,17 +5,14 @@ Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011). Integer 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 
-from allgrad.kernels.jit import PerDtype, compiled
+from allgrad.kernels.jit import compiled, per_dtype
 from allgrad.kernels.matmul.llvm import inlined
-
-if TYPE_CHECKING:
-    from allgrad.kernels.blocks import Array
 
 MULTIPLIERS: Any = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
 INCREMENTS: Any = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
@@ -46,7 +43,8 @@ def block(counter: Any, key: Any, other: Any) -> Any:
     return a, b, c, d
 
 
-def _fill(keys: Any, edges: Any, out: Any) -> None:
+@per_dtype("k k w1")
+def random_words(keys: Any, edges: Any, out: Any) -> None:
     for i in range(edges.size - 1):
         key, other = np.uint64(keys[2 * i]), np.uint64(keys[2 * i + 1])
         start, stop = edges[i], edges[i + 1]
@@ -61,13 +59,3 @@ def _fill(keys: Any, edges: Any, out: Any) -> None:
             else:
                 for j in range(stop - first):
                     out[first + j] = np.uint32(words[j // 2] >> (HALF if j % 2 else np.uint64(0)))
-
-
-_fill_loop = PerDtype(_fill, "k k w1")
-
-
-def random_words(keys: Array, edges: Array) -> Array:
-    """See `Kernels.random_words`."""
-    words = np.empty(edges[-1], np.uint32)
-    _fill_loop[words.dtype](keys.view(np.int64).reshape(-1), edges, words)
-    return words

@@ -1,4 +1,4 @@
-"""The LSTM and the GRU compiled: all steps in one call. `numpy_recurrence` has the same in NumPy, and says what is kept.
+"""The LSTM and the GRU compiled: all steps in one call. `recurrence.py` has the same in NumPy, and says what is kept.
 
 The product with U is taken in panels of its columns, which are laid out once for all steps. Samples do not depend on each other,
 so each thread takes some of them through all steps.
@@ -16,8 +16,8 @@ from allgrad.kernels.bf16 import rounded
 from allgrad.kernels.jit import PerDtype
 from allgrad.kernels.matmul.blocking import multiply_panels, scratch_size
 from allgrad.kernels.matmul.product import matmul
-from allgrad.kernels.numba_bf16 import decoded, encoded
 from allgrad.kernels.numba_math import fma, hyperbolic_tangent
+from allgrad.kernels.numba_rounding import decoded, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,24 +163,21 @@ _forward_gru = PerDtype(forward_gru, "n w3 r3 r1 w3 w3 w2 n n b w1")
 _backward_gru = PerDtype(backward_gru, "n r3 r3 r3 r3 r3 w3 w3 w2 w2 n n b w1")
 
 
-def lstm_forward(z: Array, u: Array, states: Array, cells: Array, *, rounds: bool) -> None:
-    """See `Kernels.lstm_forward`."""
+def lstm_forward(z: Array, u: Array, states: Array, cells: Array, rounds: bool) -> None:
     panels, product = _panels(u, rounds), np.empty(z.shape[1:], z.dtype)
     _each_sample(
         z, u, rounds, lambda core, *part: _forward_lstm[z.dtype](core, z, panels, states, cells, product, *part)
     )
 
 
-def lstm_backward(g: Array, z: Array, u: Array, cells: Array, dz: Array, dcell: Array, *, rounds: bool) -> Array:
-    """See `Kernels.lstm_backward`."""
-    panels, back = _panels(u.T, rounds), np.zeros(cells.shape[1:], z.dtype)
-    loops = _backward_lstm[z.dtype]
+def lstm_backward(
+    g: Array, z: Array, u: Array, cells: Array, dz: Array, dcell: Array, rounds: bool, back: Array
+) -> None:
+    panels, loops = _panels(u.T, rounds), _backward_lstm[z.dtype]
     _each_sample(z, u, rounds, lambda core, *part: loops(core, g, z, panels, cells, dz, back, dcell, *part))
-    return back
 
 
-def gru_forward(z: Array, u: Array, bias: Array | None, states: Array, candidates: Array, *, rounds: bool) -> None:
-    """See `Kernels.gru_forward`."""
+def gru_forward(z: Array, u: Array, bias: Array | None, states: Array, candidates: Array, rounds: bool) -> None:
     panels, product = _panels(u, rounds), np.empty(z.shape[1:], z.dtype)
     late = np.zeros(len(u), z.dtype) if bias is None else np.ascontiguousarray(bias)
     loops = _forward_gru[z.dtype]
@@ -188,18 +185,23 @@ def gru_forward(z: Array, u: Array, bias: Array | None, states: Array, candidate
 
 
 def gru_backward(
-    g: Array, z: Array, u: Array, candidates: Array, states: Array, dz: Array, dproduct: Array, *, rounds: bool
-) -> Array:
-    """See `Kernels.gru_backward`."""
-    panels, back = _panels(u.T, rounds), np.zeros(states.shape[1:], z.dtype)
-    product, loops = np.empty_like(back), _backward_gru[z.dtype]
+    g: Array,
+    z: Array,
+    u: Array,
+    candidates: Array,
+    states: Array,
+    dz: Array,
+    dproduct: Array,
+    rounds: bool,
+    back: Array,
+) -> None:
+    panels, product, loops = _panels(u.T, rounds), np.empty_like(back), _backward_gru[z.dtype]
     _each_sample(
         z,
         u,
         rounds,
         lambda core, *part: loops(core, g, z, panels, candidates, states, dz, dproduct, back, product, *part),
     )
-    return back
 
 
 def _each_sample(z: Array, u: Array, rounds: bool, run: Callable[..., None]) -> None:

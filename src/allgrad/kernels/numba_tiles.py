@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from numba.core import cgutils as untyped_cgutils
 
-from allgrad.kernels.blocks import scratch
-from allgrad.kernels.jit import PerDtype, compiled, contiguous, specialised
+from allgrad.kernels.blocks import contiguous, scratch
+from allgrad.kernels.jit import compiled, per_dtype, specialised
 from allgrad.kernels.matmul.llvm import INDEX, POINTER, Floats, address, inlined, routine
 from allgrad.kernels.matmul.product import matmul
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 cgutils: Any = untyped_cgutils  # numba has no types for it
 ITEM = LANES = 0
-"""Bytes of a number and numbers of a vector; `PerDtype` puts them in."""
+"""Bytes of a number and numbers of a vector; `per_dtype` puts them in."""
 
 
 @inlined
@@ -84,6 +84,13 @@ def along(
         transform_line(channels, m, source, step, target, target_step, adds, 6, 4, ITEM, LANES)
 
 
+def _for_tile(dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
+    constants = matmul.tile.constants(dtype)
+    suffix = f"{dtype.name}_{matmul.tile.name}"
+    return f"_{matmul.tile.name}", {**constants, "along": compiled(specialised(along, suffix, constants))}
+
+
+@per_dtype("r4 r2 n n n n n w3 w2 w2", variant=_for_tile)
 def transform(
     x: Any, matrix: Any, top: Any, left: Any, down: Any, across: Any, step: Any, out: Any, tile: Any, half: Any
 ) -> None:
@@ -109,6 +116,7 @@ def transform(
             along(p, q, channels, m, address(half) + k * q * pixel, channels, target, plane, 0)
 
 
+@per_dtype("r3 r2 n n n n n w4 w2 w2", variant=_for_tile)
 def assemble(
     z: Any, matrix: Any, top: Any, left: Any, down: Any, across: Any, step: Any, out: Any, half: Any, line: Any
 ) -> None:
@@ -138,27 +146,13 @@ def assemble(
                             out[image, r, before + j] = line[j]
 
 
-def _for_tile(dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
-    constants = matmul.tile.constants(dtype)
-    suffix = f"{dtype.name}_{matmul.tile.name}"
-    return f"_{matmul.tile.name}", {**constants, "along": compiled(specialised(along, suffix, constants))}
-
-
-_transform = PerDtype(transform, "r4 r2 n n n n n w3 w2 w2", variant=_for_tile)
-_assemble = PerDtype(assemble, "r3 r2 n n n n n w4 w2 w2", variant=_for_tile)
-
-
-def transform_tiles(x: Array, matrix: Array, corner: Pair, tiles: Pair, step: int, *, out: Array) -> Array:
-    """See `Kernels.transform_tiles`."""
+def transform_tiles(x: Array, matrix: Array, corner: Pair, tiles: Pair, step: int, out: Array) -> None:
     p, q = matrix.shape
     tile, half = (scratch(x.dtype, i, (rows * q, out.shape[-1])) for i, rows in ((0, q), (1, p)))
-    _transform[x.dtype](contiguous(x), matrix, *corner, *tiles, step, out, tile, half)
-    return out
+    transform[x.dtype](contiguous(x), matrix, *corner, *tiles, step, out, tile, half)
 
 
-def assemble_tiles(z: Array, matrix: Array, corner: Pair, tiles: Pair, step: int, *, out: Array) -> Array:
-    """See `Kernels.assemble_tiles`."""
+def assemble_tiles(z: Array, matrix: Array, corner: Pair, tiles: Pair, step: int, out: Array) -> None:
     p, q = matrix.shape
     half, line = scratch(z.dtype, 0, (p * q, out.shape[-1])), scratch(z.dtype, 1, (p, out.shape[-1]))
-    _assemble[z.dtype](z, matrix, *corner, *tiles, step, out, half, line)
-    return out
+    assemble[z.dtype](z, matrix, *corner, *tiles, step, out, half, line)

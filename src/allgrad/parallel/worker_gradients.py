@@ -39,7 +39,7 @@ class WorkerGradients(Collector):
     Attributes:
         order: the workers in the order in which an operation must give their gradients, counted from the first of this rank.
         adds_up: whether a kernel may write the sums of `trees`, because this is the parameter's only contribution.
-        trees: for a kernel that adds by itself: (order, merges, out) of `kernels.Kernels.product_by_worker`.
+        trees: for a kernel that adds by itself: (order, merges, out) of `Gradients.product_by_worker`.
     """
 
     def __init__(self, views: Sequence[Array], plan: BlockPlan, *, separate: bool, add: bool) -> None:

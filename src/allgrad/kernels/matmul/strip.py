@@ -3,7 +3,7 @@
 A tile runs through one chain of fused multiply-adds for each of its *segments*, stretches of k. A product has one segment.
 The gradient of a weight, summed for each of several virtual workers, has one for each worker: its chain starts from zero, and
 ends with as many additions of what earlier segments left on a stack as the tree over the workers has at this place
-(`numba_workers.py`). The stack holds whole tiles, so it stays in a first-level cache.
+(`numba_gradients.py`). The stack holds whole tiles, so it stays in a first-level cache.
 """
 
 # ruff: noqa: ARG001  # an intrinsic's parameters are its signature; their code comes as `values`

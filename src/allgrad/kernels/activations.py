@@ -1,4 +1,4 @@
-"""GELU (exact and tanh) and ReLU, in NumPy.
+"""Activation functions, with loops in NumPy.
 
 GELU's forward can leave its derivative behind, which costs little there (the exponential is at hand) and makes the
 backward one multiplication.
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from allgrad.kernels.blocks import Array, constant, output, scratch, spans
+from allgrad.kernels.blocks import AnyDtype, Array, constant, contiguous, output, scratch, spans
 from allgrad.kernels.erf import erfc_positive
 
 TAIL_Q = 0.44 / math.sqrt(2)
@@ -44,33 +44,80 @@ SATURATED = 64.0
 """Well below this size, exp(-x^2 / 2) and 1 - |tanh| of both GELUs are 0 in float64 too, and a larger x would only overflow."""
 
 
-def tanh(x: Array, *, out: Array | None = None) -> Array:
-    """See `Kernels.tanh`."""
-    return np.asarray(np.tanh(x, out=output(out, x)))
+class Activations:
+    activations: Any
+
+    def tanh(self, x: Array, *, out: Array | None = None) -> Array:
+        """tanh(x). `out` may be `x`."""
+        y = output(out, x)
+        self.activations.tanh[x.dtype](contiguous(x).reshape(-1), y.reshape(-1))
+        return y
+
+    def softplus(self, x: Array, *, out: Array | None = None) -> Array:
+        """log(1 + exp(x))."""
+        y = output(out, x)
+        self.activations.softplus[x.dtype](contiguous(x).reshape(-1), y.reshape(-1))
+        return y
+
+    def elu(self, x: Array, alpha: float, *, out: Array | None = None, derivative: Array | None = None) -> Array:
+        """x where x > 0, else alpha (exp(x) - 1) (Clevert et al. 2016). `derivative` as in `gelu`."""
+        y, slope = output(out, x), output(derivative, x)
+        self.activations.elu[x.dtype](contiguous(x).reshape(-1), alpha, y.reshape(-1), slope.reshape(-1))
+        return y
+
+    def gelu(self, x: Array, *, out: Array | None = None, derivative: Array | None = None) -> Array:
+        """x Phi(x), Phi the normal distribution function (Hendrycks & Gimpel 2016); exact, not the tanh form.
+
+        `derivative`, where given, receives gelu'(x): the backward is then g * derivative. `out` may be `x`.
+        """
+        y, source = output(out, x), contiguous(x).reshape(-1)
+        if derivative is None:
+            self.activations.gelu[x.dtype](source, y.reshape(-1))
+        else:
+            slope = output(derivative, x).reshape(-1)
+            self.activations.gelu_with_derivative[x.dtype](source, y.reshape(-1), slope)
+        return y
+
+    def gelu_tanh(self, x: Array, *, out: Array | None = None, derivative: Array | None = None) -> Array:
+        """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, as GPT-2 has it. `derivative` and `out` as in `gelu`."""
+        y, slope = output(out, x), output(derivative, x)
+        self.activations.gelu_tanh[x.dtype](contiguous(x).reshape(-1), y.reshape(-1), slope.reshape(-1))
+        return y
+
+    def relu_forward(self, x: Array, *, out: Array | None = None) -> Array:
+        """max(x, 0); NaN stays NaN, -0.0 becomes 0.0 or stays. `out` may be `x`."""
+        y = output(out, x)
+        self.activations.relu_forward[x.dtype](contiguous(x).reshape(-1), y.reshape(-1))
+        return y
+
+    def relu_backward(self, g: Array, y: Array, *, out: Array | None = None) -> Array:
+        """g where y > 0, else 0; y is the forward's result (a zero of either sign passes nothing). `out` may be `g`."""
+        dx = output(out, g)
+        self.activations.relu_backward[g.dtype](contiguous(g).reshape(-1), contiguous(y).reshape(-1), dx.reshape(-1))
+        return dx
 
 
-def softplus(x: Array, *, out: Array | None = None) -> Array:
-    """See `Kernels.softplus`."""
-    return np.asarray(np.logaddexp(x, x.dtype.type(0), out=output(out, x)))
+tanh = AnyDtype(np.tanh)
 
 
-def elu(x: Array, alpha: float, *, out: Array | None = None, derivative: Array | None = None) -> Array:
-    """See `Kernels.elu`."""
-    y, scalar = output(out, x), x.dtype.type
-    positive = x > 0
+@AnyDtype
+def softplus(x: Array, y: Array) -> None:
+    np.logaddexp(x, x.dtype.type(0), out=y)
+
+
+@AnyDtype
+def elu(x: Array, alpha: float, y: Array, derivative: Array) -> None:
+    scalar, positive = x.dtype.type, x > 0
     below = np.expm1(np.minimum(x, scalar(0))) * scalar(alpha)
     np.maximum(x, scalar(0), out=y)
     np.add(y, below, out=y)
-    if derivative is not None:
-        np.copyto(output(derivative, x), np.where(positive, scalar(1), below + scalar(alpha)))
-    return y
+    np.copyto(derivative, np.where(positive, scalar(1), below + scalar(alpha)))
 
 
-def gelu(x: Array, *, out: Array | None = None, derivative: Array | None = None) -> Array:
-    """See `Kernels.gelu`."""
-    y, source, target, slope = _flat(x, out, derivative)
-    for span in spans(source.size):
-        x_ = source[span]
+@AnyDtype
+def gelu_with_derivative(x: Array, y: Array, derivative: Array | None) -> None:
+    for span in spans(x.size):
+        x_ = x[span]
         size, tail, gauss, t = (scratch(x.dtype, i, x_.shape) for i in range(4))
         np.abs(x_, size)
         np.minimum(size, x.dtype.type(SATURATED), out=size)
@@ -79,30 +126,33 @@ def gelu(x: Array, *, out: Array | None = None, derivative: Array | None = None)
         np.exp(gauss, gauss)
         _tail(size, gauss, tail, t)
         np.maximum(x_, constant(x.dtype, 0, len(x_)), out=t)
-        if slope is not None:
+        if derivative is not None:
             positive = np.greater(x_, 0)
             np.multiply(gauss, x.dtype.type(INVERSE_ROOT_TWO_PI), gauss)
             np.multiply(gauss, size, gauss)
             np.subtract(tail, gauss, gauss)
         np.multiply(size, tail, size)
-        np.subtract(t, size, target[span])
-        if slope is not None:
+        np.subtract(t, size, y[span])
+        if derivative is not None:
             # S, or 1 - S where x > 0, without np.where (slow): S (1 - 2 [x > 0]) + [x > 0].
-            d = slope[span]
+            d = derivative[span]
             np.copyto(t, positive.view(np.int8))
             np.multiply(t, x.dtype.type(-2), d)
             np.add(d, x.dtype.type(1), d)
             np.multiply(d, gauss, d)
             np.add(d, t, d)
-    return y
 
 
-def gelu_tanh(x: Array, *, out: Array | None = None, derivative: Array | None = None) -> Array:
-    """See `Kernels.gelu_tanh`."""
-    y, source, target, slope = _flat(x, out, derivative)
+@AnyDtype
+def gelu(x: Array, y: Array) -> None:
+    gelu_with_derivative(x, y, None)
+
+
+@AnyDtype
+def gelu_tanh(x: Array, y: Array, derivative: Array) -> None:
     scalar = x.dtype.type
-    for span in spans(source.size):
-        x_, y_ = source[span], target[span]
+    for span in spans(x.size):
+        x_, d = x[span], derivative[span]
         square, half, t, inner = (scratch(x.dtype, i, x_.shape) for i in range(4))
         np.clip(x_, scalar(-SATURATED), scalar(SATURATED), out=inner)
         np.multiply(inner, inner, square)
@@ -112,29 +162,24 @@ def gelu_tanh(x: Array, *, out: Array | None = None, derivative: Array | None = 
         np.tanh(half, half)
         np.multiply(half, scalar(0.5), half)
         np.add(half, scalar(0.5), half)  # p = (1 + tanh) / 2, the place of Phi
-        if slope is not None:
-            # gelu' = p + x p (1 - p) 2 (a + 3 b x^2), a = TANH_SCALE, b = TANH_SCALE TANH_CUBE
-            d = slope[span]
-            np.multiply(square, scalar(6 * TANH_SCALE * TANH_CUBE), square)
-            np.add(square, scalar(2 * TANH_SCALE), square)
-            np.multiply(inner, half, t)
-            np.multiply(square, t, square)
-            np.subtract(constant(x.dtype, 1, len(x_)), half, d)
-            np.multiply(d, square, d)
-            np.add(d, half, d)
+        # gelu' = p + x p (1 - p) 2 (a + 3 b x^2), a = TANH_SCALE, b = TANH_SCALE TANH_CUBE
+        np.multiply(square, scalar(6 * TANH_SCALE * TANH_CUBE), square)
+        np.add(square, scalar(2 * TANH_SCALE), square)
+        np.multiply(inner, half, t)
+        np.multiply(square, t, square)
+        np.subtract(constant(x.dtype, 1, len(x_)), half, d)
+        np.multiply(d, square, d)
+        np.add(d, half, d)
         np.maximum(x_, scalar(-SATURATED), out=t)
-        np.multiply(t, half, y_)
-    return y
+        np.multiply(t, half, y[span])
 
 
-def relu_forward(x: Array, *, out: Array | None = None) -> Array:
-    """See `Kernels.relu_forward`."""
-    y, source, target, _ = _flat(x, out, None)
-    for span in spans(source.size):
+@AnyDtype
+def relu_forward(x: Array, y: Array) -> None:
+    for span in spans(x.size):
         # An array of zeros, not a scalar: NumPy's maximum is 3 times faster on two arrays.
-        x_ = source[span]
-        np.maximum(x_, constant(x.dtype, 0, len(x_)), out=target[span])
-    return y
+        x_ = x[span]
+        np.maximum(x_, constant(x.dtype, 0, len(x_)), out=y[span])
 
 
 # Of a floating dtype: the integer of its size, the place of its sign bit, all bits but that one.
@@ -144,30 +189,20 @@ _WORDS: dict[str, tuple[np.dtype[Any], Any, Any]] = {
 }
 
 
-def relu_backward(g: Array, y: Array, *, out: Array | None = None) -> Array:
-    """See `Kernels.relu_backward`.
-
-    y > 0 becomes a mask of bits: 0 - y has its sign bit set where y is above 0 (y is never below), and an arithmetic
+@AnyDtype
+def relu_backward(g: Array, y: Array, dx: Array) -> None:
+    """y > 0 becomes a mask of bits: 0 - y has its sign bit set where y is above 0 (y is never below), and an arithmetic
     shift spreads that bit over the word.
     """
-    dx, gradient, target, _ = _flat(g, out, None)
-    value = np.ascontiguousarray(y).reshape(-1)
     word, shift, all_but_sign = _WORDS[g.dtype.char]
-    bits, source, result = value.view(word), gradient.view(word), target.view(word)
-    for span in spans(value.size):
+    bits, source, result = y.view(word), g.view(word), dx.view(word)
+    for span in spans(y.size):
         values = bits[span]
         mask = scratch(word, 0, values.shape)
         np.bitwise_and(values, all_but_sign, mask)  # -0.0 must count as 0.0
         np.negative(mask, mask)
         np.right_shift(mask, shift, mask)
         np.bitwise_and(source[span], mask, result[span])
-    return dx
-
-
-def _flat(x: Array, out: Array | None, derivative: Array | None) -> tuple[Array, Array, Array, Array | None]:
-    y = output(out, x)
-    slope = None if derivative is None else output(derivative, x).reshape(-1)
-    return y, np.ascontiguousarray(x).reshape(-1), y.reshape(-1), slope
 
 
 def _tail(size: Array, gauss: Array, tail: Array, t: Array) -> None:

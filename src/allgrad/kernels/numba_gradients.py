@@ -1,4 +1,4 @@
-"""Sums over the rows of a batch, worker by worker, added over the fixed tree: the gradients of weights and biases.
+"""Gradients of parameters, which are sums over the rows of a batch: compiled, also worker by worker over the fixed tree.
 
 The workers come in the order of a stack machine: each one's own sum is pushed, and then `merges[i]` times the top of the stack is
 added to the entry below it. If the workers have few rows, that happens tile by tile (`matmul/strip.py`). Otherwise the bottom of
@@ -13,20 +13,48 @@ from typing import Any
 
 import numpy as np
 
-from allgrad.kernels.blocks import Array, as_rows, output, scratch
-from allgrad.kernels.jit import PerDtype, callee, compiled, specialised
+from allgrad.kernels.blocks import Array, scratch
+from allgrad.kernels.jit import callee, compiled, per_dtype, specialised
 from allgrad.kernels.matmul.blocking import multiply, scratch_size
 from allgrad.kernels.matmul.llvm import address
 from allgrad.kernels.matmul.product import matmul
 from allgrad.kernels.matmul.strip import FIELDS
-from allgrad.kernels.numba_loops import bias_gradient
+from allgrad.kernels.numba_sums import row_product
 
 FEW_ROWS = 1024
 """With at most this many rows of a batch, the product adds the workers' sums while a tile of the result is in registers."""
 BLOCK_ROWS = 264
 """Rows of the result per block otherwise. Each block packs the right operand again, and the stack has several blocks."""
 
-# `bias_gradient` is replaced by its compiled form.
+
+@per_dtype("r2 w1")
+def bias_gradient(g: Any, out: Any) -> None:
+    out[:] = 0
+    for row in range(g.shape[0]):
+        source = g[row]
+        for j in range(source.size):
+            out[j] += source[j]
+
+
+@per_dtype("r1 r1")
+def dot(x: Any, y: Any) -> Any:
+    return row_product(x, y)
+
+
+@per_dtype("r2 k w2")
+def embedding_gradient(g: Any, indices: Any, out: Any) -> None:
+    out[:] = 0
+    for row in range(indices.size):
+        source, target = g[row], out[indices[row]]
+        for j in range(source.size):
+            target[j] += source[j]
+
+
+sum_rows: Any = bias_gradient.function  # `per_dtype` puts the compiled form in
+
+
+def _with_sum_of_rows(dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
+    return "", {"sum_rows": compiled(specialised(sum_rows, f"{dtype.name}_by_worker", {}))}
 
 
 @callee
@@ -48,6 +76,7 @@ def in_segments(core: Any, a: Any, b: Any, out: Any, room: Any, table: Any) -> N
     one_product(core, a, b, 0, len(a), out, 0, room, address(table), len(table))
 
 
+@per_dtype("n R2 R2 k k k w2 w3 w1")
 def products(
     core: Any, a: Any, b: Any, edges: Any, order: Any, merges: Any, out: Any, stack: Any, scratch: Any
 ) -> None:  # fmt: skip
@@ -76,12 +105,13 @@ def products(
             depth += 1
 
 
-def sums(g: Any, edges: Any, order: Any, merges: Any, out: Any) -> None:
+@per_dtype("r2 k k k w1", variant=_with_sum_of_rows)
+def sum_by_worker(g: Any, edges: Any, order: Any, merges: Any, out: Any) -> None:
     stack = np.empty((order.size, g.shape[1]), g.dtype)
     depth = 0
     for i in range(order.size):
         here = out if depth == 0 else stack[depth - 1]
-        bias_gradient(g[edges[order[i]] : edges[order[i] + 1]], here)
+        sum_rows(g[edges[order[i]] : edges[order[i] + 1]], here)
         for _ in range(merges[i]):
             left, right = (out if depth == 1 else stack[depth - 2]), stack[depth - 1]
             for j in range(left.size):
@@ -90,30 +120,22 @@ def sums(g: Any, edges: Any, order: Any, merges: Any, out: Any) -> None:
         depth += 1
 
 
+@per_dtype("n R2 R2 k w3 w1")
 def each_product(core: Any, a: Any, b: Any, edges: Any, out: Any, scratch: Any) -> None:
     for i in range(out.shape[0]):
         one_product(core, a, b, edges[i], edges[i + 1], out[i], 0, address(scratch))
 
 
-def each_sum(g: Any, edges: Any, out: Any) -> None:
+@per_dtype("r2 k w2", variant=_with_sum_of_rows)
+def sum_of_each_worker(g: Any, edges: Any, out: Any) -> None:
     for i in range(out.shape[0]):
-        bias_gradient(g[edges[i] : edges[i + 1]], out[i])
+        sum_rows(g[edges[i] : edges[i + 1]], out[i])
 
 
-def _with_bias_gradient(dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
-    loops = specialised(bias_gradient, f"{dtype.name}_by_worker", {})
-    return "", {"bias_gradient": compiled(loops)}
-
-
-_products = PerDtype(products, "n R2 R2 k k k w2 w3 w1")
-_sums = PerDtype(sums, "r2 k k k w1", variant=_with_bias_gradient)
-_each_product = PerDtype(each_product, "n R2 R2 k w3 w1")
-_each_sum = PerDtype(each_sum, "r2 k w2", variant=_with_bias_gradient)
 _scratch_size = cache(scratch_size)
 
 
-def product_by_worker(a: Array, b: Array, edges: Array, order: Array, merges: Array, *, out: Array) -> Array:
-    """See `Kernels.product_by_worker`."""
+def product_by_worker(a: Array, b: Array, edges: Array, order: Array, merges: Array, out: Array) -> None:
     few = len(a) <= FEW_ROWS
     room, _ = matmul.memory(a.dtype, _scratch_size(len(a), out.shape[1], len(order) if few else 0))
     stack = out[None]
@@ -121,8 +143,7 @@ def product_by_worker(a: Array, b: Array, edges: Array, order: Array, merges: Ar
         stack = scratch(a.dtype, 0, (_depth(merges), min(BLOCK_ROWS, out.shape[0]), out.shape[1]))
     if out.size:
         a, b = _operand(a, out), _operand(b, out)
-        _products[a.dtype](matmul.core[a.dtype], a, b, edges, order, merges, out, stack, room)
-    return out
+        products[a.dtype](matmul.core[a.dtype], a, b, edges, order, merges, out, stack, room)
 
 
 def _operand(x: Array, out: Array) -> Array:
@@ -136,25 +157,8 @@ def _depth(merges: Array) -> int:
     return int(max(1, np.max(np.arange(len(merges)) - np.cumsum(merges) + merges)))
 
 
-def sum_by_worker(g: Array, edges: Array, order: Array, merges: Array, *, out: Array) -> Array:
-    """See `Kernels.sum_by_worker`."""
-    _sums[g.dtype](as_rows(g), edges, order, merges, out)
-    return out
-
-
-def product_of_each_worker(a: Array, b: Array, edges: Array, *, out: Array | None = None) -> Array:
-    """See `Kernels.product_of_each_worker`."""
-    out = output(out, a, (len(edges) - 1, a.shape[1], b.shape[1]))
+def product_of_each_worker(a: Array, b: Array, edges: Array, out: Array) -> None:
     room, _ = matmul.memory(a.dtype, scratch_size(len(a), out.shape[2]))
     if out.size:
         a, b = _operand(a, out), _operand(b, out)
-        _each_product[a.dtype](matmul.core[a.dtype], a, b, edges, out, room)
-    return out
-
-
-def sum_of_each_worker(g: Array, edges: Array, *, out: Array | None = None) -> Array:
-    """See `Kernels.sum_of_each_worker`."""
-    rows = as_rows(g)
-    out = output(out, rows, (len(edges) - 1, rows.shape[1]))
-    _each_sum[g.dtype](rows, edges, out)
-    return out
+        each_product[a.dtype](matmul.core[a.dtype], a, b, edges, out, room)

@@ -5,16 +5,11 @@ Integer arithmetic and one addition: the same bits as in NumPy, and on every CPU
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from allgrad.kernels.jit import PerDtype, compiled
-
-if TYPE_CHECKING:
-    from allgrad.kernels.blocks import Array
-
-FLOAT32 = np.dtype(np.float32)
+from allgrad.kernels.jit import compiled, per_dtype
 
 
 @compiled
@@ -29,36 +24,19 @@ def decoded(bits: Any) -> Any:
     return np.int32(np.uint32(bits) << np.uint32(16)).view(np.float32)
 
 
-def _encode(x: Any, out: Any) -> None:
+@per_dtype("r1 v1")
+def bf16_encode(x: Any, out: Any) -> None:
     for i in range(x.size):
         out[i] = encoded(x[i])
 
 
-def _decode(bits: Any, out: Any) -> None:
+@per_dtype("u1 w1")
+def bf16_decode(bits: Any, out: Any) -> None:
     for i in range(bits.size):
         out[i] = decoded(bits[i])
 
 
-def _add(left: Any, right: Any, out: Any) -> None:
+@per_dtype("u1 u1 v1")
+def bf16_add(left: Any, right: Any, out: Any) -> None:
     for i in range(left.size):
         out[i] = encoded(decoded(left[i]) + decoded(right[i]))
-
-
-_encode_loop = PerDtype(_encode, "r1 v1")
-_decode_loop = PerDtype(_decode, "u1 w1")
-_add_loop = PerDtype(_add, "u1 u1 v1")
-
-
-def bf16_encode(x: Array, out: Array) -> None:
-    """See `Kernels.bf16_encode`."""
-    _encode_loop[x.dtype](x, out)
-
-
-def bf16_decode(bits: Array, out: Array) -> None:
-    """See `Kernels.bf16_decode`."""
-    _decode_loop[out.dtype](bits, out)
-
-
-def bf16_add(left: Array, right: Array, out: Array) -> None:
-    """See `Kernels.bf16_add`."""
-    _add_loop[FLOAT32](left, right, out)

@@ -1,4 +1,4 @@
-"""Attention in NumPy: one sample at a time, and a sample in blocks of `QUERIES` queries.
+"""Attention, with loops in NumPy: one sample at a time, and a sample in blocks of `QUERIES` queries.
 
 The scores of a block (key heads, group, queries, keys) stay in the second-level cache until their last use. With a causal mask, a
 block needs only the keys up to its last query, which saves up to half of the work. The formulas are in `nn/attention.py`.
@@ -6,17 +6,50 @@ block needs only the keys up to its last query, which saves up to half of the wo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from allgrad.kernels.numpy_matmul import matmul
-from allgrad.kernels.numpy_softmax import causal_softmax_forward, softmax_backward, softmax_forward
+from allgrad.kernels.softmax import causal_softmax_forward, softmax_backward, softmax_forward
 
 if TYPE_CHECKING:
     from allgrad.kernels.blocks import Array
 
 QUERIES = 64
+
+
+class Attention:
+    attention: Any
+
+    def attention_forward(
+        self, packed: Array, query_heads: int, *, causal: bool, padding_mask: Array | None, scale: float, keep: bool
+    ) -> tuple[Array, Any]:
+        """softmax(scale Q K^T) V for each sample and head: (batch, length, query heads, features).
+
+        `packed` (batch, length, heads, features) is C-contiguous and has the query heads first, then the key heads, then as
+        many value heads; consecutive query heads share a key head if there are fewer of these. A `causal` query sees no later
+        key, and no query sees a key where `padding_mask` (batch, length) is True. A query that sees no key gets zeros. With
+        `keep` the probabilities come second, for `attention_backward` of the same kernels, otherwise None.
+        """
+        batch, length, _, features = packed.shape
+        answer = np.empty((batch, length, query_heads, features), packed.dtype)
+        return answer, self.attention.attention_forward(packed, causal, padding_mask, scale, keep, answer)
+
+    def attention_backward(
+        self,
+        g: Array,
+        packed: Array,
+        kept: Any,
+        query_heads: int,
+        *,
+        causal: bool,
+        padding_mask: Array | None,
+        scale: float,
+    ) -> Array:
+        """Gradient for `packed`; with `kept` None the probabilities are computed again, block by block."""
+        gradient = np.empty(packed.shape, packed.dtype)
+        self.attention.attention_backward(g, packed, kept, query_heads, causal, padding_mask, scale, gradient)
+        return gradient
 
 
 class _Block(NamedTuple):
@@ -54,26 +87,28 @@ def _parts(packed: Array, groups: tuple[int, int]) -> tuple[Array, Array, Array]
 
 def _probabilities(q: Array, k: Array, padding_mask: Array | None, causal: bool, out: Array) -> None:
     """Write softmax(q k^T) to `out`; `padding_mask` is True for keys that no query sees."""
-    matmul(q, k.swapaxes(-1, -2), out=out)
-    if padding_mask is None:
-        (causal_softmax_forward if causal else softmax_forward)(out, out=out)
-        return
+    np.matmul(q, k.swapaxes(-1, -2), out=out)
     queries, keys = out.shape[-2:]
+    rows = out.reshape(-1, keys)
+    if padding_mask is None:
+        if causal:
+            causal_softmax_forward(out.reshape(-1, queries, keys), 1, out.reshape(-1, queries, keys))
+        else:
+            softmax_forward(rows, rows)
+        return
     unseen = padding_mask | np.triu(np.ones((queries, keys), bool), keys - queries + 1) if causal else padding_mask
     # The smallest number, not -inf, because a query without keys must not give NaN. Its row is set to zero below.
     np.copyto(out, np.finfo(out.dtype).min, where=unseen)
-    softmax_forward(out, out=out)
+    softmax_forward(rows, rows)
     np.copyto(out, 0, where=unseen)
 
 
 def attention_forward(
-    packed: Array, query_heads: int, *, causal: bool, padding_mask: Array | None, scale: float, keep: bool
-) -> tuple[Array, list[Array] | None]:
-    """See `Kernels.attention_forward`."""
-    batch, length, heads, features = packed.shape
+    packed: Array, causal: bool, padding_mask: Array | None, scale: float, keep: bool, answer: Array
+) -> list[Array] | None:
+    (batch, length, query_heads, _), heads = answer.shape, packed.shape[2]
     key_heads = (heads - query_heads) // 2
     groups = key_heads, query_heads // key_heads
-    answer = np.empty((batch, length, query_heads, features), packed.dtype)
     blocks = _blocks(length, causal)
     kept = _rooms(blocks, groups, packed, batch if keep else 1)
     for b in range(batch):
@@ -84,8 +119,8 @@ def attention_forward(
             p = room[b if keep else 0]
             unseen = None if padding_mask is None else padding_mask[b, :keys]
             _probabilities(q[:, :, start:stop], k[:, :, :keys], unseen, causal, p)
-            matmul(p, v[:, :, :keys], out=a[:, :, start:stop])
-    return answer, kept if keep else None
+            np.matmul(p, v[:, :, :keys], out=a[:, :, start:stop])
+    return kept if keep else None
 
 
 def attention_backward(
@@ -93,16 +128,14 @@ def attention_backward(
     packed: Array,
     kept: list[Array] | None,
     query_heads: int,
-    *,
     causal: bool,
     padding_mask: Array | None,
     scale: float,
-) -> Array:
-    """See `Kernels.attention_backward`."""
+    gradient: Array,
+) -> None:
     batch, length, heads, _ = packed.shape
     key_heads = (heads - query_heads) // 2
     groups = key_heads, query_heads // key_heads
-    gradient = np.empty(packed.shape, packed.dtype)
     blocks = _blocks(length, causal)
     scores = _rooms(blocks, groups, packed)
     again = None if kept is not None else _rooms(blocks, groups, packed)
@@ -124,20 +157,20 @@ def attention_backward(
                 _probabilities(q_, k_, None if padding_mask is None else padding_mask[b, :keys], causal, p)
             add = i < len(blocks) - 1
             _grouped_product(p.swapaxes(-1, -2), d_, dv[:, :, :keys], add)
-            ds = matmul(d_, v_.swapaxes(-1, -2), out=scores[i])
-            softmax_backward(ds, p, out=ds)
-            matmul(ds, k_, out=dq[:, :, start:stop])
+            ds = np.matmul(d_, v_.swapaxes(-1, -2), out=scores[i])
+            rows = ds.reshape(-1, keys)
+            softmax_backward(rows, p.reshape(-1, keys), 1, True, rows)
+            np.matmul(ds, k_, out=dq[:, :, start:stop])
             _grouped_product(ds.swapaxes(-1, -2), q_, dk[:, :, :keys], add)
         np.multiply(dq, factor, out=dq)
-    return gradient
 
 
 def _grouped_product(a: Array, b: Array, out: Array, add: bool) -> None:
     """Write a @ b, summed over the query heads that share a key head, to `out`, or add it there."""
     if a.shape[1] == 1 and not add:
-        matmul(a, b, out=out)
+        np.matmul(a, b, out=out)
         return
-    product = matmul(a, b)
+    product = np.matmul(a, b)
     if a.shape[1] > 1:
         product = np.sum(product, axis=1, keepdims=True)
     if add:
