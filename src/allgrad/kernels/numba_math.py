@@ -9,7 +9,7 @@ relative error of 4 epsilons (`tests/kernels/test_math.py`):
   Functions", 1980), for x <= 0 only;
 * log(x) = k log 2 + log(1 + f), with log(1 + f) = f - f^2/2 + s (f^2/2 + s^2 G(s^2)), s = f / (2 + f) (P. Tang's arrangement,
   ACM TOMS 16, 1990);
-* tanh(x) = x + x^3 T(x^2) near 0, and 1 - 2 e / (1 + e) with e = exp(-2 |x|) elsewhere;
+* tanh(x) = x + x^3 T(x^2) near 0, and e / (2 + e) elsewhere, with e = exp(2 |x|) - 1 = 2^k (exp(r) - 1) + (2^k - 1);
 * the normal distribution's tail: in float32 as in `activations.py`; in float64 erfc(x) = exp(-x^2) W(y) / (1 + 2 x) with
   y = (x - 3.75) / (x + 3.75) (the form of Shepherd and Laframboise, Math. Comp. 36, 1981).
 """
@@ -58,11 +58,11 @@ _POLYNOMIALS = {
         ),
     ),
     "tanh": (
-        (-0.006542541984787830731, 0.02127274825722212334, -0.05390334768533508835, 0.133330822530423675, -0.333333317625505921),
+        (0.02034935899719462791, -0.05388397278702691965, 0.1333318240562418302, -0.3333333290890893589),
         (
-            -0.00002014149456308388228, 0.00008443719567103071388, -0.0002342148186711547897, 0.0005887920244755829636,
-            -0.001455632070932804093, 0.003592106586471978776, -0.00886323410480222943, 0.0218694884807225643,
-            -0.05396825396714515004, 0.1333333333333246632, -0.3333333333333333221,
+            -0.0002033450460409866886, 0.0005841708900561469444, -0.001455309098552506562, 0.003592100396959642515,
+            -0.008863234672730473911, 0.0218694885211928281, -0.05396825396812296016, 0.1333333333333328912,
+            -0.3333333333333333331,
         ),
     ),
     "tail": (
@@ -80,10 +80,11 @@ _POLYNOMIALS = {
 }  # fmt: skip
 
 # Constants that differ between float32 and float64. Adding `shift` leaves the nearest whole number in a float's low bits;
-# `lowest` is where exp would leave the normal numbers.
+# `lowest` is where exp would leave the normal numbers, and from `most` on tanh is 1.
 _CONSTANTS = {
     "shift": (1.5 * 2**23, 1.5 * 2**52),
     "lowest": (-87.3, -708.3),
+    "most": (10.0, 20.0),
     "log2_high": (0.693147182464599609375, 0.6931471805599453094),
     "tail_q": (TAIL_Q, TAIL_Q),
     "log2_low": (-1.90465429995776e-9, 2.3190468138462996155e-17),
@@ -200,15 +201,30 @@ def log_one_plus(x: Any) -> Any:
     return logarithm(y) + (x - (y - constant(x, "1.0"))) / y
 
 
+@inlined
+def with_sign_of(typing_context: Any, size: Any, x: Any) -> Any:
+    """|size| with the sign of x."""
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = values[0].type
+        copy = builder.module.declare_intrinsic("llvm.copysign", [kind], ir.FunctionType(kind, [kind, kind]))
+        return builder.call(copy, values)
+
+    return x(x, x), code
+
+
 @callee
 def hyperbolic_tangent(x: Any) -> Any:
     """tanh(x)."""
-    size, square, one = abs(x), x * x, constant(x, "1.0")
+    size, square, most, two = abs(x), x * x, constant(x, "most"), constant(x, "2.0")
     near = fma(x * square, polynomial(square, "tanh"), x)
-    e = decay(constant(x, "-2.0") * size)
-    far = one - (e + e) / (one + e)
-    far = -far if x < constant(x, "0.0") else far
-    return near if size < constant(x, "0.55") else far
+    double = two * (most if size > most else size)  # in this order NaN passes
+    shifted = fma(double, constant(x, "1.4426950408889634074"), constant(x, "shift"))
+    k = shifted - constant(x, "shift")
+    r = fma(-k, constant(x, "log2_high"), double)  # log 2 needs no second part: it counts for a large k only
+    power = power_of_two(shifted)
+    e = fma(fma(r * r, polynomial(r, "exp"), r), power, power - constant(x, "1.0"))
+    return near if size < constant(x, "0.3") else with_sign_of(e / (e + two), x)
 
 
 @callee

@@ -48,17 +48,19 @@ def forward_lstm(
         for row in range(start, stop):
             z_, p, before, new, h = z[t, row], product[row], cells[t, row], cells[t + 1, row], states[t + 1, row]
             i, f, g, o = z_[:n], z_[n : 2 * n], z_[2 * n : 3 * n], z_[3 * n :]
-            for gate in range(4):
-                factor = one if gate == 2 else half
-                z_g, p_g = z_[gate * n : (gate + 1) * n], p[gate * n : (gate + 1) * n]
-                for j in range(n):
-                    z_g[j] = hyperbolic_tangent((z_g[j] + p_g[j]) * factor)
+            p_i, p_f, p_g, p_o = p[:n], p[n : 2 * n], p[2 * n : 3 * n], p[3 * n :]
             for j in range(n):
-                h[j] = (i[j] + one) * g[j]
-            for j in range(n):
-                new[j] = fma(f[j] + one, before[j], h[j]) * half
-            for j in range(n):
-                h[j] = hyperbolic_tangent(new[j]) * (o[j] + one) * half
+                i_ = hyperbolic_tangent((i[j] + p_i[j]) * half)
+                f_ = hyperbolic_tangent((f[j] + p_f[j]) * half)
+                g_ = hyperbolic_tangent(g[j] + p_g[j])
+                o_ = hyperbolic_tangent((o[j] + p_o[j]) * half)
+                cell = fma(f_ + one, before[j], (i_ + one) * g_) * half
+                i[j] = i_
+                f[j] = f_
+                g[j] = g_
+                o[j] = o_
+                new[j] = cell
+                h[j] = hyperbolic_tangent(cell) * (o_ + one) * half
 
 
 def backward_lstm(
@@ -76,29 +78,21 @@ def backward_lstm(
     room: Any,
 ) -> None:
     half, quarter, one, n = z.dtype.type(0.5), z.dtype.type(0.25), z.dtype.type(1), cells.shape[2]
-    squashed = np.empty(n, z.dtype)
     for t in range(z.shape[0] - 1, -1, -1):
         for row in range(start, stop):
             z_, dz_, before, new = z[t, row], dz[t, row], cells[t, row], cells[t + 1, row]
             i, f, u, o = z_[:n], z_[n : 2 * n], z_[2 * n : 3 * n], z_[3 * n :]
             di, df, du, do = dz_[:n], dz_[n : 2 * n], dz_[2 * n : 3 * n], dz_[3 * n :]
-            d, g_, dc, s = back[row], g[t, row], dcell[row], squashed
+            later, g_, dc = back[row], g[t, row], dcell[row]
             for j in range(n):
-                d[j] += g_[j]
-            for j in range(n):
-                s[j] = hyperbolic_tangent(new[j])
-            for j in range(n):
-                do[j] = d[j] * s[j] * (one - o[j] * o[j]) * quarter
-            for j in range(n):
-                dc[j] += d[j] * (o[j] + one) * half * (one - s[j] * s[j])
-            for j in range(n):
-                di[j] = dc[j] * u[j] * (one - i[j] * i[j]) * quarter
-            for j in range(n):
-                du[j] = dc[j] * (i[j] + one) * half * (one - u[j] * u[j])
-            for j in range(n):
-                df[j] = dc[j] * before[j] * (one - f[j] * f[j]) * quarter
-            for j in range(n):
-                dc[j] *= (f[j] + one) * half
+                i_, f_, u_, o_ = i[j], f[j], u[j], o[j]
+                d, s = later[j] + g_[j], hyperbolic_tangent(new[j])
+                do[j] = d * s * (one - o_ * o_) * quarter
+                c = dc[j] + d * (o_ + one) * half * (one - s * s)
+                di[j] = c * u_ * (one - i_ * i_) * quarter
+                du[j] = c * (i_ + one) * half * (one - u_ * u_)
+                df[j] = c * before[j] * (one - f_ * f_) * quarter
+                dc[j] = c * ((f_ + one) * half)
         step(core, dz[t, start:stop], panels, back[start:stop], rounds, room)
 
 
@@ -112,17 +106,18 @@ def forward_gru(
         step(core, states[t, start:stop], panels, product[start:stop], rounds, room)
         for row in range(start, stop):
             z_, p, before, c, h = z[t, row], product[row], states[t, row], candidates[t, row], states[t + 1, row]
-            for j in range(2 * n):
-                z_[j] = hyperbolic_tangent((z_[j] + p[j]) * half)
             r, keep, new, late = z_[:n], z_[n : 2 * n], z_[2 * n :], p[2 * n :]
+            p_r, p_keep = p[:n], p[n : 2 * n]
             for j in range(n):
-                c[j] = late[j] + bias[j]
-            for j in range(n):
-                h[j] = new[j] + (r[j] + one) * half * c[j]
-            for j in range(n):
-                new[j] = hyperbolic_tangent(h[j])
-            for j in range(n):
-                h[j] = new[j] + (keep[j] + one) * half * (before[j] - new[j])
+                r_ = hyperbolic_tangent((r[j] + p_r[j]) * half)
+                keep_ = hyperbolic_tangent((keep[j] + p_keep[j]) * half)
+                c_ = late[j] + bias[j]
+                new_ = hyperbolic_tangent(new[j] + (r_ + one) * half * c_)
+                r[j] = r_
+                keep[j] = keep_
+                new[j] = new_
+                c[j] = c_
+                h[j] = new_ + (keep_ + one) * half * (before[j] - new_)
 
 
 def backward_gru(
@@ -136,20 +131,20 @@ def backward_gru(
             z_, before, d, g_, c = z[t, row], states[t, row], back[row], g[t, row], candidates[t, row]
             r, keep, new = z_[:n], z_[n : 2 * n], z_[2 * n :]
             dr, dkeep, dnew = dz[t, row, :n], dz[t, row, n : 2 * n], dz[t, row, 2 * n :]
-            early, late = dproduct[t, row, : 2 * n], dproduct[t, row, 2 * n :]
+            early_r, early_keep, late = dproduct[t, row, :n], dproduct[t, row, n : 2 * n], dproduct[t, row, 2 * n :]
             for j in range(n):
-                d[j] += g_[j]
-            for j in range(n):
-                dkeep[j] = d[j] * (before[j] - new[j]) * (one - keep[j] * keep[j]) * quarter
-            for j in range(n):
-                dnew[j] = d[j] * (one - keep[j]) * half * (one - new[j] * new[j])
-            for j in range(n):
-                d[j] *= (keep[j] + one) * half
-            for j in range(n):
-                dr[j] = dnew[j] * c[j] * (one - r[j] * r[j]) * quarter
-            for j in range(n):
-                late[j] = dnew[j] * (r[j] + one) * half
-            early[:] = dz[t, row, : 2 * n]
+                d_, r_ = d[j] + g_[j], r[j]
+                keep_, new_ = keep[j], new[j]
+                dkeep_ = d_ * (before[j] - new_) * (one - keep_ * keep_) * quarter
+                dnew_ = d_ * (one - keep_) * half * (one - new_ * new_)
+                dr_ = dnew_ * c[j] * (one - r_ * r_) * quarter
+                d[j] = d_ * ((keep_ + one) * half)
+                dkeep[j] = dkeep_
+                early_keep[j] = dkeep_
+                dnew[j] = dnew_
+                dr[j] = dr_
+                early_r[j] = dr_
+                late[j] = dnew_ * (r_ + one) * half
         step(core, dproduct[t, start:stop], panels, product[start:stop], rounds, room)
         for row in range(start, stop):
             d, p = back[row], product[row]
