@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from allgrad.comm import World, sums, tree_sum
+from allgrad.comm.tree import Node, additions, block
 
 
 def test_one_process_adds_along_the_tree():
@@ -14,6 +15,22 @@ def test_one_process_adds_along_the_tree():
     assert tree_sum(World(), rows, virtual_workers=5).tobytes() == expected.tobytes()
     assert (rows == before).all()
     assert expected.tobytes() != rows.sum(axis=0).tobytes()
+
+
+@pytest.mark.parametrize("virtual_workers", [1, 2, 5, 8, 12, 31, 64])
+def test_the_additions_level_by_level_are_those_of_the_tree(virtual_workers):
+    for ranks in range(1, virtual_workers + 1):
+        for rank in range(ranks):
+            workers = block(rank, ranks, virtual_workers)
+            rows = np.random.default_rng(rank).standard_normal((len(workers), 3))
+            one_by_one = rows.copy()
+            steps, nodes = additions([Node(0, worker) for worker in workers], virtual_workers)
+            for left, right in steps:
+                one_by_one[left] += one_by_one[right]
+            for left, right in sums._by_level(workers, virtual_workers):
+                rows[left] += rows[right]
+            places = [place for _, place in nodes]
+            assert rows[places].tobytes() == one_by_one[places].tobytes()
 
 
 def test_wrong_shapes_are_named():

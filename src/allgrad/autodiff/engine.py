@@ -30,7 +30,6 @@ from __future__ import annotations
 from contextvars import ContextVar
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakSet
 
 import numpy as np
 
@@ -38,16 +37,17 @@ from allgrad.autodiff import saved
 from allgrad.autodiff.anomaly import check_finite
 from allgrad.autodiff.cotangents import cast, run_hooks, unbroadcast
 from allgrad.autodiff.errors import GraphFreedError
-from allgrad.autodiff.modes import CURRENT, switched
+from allgrad.autodiff.modes import CURRENT, walking
 from allgrad.autodiff.node import Collector, Leaf, Node
 from allgrad.autodiff.operators import Operators
 from allgrad.autodiff.zeros import EXACT, KINK, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from weakref import ref
 
-OBSERVERS: WeakSet[Any] = WeakSet()
-"""Whoever wants to see the cotangents of `.backward()` passes; see `graph.Graph`."""
+OBSERVERS: list[ref[Any]] = []
+"""Whoever wants to see the cotangents of `.backward()` passes; see `graph.Graph`. (Whether a `WeakSet` is empty takes longer.)"""
 
 _armed: ContextVar[tuple[FinalGradients, ...]] = ContextVar("allgrad_final_gradients", default=())
 _by_creation = attrgetter("seq")
@@ -162,6 +162,7 @@ class Walk:
         """Visit the nodes; the roots' cotangents have been `add`ed."""
         anomaly = CURRENT.get().anomaly
         cotangents, targets, pending, add = self.cotangents, self.targets, self.pending, self.add
+        watchers = self.watchers
         observers = self.observers
         plain = not self.zeros and not observers and not targets
         for node in self.nodes:
@@ -201,7 +202,7 @@ class Walk:
                     else:
                         add(parent, c)
                 uses = pending[parent] = pending[parent] - 1
-                if not uses:
+                if not uses and (watchers or parent in cotangents):
                     self._final(parent)
             if not keep:
                 node.free()
@@ -301,9 +302,10 @@ def backward(root: Node, cotangent: Any, *, keep: bool) -> None:
         for leaf in watch.tensors:
             walk.watchers.setdefault(leaf, []).append(watch)
     if OBSERVERS:
-        walk.observers = [observer for observer in OBSERVERS if observer.sees(root)]
+        alive = [found() for found in tuple(OBSERVERS)]
+        walk.observers = [observer for observer in alive if observer is not None and observer.sees(root)]
     walk.add(root, cotangent)
-    with switched(recording=False, zeros=walk.zeros), np.errstate(all="ignore"):
+    with walking(recording=False, zeros=walk.zeros), np.errstate(all="ignore"):
         walk.run(keep=keep)
     for watch in armed:
         for leaf, tensor in watch.tensors.items():
@@ -338,7 +340,7 @@ def pull(
     walk.tensors = record or modes.forward > 0
     if walk.tensors and walk.zeros == EXACT:
         walk.zeros = KINK  # derivatives of this derivative may be infinite where it is not
-    with switched(recording=record, zeros=walk.zeros), np.errstate(all="ignore"):
+    with walking(recording=record, zeros=walk.zeros), np.errstate(all="ignore"):
         for node, c in pairs:
             walk.add(node, c)
         walk.run(keep=keep or record)

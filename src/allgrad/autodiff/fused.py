@@ -75,13 +75,13 @@ class _FusedPlan(ArgumentPlan):
         primitive, statics, residuals = self.primitive, node.keywords or {}, node.saved[-1]
         if walk.tensors:
             return self._through_reference(node, g, statics)
-        extra: dict[str, Any] = {"needs": self.needs if walk.wanted is None else self.wanted(node, walk)}
+        extra = {"needs": self.needs if walk.wanted is None else self.wanted(node, walk), **statics}
         if primitive.takes_into:
             extra["into"] = self.offers(node, walk, collectors=primitive.by_worker)
         if type(residuals) is _Within:
-            cotangents = _run(primitive.backward, g, residuals, {**extra, **statics})
+            cotangents = _run(primitive.backward, g, residuals, extra)
         else:
-            cotangents = primitive.backward(g, residuals, **extra, **statics)
+            cotangents = primitive.backward(g, residuals, **extra)
         return cotangents if self.all_tracked else [cotangents[i] for i in self.tracked]
 
     def _through_reference(self, node: Node, g: Any, statics: dict[str, Any]) -> Sequence[Any]:

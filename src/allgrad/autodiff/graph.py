@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
@@ -56,7 +56,7 @@ class Graph:
         index = {node: i for i, node in enumerate(nodes)}
         self.vertices = [_vertex(node, names.get(node), index) for node in nodes]
         self._vertex_of = WeakKeyDictionary(zip(nodes, self.vertices, strict=True))
-        OBSERVERS.add(self)
+        OBSERVERS.append(ref(self, OBSERVERS.remove))
 
     def sees(self, root: Node) -> bool:
         """Whether a backward pass from `root` is about this graph (called by the engine)."""

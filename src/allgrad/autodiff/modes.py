@@ -44,6 +44,22 @@ class switched:  # noqa: N801 - used like a function; a context made of a genera
         CURRENT.reset(self.token)
 
 
+class walking:  # noqa: N801 - as above
+    """`switched` for a backward walk: whether its rules are recorded, and how they take zeros; in a third of the time."""
+
+    __slots__ = ("recording", "token", "zeros")
+
+    def __init__(self, recording: bool, zeros: int) -> None:
+        self.recording, self.zeros = recording, zeros
+
+    def __enter__(self) -> None:
+        _, anomaly, forward, reverse, _ = CURRENT.get()
+        self.token = CURRENT.set(Modes(self.recording, anomaly, forward, reverse, self.zeros))
+
+    def __exit__(self, *_: object) -> None:
+        CURRENT.reset(self.token)
+
+
 @contextmanager
 def no_grad() -> Iterator[None]:
     """Inside, nothing is recorded: results are Tensors without a history.

@@ -156,10 +156,10 @@ class Leaf(Node):
     The gradient is in `buffer`. A bound leaf (`Tensor.bind`) has been told which array that is: the first contribution of a
     pass is written there, later ones are added. An unbound leaf gets a new array in each pass. `filled` says whether the
     buffer holds a gradient now, and `shared` that other processes see it too: it is read-only, and can be emptied. With a
-    `collector`, contributions go there, and the buffer is not used.
+    `collector`, contributions go there, and the buffer is not used. `version` is that of the storage.
     """
 
-    __slots__ = ("bound", "buffer", "collector", "filled", "shared", "storage")
+    __slots__ = ("bound", "buffer", "collector", "filled", "shared", "storage", "version")
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         super().__init__(None, (), shape, dtype)
@@ -168,7 +168,8 @@ class Leaf(Node):
         self.filled = False
         self.shared = False
         self.collector: Collector | None = None
-        self.storage = Storage([0])
+        self.version = [0]
+        self.storage = Storage(self.version)
 
     def accumulate(self, gradient: Any) -> None:
         """Add a raw array of this leaf's shape and dtype to its gradient; it may be `buffer` itself, just written."""
@@ -212,8 +213,7 @@ class Leaf(Node):
 
     def touch(self) -> None:
         """The leaf's memory was written: nodes that saved it can no longer go backward (`saved.check_versions`)."""
-        assert self.storage.version is not None
-        self.storage.version[0] += 1
+        self.version[0] += 1
 
     def clear(self) -> None:
         """Empty the gradient."""

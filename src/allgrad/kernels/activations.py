@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from allgrad.kernels.blocks import AnyDtype, Array, constant, contiguous, output, scratch, spans
+from allgrad.kernels.blocks import AnyDtype, Array, constant, output, scratch, spans
 from allgrad.kernels.erf import erfc_positive
 
 TAIL_Q = 0.44 / math.sqrt(2)
@@ -50,19 +50,19 @@ class Activations:
     def tanh(self, x: Array, *, out: Array | None = None) -> Array:
         """tanh(x). `out` may be `x`."""
         y = output(out, x)
-        self.activations.tanh[x.dtype](contiguous(x).reshape(-1), y.reshape(-1))
+        self.activations.tanh[x.dtype](x.ravel(), y.reshape(-1))
         return y
 
     def softplus(self, x: Array, *, out: Array | None = None) -> Array:
         """log(1 + exp(x))."""
         y = output(out, x)
-        self.activations.softplus[x.dtype](contiguous(x).reshape(-1), y.reshape(-1))
+        self.activations.softplus[x.dtype](x.ravel(), y.reshape(-1))
         return y
 
     def elu(self, x: Array, alpha: float, *, out: Array | None = None, derivative: Array | None = None) -> Array:
         """x where x > 0, else alpha (exp(x) - 1) (Clevert et al. 2016). `derivative` as in `gelu`."""
         y, slope = output(out, x), output(derivative, x)
-        self.activations.elu[x.dtype](contiguous(x).reshape(-1), alpha, y.reshape(-1), slope.reshape(-1))
+        self.activations.elu[x.dtype](x.ravel(), alpha, y.reshape(-1), slope.reshape(-1))
         return y
 
     def gelu(self, x: Array, *, out: Array | None = None, derivative: Array | None = None) -> Array:
@@ -70,7 +70,7 @@ class Activations:
 
         `derivative`, where given, receives gelu'(x): the backward is then g * derivative. `out` may be `x`.
         """
-        y, source = output(out, x), contiguous(x).reshape(-1)
+        y, source = output(out, x), x.ravel()
         if derivative is None:
             self.activations.gelu[x.dtype](source, y.reshape(-1))
         else:
@@ -81,19 +81,19 @@ class Activations:
     def gelu_tanh(self, x: Array, *, out: Array | None = None, derivative: Array | None = None) -> Array:
         """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, as GPT-2 has it. `derivative` and `out` as in `gelu`."""
         y, slope = output(out, x), output(derivative, x)
-        self.activations.gelu_tanh[x.dtype](contiguous(x).reshape(-1), y.reshape(-1), slope.reshape(-1))
+        self.activations.gelu_tanh[x.dtype](x.ravel(), y.reshape(-1), slope.reshape(-1))
         return y
 
     def relu_forward(self, x: Array, *, out: Array | None = None) -> Array:
         """max(x, 0); NaN stays NaN, -0.0 becomes 0.0 or stays. `out` may be `x`."""
         y = output(out, x)
-        self.activations.relu_forward[x.dtype](contiguous(x).reshape(-1), y.reshape(-1))
+        self.activations.relu_forward[x.dtype](x.ravel(), y.reshape(-1))
         return y
 
     def relu_backward(self, g: Array, y: Array, *, out: Array | None = None) -> Array:
         """g where y > 0, else 0; y is the forward's result (a zero of either sign passes nothing). `out` may be `g`."""
         dx = output(out, g)
-        self.activations.relu_backward[g.dtype](contiguous(g).reshape(-1), contiguous(y).reshape(-1), dx.reshape(-1))
+        self.activations.relu_backward[g.dtype](g.ravel(), y.ravel(), dx.reshape(-1))
         return dx
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from allgrad.autodiff.node import Leaf
     from allgrad.memory.sharing import Share, Sharing
+
+_NOTHING = nullcontext()
 
 # By id of the leaf. An entry lives as long as its FlatParameters, which holds the leaf, so an id cannot be reused under it.
 _homes: weakref.WeakValueDictionary[int, FlatParameters] = weakref.WeakValueDictionary()
@@ -57,6 +59,7 @@ class FlatParameters:
         self._params, self.grads = self.new_arena(), self.new_arena()
         self._incomplete: Callable[[], None] | None = None
         self.nodes: dict[str, Leaf] = {name: leaf._leaf("flatten") for name, leaf in leaves.items()}
+        self._versions = {name: node.version for name, node in self.nodes.items()}
         self._names = {id(leaf): name for name, leaf in leaves.items()}
         if sharing.rank:
             sharing.barrier()
@@ -133,7 +136,7 @@ class FlatParameters:
 
     def updating(self) -> AbstractContextManager[None]:
         """Around an update. If the memory is shared, each process writes its own share only, or all write the same numbers."""
-        return _BetweenBarriers(self.sharing)
+        return _BetweenBarriers(self.sharing) if self.sharing.ranks > 1 else _NOTHING
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -157,9 +160,9 @@ class FlatParameters:
 
     def touch(self, names: Iterable[str] | None = None) -> None:
         """Values in the flat arrays were changed: graphs that saved them can no longer run backward."""
-        nodes = self.nodes
-        for name in nodes if names is None else names:
-            nodes[name].touch()
+        versions = self._versions
+        for name in versions if names is None else names:
+            versions[name][0] += 1
 
     def without_gradient(self) -> set[str]:
         """Names of the leaves that have no gradient now; their slots in `grads` hold old numbers."""

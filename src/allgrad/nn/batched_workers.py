@@ -103,9 +103,8 @@ ONE_WORKER = Workers([1])
 _current: ContextVar[Workers | None] = ContextVar("allgrad_batched_workers", default=None)
 
 
-def current_workers() -> Workers | None:
-    """The workers whose samples run as one batch here; None if there is only one worker."""
-    return _current.get()
+current_workers: Callable[[], Workers | None] = _current.get
+"""The workers whose samples run as one batch here; None if there is only one worker."""
 
 
 def batched_workers(samples: Sequence[int]) -> AbstractContextManager[Workers]:

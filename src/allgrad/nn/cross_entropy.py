@@ -125,17 +125,16 @@ class CrossEntropyLoss(Loss):
             labels, count = self._labels(prediction, target)
             return self._sum(prediction, labels, 1.0), count
         same_shapes(self, prediction, target)
-        classes = prediction.shape[-1]
         if self.label_smoothing:
-            target = target * (1 - self.label_smoothing) + self.label_smoothing / classes
-        rows = _rows(prediction, classes)
-        return _with_soft_labels(rows, _rows(target, classes)), rows.shape[0]
+            target = target * (1 - self.label_smoothing) + self.label_smoothing / prediction.shape[-1]
+        rows = _rows(prediction)
+        return _with_soft_labels(rows, _rows(target)), rows.shape[0]
 
     def _sum(self, prediction: Any, labels: Array, scale: float) -> Any:
         """`scale` times the sum over all rows."""
         return _with_labels(
-            _rows(prediction, prediction.shape[-1]), labels=labels, ignore_index=self.ignore_index,
-            label_smoothing=self.label_smoothing, scale=scale,
+            _rows(prediction), labels=labels, ignore_index=self.ignore_index, label_smoothing=self.label_smoothing,
+            scale=scale,
         )  # fmt: skip
 
     def _labels(self, prediction: Any, target: Any) -> tuple[Array, int]:
@@ -151,15 +150,14 @@ class CrossEntropyLoss(Loss):
                 f"Got logits {prediction.shape} and labels {given.dtype} {given.shape} instead."
             )
         labels, classes = given.flatten(), prediction.shape[-1]
-        count = -1
-        if labels.dtype == np.int64 and not 0 <= self.ignore_index < classes:
-            # The usual case at the price of one pass: a negative label is huge as an unsigned number.
-            count = int(np.count_nonzero(labels.view(np.uint64) < classes))
-        if count != labels.size:
+        count = labels.size
+        usual = labels.dtype == np.int64 and not 0 <= self.ignore_index < classes
+        # In one pass: a negative label is huge as an unsigned number.
+        if not (usual and count and np.maximum.reduce(labels.view(np.uint64)) < classes):
             counted = labels[labels != self.ignore_index]
             check_range(self, counted, classes, "label", "classes")
             count, labels = counted.size, labels.astype(np.int64, copy=False)
-        labels.flags.writeable = False
+        labels.setflags(write=False)
         return labels, count
 
     def extra_repr(self) -> str:
@@ -170,5 +168,5 @@ def _is_soft(target: Any) -> bool:
     return getattr(getattr(target, "dtype", None), "kind", "") == "f"
 
 
-def _rows(x: Any, classes: int) -> Any:
-    return x if x.ndim == 2 else np.reshape(x, (math.prod(x.shape[:-1]), classes))
+def _rows(x: Any) -> Any:
+    return x if x.ndim == 2 else np.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))

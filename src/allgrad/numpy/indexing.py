@@ -60,7 +60,7 @@ def accumulate(g: Any, key: Any, shape: tuple[int, ...], into: Any = None) -> An
     else:
         out = np.zeros(shape, g.dtype)
     arrays = [k for k in (key if isinstance(key, tuple) else (key,)) if isinstance(k, (np.ndarray, bool, np.bool_))]
-    if all(np.asarray(a).dtype == bool for a in arrays):
+    if not arrays or all(np.asarray(a).dtype == bool for a in arrays):
         out[key] = g
     elif (axis := _single_axis(key)) is not None and math.prod(shape[:axis] + shape[axis + 1 :]) > 1:
         rows = key[-1] if isinstance(key, tuple) else key

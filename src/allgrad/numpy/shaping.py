@@ -16,10 +16,11 @@ from allgrad.autodiff.tensor import Tensor
 from allgrad.numpy.arguments import axes_of, axis_of, operand, refuse
 from allgrad.numpy.dispatch import implements
 
+# These call the methods of arrays and Tensors: NumPy's functions find their way to them in twice the time.
 _reshape = Primitive(
-    lambda x, *, shape, order, back: np.reshape(x, shape, order=order),  # noqa: ARG005
+    lambda x, *, shape, order, back: x.reshape(shape, order=order),  # noqa: ARG005
     name="reshape",
-    vjp={"x": lambda g, *, order, back: np.reshape(g, back, order=order)},
+    vjp={"x": lambda g, *, order, back: g.reshape(back, order=order)},
     jvp={"x": LINEAR},
     views=True,
 )
@@ -48,9 +49,9 @@ def ravel(a: Any, order: Any = "C") -> Any:
 
 
 _transpose = Primitive(
-    lambda x, *, axes: np.transpose(x, axes),
+    lambda x, *, axes: x.transpose(axes),
     name="transpose",
-    vjp={"x": lambda g, *, axes: np.transpose(g, None if axes is None else np.argsort(axes))},
+    vjp={"x": lambda g, *, axes: g.transpose(axes and sorted(range(len(axes)), key=axes.__getitem__))},
     jvp={"x": LINEAR},
     views=True,
 )

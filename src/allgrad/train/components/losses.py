@@ -57,8 +57,10 @@ class Objective:
         """Whether the loss takes the samples of several virtual workers as one batch, and gives one sum per worker."""
         return nn.declares_rows_independent(self.loss)
 
-    def counts(self, batch: Batch) -> dict[str, float]:
-        return self.loss.counts(batch)
+    @property
+    def counts(self) -> Callable[[Batch], dict[str, float]]:
+        """The loss's own method: it is called for each worker."""
+        return self.loss.counts
 
     def __call__(self, batch: Batch) -> dict[str, Any]:
         return self.loss.sums(self.model, batch)
