@@ -24,6 +24,8 @@ ADD_TO_RESULT, ADD_BIAS = 1, 2
 """Flags of `strip`: the sums start from what C holds; a bias is added at the end."""
 BASES = 6
 """Rows of A that have a register of their own with their address, so many as x86-64 can spare."""
+AHEAD = 32
+"""Steps of k by which A is asked for before it is read: longer than the second-level cache takes to answer."""
 FIELDS = 3
 """Of a segment: its first step of k, its steps, and merges."""
 ARGUMENTS = 15
@@ -70,6 +72,7 @@ def _strip_function(floats: Floats, height: int, vectors: int) -> Callable[[Any,
             for place, step in ((a_address, a_step), (b, b_step))
         )
         a_rows = _bases(builder, floats, a_here, a_row, height)
+        a_ahead = builder.mul(a_step, INDEX(AHEAD))
         builder.cbranch(adds, block["start"], block["zero"])
         builder.position_at_end(block["start"])
         builder.cbranch(whole, block["full"], block["cut"])
@@ -88,6 +91,8 @@ def _strip_function(floats: Floats, height: int, vectors: int) -> Callable[[Any,
         k, a_offset, b_offset = (builder.phi(INDEX) for _ in range(3))
         sums = {cell: builder.phi(floats.vector) for cell in cells}
         b_row = floats.at(builder, b_here, b_offset)
+        # Each tile of A is new to the first-level cache, while the panel of B was used by the tile before.
+        prefetch(builder, floats.at(builder, a_rows[0], builder.add(a_offset, a_ahead)), write=False)
         line = [floats.load(builder, floats.at(builder, b_row, INDEX(j * floats.lanes))) for j in range(vectors)]
         new = {}  # one fused multiply-add per element and step: this is the chain that decides the bits
         for i in range(height):
