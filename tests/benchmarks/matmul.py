@@ -3,7 +3,8 @@
     python tests/benchmarks/matmul.py [--rounds 9] [--only gpt] [--threads 1]
 
 Interleaved; of the rounds the lower quartile counts, because neighbours only ever add time. With one thread it is CPU time, with
-more (on a machine with nothing else to do) time on the clock. Each row: GFLOP/s of ours and of both libraries, and our time over
+more time on the clock, after a pause in which the threads of the others fall asleep, and with two each has a core of its own
+(it must have nothing else to do). Each row: GFLOP/s of ours and of both libraries, and our time over
 that of the better one. At the end the geometric mean, the worst shape, and the median share of the peak, which is the
 micro-kernel's rate on one thread with operands that stay in the first-level cache, times the number of threads.
 """
@@ -29,6 +30,8 @@ SHAPES = {
 }  # fmt: skip
 """(rows, inner, columns) of the forward product y = x W; dx = g W' and dW = x' g follow."""
 
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
 
 def clean_environment(count: int) -> None:
     """Start again without the variables that hold BLAS back, and with that many threads."""
@@ -53,14 +56,26 @@ def matrix(rng, rows: int, columns: int, turned: bool):
     return values.T if turned else values
 
 
-def quartiles(calls, flops: float, rounds: int, clock) -> list[float]:
+def a_core_each() -> None:
+    """Linux: this thread on one core, its helpers on another. On a busy machine the system may keep both on one."""
+    for task in map(int, os.listdir("/proc/self/task")):
+        os.sched_setaffinity(task, {CORES[0] if task == os.getpid() else CORES[-1]})
+
+
+def quartiles(calls, flops: float, rounds: int, threads: int) -> list[float]:
     """Seconds per call, lower quartile, in turns."""
+    clock = time.thread_time if threads == 1 else time.perf_counter
     repeat = max(1, int(1e8 / flops))
     taken: list[list[float]] = [[] for _ in calls]
     for call in calls:
         call()
+    if threads == 2 and CORES:
+        a_core_each()
     for turn in range(rounds):
         for i in [(turn + j) % len(calls) for j in range(len(calls))]:
+            if threads > 1:
+                time.sleep(0.05)
+                calls[i]()
             begin = clock()
             for _ in range(repeat):
                 calls[i]()
@@ -101,7 +116,6 @@ def main() -> None:
     from allgrad.kernels.matmul.product import matmul as product
 
     torch.set_num_threads(options.threads)
-    clock = time.thread_time if options.threads == 1 else time.perf_counter
     rng, logs, worst = np.random.default_rng(0), [], (0.0, "")
     print(
         kernels.set_up_blas(options.threads),
@@ -127,7 +141,7 @@ def main() -> None:
                 lambda a=a, b=b, c=theirs: np.matmul(a, b, out=c),
                 lambda a=ta, b=tb, c=tc: torch.mm(a, b, out=c),
             ]
-            seconds = quartiles(calls, 2.0 * m * k * n, options.rounds, clock)
+            seconds = quartiles(calls, 2.0 * m * k * n, options.rounds, options.threads)
             np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * math.sqrt(k))
             rates = [2e-9 * m * k * n / s for s in seconds]
             ratio = seconds[0] / min(seconds[1:])
