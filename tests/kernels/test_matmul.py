@@ -86,7 +86,7 @@ def test_the_reference_rounds_once():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_all_tiles_give_the_same_bits_for_every_layout(rng, dtype):
-    for rows, inner, columns in [*SHAPES, (30, 12, 2100), (400, 30, 20), (5, 30, 9000)]:
+    for rows, inner, columns in [*SHAPES, (30, 12, 2100), (400, 30, 20), (5, 30, 9000), (97, 130, 800)]:
         a, b = matrix(rng, rows, inner, dtype), matrix(rng, inner, columns, dtype)
         results = {
             digest(product(laid_out(a, a_layout), laid_out(b, b_layout)))

@@ -200,6 +200,7 @@ def product(
         and min(a_row, a_step) == 1
         and count + pitch == 0
     )
+    all_columns = columns
     columns -= 1 if odd else 0
     deep = 1 if count > 0 else max(1, -(-inner // DEPTH))
     depth = -(-inner // deep)
@@ -292,4 +293,4 @@ def product(
                             j += vectors * LANES
                             from_b += vectors * LANES * ITEM
         if turns:
-            pack(columns, result, 1, result_row, 1, rows, 0, c + start * ITEM, c_row, 0, 0, PANEL, ITEM, LANES)
+            pack(all_columns, result, 1, result_row, 1, rows, 0, c + start * ITEM, c_row, 0, 0, PANEL, ITEM, LANES)
