@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -82,6 +83,28 @@ def test_an_error_in_a_thread_is_raised_after_all_have_ended():
     with pytest.raises(RuntimeError, match="first"):
         threads.each(work, [slice(0, 1), slice(1, 2), slice(2, 3)])
     assert sorted(ended) == [1, 2]
+
+
+def test_a_call_does_not_wait_for_a_busy_thread():
+    threads.use(2)
+    everyone, go_on, names = threading.Barrier(3), threading.Event(), []
+
+    def hold(part):
+        everyone.wait(60)
+        return 0 if go_on.wait(60) else 1
+
+    def work(part):
+        names.append(threading.current_thread().name)
+        return part.start
+
+    parts = [slice(0, 1), slice(1, 2)]
+    other = threading.Thread(target=threads.each, args=[hold, parts])
+    other.start()
+    everyone.wait(60)  # the only helper and the other thread are both in `hold`
+    assert threads.each(work, parts) == 1
+    assert names == [threading.current_thread().name] * 2
+    go_on.set()
+    other.join()
 
 
 def test_a_product_whose_result_overlaps_an_argument_is_not_cut():

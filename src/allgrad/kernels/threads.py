@@ -3,6 +3,9 @@
 `blas.set_up(threads)` sets the number (`parallel.blas_threads` of a run), which is 1 at the start. Rows, columns, matrices of a
 stack and samples are computed one by one in any case, so the cut changes no bit. The threads are Python's own; compiled code does
 not hold the GIL. A process that is forked makes its own threads when it needs them.
+
+The parts of a call are in a list from which its threads take one after the other, the calling thread included. So no call waits
+for a thread that wakes up late on a busy machine.
 """
 
 from __future__ import annotations
@@ -10,20 +13,59 @@ from __future__ import annotations
 import os
 import threading
 from itertools import pairwise
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import ThreadPoolExecutor
 
 count = 1
 """How many threads a call may use, the caller's included."""
 
-LEAST = 1 << 21
-"""Multiplications per thread that pay for waking it (about 50 microseconds of work)."""
+LEAST = 1 << 22
+"""Multiplications per thread that pay for waking it (about 100 microseconds of work)."""
 
 _lock = threading.Lock()
-_pool: ThreadPoolExecutor | None = None
+_waiting: SimpleQueue[_Call | None] | None = None
+"""Calls that ask for a thread; None ends one."""
+
+
+class _Call:
+    """One call of `each`. A helper reports that it has begun before it takes a part, so the caller knows whom to wait for."""
+
+    def __init__(self, function: Callable[[slice], int], parts: list[slice]) -> None:
+        self.function, self.parts = function, parts
+        self.answers: list[int] = []
+        self.errors: list[BaseException] = []
+        self.begun: list[None] = []
+        self.ended: list[None] = []
+        self.wake: SimpleQueue[None] = SimpleQueue()
+
+    def take_parts(self) -> None:
+        while True:
+            try:
+                part = self.parts.pop()
+            except IndexError:  # other threads took the last one
+                return
+            self.answers.append(self.function(part))
+
+    def help(self) -> None:
+        self.begun.append(None)
+        try:
+            self.take_parts()
+        except BaseException as error:  # the caller raises it
+            self.errors.append(error)
+        self.ended.append(None)
+        self.wake.put(None)
+
+    def wait(self) -> None:
+        """Wait until no other thread runs a part, also if Ctrl-C interrupts that."""
+        self.parts.clear()
+        while len(self.ended) < len(self.begun):
+            try:
+                self.wake.get()
+            except KeyboardInterrupt as error:
+                self.errors.append(error)
 
 
 def use(threads: int) -> None:
@@ -53,37 +95,46 @@ def each(function: Callable[[slice], int], slices: list[slice]) -> int:
     """Call `function` for each slice, the last one on this thread; the largest answer. All have ended when this returns."""
     if len(slices) == 1:
         return function(slices[0])
-    from concurrent.futures import wait  # takes a while to import, and most runs have one thread
-
-    futures = [_threads().submit(function, part) for part in slices[:-1]]
+    waiting, call = _threads(), _Call(function, list(slices))
     try:
-        answer = function(slices[-1])
+        for _ in slices[1:]:
+            waiting.put(call)
+        call.take_parts()
     finally:
-        wait(futures)
-    return max([answer, *(future.result() for future in futures)])
+        call.wait()
+    if call.errors:
+        raise call.errors[0]
+    return max(call.answers)
 
 
-def _threads() -> ThreadPoolExecutor:
-    global _pool
-    from concurrent.futures import ThreadPoolExecutor
-
+def _threads() -> SimpleQueue[_Call | None]:
+    global _waiting
     with _lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(max(1, count - 1), thread_name_prefix="allgrad-product")
-        return _pool
+        if _waiting is None:
+            _waiting = SimpleQueue()
+            for i in range(max(1, count - 1)):
+                threading.Thread(target=_help, args=[_waiting], name=f"allgrad-product-{i}", daemon=True).start()
+        return _waiting
+
+
+def _help(waiting: SimpleQueue[_Call | None]) -> None:
+    while (call := waiting.get()) is not None:
+        call.help()
+        del call  # or its arrays would be kept until the next call
 
 
 def _forget() -> None:
-    global _pool
-    pool, _pool = _pool, None
-    if pool is not None:
-        pool.shutdown(wait=False)
+    global _waiting
+    if _waiting is not None:
+        for _ in range(max(1, count - 1)):
+            _waiting.put(None)
+    _waiting = None
 
 
 def _after_fork() -> None:
     """The child has none of the parent's threads, and the parent may have held the lock."""
-    global _pool, _lock
-    _pool, _lock = None, threading.Lock()
+    global _waiting, _lock
+    _waiting, _lock = None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
