@@ -42,7 +42,7 @@ def active() -> Kernels:
         ValueError: if ALLGRAD_KERNELS names no set of kernels.
         ModuleNotFoundError: if it asks for numba, which is not installed.
     """
-    return _active if _active is not None else use(None)
+    return _active or use(None)
 
 
 def use(name: str | None) -> Kernels:

@@ -1,4 +1,4 @@
-"""Activation functions, with loops in NumPy.
+"""Activation functions, exp and log, with loops in NumPy.
 
 GELU's forward can leave its derivative behind, which costs little there (the exponential is at hand) and makes the
 backward one multiplication.
@@ -46,6 +46,18 @@ SATURATED = 64.0
 
 class Activations:
     activations: Any
+
+    def exp(self, x: Array) -> Array:
+        """e^x; 0 and infinity from where e^-|x| is below the normal numbers."""
+        y = np.empty(x.shape, x.dtype)
+        self.activations.exp[x.dtype](x.ravel(), y.reshape(-1))
+        return y
+
+    def log(self, x: Array) -> Array:
+        """The natural logarithm of x >= 0."""
+        y = np.empty(x.shape, x.dtype)
+        self.activations.log[x.dtype](x.ravel(), y.reshape(-1))
+        return y
 
     def tanh(self, x: Array, *, out: Array | None = None) -> Array:
         """tanh(x). `out` may be `x`."""
@@ -97,7 +109,7 @@ class Activations:
         return dx
 
 
-tanh = AnyDtype(np.tanh)
+exp, log, tanh = AnyDtype(np.exp), AnyDtype(np.log), AnyDtype(np.tanh)
 
 
 @AnyDtype

@@ -1,20 +1,41 @@
-"""Activation functions, compiled."""
+"""Activation functions, exp and log, compiled."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from allgrad.kernels.activations import INVERSE_ROOT_TWO_PI, SATURATED, TANH_CUBE, TANH_SCALE
 from allgrad.kernels.jit import per_dtype
 from allgrad.kernels.numba_math import (
+    constant,
     decay,
     decay_minus_one,
     fma,
     gauss,
     hyperbolic_tangent,
     log_one_plus,
+    logarithm,
     normal_tail,
 )
+
+
+@per_dtype("r1 w1")
+def exp(x: Any, y: Any) -> None:
+    one, zero = x.dtype.type(1), x.dtype.type(0)
+    for i in range(x.size):
+        below = decay(-abs(x[i]))
+        y[i] = one / below if x[i] > zero else below
+
+
+@per_dtype("r1 w1")
+def log(x: Any, y: Any) -> None:
+    zero = x.dtype.type(0)
+    for i in range(x.size):
+        value = logarithm(x[i])
+        value = value if x[i] > zero else constant(x[i], "nan")
+        y[i] = value if x[i] != zero else -np.inf
 
 
 @per_dtype("r1 w1")

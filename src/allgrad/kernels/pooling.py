@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad.kernels.blocks import AnyDtype, Array, Pair, contiguous, output
+from allgrad.kernels.windows import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,8 @@ class Pooling:
         out: Array | None = None,
     ) -> Array:
         """Largest pixel of each window; x is (batch, height, width, channels), padding counts as -inf, floor mode."""
-        y = output(out, x, pooled_shape(x.shape, window, stride, padding, dilation))
+        rows, columns = (count(x.shape[1 + i], window[i], stride[i], padding[i], dilation[i]) for i in (0, 1))
+        y = output(out, x, (len(x), rows, columns, x.shape[3]))
         self.pooling.max_pool_forward[x.dtype](contiguous(x), *window, *stride, *padding, *dilation, y)
         return y
 
@@ -64,31 +66,6 @@ class Pooling:
     def unpool_tiles(self, g: Array, tile: Pair, winners: Array, *, out: Array) -> None:
         """The cotangent of `raw`: g where it won and 0 in the rest of each tile. Pixels outside of all tiles are left alone."""
         self.pooling.unpool_tiles[g.dtype](contiguous(g), *tile, winners, out)
-
-
-def pooled_shape(
-    shape: tuple[int, ...], window: Pair, stride: Pair, padding: Pair, dilation: Pair
-) -> tuple[int, int, int, int]:
-    """Shape of the pooled image (floor mode).
-
-    Raises:
-        ValueError: if `shape` is not (batch, height, width, channels), a number is out of range, or no window fits.
-    """
-    if len(shape) != 4:
-        raise ValueError(f"max_pool: expects (batch, height, width, channels). Got shape {shape} instead.")
-    sides = []
-    for axis in (0, 1):
-        if window[axis] < 1 or stride[axis] < 1 or dilation[axis] < 1 or not 0 <= 2 * padding[axis] <= window[axis]:
-            raise ValueError(
-                f"max_pool: window {window}, stride {stride} and dilation {dilation} must be 1 or more, and padding "
-                f"{padding} at most half of the window."
-            )
-        reach = dilation[axis] * (window[axis] - 1) + 1
-        room = shape[1 + axis] + 2 * padding[axis] - reach
-        if room < 0:
-            raise ValueError(f"max_pool: a window that reaches over {reach} does not fit an image of shape {shape}.")
-        sides.append(room // stride[axis] + 1)
-    return shape[0], sides[0], sides[1], shape[3]
 
 
 @AnyDtype

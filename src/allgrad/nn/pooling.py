@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad.autodiff import Fused
-from allgrad.kernels import active
+from allgrad.kernels import active, windows
 from allgrad.nn.checks import check_image
-from allgrad.nn.convolution.geometry import pair, pooled_length
+from allgrad.nn.convolution.geometry import pair
 from allgrad.nn.errors import InputError, LayerOptionError
 from allgrad.nn.module import Module
 from allgrad.nn.primitives import matmul
@@ -56,19 +56,13 @@ def _max_backward(
 
 
 def _max_reference(x: Any, *, window: Pair, stride: Pair, padding: Pair, dilation: Pair, extra: Pair) -> Any:
-    counts = []
-    sides = [(0, 0)]
-    for axis in (0, 1):
-        length = x.shape[1 + axis] + extra[axis]
-        counts.append(pooled_length(length, window[axis], stride[axis], padding[axis], dilation[axis]))
-        sides.append((padding[axis], padding[axis] + extra[axis]))
-    x = np.pad(x, (*sides, (0, 0)), constant_values=-np.inf)
+    sides = [(padding[axis], padding[axis] + extra[axis]) for axis in (0, 1)]
+    x = np.pad(x, ((0, 0), *sides, (0, 0)), constant_values=-np.inf)
+    counts = [windows.count(x.shape[1 + axis], window[axis], stride[axis], 0, dilation[axis]) for axis in (0, 1)]
     places = []
-    for i in range(window[0]):
-        for j in range(window[1]):
-            top, left = i * dilation[0], j * dilation[1]
-            bottom, right = top + (counts[0] - 1) * stride[0] + 1, left + (counts[1] - 1) * stride[1] + 1
-            places.append(x[:, top : bottom : stride[0], left : right : stride[1]])
+    for at in np.ndindex(window):
+        rows, columns = (windows.entries(at[i], counts[i], stride[i], dilation[i]) for i in (0, 1))
+        places.append(x[:, rows, columns])
     return np.max(np.stack(places), axis=0)
 
 
@@ -96,7 +90,7 @@ class _Pool2d(Module):
         check_image(self, x, axes)
         sides = (x.shape[1], x.shape[2]) if len(axes) == 2 else (1, x.shape[1])
         rows, columns = (
-            pooled_length(sides[i], self.window[i], self.stride[i], self.padding[i], dilation[i], ceil=self.ceil_mode)
+            windows.count(sides[i], self.window[i], self.stride[i], self.padding[i], dilation[i], ceil=self.ceil_mode)
             for i in (0, 1)
         )
         if rows < 1 or columns < 1:
@@ -164,8 +158,8 @@ class MaxPool2d(_Pool2d):
         """Pool images. Ceil mode becomes additional rows and columns at the end."""
         extra = []
         for i in (0, 1):
-            reach = (counts[i] - 1) * self.stride[i] + self.dilation[i] * (self.window[i] - 1) + 1
-            extra.append(max(0, reach - x.shape[1 + i] - 2 * self.padding[i]))
+            end = (counts[i] - 1) * self.stride[i] + windows.reach(self.window[i], self.dilation[i])
+            extra.append(max(0, end - x.shape[1 + i] - 2 * self.padding[i]))
         return max_pool(
             x,
             window=self.window,

@@ -1,9 +1,10 @@
-"""Positions of the windows of convolution and pooling, and the sizes that follow from them."""
+"""The options of convolution and pooling, and the sizes that follow from them."""
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from allgrad.kernels import windows
 from allgrad.nn.errors import LayerOptionError
 
 Pair = tuple[int, int]
@@ -23,7 +24,7 @@ class Geometry(NamedTuple):
     def reach(self) -> Pair:
         """Pixels that a window spans, including the gaps of the dilation."""
         (kh, kw), (dh, dw) = self.kernel, self.dilation
-        return dh * (kh - 1) + 1, dw * (kw - 1) + 1
+        return windows.reach(kh, dh), windows.reach(kw, dw)
 
     @property
     def plain(self) -> bool:
@@ -37,8 +38,9 @@ class Geometry(NamedTuple):
 
     def output(self, image: Pair) -> Pair:
         """Height and width of the result for an image; below 1 if no window fits."""
-        (h, w), (rh, rw), (sh, sw) = self.padded(image), self.reach, self.stride
-        return (h - rh) // sh + 1, (w - rw) // sw + 1
+        each = zip(self.padded(image), self.kernel, self.stride, self.dilation, strict=True)
+        rows, columns = (windows.count(length, size, stride, 0, dilation) for length, size, stride, dilation in each)
+        return rows, columns
 
     def flipped(self) -> Geometry:
         """For stride 1: the convolution that maps the cotangent of the output to that of the input, with the kernel rotated."""
@@ -76,12 +78,3 @@ def padding_sides(layer: str, padding: Padding, geometry: Geometry) -> tuple[Pai
         return (0, 0), (0, 0)
     rows, columns = pair(padding, f"{layer}: padding", 0)
     return (rows, rows), (columns, columns)
-
-
-def pooled_length(length: int, window: int, stride: int, padding: int, dilation: int = 1, *, ceil: bool = False) -> int:
-    """The number of windows along an axis. In ceil mode the last one must begin in the image or in the padding before it."""
-    room = length + 2 * padding - (dilation * (window - 1) + 1)
-    if not ceil:
-        return room // stride + 1
-    count = -(-room // stride) + 1
-    return count - 1 if (count - 1) * stride >= length + padding else count

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
+
+from allgrad.kernels.windows import entries
 
 if TYPE_CHECKING:
     from allgrad.nn.convolution.algorithm import Array
@@ -50,9 +52,7 @@ def windows(frame: Array, geometry: Geometry, output: Pair) -> Array:
     )
 
 
-def place(frame: Array, geometry: Geometry, at: Pair, rows: slice, columns: int) -> Array:
+def place(frame: Any, geometry: Geometry, at: Pair, rows: slice, columns: int) -> Any:
     """A view of the pixels at the kernel's position `at`, for some output rows: (samples, rows, columns, channels)."""
     (sh, sw), (dh, dw) = geometry.stride, geometry.dilation
-    top, left = at[0] * dh + rows.start * sh, at[1] * dw
-    height, width = (rows.stop - rows.start - 1) * sh + 1, (columns - 1) * sw + 1
-    return frame[:, top : top + height : sh, left : left + width : sw]
+    return frame[:, entries(at[0], rows.stop - rows.start, sh, dh, rows.start), entries(at[1], columns, sw, dw)]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from allgrad.nn.convolution.padded_images import place
 from allgrad.nn.primitives import matmul
 
 if TYPE_CHECKING:
@@ -15,15 +16,11 @@ if TYPE_CHECKING:
 
 def reference(x: Any, weight: Any, bias: Any, *, geometry: Geometry, epilogue: Epilogue) -> Any:
     """See `operation`: the sum over the entries of the kernel of the pixels there times the weights there."""
-    (kh, kw), (sh, sw), (dh, dw) = geometry.kernel, geometry.stride, geometry.dilation
     oh, ow = geometry.output(x.shape[1:3])
     x = _padded(x, geometry.padding)
     total: Any = 0
-    for i in range(kh):
-        for j in range(kw):
-            top, left = i * dh, j * dw
-            pixels = x[:, top : top + (oh - 1) * sh + 1 : sh, left : left + (ow - 1) * sw + 1 : sw]
-            total = total + _by_group(pixels, weight[i, j], geometry.groups)
+    for i, j in np.ndindex(geometry.kernel):
+        total = total + _by_group(place(x, geometry, (i, j), slice(0, oh), ow), weight[i, j], geometry.groups)
     if bias is not None:
         total = total + bias
     if epilogue.pool is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from allgrad.kernels import bf16
 from allgrad.nn.convolution.depthwise import Depthwise
 from allgrad.nn.convolution.patches import Patches
 from allgrad.nn.convolution.pointwise import Pointwise
-from allgrad.nn.convolution.winograd import OUT, Winograd
+from allgrad.nn.convolution.winograd import OUT, Winograd, tile_counts
 
 if TYPE_CHECKING:
     from allgrad.nn.convolution.algorithm import Algorithm, Array
@@ -40,7 +41,7 @@ def choose_kind(weight: Array, geometry: Geometry, image: Pair, samples: int) ->
 
 
 def _tiles_well(weight: Array, output: Pair, samples: int) -> bool:
-    tiles = -(-output[0] // OUT) * -(-output[1] // OUT)
-    filled = output[0] * output[1] >= FILL * OUT * OUT * tiles
-    enough = min(weight.shape[2:]) >= CHANNELS and samples * tiles >= TILES
+    count = math.prod(tile_counts(output))
+    filled = output[0] * output[1] >= FILL * OUT * OUT * count
+    enough = min(weight.shape[2:]) >= CHANNELS and samples * count >= TILES
     return filled and enough and not bf16.enabled()

@@ -89,7 +89,7 @@ class Winograd(Algorithm):
 
     def __init__(self, weight: Array, geometry: Geometry, image: Pair, samples: int) -> None:
         super().__init__(weight, geometry, image, samples)
-        self.tiles = (-(-self.output[0] // OUT), -(-self.output[1] // OUT))
+        self.tiles = tile_counts(self.output)
         self.samples = group_size(self.output, samples)
         self.outer = weight.shape[3]
         self.transforms = transforms(self.dtype)
@@ -170,5 +170,9 @@ class Winograd(Algorithm):
 
 def group_size(output: Pair, samples: int) -> int:
     """The number of samples in a group, so that their tiles fill a product."""
-    tiles = -(-output[0] // OUT) * -(-output[1] // OUT)
-    return min(samples, -(-TILES // tiles))
+    return min(samples, -(-TILES // math.prod(tile_counts(output))))
+
+
+def tile_counts(output: Pair) -> Pair:
+    """The number of tiles along both axes; the last ones may extend beyond the result."""
+    return -(-output[0] // OUT), -(-output[1] // OUT)
