@@ -73,7 +73,8 @@ class Terms:
             self.names = names.of(loss, self.counts)
         self._places = {worker: place for place, worker in enumerate(self.counts)}
         self.sums = np.zeros((len(lengths), len(self.names)))
-        rows = np.array([[float(counts.get(name, 0.0)) for name in self.names] for counts in self.counts.values()])
+        rows = np.array([counts.get(name, 0.0) for counts in self.counts.values() for name in self.names], np.float64)
+        rows = rows.reshape(len(lengths), len(self.names))
         if groups > 1:
             # One set of columns per group, zero for other groups' workers, so that each sum is a group's own.
             counted, rows = rows, np.zeros((len(lengths), groups, len(self.names)))
