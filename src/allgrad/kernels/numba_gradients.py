@@ -58,6 +58,18 @@ def _with_sum_of_rows(dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
 
 
 @callee
+def usable(x: Any, out: Any) -> bool:
+    """Whether `multiply` can work with x as it is: its strides are whole elements, and out is in other memory."""
+    low = high = address(x)
+    for axis in range(2):
+        reach = (x.shape[axis] - 1) * x.strides[axis]
+        low, high = low + min(reach, 0), high + max(reach, 0)
+    item, start = out.itemsize, address(out)
+    apart = high + item <= start or start + out.size * item <= low
+    return apart and (x.strides[0] | x.strides[1]) & (item - 1) == 0
+
+
+@callee
 def one_product(
     core: Any, a: Any, b: Any, start: Any, stop: Any, out: Any, top: Any, room: Any, segments: Any = 0, count: Any = 0
 ) -> None:  # fmt: skip
@@ -79,7 +91,12 @@ def in_segments(core: Any, a: Any, b: Any, out: Any, room: Any, table: Any) -> N
 @per_dtype("n R2 R2 k k k w2 w3 w1")
 def products(
     core: Any, a: Any, b: Any, edges: Any, order: Any, merges: Any, out: Any, stack: Any, scratch: Any
-) -> None:  # fmt: skip
+) -> bool:  # fmt: skip
+    """False if an operand is not `usable`."""
+    if out.size == 0:
+        return True
+    if not (usable(a, out) and usable(b, out)):
+        return False
     room = address(scratch)
     if len(a) <= FEW_ROWS:
         segments = np.empty((order.size, FIELDS), np.int64)
@@ -87,7 +104,7 @@ def products(
             start, stop = edges[order[i]], edges[order[i] + 1]
             segments[i, 0], segments[i, 1], segments[i, 2] = start, stop - start, merges[i]
         in_segments(core, a, b, out, room, segments)
-        return
+        return True
     block = stack.shape[1]
     for top in range(0, out.shape[0], block):
         high = min(block, out.shape[0] - top)
@@ -103,6 +120,7 @@ def products(
                     left[j] += right[j]
                 depth -= 1
             depth += 1
+    return True
 
 
 @per_dtype("r2 k k k w1", variant=_with_sum_of_rows)
@@ -121,9 +139,15 @@ def sum_by_worker(g: Any, edges: Any, order: Any, merges: Any, out: Any) -> None
 
 
 @per_dtype("n R2 R2 k w3 w1")
-def each_product(core: Any, a: Any, b: Any, edges: Any, out: Any, scratch: Any) -> None:
+def each_product(core: Any, a: Any, b: Any, edges: Any, out: Any, scratch: Any) -> bool:
+    """False if an operand is not `usable`."""
+    if out.size == 0:
+        return True
+    if not (usable(a, out) and usable(b, out)):
+        return False
     for i in range(out.shape[0]):
         one_product(core, a, b, edges[i], edges[i + 1], out[i], 0, address(scratch))
+    return True
 
 
 @per_dtype("r2 k w2", variant=_with_sum_of_rows)
@@ -141,15 +165,9 @@ def product_by_worker(a: Array, b: Array, edges: Array, order: Array, merges: Ar
     stack = out[None]
     if not few:
         stack = scratch(a.dtype, 0, (_depth(merges), min(BLOCK_ROWS, out.shape[0]), out.shape[1]))
-    if out.size:
-        a, b = _operand(a, out), _operand(b, out)
-        products[a.dtype](matmul.core[a.dtype], a, b, edges, order, merges, out, stack, room)
-
-
-def _operand(x: Array, out: Array) -> Array:
-    """x, or a copy if the product cannot work with its strides or writes to its memory."""
-    row, column = x.strides
-    return np.array(x) if (row | column) & (x.itemsize - 1) or np.may_share_memory(x, out) else x
+    loops, core = products[a.dtype], matmul.core[a.dtype]
+    if not loops(core, a, b, edges, order, merges, out, stack, room):
+        loops(core, np.array(a), np.array(b), edges, order, merges, out, stack, room)
 
 
 def _depth(merges: Array) -> int:
@@ -159,6 +177,6 @@ def _depth(merges: Array) -> int:
 
 def product_of_each_worker(a: Array, b: Array, edges: Array, out: Array) -> None:
     room, _ = matmul.memory(a.dtype, scratch_size(len(a), out.shape[2]))
-    if out.size:
-        a, b = _operand(a, out), _operand(b, out)
-        each_product[a.dtype](matmul.core[a.dtype], a, b, edges, out, room)
+    loops, core = each_product[a.dtype], matmul.core[a.dtype]
+    if not loops(core, a, b, edges, out, room):
+        loops(core, np.array(a), np.array(b), edges, out, room)
