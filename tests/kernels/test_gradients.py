@@ -108,3 +108,20 @@ def test_embedding_gradient_bits(kernels, dtype, rng, shifted, table):
     g, like = rng.normal(size=(3000, 33)).astype(dtype), np.zeros((table, 33), dtype)
     results = {kernels.embedding_gradient(shifted(g, s), indices, out=shifted(like, s)).tobytes() for s in (0, 1, 9)}
     assert len(results) == 1
+
+
+@KERNELS
+def test_operands_that_share_memory_with_the_result_or_have_odd_strides(kernels):
+    rng = np.random.default_rng(0)
+    edges = np.array([0, 2, 6])
+    _, order, merges = program(2)
+    memory = rng.standard_normal(64).astype(np.float32)
+    a, out = memory[:24].reshape(6, 4), memory[20:36].reshape(4, 4)
+    records = np.zeros(6, [("flag", "u1"), ("row", np.float32, 4)])
+    records["row"] = rng.standard_normal((6, 4))
+    b = records["row"]
+    assert b.strides[0] % b.itemsize
+    expected = kernels.matmul(a[:2].T, b[:2].copy()) + kernels.matmul(a[2:].T, b[2:].copy())
+    each = kernels.product_of_each_worker(a, b, edges)
+    kernels.product_by_worker(a, b, edges, order, merges, out=out)
+    assert out.tobytes() == expected.tobytes() == (each[0] + each[1]).tobytes()

@@ -58,7 +58,7 @@ def _with_sum_of_rows(dtype: np.dtype[Any]) -> tuple[str, dict[str, Any]]:
 
 
 @callee
-def usable(x: Any, out: Any) -> bool:
+def usable(x: Any, out: Any) -> Any:
     """Whether `multiply` can work with x as it is: its strides are whole elements, and out is in other memory."""
     low = high = address(x)
     for axis in range(2):
