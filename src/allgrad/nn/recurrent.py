@@ -73,7 +73,7 @@ class _Recurrent(Module):
         self._check(x, h, cell)
         steps = x.shape[1]
         y = np.swapaxes(x, 0, 1)
-        last_h, last_cell = [], []
+        ends = []  # of each layer and direction: the last state, and for an LSTM the last cell
         for layer in range(self.num_layers):
             if layer:
                 y = self.dropout(y, samples=1)
@@ -83,12 +83,11 @@ class _Recurrent(Module):
                 start = (None if h is None else h[place]), (None if cell is None else cell[place])
                 out = self._sequence(y[::-1] if direction else y, *start, layer, direction)
                 hidden = out[:steps] if cells else out
-                last_h.append(hidden[steps - 1])
-                if cells:
-                    last_cell.append(out[steps])
+                ends.append(out[steps - 1 :])
                 results.append(hidden[::-1] if direction else hidden)
             y = results[0] if len(results) == 1 else np.concatenate(results, axis=2)
-        return np.swapaxes(y, 0, 1), np.stack(last_h), np.stack(last_cell) if cells else None
+        last = np.concatenate(ends)
+        return np.swapaxes(y, 0, 1), last[::2] if cells else last, last[1::2] if cells else None
 
     def _check(self, x: Any, *states: Any) -> None:
         if getattr(x, "dtype", None) != self.dtype or x.ndim != 3 or x.shape[2] != self.input_size:
