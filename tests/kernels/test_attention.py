@@ -71,3 +71,30 @@ def test_a_sample_has_the_same_bits_in_any_batch(kernels, rng, causal):
 
     for whole, single in zip(both(0, 5), both(3, 4), strict=True):
         np.testing.assert_array_equal(whole[3:4], single)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("queries", [2, 4])
+def test_dropout_is_torchs_formula_with_the_same_factors(kernels, rng, causal, keep, queries):
+    torch = pytest.importorskip("torch", reason="the peer")
+    length, keys, features = 130, 2, 5
+    packed = rng.standard_normal((2, length, queries + 2 * keys, features))
+    g, factors = (
+        rng.standard_normal((2, length, queries, features)),
+        2.0 * (rng.random((2, queries, length, length)) < 0.5),
+    )
+    options = {"causal": causal, "padding_mask": None, "scale": 0.4, "dropout": factors}
+    y, kept = kernels.attention_forward(packed, queries, keep=keep, **options)
+    gradient = kernels.attention_backward(g, packed, kept, queries, **options)
+
+    x = torch.tensor(packed, requires_grad=True)
+    q, k, v = x.transpose(1, 2).split((queries, keys, keys), 1)
+    k, v = (part.repeat_interleave(queries // keys, 1) for part in (k, v))
+    scores = 0.4 * q @ k.mT
+    if causal:
+        scores = scores.masked_fill(torch.ones(length, length).triu(1).bool(), -torch.inf)
+    expected = ((torch.softmax(scores, -1) * torch.tensor(factors)) @ v).transpose(1, 2)
+    expected.backward(torch.tensor(g))
+    np.testing.assert_allclose(y, expected.detach(), rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(gradient, x.grad, rtol=1e-11, atol=1e-12)

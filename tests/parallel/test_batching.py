@@ -137,7 +137,7 @@ CASES = {
     "huber": (lambda: nn.models.MLP([7, 33, 3], activation="tanh", rng=0), nn.HuberLoss(), values),
     "l1": (lambda: nn.models.MLP([7, 33, 3], activation="silu", rng=0), nn.L1Loss(), values),
     "gpt, tied, rotary": (
-        lambda: nn.models.GPT(11, context=7, layers=2, width=16, heads=2, positions="rotary", tied=True, rng=0),
+        lambda: nn.models.GPT(11, context=7, layers=2, width=16, heads=2, positions="rotary", tied=True, dropout=0.2, rng=0),
         cross_entropy, tokens,
     ),
     "gpt, untied, learned positions, rms": (

@@ -22,18 +22,27 @@ class Attention:
     attention: Any
 
     def attention_forward(
-        self, packed: Array, query_heads: int, *, causal: bool, padding_mask: Array | None, scale: float, keep: bool
+        self,
+        packed: Array,
+        query_heads: int,
+        *,
+        causal: bool,
+        padding_mask: Array | None,
+        scale: float,
+        dropout: Array | None = None,
+        keep: bool,
     ) -> tuple[Array, Any]:
         """softmax(scale Q K^T) V for each sample and head: (batch, length, query heads, features).
 
         `packed` (batch, length, heads, features) is C-contiguous and has the query heads first, then the key heads, then as
         many value heads; consecutive query heads share a key head if there are fewer of these. A `causal` query sees no later
-        key, and no query sees a key where `padding_mask` (batch, length) is True. A query that sees no key gets zeros. With
-        `keep` the probabilities come second, for `attention_backward` of the same kernels, otherwise None.
+        key, and no query sees a key where `padding_mask` (batch, length) is True. A query that sees no key gets zeros. `dropout`
+        (batch, query heads, length, length), if it is given, multiplies the probabilities. With `keep` the probabilities without
+        dropout come second, for `attention_backward` of the same kernels, otherwise None.
         """
         batch, length, _, features = packed.shape
         answer = np.empty((batch, length, query_heads, features), packed.dtype)
-        return answer, self.attention.attention_forward(packed, causal, padding_mask, scale, keep, answer)
+        return answer, self.attention.attention_forward(packed, causal, padding_mask, scale, dropout, keep, answer)
 
     def attention_backward(
         self,
@@ -45,10 +54,11 @@ class Attention:
         causal: bool,
         padding_mask: Array | None,
         scale: float,
+        dropout: Array | None = None,
     ) -> Array:
         """Gradient for `packed`; with `kept` None the probabilities are computed again, block by block."""
         gradient = np.empty(packed.shape, packed.dtype)
-        self.attention.attention_backward(g, packed, kept, query_heads, causal, padding_mask, scale, gradient)
+        self.attention.attention_backward(g, packed, kept, query_heads, causal, padding_mask, scale, dropout, gradient)
         return gradient
 
 
@@ -104,7 +114,13 @@ def _probabilities(q: Array, k: Array, padding_mask: Array | None, causal: bool,
 
 
 def attention_forward(
-    packed: Array, causal: bool, padding_mask: Array | None, scale: float, keep: bool, answer: Array
+    packed: Array,
+    causal: bool,
+    padding_mask: Array | None,
+    scale: float,
+    dropout: Array | None,
+    keep: bool,
+    answer: Array,
 ) -> list[Array] | None:
     (batch, length, query_heads, _), heads = answer.shape, packed.shape[2]
     key_heads = (heads - query_heads) // 2
@@ -119,6 +135,8 @@ def attention_forward(
             p = room[b if keep else 0]
             unseen = None if padding_mask is None else padding_mask[b, :keys]
             _probabilities(q[:, :, start:stop], k[:, :, :keys], unseen, causal, p)
+            if dropout is not None:
+                p = p * dropout[b, :, start:stop, :keys].reshape(p.shape)
             np.matmul(p, v[:, :, :keys], out=a[:, :, start:stop])
     return kept if keep else None
 
@@ -131,6 +149,7 @@ def attention_backward(
     causal: bool,
     padding_mask: Array | None,
     scale: float,
+    dropout: Array | None,
     gradient: Array,
 ) -> None:
     batch, length, heads, _ = packed.shape
@@ -155,9 +174,13 @@ def attention_backward(
                 assert again is not None
                 p = again[i]
                 _probabilities(q_, k_, None if padding_mask is None else padding_mask[b, :keys], causal, p)
-            add = i < len(blocks) - 1
-            _grouped_product(p.swapaxes(-1, -2), d_, dv[:, :, :keys], add)
+            add, weights = i < len(blocks) - 1, p
             ds = np.matmul(d_, v_.swapaxes(-1, -2), out=scores[i])
+            if dropout is not None:
+                factors = dropout[b, :, start:stop, :keys].reshape(p.shape)
+                weights = p * factors
+                np.multiply(ds, factors, out=ds)
+            _grouped_product(weights.swapaxes(-1, -2), d_, dv[:, :, :keys], add)
             rows = ds.reshape(-1, keys)
             softmax_backward(rows, p.reshape(-1, keys), 1, True, rows)
             np.matmul(ds, k_, out=dq[:, :, start:stop])

@@ -53,8 +53,18 @@ def probabilities(p: Any, first: Any, causal: Any, hidden: Any, scale: Any) -> N
         p[i, seen:] = zero
 
 
+@callee
+def drop(p: Any, factors: Any, first: Any, out: Any) -> None:
+    """out = p times the factors of its queries and keys; query i is number first + i."""
+    for i in range(p.shape[0]):
+        row, factor, result = p[i], factors[first + i], out[i]
+        for j in range(row.size):
+            result[j] = row[j] * factor[j]
+
+
 def forward(
-    core: Any, packed: Any, group: Any, causal: Any, hidden: Any, scale: Any, answer: Any, kept: Any, keep: Any, room: Any
+    core: Any, packed: Any, group: Any, causal: Any, hidden: Any, scale: Any, dropout: Any, answer: Any, kept: Any, keep: Any,
+    dropped: Any, room: Any,
 ) -> None:  # fmt: skip
     length, queries, features = answer.shape[1:]
     keys, scratch = queries // group, address(room)
@@ -72,14 +82,18 @@ def forward(
                 here = q + start * width * item
                 multiply(core, rows, features, seen, here, width, 1, k, 1, width, address(p), seen, 0, scratch)
                 probabilities(p, start, causal, hidden[b], scale)
+                weights = p
+                if dropout.size:
+                    weights = dropped[: rows * seen].reshape((rows, seen))
+                    drop(p, dropout[b, h], start, weights)
                 there = address(answer) + ((b * length + start) * queries + h) * features * item
-                multiply(core, rows, seen, features, address(p), seen, 1, v, width, 1, there, out, 0, scratch)
+                multiply(core, rows, seen, features, address(weights), seen, 1, v, width, 1, there, out, 0, scratch)
                 at += p.size if keep else 0
 
 
 def backward(
-    core: Any, g: Any, packed: Any, group: Any, causal: Any, hidden: Any, scale: Any, kept: Any, keep: Any, scores: Any,
-    again: Any, gradient: Any, room: Any,
+    core: Any, g: Any, packed: Any, group: Any, causal: Any, hidden: Any, scale: Any, dropout: Any, kept: Any,
+    keep: Any, scores: Any, again: Any, dropped: Any, gradient: Any, room: Any,
 ) -> None:  # fmt: skip
     length, queries, features = g.shape[1:]
     keys, scratch = queries // group, address(room)
@@ -107,10 +121,16 @@ def backward(
                     p = again[:size].reshape((rows, seen))
                     multiply(core, rows, features, seen, q, width, 1, k, 1, width, address(p), seen, 0, scratch)
                     probabilities(p, start, causal, hidden[b], scale)
+                weights = p
+                if dropout.size:
+                    weights = dropped[:size].reshape((rows, seen))
+                    drop(p, dropout[b, h], start, weights)
                 adds = 1 if stop < length or h % group > 0 else 0
-                multiply(core, seen, rows, features, address(p), 1, seen, d, out, 1, dv, width, adds, scratch)
+                multiply(core, seen, rows, features, address(weights), 1, seen, d, out, 1, dv, width, adds, scratch)
                 ds = scores[:size].reshape((rows, seen))
                 multiply(core, rows, features, seen, d, out, 1, v, 1, width, address(ds), seen, 0, scratch)
+                if dropout.size:
+                    drop(ds, dropout[b, h], start, ds)
                 for i in range(rows):
                     ds_, p_ = ds[i], p[i]
                     along = row_product(ds_, p_)
@@ -121,8 +141,8 @@ def backward(
                 stop = start
 
 
-_forward = PerDtype(forward, "n r4 n b m s w4 w3 b w1")
-_backward = PerDtype(backward, "n r4 r4 n b m s w3 b w1 w1 w4 w1")
+_forward = PerDtype(forward, "n r4 n b m s r4 w4 w3 b w1 w1")
+_backward = PerDtype(backward, "n r4 r4 n b m s r4 w3 b w1 w1 w1 w4 w1")
 
 
 def _size(length: int, causal: bool) -> int:
@@ -135,18 +155,33 @@ def _hidden(padding_mask: Array | None, batch: int) -> Array:
     return np.empty((batch, 0), bool) if padding_mask is None else np.ascontiguousarray(padding_mask)
 
 
+def _factors(dropout: Array | None, packed: Array) -> Array:
+    return np.empty((len(packed), 0, 0, 0), packed.dtype) if dropout is None else np.ascontiguousarray(dropout)
+
+
 def attention_forward(
-    packed: Array, causal: bool, padding_mask: Array | None, scale: float, keep: bool, answer: Array
+    packed: Array,
+    causal: bool,
+    padding_mask: Array | None,
+    scale: float,
+    dropout: Array | None,
+    keep: bool,
+    answer: Array,
 ) -> Array | None:
     batch, length, query_heads, features = answer.shape
     group = 2 * query_heads // (packed.shape[2] - query_heads)
     kept = np.empty((batch, query_heads, _size(length, causal)), packed.dtype) if keep else None
     loops, core, hidden = _forward[packed.dtype], matmul.core[packed.dtype], _hidden(padding_mask, batch)
 
+    factors = _factors(dropout, packed)
+
     def part(span: slice) -> int:
+        dropped = np.empty(QUERIES * length if factors.size else 0, packed.dtype)
         scores = np.empty((1, 1, QUERIES * length), packed.dtype) if kept is None else kept[span]
         memory = _memory(length, features, packed)
-        loops(core, packed[span], group, causal, hidden[span], scale, answer[span], scores, keep, memory)
+        loops(
+            core, packed[span], group, causal, hidden[span], scale, factors[span], answer[span], scores, keep, dropped, memory
+        )  # fmt: skip
         return 0
 
     threads.each(part, _samples(batch, query_heads, length, features))
@@ -161,6 +196,7 @@ def attention_backward(
     causal: bool,
     padding_mask: Array | None,
     scale: float,
+    dropout: Array | None,
     gradient: Array,
 ) -> None:
     batch, length, heads, features = packed.shape
@@ -169,13 +205,14 @@ def attention_backward(
     loops, hidden, keep = _backward[packed.dtype], _hidden(padding_mask, batch), kept is not None
     core = matmul.core[packed.dtype]
     known = np.empty((batch, 0, 0), packed.dtype) if kept is None else kept
+    factors = _factors(dropout, packed)
 
     def part(span: slice) -> int:
-        scores, again = np.empty((2, QUERIES * length), packed.dtype)
+        scores, again, dropped = np.empty((3, QUERIES * length), packed.dtype)
         memory = _memory(length, features, packed)
         loops(
-            core, g[span], packed[span], group, causal, hidden[span], scale, known[span], keep, scores, again, gradient[span],
-            memory,
+            core, g[span], packed[span], group, causal, hidden[span], scale, factors[span], known[span], keep, scores, again,
+            dropped, gradient[span], memory,
         )  # fmt: skip
         return 0
 

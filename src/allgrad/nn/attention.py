@@ -6,6 +6,8 @@ cotangent of A, for each head:
 
     dV = P^T G,   dP = G V^T,   dS = P * (dP - rowsum(dP * P)),   dQ = scale dS K,   dK = scale dS^T Q
 
+With dropout, whose factors M multiply P:  A = (P * M) V,   dV = (P * M)^T G,   dP = M * (G V^T).
+
 The kernels go through a sample in blocks of queries. P is kept for backward if it is at most `KEPT` times as large as the
 queries. For longer sequences it is computed again, block by block, so that memory grows with the length and not with its square.
 This choice depends on shapes only.
@@ -42,11 +44,11 @@ class Heads(NamedTuple):
 
 
 def _forward(
-    packed: Array, *, heads: Heads, causal: bool, padding_mask: Array | None, scale: float
+    packed: Array, *, heads: Heads, causal: bool, padding_mask: Array | None, scale: float, dropout: Array | None = None
 ) -> tuple[Array, Any]:
     packed = np.ascontiguousarray(packed)
     answer, kept = kernels.active().attention_forward(
-        packed, heads.queries, causal=causal, padding_mask=padding_mask, scale=scale,
+        packed, heads.queries, causal=causal, padding_mask=padding_mask, scale=scale, dropout=dropout,
         keep=packed.shape[1] <= KEPT * packed.shape[3],
     )  # fmt: skip
     return answer, (packed, kept)
@@ -61,20 +63,17 @@ def _backward(
     causal: bool,
     padding_mask: Array | None,
     scale: float,
+    dropout: Array | None = None,
 ) -> tuple[Array]:
     packed, kept = residuals
     gradient = kernels.active().attention_backward(
-        g, packed, kept, heads.queries, causal=causal, padding_mask=padding_mask, scale=scale
+        g, packed, kept, heads.queries, causal=causal, padding_mask=padding_mask, scale=scale, dropout=dropout
     )
     return (gradient,)
 
 
-def _reference(packed: Any, *, heads: Heads, causal: bool, padding_mask: Array | None, scale: float) -> Any:
-    return attention_reference(packed, heads=heads, causal=causal, padding_mask=padding_mask, scale=scale, dropout=None)
-
-
 def attention_reference(
-    packed: Any, *, heads: Heads, causal: bool, padding_mask: Array | None, scale: float, dropout: Array | None
+    packed: Any, *, heads: Heads, causal: bool, padding_mask: Array | None, scale: float, dropout: Array | None = None
 ) -> Any:
     """The operation in NumPy calls; `dropout` multiplies the probabilities (batch, query heads, queries, keys)."""
     batch, length, _, features = packed.shape
@@ -99,4 +98,4 @@ def attention_reference(
     return np.transpose(answer, (0, 2, 1, 3))
 
 
-packed_attention = Fused(_forward, _backward, name="attention", reference=_reference)
+packed_attention = Fused(_forward, _backward, name="attention", reference=attention_reference)

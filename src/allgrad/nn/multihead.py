@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from allgrad.nn import init
-from allgrad.nn.attention import Heads, attention_reference, packed_attention
+from allgrad.nn.attention import Heads, packed_attention
 from allgrad.nn.checks import private_copy, refuse_input
 from allgrad.nn.dropout import Dropout, dropout_mask
 from allgrad.nn.embedding import RotaryPositions
@@ -39,7 +39,7 @@ class MultiheadAttention(Module):
         causal: whether position i sees only positions 0 to i.
         bias: whether the projections have biases.
         rotary: longest sequence for rotary positions of queries and keys; None for no rotary positions.
-        dropout: probability of dropping an attention weight in training. The fused operation is not used in that case.
+        dropout: probability of dropping an attention weight in training.
         rng: source of the initial numbers: Xavier uniform for the input projection, as in PyTorch; biases start at 0.
         dtype: of the parameters and the input, float32 or float64.
 
@@ -52,6 +52,8 @@ class MultiheadAttention(Module):
     >>> nn.MultiheadAttention(8, 2, causal=True, rng=0)(np.ones((1, 5, 8), np.float32)).shape
     (1, 5, 8)
     """
+
+    rows_independent = True
 
     def __init__(
         self,
@@ -85,11 +87,6 @@ class MultiheadAttention(Module):
             self.out_proj.bias.assign(np.zeros(features))
         self.positions = None if rotary is None else RotaryPositions(self.head_features, rotary, dtype=dtype)
 
-    @property
-    def rows_independent(self) -> bool:  # type: ignore[override]
-        """With dropout, attention is composed of NumPy's functions, whose bits may depend on the whole array."""
-        return not self.dropout
-
     def forward(self, x: Any, key_padding_mask: Any = None) -> Any:
         """Attend. See the class for shapes."""
         if x.dtype != self.in_proj_weight.value.dtype or x.shape[-1] != self.features:
@@ -106,15 +103,18 @@ class MultiheadAttention(Module):
         return self.out_proj(np.reshape(answer, (batch, length, self.features)))
 
     def _attend(self, packed: Any, padding_mask: Array | None) -> Any:
-        scale = 1 / math.sqrt(self.head_features)
-        if not (self.training and self.dropout):
-            return packed_attention(
-                packed, heads=self.heads, causal=self.causal, padding_mask=padding_mask, scale=scale
-            )
-        batch, length = packed.shape[:2]
-        mask = dropout_mask(self.path or "", (batch, self.heads.queries, length, length), self.dropout, packed.dtype)
-        return attention_reference(
-            packed, heads=self.heads, causal=self.causal, padding_mask=padding_mask, scale=scale, dropout=mask
+        mask = None
+        if self.training and self.dropout:
+            batch, length = packed.shape[:2]
+            shape = batch, self.heads.queries, length, length
+            mask = dropout_mask(self.path or "", shape, self.dropout, packed.dtype)
+        return packed_attention(
+            packed,
+            heads=self.heads,
+            causal=self.causal,
+            padding_mask=padding_mask,
+            scale=1 / math.sqrt(self.head_features),
+            dropout=mask,
         )
 
     def _checked_mask(self, mask: Any, shape: tuple[int, int]) -> Array | None:
