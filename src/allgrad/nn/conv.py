@@ -80,12 +80,23 @@ class _Convolution(Module):
         return ", ".join(parts + ([] if self.bias is not None else ["bias=False"]))
 
 
-def _checked_sizes(layer: str, in_channels: int, out_channels: int, groups: int) -> None:
+def _geometry(
+    layer: str, in_channels: int, out_channels: int, kernel_size: int | Pair, stride: int | Pair, padding: Padding,
+    dilation: int | Pair, groups: int, *, one_axis: bool = False,
+) -> Geometry:  # fmt: skip
+    """The options of a layer, checked. A layer with one axis has the geometry of images with one row."""
     if min(in_channels, out_channels, groups) < 1 or in_channels % groups or out_channels % groups:
         raise LayerOptionError(
             f"{layer}: channels and groups must be 1 or more, and groups must divide both channels. "
             f"Got {in_channels} in, {out_channels} out, {groups} groups."
         )
+    options = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}
+    kernel, step, gaps = (pair(value, f"{layer}: {name}", 1) for name, value in options.items())
+    if one_axis:
+        kernel, step, gaps = ((1, both[1]) for both in (kernel, step, gaps))
+        padding = padding if isinstance(padding, str) else (0, pair(padding, f"{layer}: padding", 0)[1])
+    geometry = Geometry(kernel, step, dilation=gaps, groups=groups)
+    return geometry._replace(padding=padding_sides(layer, padding, geometry))
 
 
 class Conv2d(_Convolution):
@@ -141,16 +152,8 @@ class Conv2d(_Convolution):
         rng: init.Rng,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
-        _checked_sizes("Conv2d", in_channels, out_channels, groups)
-        kernel = pair(kernel_size, "Conv2d: kernel_size", 1)
-        geometry = Geometry(
-            kernel,
-            pair(stride, "Conv2d: stride", 1),
-            dilation=pair(dilation, "Conv2d: dilation", 1),
-            groups=groups,
-        )
-        geometry = geometry._replace(padding=padding_sides("Conv2d", padding, geometry))
-        shape = (*kernel, in_channels // groups, out_channels)
+        geometry = _geometry("Conv2d", in_channels, out_channels, kernel_size, stride, padding, dilation, groups)
+        shape = (*geometry.kernel, in_channels // groups, out_channels)
         self._build(in_channels, out_channels, geometry, shape, KERNEL_2D, bias=bias, rng=rng, dtype=dtype)
         self.epilogue = Epilogue(
             activation_function(activation), None if pool is None else pair(pool, "Conv2d: pool", 1)
@@ -231,17 +234,10 @@ class Conv1d(_Convolution):
         rng: init.Rng,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
-        _checked_sizes("Conv1d", in_channels, out_channels, groups)
-        kernel = (1, pair(kernel_size, "Conv1d: kernel_size", 1)[1])
-        geometry = Geometry(
-            kernel,
-            (1, pair(stride, "Conv1d: stride", 1)[1]),
-            dilation=(1, pair(dilation, "Conv1d: dilation", 1)[1]),
-            groups=groups,
+        geometry = _geometry(
+            "Conv1d", in_channels, out_channels, kernel_size, stride, padding, dilation, groups, one_axis=True
         )
-        around = padding if isinstance(padding, str) else (0, pair(padding, "Conv1d: padding", 0)[1])
-        geometry = geometry._replace(padding=padding_sides("Conv1d", around, geometry))
-        shape = (*kernel, in_channels // groups, out_channels)
+        shape = (*geometry.kernel, in_channels // groups, out_channels)
         self._build(in_channels, out_channels, geometry, shape, KERNEL_1D, bias=bias, rng=rng, dtype=dtype)
         self.epilogue = Epilogue(activation_function(activation))
 
@@ -300,22 +296,16 @@ class ConvTranspose2d(_Convolution):
         rng: init.Rng,
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
-        _checked_sizes("ConvTranspose2d", in_channels, out_channels, groups)
-        kernel = pair(kernel_size, "ConvTranspose2d: kernel_size", 1)
-        geometry = Geometry(
-            kernel,
-            pair(stride, "ConvTranspose2d: stride", 1),
-            dilation=pair(dilation, "ConvTranspose2d: dilation", 1),
-            groups=groups,
+        geometry = _geometry(
+            "ConvTranspose2d", in_channels, out_channels, kernel_size, stride, padding, dilation, groups
         )
-        geometry = geometry._replace(padding=padding_sides("ConvTranspose2d", padding, geometry))
         self.output_padding = pair(output_padding, "ConvTranspose2d: output_padding", 0)
         if any(o >= s for o, s in zip(self.output_padding, geometry.stride, strict=True)):
             raise LayerOptionError(
                 f"ConvTranspose2d: output_padding must be smaller than the stride {geometry.stride}. "
                 f"Got {self.output_padding} instead."
             )
-        shape = (*kernel, out_channels // groups, in_channels)
+        shape = (*geometry.kernel, out_channels // groups, in_channels)
         self._build(in_channels, out_channels, geometry, shape, KERNEL_2D, bias=bias, rng=rng, dtype=dtype)
 
     def forward(self, x: Any) -> Any:
