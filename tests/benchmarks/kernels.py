@@ -83,23 +83,25 @@ def cases(np, torch, k):
         lambda: native._softmax_backward_data(ts, ty, -1, torch.float32),
     )
 
-    for causal, samples, length in ((True, 16, 128), (False, 16, 65)):
+    # With dropout, PyTorch draws its own mask in each forward pass.
+    for causal, samples, length, p in ((True, 16, 128, 0.0), (False, 16, 65, 0.0), (True, 16, 128, 0.1)):
         packed, split = pair(samples, length, 12, 32)
         ga, tga = pair(samples, length, 4, 32)
         tga = tga.transpose(1, 2)
         tq, tk, tv = (part.detach().requires_grad_() for part in split.transpose(1, 2).split(4, 1))
-        options = {"causal": causal, "padding_mask": None, "scale": 32**-0.5}
+        factors = (rng.random((samples, 4, length, length)) >= p).astype(np.float32) / np.float32(1 - p) if p else None
+        options = {"causal": causal, "padding_mask": None, "scale": 32**-0.5, "dropout": factors}
         _, kept = k.attention_forward(packed, 4, keep=True, **options)
-        attended = functional.scaled_dot_product_attention(tq, tk, tv, is_causal=causal)
+        attended = functional.scaled_dot_product_attention(tq, tk, tv, dropout_p=p, is_causal=causal)
 
-        def theirs(tq=tq, tk=tk, tv=tv, causal=causal):
+        def theirs(tq=tq, tk=tk, tv=tv, p=p, causal=causal):
             with torch.no_grad():
-                functional.scaled_dot_product_attention(tq, tk, tv, is_causal=causal)
+                functional.scaled_dot_product_attention(tq, tk, tv, dropout_p=p, is_causal=causal)
 
         def theirs_backward(inputs=(tq, tk, tv), attended=attended, tga=tga):
             torch.autograd.grad(attended, inputs, tga, retain_graph=True)
 
-        size = f"{samples}x4x{length}x32{' causal' if causal else ''}"
+        size = f"{samples}x4x{length}x32{' causal' if causal else ''}{' dropout' if p else ''}"
         yield (
             f"attention forward {size}",
             lambda packed=packed, options=options: k.attention_forward(packed, 4, keep=True, **options),
