@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ARGUMENTS = 9
 VECTORS_ALONG, VECTORS_ACROSS = 8, 4
-"""Vectors of sums at a time: enough to keep the multipliers busy, while each waits for its last result."""
+"""Vectors of sums at a time, for contiguous columns of A and for contiguous rows: so many that the multipliers are busy."""
 
 
 @inlined
@@ -38,79 +38,87 @@ def column(
 
     def code(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
         rows, steps, a, a_row, a_step, *others = values[: ARGUMENTS + 1]
-        with builder.if_else(builder.icmp_signed("==", a_step, INDEX(1))) as (along, across):
-            for branch, name, stride in ((along, "rows", a_row), (across, "columns", a_step)):
+        with builder.if_else(builder.icmp_signed("==", a_step, INDEX(1))) as branches:
+            for branch, along_rows in zip(branches, (True, False), strict=True):
                 with branch:
-                    write = _column_function(floats, along_rows=name == "rows")
-                    function = internal(builder.module, f"allgrad_column_of_{name}_{floats.suffix}", ARGUMENTS, write)
-                    builder.call(function, [rows, steps, a, stride, *others])
+                    name = f"allgrad_column_of_{'rows' if along_rows else 'columns'}_{floats.suffix}"
+                    write = _column_function(floats, along_rows=along_rows)
+                    function = internal(builder.module, name, ARGUMENTS, write)
+                    builder.call(function, [rows, steps, a, a_row if along_rows else a_step, *others])
 
     return types.void(*[types.int64] * (ARGUMENTS + 1), ITEM, LANES), code
 
 
 def _column_function(floats: Floats, *, along_rows: bool) -> Callable[[Any, Any], None]:
     """Writes the kernel for an A with contiguous rows, or with contiguous columns."""
-    lanes = floats.lanes
-    vectors, together = (VECTORS_ACROSS, lanes) if along_rows else (VECTORS_ALONG, 1)
-    height = vectors * lanes
+    vectors, together = (VECTORS_ACROSS, floats.lanes) if along_rows else (VECTORS_ALONG, 1)
+    height = vectors * floats.lanes
 
     def write(builder: Any, arguments: Any) -> None:
         rows, steps, a, stride, b, c, c_row, bias, adds = arguments
-        a, b, c, bias = (builder.inttoptr(place, POINTER) for place in (a, b, c, bias))
-        row, step = (stride, INDEX(1)) if along_rows else (INDEX(1), stride)
-        biased, adds = (builder.icmp_signed("!=", n, INDEX(0)) for n in (builder.ptrtoint(bias, INDEX), adds))
+        a, b, c = (builder.inttoptr(place, POINTER) for place in (a, b, c))
+        a_row, a_step = (stride, INDEX(1)) if along_rows else (INDEX(1), stride)
         line = builder.inttoptr(builder.ptrtoint(builder.alloca(floats.vector, vectors), INDEX), POINTER)
-        sums = [builder.alloca(floats.vector) for _ in range(vectors)]
-        whole = builder.sdiv(steps, INDEX(together))
+        places = [floats.at(builder, line, INDEX(v * floats.lanes)) for v in range(vectors)]
+        sums = [builder.alloca(floats.vector) for _ in range(vectors)]  # LLVM keeps them in registers
+        blocks = builder.sdiv(steps, INDEX(together))
         groups = builder.sdiv(builder.add(rows, INDEX(height - 1)), INDEX(height))
         with cgutils.for_range(builder, groups) as group:
             first = builder.mul(group.index, INDEX(height))
             left = builder.sub(rows, first)
             here = builder.select(builder.icmp_signed("<", left, INDEX(height)), left, INDEX(height))
-            top, there = (
-                floats.at(builder, a, builder.mul(first, row)),
-                floats.at(builder, c, builder.mul(first, c_row)),
-            )
-            places = [floats.at(builder, line, INDEX(v * lanes)) for v in range(vectors)]
+            top = floats.at(builder, a, builder.mul(first, a_row))
+            there = floats.at(builder, c, builder.mul(first, c_row))
             for place in places:
                 floats.store(builder, ir.Constant(floats.vector, None), place)
-            with builder.if_then(adds), cgutils.for_range(builder, here) as i:
+            with builder.if_then(builder.icmp_signed("!=", adds, INDEX(0))), cgutils.for_range(builder, here) as i:
                 value = builder.load(floats.at(builder, there, builder.mul(i.index, c_row)), typ=floats.scalar)
                 builder.store(value, floats.at(builder, line, i.index))
             for total, place in zip(sums, places, strict=True):
                 builder.store(floats.load(builder, place), total)
             read = (_squares if along_rows else _vectors)(builder, floats, top, stride, here, vectors)
-            with cgutils.for_range(builder, whole) as block:
-                k = builder.mul(block.index, INDEX(together))
-                factors = [
-                    floats.splat(
-                        builder, builder.load(floats.at(builder, b, builder.add(k, INDEX(n))), typ=floats.scalar)
-                    )
-                    for n in range(together)
-                ]
-                for v, total in enumerate(sums):
-                    value = builder.load(total, typ=floats.vector)
-                    for factor, entries in zip(factors, read(v, k), strict=True):
-                        value = floats.fma(builder, factor, entries, value)
-                    builder.store(value, total)
+            with cgutils.for_range(builder, blocks) as block:
+                _add_block(builder, floats, b, builder.mul(block.index, INDEX(together)), together, sums, read)
             for total, place in zip(sums, places, strict=True):
                 floats.store(builder, builder.load(total, typ=floats.vector), place)
-            shift = floats.at(builder, builder.select(biased, bias, line), INDEX(0))
+            done = builder.mul(blocks, INDEX(together))
             with cgutils.for_range(builder, here) as i:
-                place = floats.at(builder, line, i.index)
-                with cgutils.for_range_slice(builder, builder.mul(whole, INDEX(together)), steps, INDEX(1)) as (k, _):
-                    offset = builder.add(builder.mul(i.index, row), builder.mul(k, step))
-                    x, y, z = (
-                        builder.load(p, typ=floats.scalar)
-                        for p in (floats.at(builder, top, offset), floats.at(builder, b, k), place)
-                    )
-                    builder.store(builder.fma(x, y, z), place)
-                value = builder.load(place, typ=floats.scalar)
-                with_bias = builder.fadd(value, builder.load(shift, typ=floats.scalar))
-                target = floats.at(builder, there, builder.mul(i.index, c_row))
-                builder.store(builder.select(biased, with_bias, value), target)
+                row, place = floats.at(builder, top, builder.mul(i.index, a_row)), floats.at(builder, line, i.index)
+                _add_rest(builder, floats, done, steps, row, a_step, b, place)
+                value = _with_bias(builder, floats, builder.load(place, typ=floats.scalar), bias, line)
+                builder.store(value, floats.at(builder, there, builder.mul(i.index, c_row)))
 
     return write
+
+
+def _add_block(
+    builder: Any, floats: Floats, b: Any, k: Any, together: int, sums: list[Any], read: Callable[[int, Any], Any]
+) -> None:  # fmt: skip
+    """The steps of k from `k` on, as many as are read `together`, for all vectors of sums."""
+    numbers = [floats.at(builder, b, builder.add(k, INDEX(n))) for n in range(together)]
+    factors = [floats.splat(builder, builder.load(number, typ=floats.scalar)) for number in numbers]
+    for v, total in enumerate(sums):
+        value = builder.load(total, typ=floats.vector)
+        for factor, entries in zip(factors, read(v, k), strict=True):
+            value = floats.fma(builder, factor, entries, value)
+        builder.store(value, total)
+
+
+def _add_rest(
+    builder: Any, floats: Floats, start: Any, stop: Any, row: Any, a_step: Any, b: Any, place: Any
+) -> None:  # fmt: skip
+    """The last steps of k for one row, whose sum is at `place`."""
+    with cgutils.for_range_slice(builder, start, stop, INDEX(1)) as (k, _):
+        factors = floats.at(builder, row, builder.mul(k, a_step)), floats.at(builder, b, k)
+        x, y, z = (builder.load(p, typ=floats.scalar) for p in (*factors, place))
+        builder.store(builder.fma(x, y, z), place)
+
+
+def _with_bias(builder: Any, floats: Floats, value: Any, bias: Any, readable: Any) -> Any:
+    """The value plus the number at `bias`, unless that is 0. `readable` is any address that may be read."""
+    biased = builder.icmp_signed("!=", bias, INDEX(0))
+    shift = builder.select(biased, builder.inttoptr(bias, POINTER), readable)
+    return builder.select(biased, builder.fadd(value, builder.load(shift, typ=floats.scalar)), value)
 
 
 def _vectors(builder: Any, floats: Floats, top: Any, stride: Any, here: Any, vectors: int) -> Callable[[int, Any], Any]:
