@@ -27,7 +27,7 @@ from allgrad.kernels.matmul.packing import pack
 from allgrad.kernels.matmul.strip import ADD_BIAS, ADD_TO_RESULT, strip, write_segment
 
 DEPTH = 512
-"""Steps of k per block: a panel of B of this depth fills a first-level cache. Fewer steps read and write the result more often."""
+"""Steps of k per block: a panel of B of this depth fills a first-level cache. Fewer would read and write C more often."""
 BLOCK_COLUMNS = 2048
 """Columns of B that are packed at a time."""
 STRIPE = 8
