@@ -114,7 +114,7 @@ class Buckets:
 
 
 class Model:
-    """`DataParallel.step` of a model, one worker a rank."""
+    """`DataParallel.step` of a model, one worker per rank."""
 
     def __init__(self, world: comm.World, options: argparse.Namespace) -> None:
         def replica(of: comm.World) -> parallel.DataParallel:
@@ -216,7 +216,7 @@ class GlooModel:
                 y = d / torch.sqrt((d * d).mean(-1, keepdim=True) + 1e-5)
                 return x + torch.tanh(self.dense(y * self.gain))
 
-        alone = torch.nn.Sequential(*(TorchBlock() for _ in like.alone.model.children()))
+        alone = torch.nn.Sequential(*(TorchBlock() for _ in like.single.model.children()))
         self.model = torch.nn.parallel.DistributedDataParallel(alone, bucket_cap_mb=options.bucket_mb)
         self.x = torch.from_numpy(like.x)
         self.dist = torch.distributed

@@ -1,6 +1,7 @@
 """`comm.init()` dropped the program's own `sys.excepthook`, `threading.excepthook` and faulthandler timer.
 
-A suspended job printed stack dumps when it continued: they came from that timer, which nobody uses any more.
+A suspended job printed stack dumps when it continued: they came from that timer, which nobody uses any more. And a rank ended
+without a word if a hook that was installed later called ours with `sys.stderr` replaced by a buffer, as PyTorch's does.
 """
 
 from __future__ import annotations
@@ -36,6 +37,26 @@ def test_the_programs_hook_is_called_and_the_rank_ends(body, fails) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert done.stderr.startswith("the program's own hook\n")
+    assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_words_reach_the_error_output_if_a_later_hook_collects_them() -> None:
+    collecting = """
+import io
+ours = sys.excepthook
+def prefixed(*arguments):
+    before, sys.stderr = sys.stderr, io.StringIO()
+    try:
+        ours(*arguments)
+    finally:
+        sys.stderr, text = before, sys.stderr.getvalue()
+    sys.stderr.write(text)
+sys.excepthook = prefixed
+1 / 0
+"""
+    program = PROGRAM.format(body=collecting, fails="pass")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
     assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
 
 

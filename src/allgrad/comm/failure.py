@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from allgrad.errors import CollectiveError
 
@@ -96,9 +96,19 @@ def end(topology: Topology, text: str, *, everywhere: bool = False, code: int = 
         except Exception as error:  # the job must end anyway; this error is reported after the cause
             message += f"(on_failure failed as well: {type(error).__name__}: {error})\n"
     sys.stdout.flush()
-    sys.stderr.write(message)
-    sys.stderr.flush()
+    for stream in _error_outputs():
+        stream.write(message)
+        stream.flush()
     topology.abort(code)
+
+
+def _error_outputs() -> list[TextIO]:
+    """sys.stderr, and the process's own if that is a buffer, which somebody would write out later (PyTorch's excepthook does)."""
+    try:
+        sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):
+        return [stream for stream in (sys.stderr, sys.__stderr__) if stream is not None]
+    return [sys.stderr]
 
 
 def _text(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> str:
