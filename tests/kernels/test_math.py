@@ -17,6 +17,7 @@ from allgrad.kernels.jit import compiled
 
 STRIDE = 1 if os.environ.get("ALLGRAD_ALL_FLOATS") else 1009  # a prime, so that all exponents and low bits occur
 CHUNK = 1 << 22
+pytestmark = [pytest.mark.timeout(3600)] if STRIDE == 1 else []
 
 
 def loop_of(function):
