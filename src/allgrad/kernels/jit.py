@@ -158,8 +158,8 @@ def compiled(function: Callable[..., Any]) -> Any:
     """numba's compiler with our settings.
 
     "numpy" errors: x / 0 is inf, not an exception, whose check would keep LLVM from vectorising any division. No GIL: the
-    communication thread and other threads of products run meanwhile. No wrapper for callers in C, of which there are none: it
-    took a tenth of the compile time.
+    communication thread and other threads of products run meanwhile. Nothing in C calls these functions,
+    so no wrapper is made for that, which took a tenth of the compile time.
     """
     njit: Any = numba.njit  # its types leave out the last option
     return njit(error_model="numpy", nogil=True, no_cfunc_wrapper=True)(function)

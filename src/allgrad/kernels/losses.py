@@ -52,7 +52,7 @@ class Losses:
         label_smoothing: float = 0.0,
         out: Array | None = None,
     ) -> Array:
-        """(probabilities - target) * scale, scale a number or one a row: the cotangent of the rows' losses.
+        """(probabilities - target) * scale, where scale is a number, or (rows,): the cotangent of the rows' losses.
 
         0 in rows that do not count. `out` may be `probabilities`.
         """

@@ -21,7 +21,7 @@ class Norms:
     ) -> tuple[Array, Array, Array]:
         """Layer norm (Ba et al. 2016): y = (x - mean) / sqrt(var + eps) * weight + bias, var divided by n.
 
-        Returns y and, one a row, the mean and 1 / sqrt(var + eps), both of shape (rows,).
+        Returns y, and the mean and 1 / sqrt(var + eps) of each row, both (rows,).
         """
         x2, y = as_rows(x), output(out, x)
         mean, inverse = np.empty(len(x2), x.dtype), np.empty(len(x2), x.dtype)

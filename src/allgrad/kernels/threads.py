@@ -92,7 +92,7 @@ def pieces(length: int, work: int, step: int = 1) -> list[slice]:
 
 
 def each(function: Callable[[slice], int], slices: list[slice]) -> int:
-    """Call `function` for each slice, the last one on this thread; the largest answer. All have ended when this returns."""
+    """Call `function` for each slice, on this thread and those that come to help; the largest answer. All have ended then."""
     if len(slices) == 1:
         return function(slices[0])
     waiting, call = _threads(), _Call(function, list(slices))

@@ -43,9 +43,8 @@ if TYPE_CHECKING:
 GRAIN = 4096
 """Elements below which a bucket is not cut further: its first ranks add it."""
 
-_BLOCK = (
-    1 << 15
-)  # elements that are added at a time where there are several additions, so that partial sums stay in cache
+# Elements that are added at a time where there are several additions, so that partial sums stay in cache.
+_BLOCK = 1 << 15
 _LINE = 64
 
 
