@@ -28,6 +28,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("train.steps=3", "train.eval_every=3", "train.log_every=1", "checkpoint.every=null", "logging.progress=none")
 IMAGES = ("data.name=idx", "optimizer.schedule.warmup=1", "batch.eval_size=128")
+TEXT = ("@moby_dick", "data.context=40", "batch.size=8", "data.valid=2000", "logging.sample=0")
 CONFIGS: dict[str, tuple[str, ...]] = {
     "diamonds": (),
     "adafactor": ("@diamonds", "optimizer.name=adafactor", "optimizer.lr=1e-2"),
@@ -36,6 +37,8 @@ CONFIGS: dict[str, tuple[str, ...]] = {
     "bf16": ("@diamonds", "precision=bf16", "float32_layers=[layers.0]"),
     "heat_equation": (),
     "moby_dick": ("batch.size=16", "data.valid=5000", "logging.sample=0"),
+    "small_gpt": (*TEXT, "model={name: gpt, context: 40, layers: 1, width: 48, heads: 3, positions: rotary, dropout: 0.1}"),
+    "small_lstm": (*TEXT, "model={name: lstm, width: 40, layers: 2, dropout: 0.1}"),
     "fashion_mnist_mlp": IMAGES,
     "fashion_mnist_cnn": (*IMAGES, "batch.size=32"),
     "resnet18": (*IMAGES, "batch.size=16", "model.widths=[8,8,8,8]"),
