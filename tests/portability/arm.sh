@@ -39,7 +39,7 @@ export OPENBLAS_NUM_THREADS=1 PYTHONNOUSERSITE=1 HOME=$work
 arm=(tools/usr/bin/qemu-aarch64-static -L root "root/usr/bin/python$version" -W ignore)
 for row in "$@"; do
     files=$(mktemp -d)
-    read -ra words < <("$python" "$root/tests/portability/cpus.py" --print "$row" "$files")
+    mapfile -t words < <("$python" "$root/tests/portability/cpus.py" --print "$row" "$files")
     here=$("$python" -W ignore -m allgrad train "${words[@]}" --debug run.dir="$files/here" | tail -1)
     there=$(PYTHONPATH=$work/site:$root/src "${arm[@]}" -m allgrad train "${words[@]}" --debug run.dir="$files/there" | tail -1)
     rm -r "$files"

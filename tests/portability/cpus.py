@@ -2,7 +2,7 @@
 
     python tests/portability/cpus.py                       # all; about 10 minutes on two cores
     python tests/portability/cpus.py diamonds adafactor    # some
-    python tests/portability/cpus.py --print diamonds DIRECTORY   # the words after `allgrad train`, for another machine
+    python tests/portability/cpus.py --print diamonds DIRECTORY   # the words after `allgrad train`, one per line
 
 Each column is a setting: NumPy without its code for newer CPUs, OpenBLAS for another CPU, the compiler for another CPU, tiles of
 other vector lengths (LLVM splits what this CPU has no registers for, so AVX-512's and Arm's loops run here too), two threads, and
@@ -147,7 +147,7 @@ def main() -> int:
     parser.add_argument("--print", nargs=2, metavar=("ROW", "DIRECTORY"))
     options = parser.parse_args()
     if options.print:
-        print(*words(options.print[0], Path(options.print[1])), flush=True)
+        print(*words(options.print[0], Path(options.print[1])), sep="\n", flush=True)
         return 0
     columns, wrong = settings(), 0
     for row in options.rows or CONFIGS:
