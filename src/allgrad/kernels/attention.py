@@ -182,7 +182,7 @@ def attention_backward(
                 np.multiply(ds, factors, out=ds)
             _grouped_product(weights.swapaxes(-1, -2), d_, dv[:, :, :keys], add)
             rows = ds.reshape(-1, keys)
-            softmax_backward(rows, p.reshape(-1, keys), 1, True, rows)
+            softmax_backward(rows, p.reshape(-1, keys), 1, rows)
             np.matmul(ds, k_, out=dq[:, :, start:stop])
             _grouped_product(ds.swapaxes(-1, -2), q_, dk[:, :, :keys], add)
         np.multiply(dq, factor, out=dq)

@@ -1,9 +1,10 @@
 """Attention compiled: all samples and heads of a layer in one call, block by block. The formulas are in `nn/attention.py`.
 
 A block is `QUERIES` queries of one head and the keys that they see: with a causal mask, those up to the last query. Its scores
-(queries, keys) stay in the first two levels of the cache from the product q k^T to the product with v. Sums over queries, in dK
-and dV, continue one chain of fused multiply-adds from block to block, the last block first, and from one head to the next that
-shares the keys. So no bit depends on the batch.
+(queries, keys) stay in the first two levels of the cache from the product q k^T to the product with v. With a causal mask, the
+forward pass takes `CAUSAL_QUERIES` queries of a block at a time, and computes fewer scores in vain. Sums over queries, in dK and
+dV, continue one chain of fused multiply-adds from block to block, the last block first, and from one head to the next that shares
+the keys. So no bit depends on the batch.
 """
 
 from __future__ import annotations
@@ -17,40 +18,28 @@ from allgrad.kernels.jit import PerDtype, callee
 from allgrad.kernels.matmul.blocking import multiply, scratch_size
 from allgrad.kernels.matmul.llvm import address
 from allgrad.kernels.matmul.product import matmul
-from allgrad.kernels.numba_math import decay
-from allgrad.kernels.numba_sums import row_maximum, row_product, row_sum, whole_vectors
+from allgrad.kernels.numba_softmax_row import softmax_gradient_row, softmax_row
 
 if TYPE_CHECKING:
     from allgrad.kernels.blocks import Array
 
 QUERIES = 64
+CAUSAL_QUERIES = 32
 
 
 @callee
 def probabilities(p: Any, first: Any, causal: Any, hidden: Any, scale: Any) -> None:
     """Softmax of scale * p (queries, keys) in place; query i is number first + i. A query without keys gets zeros."""
-    zero, lowest = p.dtype.type(0), p.dtype.type(np.finfo(p.dtype).min)
+    zero, one, lowest = p.dtype.type(0), p.dtype.type(1), p.dtype.type(np.finfo(p.dtype).min)
     for i in range(p.shape[0]):
-        seen = first + i + 1 if causal else p.shape[1]
-        row = p[i, : whole_vectors(seen, p.shape[1])]
-        for j in range(row.size):
-            row[j] *= scale
+        seen, row = first + i + 1 if causal else p.shape[1], p[i]
         if hidden.size:
-            for j in range(row.size):
-                row[j] = lowest if hidden[j] else row[j]
-        row[seen:] = lowest
-        largest = row_maximum(row)
-        for j in range(row.size):
-            row[j] = decay(row[j] - largest)
+            for j in range(seen):
+                row[j] = lowest if hidden[j] else row[j] * scale
+        softmax_row(row, row, seen, one if hidden.size else scale)
         if hidden.size:
-            for j in range(row.size):
+            for j in range(seen):
                 row[j] = zero if hidden[j] else row[j]
-        row[seen:] = zero
-        total = row_sum(row)
-        inverse = p.dtype.type(1) / total if total > zero else zero
-        for j in range(row.size):
-            row[j] *= inverse
-        p[i, seen:] = zero
 
 
 @callee
@@ -69,6 +58,7 @@ def forward(
     length, queries, features = answer.shape[1:]
     keys, scratch = queries // group, address(room)
     width, out, item = packed.shape[2] * features, queries * features, packed.itemsize  # between positions, in elements
+    height = CAUSAL_QUERIES if causal else QUERIES
     for b in range(packed.shape[0]):
         sample = address(packed) + b * length * width * item
         for h in range(queries):
@@ -77,18 +67,21 @@ def forward(
             line, at = kept[b if keep else 0, h if keep else 0], 0
             for start in range(0, length, QUERIES):
                 stop = min(start + QUERIES, length)
-                seen, rows = stop if causal else length, stop - start
-                p = line[at : at + rows * seen].reshape((rows, seen))
-                here = q + start * width * item
-                multiply(core, rows, features, seen, here, width, 1, k, 1, width, address(p), seen, 0, scratch)
-                probabilities(p, start, causal, hidden[b], scale)
-                weights = p
-                if dropout.size:
-                    weights = dropped[: rows * seen].reshape((rows, seen))
-                    drop(p, dropout[b, h], start, weights)
-                there = address(answer) + ((b * length + start) * queries + h) * features * item
-                multiply(core, rows, seen, features, address(weights), seen, 1, v, width, 1, there, out, 0, scratch)
-                at += p.size if keep else 0
+                seen = stop if causal else length
+                block = line[at : at + (stop - start) * seen].reshape((stop - start, seen))
+                at += block.size if keep else 0
+                for top in range(start, stop, height):
+                    bottom = min(top + height, stop)
+                    rows, wide, p = bottom - top, bottom if causal else length, block[top - start : bottom - start]
+                    here = q + top * width * item
+                    multiply(core, rows, features, wide, here, width, 1, k, 1, width, address(p), seen, 0, scratch)
+                    probabilities(p, top, causal, hidden[b], scale)
+                    weights = p
+                    if dropout.size:
+                        weights = dropped[: rows * seen].reshape((rows, seen))
+                        drop(p, dropout[b, h], top, weights)
+                    there = address(answer) + ((b * length + top) * queries + h) * features * item
+                    multiply(core, rows, wide, features, address(weights), seen, 1, v, width, 1, there, out, 0, scratch)
 
 
 def backward(
@@ -132,10 +125,7 @@ def backward(
                 if dropout.size:
                     drop(ds, dropout[b, h], start, ds)
                 for i in range(rows):
-                    ds_, p_ = ds[i], p[i]
-                    along = row_product(ds_, p_)
-                    for j in range(seen):
-                        ds_[j] = (ds_[j] - along) * p_[j] * scale
+                    softmax_gradient_row(ds[i], p[i], scale, ds[i])
                 multiply(core, rows, seen, features, address(ds), seen, 1, k, width, 1, dq, width, 0, scratch)
                 multiply(core, seen, rows, features, address(ds), 1, seen, q, width, 1, dk, width, adds, scratch)
                 stop = start

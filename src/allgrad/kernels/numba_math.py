@@ -163,16 +163,50 @@ def split(typing_context: Any, x: Any, part: Any) -> Any:
     return x(x, part), code
 
 
-@callee
-def decay(x: Any) -> Any:
+def fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """Code for a b + c, rounded once, of floats or of vectors of them."""
+    kind = c.type
+    scalar = kind.element if isinstance(kind, ir.VectorType) else kind
+    name = f"llvm.fma.{f'v{kind.count}' if kind is not scalar else ''}f{32 if isinstance(scalar, ir.FloatType) else 64}"
+    function = builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(kind, [kind] * 3), name)
+    return builder.call(function, [a, b, c])
+
+
+def filled(kind: Any, value: float) -> Any:
+    """A constant of a float type, or of a vector type with the same number in all lanes."""
+    return ir.Constant(kind, [value] * kind.count if isinstance(kind, ir.VectorType) else value)
+
+
+def decay_code(builder: Any, x: Any) -> Any:
+    """Code for `decay` of a float or of a vector of them."""
+    kind = x.type
+    scalar = kind.element if isinstance(kind, ir.VectorType) else kind
+    single = isinstance(scalar, ir.FloatType)
+
+    def number(name: Any) -> Any:
+        return filled(kind, _CONSTANTS[name][not single] if name in _CONSTANTS else float(name))
+
+    bits, fraction, bias = (32, 23, 127) if single else (64, 52, 1023)
+    word = ir.IntType(bits) if kind is scalar else ir.VectorType(ir.IntType(bits), kind.count)
+    below = builder.fcmp_ordered("<", x, number("lowest"))
+    cut = builder.select(below, number("lowest"), x)  # in this order NaN passes
+    shifted = fused(builder, cut, number("1.4426950408889634074"), number("shift"))
+    k = builder.fneg(builder.fsub(shifted, number("shift")))
+    r = fused(builder, k, number("log2_low"), fused(builder, k, number("log2_high"), cut))
+    first, *others = _POLYNOMIALS["exp"][not single]
+    total = filled(kind, first)
+    for coefficient in others:
+        total = fused(builder, total, r, filled(kind, coefficient))
+    p = builder.fadd(number("1.0"), fused(builder, builder.fmul(r, r), total, r))
+    raised = builder.shl(builder.bitcast(shifted, word), filled(word, fraction))
+    power = builder.bitcast(builder.add(raised, filled(word, bias << fraction)), kind)
+    return builder.select(below, number("0.0"), builder.fmul(p, power))
+
+
+@inlined
+def decay(typing_context: Any, x: Any) -> Any:
     """exp(x) for x <= 0 (and NaN). 0 where the result would be subnormal, below about 1.2e-38 or 2.5e-308."""
-    lowest = constant(x, "lowest")
-    cut = lowest if x < lowest else x  # in this order NaN passes
-    shifted = fma(cut, constant(x, "1.4426950408889634074"), constant(x, "shift"))
-    k = shifted - constant(x, "shift")
-    r = fma(-k, constant(x, "log2_low"), fma(-k, constant(x, "log2_high"), cut))
-    p = constant(x, "1.0") + fma(r * r, polynomial(r, "exp"), r)
-    return constant(x, "0.0") if x < lowest else p * power_of_two(shifted)
+    return x(x), lambda context, builder, signature, values: decay_code(builder, values[0])
 
 
 @callee

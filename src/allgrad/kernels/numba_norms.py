@@ -1,4 +1,8 @@
-"""Layer norm and RMS norm, compiled. Without a weight or bias, the loops get ones and zeros."""
+"""Layer norm and RMS norm, compiled. Without a weight or bias, the loops get ones and zeros.
+
+Loops here and in the other `numba_` files are kept to few arrays each: LLVM vectorises a loop only if it can prove, by a handful
+of comparisons at its start, that what it writes does not overlap what it reads.
+"""
 
 from __future__ import annotations
 

@@ -13,23 +13,12 @@ from typing import Any
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import cgutils as untyped_cgutils
 
-from allgrad.kernels.jit import callee
-from allgrad.kernels.numba_math import inlined
+from allgrad.kernels.numba_math import fused, inlined
 
 cgutils: Any = untyped_cgutils  # numba has no types for it
 INDEX, WORD = ir.IntType(64), ir.IntType(32)
 BYTES = 128
 """Of all lanes together."""
-
-
-@callee
-def whole_vectors(seen: Any, length: Any) -> Any:
-    """`seen`, or more entries of a row of `length`, so many that no loop over them has a rest that is not vectorised.
-
-    LLVM takes up to 32 entries per turn. In attention the entries after `seen` are made such that they change no maximum and no
-    sum; they cost less than a rest.
-    """
-    return min(length, (seen + 31) // 32 * 32)
 
 
 def _lanes(element: Any) -> int:
@@ -68,32 +57,31 @@ def _reduce(
         loaded = [builder.call(masked, [at(row, whole), align, mask, initial]) for row in rows]
         old = builder.load(total)
         builder.store(builder.select(mask, step(builder, old, loaded), old), total)
-    value = builder.load(total)
+    return across_lanes(builder, builder.load(total), merge)
+
+
+def across_lanes(builder: Any, vector: Any, merge: Any) -> Any:
+    """Code that merges the upper half of the lanes into the lower half until one is left."""
+    lanes = vector.type.count
     while lanes > 1:
         lanes //= 2
         halves = [
             builder.shuffle_vector(
-                value, value, ir.Constant(ir.VectorType(WORD, lanes), list(range(first, first + lanes)))
+                vector, vector, ir.Constant(ir.VectorType(WORD, lanes), list(range(first, first + lanes)))
             )
             for first in (0, lanes)
         ]
-        value = merge(builder, *halves)
-    return builder.extract_element(value, WORD(0))
+        vector = merge(builder, *halves)
+    return builder.extract_element(vector, WORD(0))
 
 
-def _add(builder: Any, a: Any, b: Any) -> Any:
+def added(builder: Any, a: Any, b: Any) -> Any:
     return builder.fadd(a, b)
 
 
-def _larger(builder: Any, a: Any, b: Any) -> Any:
+def larger(builder: Any, a: Any, b: Any) -> Any:
+    """b where it is larger than a; if one of them is NaN, a."""
     return builder.select(builder.fcmp_ordered(">", b, a), b, a)
-
-
-def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    kind = c.type
-    name = f"llvm.fma.v{kind.count}f{32 if isinstance(kind.element, ir.FloatType) else 64}"
-    function = builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(kind, [kind] * 3), name)
-    return builder.call(function, [a, b, c])
 
 
 @inlined
@@ -102,7 +90,7 @@ def row_sum(typing_context: Any, x: Any) -> Any:
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return _reduce(
-            context, builder, list(values), [x], 0.0, lambda builder, total, new: builder.fadd(total, new[0]), _add
+            context, builder, list(values), [x], 0.0, lambda builder, total, new: builder.fadd(total, new[0]), added
         )
 
     return x.dtype(x), code
@@ -119,8 +107,8 @@ def row_product(typing_context: Any, x: Any, y: Any) -> Any:
             list(values),
             [x, y],
             0.0,
-            lambda builder, total, new: _fma(builder, new[0], new[1], total),
-            _add,
+            lambda builder, total, new: fused(builder, new[0], new[1], total),
+            added,
         )
 
     return x.dtype(x, y), code
@@ -136,9 +124,9 @@ def row_squares(typing_context: Any, x: Any, centre: Any) -> Any:
             one = builder.insert_element(ir.Constant(kind, ir.Undefined), values[1], WORD(0))
             spread = builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(WORD, kind.count), [0] * kind.count))
             distance = builder.fsub(new[0], spread)
-            return _fma(builder, distance, distance, total)
+            return fused(builder, distance, distance, total)
 
-        return _reduce(context, builder, [values[0]], [x], 0.0, step, _add)
+        return _reduce(context, builder, [values[0]], [x], 0.0, step, added)
 
     return x.dtype(x, x.dtype), code
 
@@ -154,8 +142,8 @@ def row_maximum(typing_context: Any, x: Any) -> Any:
             list(values),
             [x],
             float("-inf"),
-            lambda builder, total, new: _larger(builder, total, new[0]),
-            _larger,
+            lambda builder, total, new: larger(builder, total, new[0]),
+            larger,
         )
 
     return x.dtype(x), code

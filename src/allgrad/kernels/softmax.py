@@ -56,8 +56,7 @@ class Softmax:
     def softmax_backward(self, g: Array, y: Array, *, scale: float = 1.0, out: Array | None = None) -> Array:
         """scale * y * (g - sum(g y)), y being the forward's result. `out` may be `g`."""
         dx = output(out, g)
-        in_place = out is not None and np.may_share_memory(out, g)
-        self.softmax.softmax_backward[g.dtype](as_rows(g), as_rows(y), scale, in_place, as_rows(dx))
+        self.softmax.softmax_backward[g.dtype](as_rows(g), as_rows(y), scale, as_rows(dx))
         return dx
 
 
@@ -94,7 +93,7 @@ def causal_softmax_forward(x: Array, scale: float, y: Array) -> None:
 
 
 @AnyDtype
-def softmax_backward(g: Array, y: Array, scale: float, in_place: bool, dx: Array) -> None:  # noqa: ARG001
+def softmax_backward(g: Array, y: Array, scale: float, dx: Array) -> None:
     for span in spans(len(g), rows_a_block(g.shape[1])):
         g_, y_, d = g[span], y[span], dx[span]
         t = scratch(g.dtype, 0, g_.shape)
