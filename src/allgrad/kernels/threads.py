@@ -1,8 +1,9 @@
 """Threads of the compiled products and of attention: how many, and how a call is cut among them.
 
 `blas.set_up(threads)` sets the number (`parallel.blas_threads` of a run), which is 1 at the start. Rows, columns, matrices of a
-stack and samples are computed one by one in any case, so the cut changes no bit. The threads are Python's own; compiled code does
-not hold the GIL. A process that is forked makes its own threads when it needs them.
+stack and samples are computed one by one in any case, so the cut changes no bit. The threads are Python's own. They wait in
+compiled code (`helpers.py`), without the GIL, and a product gives them work there. `each` calls them back to Python, for loops
+whose arguments are arrays. A process that is forked makes its own threads when it needs them.
 
 The parts of a call are in a list from which its threads take one after the other, the calling thread included. So no call waits
 for a thread that wakes up late on a busy machine.
@@ -10,10 +11,13 @@ for a thread that wakes up late on a busy machine.
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 import threading
+from contextlib import suppress
 from itertools import pairwise
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,11 +27,15 @@ count = 1
 """How many threads a call may use, the caller's included."""
 
 LEAST = 1 << 22
-"""Multiplications per thread that pay for waking it (about 100 microseconds of work)."""
+"""Multiplications per thread that pay for calling it back to Python (about 100 microseconds of work)."""
+
+PATIENCE = 1.0
+"""Seconds for which the end of Python waits for a helper."""
 
 _lock = threading.Lock()
-_waiting: SimpleQueue[_Call | None] | None = None
-"""Calls that ask for a thread; None ends one."""
+_waiting: SimpleQueue[_Call] = SimpleQueue()
+"""Calls that ask for a thread."""
+_threads: list[threading.Thread] = []
 
 
 class _Call:
@@ -73,7 +81,7 @@ def use(threads: int) -> None:
     global count
     with _lock:
         if threads != count:
-            _forget()
+            _stop()
             count = threads
 
 
@@ -95,10 +103,14 @@ def each(function: Callable[[slice], int], slices: list[slice]) -> int:
     """Call `function` for each slice, on this thread and those that come to help; the largest answer. All have ended then."""
     if len(slices) == 1:
         return function(slices[0])
-    waiting, call = _threads(), _Call(function, list(slices))
+    from allgrad.kernels import helpers
+
+    start()
+    call = _Call(function, list(slices))
     try:
         for _ in slices[1:]:
-            waiting.put(call)
+            _waiting.put(call)
+        helpers.announce()
         call.take_parts()
     finally:
         call.wait()
@@ -107,34 +119,58 @@ def each(function: Callable[[slice], int], slices: list[slice]) -> int:
     return max(call.answers)
 
 
-def _threads() -> SimpleQueue[_Call | None]:
-    global _waiting
+def start() -> None:
+    """Start the helpers, if there are none. If the system cannot start as many, there are fewer."""
+    from allgrad.kernels import helpers
+
     with _lock:
-        if _waiting is None:
-            _waiting = SimpleQueue()
-            for i in range(max(1, count - 1)):
-                threading.Thread(target=_help, args=[_waiting], name=f"allgrad-product-{i}", daemon=True).start()
-        return _waiting
+        if not _threads and count > 1:
+            epoch = helpers.begin(count - 1)
+            with suppress(RuntimeError):
+                for i in range(count - 1):
+                    thread = threading.Thread(target=_help, args=[epoch], name=f"allgrad-product-{i}", daemon=True)
+                    thread.start()
+                    _threads.append(thread)
 
 
-def _help(waiting: SimpleQueue[_Call | None]) -> None:
-    while (call := waiting.get()) is not None:
-        call.help()
-        del call  # or its arrays would be kept until the next call
+def _help(epoch: int) -> None:
+    from allgrad.kernels import helpers
+
+    calls = 0
+    while (calls := helpers.wait(epoch, calls)) != helpers.LEAVE:
+        with suppress(Empty):
+            while True:
+                _waiting.get_nowait().help()
 
 
-def _forget() -> None:
+def _stop() -> list[threading.Thread]:
+    """Let all helpers leave, each when it has ended what it does."""
     global _waiting
-    if _waiting is not None:
-        for _ in range(max(1, count - 1)):
-            _waiting.put(None)
-    _waiting = None
+    leaving = list(_threads)
+    if leaving:
+        from allgrad.kernels import helpers
+
+        helpers.end()
+        _threads.clear()
+        _waiting = SimpleQueue()
+    return leaving
+
+
+@atexit.register
+def _leave() -> None:
+    """At the end, no thread may be in compiled code: it is freed. But a helper that is in a long part does not delay the end."""
+    for thread in _stop():
+        thread.join(PATIENCE)
 
 
 def _after_fork() -> None:
     """The child has none of the parent's threads, and the parent may have held the lock."""
     global _waiting, _lock
-    _waiting, _lock = None, threading.Lock()
+    _waiting, _lock = SimpleQueue(), threading.Lock()
+    _threads.clear()
+    helpers = sys.modules.get("allgrad.kernels.helpers")
+    if helpers is not None:
+        helpers.reset()
 
 
 if hasattr(os, "register_at_fork"):

@@ -61,6 +61,17 @@ def word(typing_context: Any, address: Any) -> Any:
 
 
 @inlined
+def write_word(typing_context: Any, address: Any, value: Any) -> Any:
+    """Write a 64-bit integer at an address."""
+
+    def code(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+        builder.store(values[1], builder.inttoptr(values[0], POINTER))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), code
+
+
+@inlined
 def half_word(typing_context: Any, address: Any) -> Any:
     """The 32-bit integer at an address."""
 

@@ -17,9 +17,9 @@ import numba
 import numpy as np
 from numba import types
 
-from allgrad.kernels import threads
+from allgrad.kernels import helpers, threads
 from allgrad.kernels.jit import CompiledAddress, entry_point
-from allgrad.kernels.matmul import blocking, tiles
+from allgrad.kernels.matmul import blocking, parallel, tiles
 from allgrad.kernels.matmul.arrays import ObjectAddress
 from allgrad.kernels.matmul.blocking import COPY, DONE
 
@@ -29,18 +29,19 @@ if TYPE_CHECKING:
     from allgrad.kernels.blocks import Array
 
 _DTYPES = "fd"
+_WORDS = np.dtype(np.int64)
 
 
 class _Memory(threading.local):
     """Per thread and dtype: scratch for packed operands, which grows to what the largest product needs, and no bias.
 
-    `settings` has the compiled function and the address of its settings, as soon as a product needed them.
+    `settings` has the compiled function and the address of its settings, by number of threads, as soon as a product needed them.
     """
 
     def __init__(self) -> None:
         self.of: dict[np.dtype[Any], tuple[Array, Array]] = {}
-        self.settings: dict[np.dtype[Any], tuple[Callable[..., int], int]] = {}
-        self.tables: dict[np.dtype[Any], Array] = {}
+        self.settings: dict[int, dict[np.dtype[Any], tuple[Callable[..., int], int]]] = {}
+        self.tables: dict[tuple[int, np.dtype[Any]], Array] = {}
 
     def least(self, dtype: np.dtype[Any], size: int) -> tuple[Array, Array]:
         """Scratch of at least `size` elements and an empty bias."""
@@ -48,7 +49,7 @@ class _Memory(threading.local):
         if found is None or found[0].size < size:
             found = np.empty(1 << max(17, size.bit_length()), dtype), np.empty(0, dtype)
             self.of[dtype] = found
-            self.settings.pop(dtype, None)
+            self.settings.clear()
         return found
 
 
@@ -63,8 +64,12 @@ def host_tile() -> tiles.Tile | None:
 
 
 @cache
-def _multiply_objects() -> Callable[..., int]:
-    return entry_point(blocking.multiply_objects, (types.int64, *[ObjectAddress()] * 4))
+def _multiply_objects(in_threads: bool) -> Callable[..., int]:
+    function = parallel.multiply_objects_in_threads if in_threads else blocking.multiply_objects
+    return entry_point(function, (types.int64, *[ObjectAddress()] * 4))
+
+
+_run_part = CompiledAddress(parallel.run_part, 3, variant=lambda dtype: ("", {}))
 
 
 class Product:
@@ -90,46 +95,34 @@ class Product:
         """
         try:  # whatever does not fit is found, and named, with care
             c = np.empty((a.shape[0], b.shape[1]), a.dtype) if out is None else out
-            if threads.count > 1 and c.ndim == 2 and a.size * c.shape[1] >= 2 * threads.LEAST:
-                answer = self._in_threads(a, b, c, bias)
-            else:
-                multiply, settings = self._here.settings[a.dtype]
-                answer = multiply(settings, a, b, c, bias)
+            multiply, settings = self._here.settings[threads.count][a.dtype]
+            answer = multiply(settings, a, b, c, bias)
             if answer == DONE:
                 return c
         except (AttributeError, KeyError, IndexError):
             pass
         return self._with_care(a, b, out, bias)
 
-    def _in_threads(self, a: Array, b: Array, c: Array, bias: Array | None) -> int:
-        """`blocking.multiply`'s answer for rows of C on several threads, or for columns if C is wide."""
-        (rows, columns), inner = c.shape, a.shape[1]
-        if a.shape[0] != rows or b.shape != (inner, columns) or np.may_share_memory(c, a) or np.may_share_memory(c, b):
-            return COPY
-        if bias is not None and (bias.shape != (columns,) or np.may_share_memory(c, bias)):
-            return COPY
-        tall = rows >= columns
-
-        def part(span: slice) -> int:
-            if tall:
-                return self._multiply(a[span], b, c[span], bias)
-            return self._multiply(a, b[:, span], c[:, span], None if bias is None else bias[span])
-
-        step = self.tile.rows if tall else self.tile.panel(c.dtype)
-        return threads.each(part, threads.pieces(rows if tall else columns, rows * inner * columns, step))
-
     def _multiply(self, a: Array, b: Array, c: Array, bias: Array | None) -> int:
         """`blocking.multiply_objects`'s answer, with scratch that is large enough."""
-        dtype = np.dtype(c.dtype.char)  # NumPy's native dtypes are single objects
-        room, _ = self.memory(dtype, blocking.scratch_size(a.shape[-1], c.shape[-1]))
-        if dtype not in self._here.settings:
-            values = (
+        dtype, count = np.dtype(c.dtype.char), threads.count  # NumPy's native dtypes are single objects
+        room, _ = self.memory(dtype, count * blocking.scratch_size(a.shape[-1], c.shape[-1]))
+        known = self._here.settings.setdefault(count, {})
+        if dtype not in known:
+            values = [
                 self.core[dtype], room.ctypes.data, room.size, id(np.ndarray), id(dtype), id(None), dtype.itemsize
-            )  # fmt: skip
-            table = self._here.tables[dtype] = np.array(values, np.int64)
-            self._here.settings[dtype] = _multiply_objects(), table.ctypes.data
-        multiply, settings = self._here.settings[dtype]
-        return multiply(settings, a, b, c, bias)
+            ]  # fmt: skip
+            if count > 1:
+                steps = self.tile.rows, self.tile.panel(dtype)
+                values += [count, *steps, helpers.control, _run_part[_WORDS], *[0] * 19]
+            table = self._here.tables[count, dtype] = np.array(values, np.int64)
+            known[dtype] = _multiply_objects(count > 1), table.ctypes.data
+        multiply, settings = known[dtype]
+        answer = multiply(settings, a, b, c, bias)
+        if answer == parallel.NO_HELPERS:
+            threads.start()
+            answer = multiply(settings, a, b, c, bias)
+        return answer
 
     def memory(self, dtype: np.dtype[Any], size: int) -> tuple[Array, Array]:
         """This thread's scratch of at least `size` elements and an empty bias, for `blocking.multiply`."""
