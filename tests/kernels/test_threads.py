@@ -3,13 +3,14 @@
 import hashlib
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
 
 pytest.importorskip("numba", reason="only the compiled products have threads of their own")
 
-from allgrad.kernels import threads
+from allgrad.kernels import helpers, threads
 from allgrad.kernels.numba_kernels import kernels as numba_kernels
 
 
@@ -36,25 +37,85 @@ def digest():
     return found.hexdigest()
 
 
-def test_one_two_and_three_threads_give_one_hash():
+def test_one_to_five_threads_give_one_hash():
     found = set()
-    for count in (1, 2, 3):
+    for count in (1, 2, 3, 5):
         threads.use(count)
-        assert len(threads.pieces(700, 700 * 130 * 210)) == count
+        threads.start()
         found.add(digest())
     assert len(found) == 1
+
+
+def product_of(rows, inner, columns, seed=0):
+    """Arguments of a product, and the result of one thread."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.standard_normal((rows, inner), np.float32), rng.standard_normal((inner, columns), np.float32)
+    threads.use(1)
+    return a, b, numba_kernels.matmul(a, b)
+
+
+def multiply_until_a_helper_has_taken_a_part(a, b, expected):
+    helpers._words[helpers.ENDED // 8] = 0
+    end = time.monotonic() + 120
+    while helpers._words[helpers.ENDED // 8] == 0:
+        assert time.monotonic() < end
+        np.testing.assert_array_equal(numba_kernels.matmul(a, b), expected)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(700, 210), (33, 1030)], ids=["rows", "columns"])
+def test_a_helper_takes_part_in_a_product(rows, columns):
+    given = product_of(rows, 400, columns)
+    threads.use(2)
+    multiply_until_a_helper_has_taken_a_part(*given)
+
+
+def test_products_of_two_threads_at_once():
+    """One of them is shared with the helper, and the other one is not, at any time."""
+    first, second = product_of(700, 130, 210), product_of(33, 400, 1030, seed=1)
+    threads.use(2)
+    threads.start()
+    begin, right = threading.Barrier(2), []
+
+    def work(a, b, expected):
+        begin.wait(120)
+        right.append(all(np.array_equal(numba_kernels.matmul(a, b), expected) for _ in range(200)))
+
+    callers = [threading.Thread(target=work, args=given) for given in (first, second)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert right == [True, True]
+
+
+def test_a_product_does_not_wait_for_another_one():
+    a, b, expected = product_of(700, 130, 210)
+    threads.use(2)
+    threads.start()
+    helpers._words[helpers.BUSY // 8] = 1
+    try:
+        np.testing.assert_array_equal(numba_kernels.matmul(a, b), expected)
+    finally:
+        helpers._words[helpers.BUSY // 8] = 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_makes_threads_of_its_own():
+    """Also if the parent forks while another of its threads shares a product with its helper."""
+    given = product_of(700, 130, 210)
     threads.use(2)
     expected = digest()
+    helpers._words[helpers.BUSY // 8] = 1
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writer, digest().encode())
-        os._exit(0)
+        try:
+            multiply_until_a_helper_has_taken_a_part(*given)
+            os.write(writer, digest().encode())
+        finally:
+            os._exit(0)
+    helpers._words[helpers.BUSY // 8] = 0
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         assert pipe.read().decode() == expected

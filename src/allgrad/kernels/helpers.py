@@ -7,8 +7,9 @@ so a helper that wakes up late, or has no core, delays nobody. When `share` retu
 A helper is a thread inside `wait`. It looks for a job for some time after the last one, and then sleeps. The ticket
 decides everything. It is one word of three counts:
 
-- how many parts are left (lowest byte), and how many seats, that is, how many helpers may still join (second byte). A helper takes
-  its seat and its first part with one atomic operation. The seat's number gives it scratch of its own.
+- how many parts are left (lowest byte);
+- how many seats, that is, how many helpers may still join (second byte). A helper takes its seat and its first part with one
+  atomic operation. The seat's number gives it scratch of its own;
 - which job it is (the rest), so that a ticket of an old job can never be replaced.
 
 Only a part that was taken allows its thread to read the job, and that stays as it is until the part is counted in ENDED.
@@ -27,19 +28,32 @@ from numba import types
 
 from allgrad.kernels.jit import callee, entry_point
 from allgrad.kernels.matmul.llvm import call
-from allgrad.kernels.waiting import FUTEX, add, give_up_core, load, nanoseconds, pause, replace, sleep_while, store, wake
+from allgrad.kernels.waiting import (
+    FUTEX,
+    add,
+    give_up_core,
+    load,
+    nanoseconds,
+    pause,
+    replace,
+    sleep_while,
+    store,
+    wake,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 LINE = 64
-TICKET, BUSY, FUNCTION, JOB, ENDED, WAITS, ASLEEP, EPOCH, CALLS, HELPERS, SPIN, SYSTEM_CALL = (LINE * n for n in range(12))
+TICKET, BUSY, FUNCTION, JOB, ENDED, WAITS, ASLEEP, EPOCH, CALLS, HELPERS, SPIN, SYSTEM_CALL = (
+    LINE * n for n in range(12)
+)
 """Words of the control block, each in a cache line of its own:
 
 the ticket; whether a job is under way, the address of its function and its first argument, how many of its parts helpers have
-ended, whether its caller sleeps; how many helpers sleep; a number that changes when all helpers must leave; how many
-calls of Python code there were; how many helpers there are; nanoseconds for which a helper looks for a job before it sleeps; the system call
-to sleep with, see `waiting.FUTEX`.
+ended, whether its caller sleeps; how many helpers sleep; a number that changes when all helpers must leave; how many calls of
+Python code there were; how many helpers there are; nanoseconds for which a helper looks for a job before it sleeps; the system
+call to sleep with, see `waiting.FUTEX`.
 """
 PART, SEAT, GENERATION = 1, 1 << 8, 1 << 16
 """One part, one seat, one job, as they are counted in the ticket."""
@@ -62,9 +76,9 @@ _words = _memory[control - _memory.ctypes.data :][: 12 * LINE].view(np.int64)
 def share(control: Any, function: Any, job: Any, parts: Any) -> bool:
     """Call the function for each part, `function(job, part, seat)`, on this thread (seat 0) and on helpers that come.
 
-    False, and nothing happened, if another thread's job is under way.
+    False, and nothing happened, if there are no helpers, or another thread's job is under way.
     """
-    if not replace(control + BUSY, 0, 1):
+    if load(control + HELPERS) == 0 or not replace(control + BUSY, 0, 1):
         return False
     store(control + FUNCTION, function)
     store(control + JOB, job)
@@ -161,13 +175,17 @@ def _compiled_announce() -> Callable[[int, int], None]:
 
 
 def begin(helpers: int) -> int:
-    """Allow jobs to be shared with that many helpers; their epoch."""
+    """Allow jobs to be shared with that many helpers; their epoch.
+
+    Helpers compile nothing themselves: a process that is forked meanwhile would have the compiler's locks taken for ever.
+    """
+    _compiled_wait(), _compiled_announce()
     _words[HELPERS // 8] = helpers
     return int(_words[EPOCH // 8])
 
 
 def wait(epoch: int, calls: int) -> int:
-    """Help with jobs until the number of calls is not `calls` (returns that number), or helpers of this epoch must leave (LEAVE)."""
+    """Help with jobs until the number of calls is not `calls`; that number, or LEAVE if helpers of this epoch must leave."""
     clock = np.zeros(2, np.int64)
     return _compiled_wait()(control, epoch, calls, clock.ctypes.data)
 

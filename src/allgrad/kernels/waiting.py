@@ -16,7 +16,7 @@ import sys
 import time
 from typing import Any
 
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba import types
 
 from allgrad.kernels.jit import callee
@@ -28,7 +28,11 @@ _WAIT, _WAKE = 128, 129  # of threads of this process
 _NAP = 300
 _MONOTONIC = time.CLOCK_MONOTONIC
 _PAUSES = 16
-_PAUSE = {"x86_64": ("llvm.x86.sse2.pause", []), "aarch64": ("llvm.aarch64.hint", [1]), "arm64": ("llvm.aarch64.hint", [1])}
+_PAUSE = {
+    "x86_64": ("llvm.x86.sse2.pause", []),
+    "aarch64": ("llvm.aarch64.hint", [1]),
+    "arm64": ("llvm.aarch64.hint", [1]),
+}
 """LLVM's names of the instruction, and its argument."""
 
 _system_call: Any = types.ExternalFunction("syscall", types.int64(*[types.int64] * 7))

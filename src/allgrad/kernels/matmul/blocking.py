@@ -154,7 +154,11 @@ def multiply_stack(settings: Any, a: Any, b: Any, c: Any, bias: Any) -> None:
     """One product for each matrix of c."""
     axes, axes_a, axes_b = ndim(c), ndim(a), ndim(b)
     (outer, to), (_, from_a), (_, from_b) = _leading(c, axes, 4), _leading(a, axes_a, 4), _leading(b, axes_b, 4)
-    (inside, inside_to), (_, inside_a), (_, inside_b) = _leading(c, axes, 3), _leading(a, axes_a, 3), _leading(b, axes_b, 3)
+    (inside, inside_to), (_, inside_a), (_, inside_b) = (
+        _leading(c, axes, 3),
+        _leading(a, axes_a, 3),
+        _leading(b, axes_b, 3),
+    )
     for i in range(outer):
         for j in range(inside):
             numbers = numbers_of(

@@ -28,8 +28,8 @@ from allgrad.kernels.waiting import load
 
 LEAST = 1 << 19
 """Multiplications per thread that pay for sharing a product (about 12 microseconds of work)."""
-NO_HELPERS = 4
-"""What `multiply_objects_in_threads` answers, beside what `multiply_objects` does: helpers must be started first."""
+WITHOUT_HELPERS = 4
+"""What `multiply_objects_in_threads` answers, beside what `multiply_objects` does: it is done, but helpers should be started."""
 
 COUNT, ROW_STEP, COLUMN_STEP, CONTROL, RUN_PART, PARTS, TALL, NUMBERS = (FIELDS + 8 * n for n in range(8))
 """Fields of the settings behind those of `multiply_objects`: how many threads; rows and columns that belong together; the address
@@ -56,8 +56,6 @@ def _of_objects(settings: Any, a: Any, b: Any, c: Any, bias: Any) -> Any:
         length, step = (rows, word(settings + ROW_STEP)) if tall else (columns, word(settings + COLUMN_STEP))
         parts = min(word(settings + COUNT), rows * inner * columns // LEAST, -(-length // step))
         if parts > 1:
-            if load(word(settings + CONTROL) + HELPERS) == 0:
-                return NO_HELPERS
             if word(settings + ROOM_SIZE) < parts * scratch_size(inner, columns):
                 return ROOM
             write_word(settings + PARTS, parts)
@@ -66,8 +64,10 @@ def _of_objects(settings: Any, a: Any, b: Any, c: Any, bias: Any) -> Any:
                 write_word(settings + NUMBERS + 8 * i, numbers[i])
             if share(word(settings + CONTROL), word(settings + RUN_PART), settings, parts):
                 return DONE
+            if load(word(settings + CONTROL) + HELPERS) == 0:
+                answer = WITHOUT_HELPERS
     multiply_stack(settings, a, b, c, bias)
-    return DONE
+    return answer
 
 
 def run_part(settings: Any, part: Any, seat: Any) -> None:

@@ -21,7 +21,8 @@ from allgrad.kernels import helpers, threads
 from allgrad.kernels.jit import CompiledAddress, entry_point
 from allgrad.kernels.matmul import blocking, parallel, tiles
 from allgrad.kernels.matmul.arrays import ObjectAddress
-from allgrad.kernels.matmul.blocking import COPY, DONE
+from allgrad.kernels.matmul.blocking import DONE
+from allgrad.kernels.matmul.parallel import WITHOUT_HELPERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +70,7 @@ def _multiply_objects(in_threads: bool) -> Callable[..., int]:
     return entry_point(function, (types.int64, *[ObjectAddress()] * 4))
 
 
-_run_part = CompiledAddress(parallel.run_part, 3, variant=lambda dtype: ("", {}))
+_run_part = CompiledAddress(parallel.run_part, 3, variant=lambda _: ("", {}))
 
 
 class Product:
@@ -99,6 +100,9 @@ class Product:
             answer = multiply(settings, a, b, c, bias)
             if answer == DONE:
                 return c
+            if answer == WITHOUT_HELPERS:
+                threads.start()
+                return c
         except (AttributeError, KeyError, IndexError):
             pass
         return self._with_care(a, b, out, bias)
@@ -119,9 +123,9 @@ class Product:
             known[dtype] = _multiply_objects(count > 1), table.ctypes.data
         multiply, settings = known[dtype]
         answer = multiply(settings, a, b, c, bias)
-        if answer == parallel.NO_HELPERS:
+        if answer == WITHOUT_HELPERS:
             threads.start()
-            answer = multiply(settings, a, b, c, bias)
+            return DONE
         return answer
 
     def memory(self, dtype: np.dtype[Any], size: int) -> tuple[Array, Array]:
