@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -87,6 +88,34 @@ def test_numba_configuration_is_left_alone(tmp_path, monkeypatch):
     assert numba.config.CACHE_DIR == "somebody's"
     assert list(tmp_path.rglob("*.nbi"))
     assert loop[x.dtype] is loop[x.dtype]
+
+
+def test_threads_that_compile_at_once_use_the_same_folder():
+    """numba's folder is changed for a moment; the second thread must not see it change back in the midst of its own moment."""
+    import numba
+
+    from allgrad.kernels import jit
+
+    before, seen, second_is_inside = numba.config.CACHE_DIR, [], threading.Event()
+
+    class First:
+        def enable_caching(self):
+            second_is_inside.wait(0.2)  # which it must not be yet
+            seen.append(numba.config.CACHE_DIR)
+
+    class Second:
+        def enable_caching(self):
+            second_is_inside.set()
+            first.join()
+            seen.append(numba.config.CACHE_DIR)
+
+    jit.cache_folder()
+    first, second = (threading.Thread(target=jit._enable_cache, args=[work]) for work in (First(), Second()))
+    first.start()
+    second.start()
+    second.join(60)
+    assert seen == [str(jit.cache_folder())] * 2
+    assert numba.config.CACHE_DIR == before
 
 
 def test_unknown_letters_are_refused():

@@ -224,11 +224,12 @@ def _private_copy(shared: Path) -> Path:
 def _enable_cache(dispatcher: Any) -> None:
     # numba reads its folder from its configuration at this moment and never again for this function.
     config: Any = numba.config
-    before, config.CACHE_DIR = config.CACHE_DIR, str(cache_folder())
-    try:
-        dispatcher.enable_caching()
-    finally:
-        config.CACHE_DIR = before
+    with _lock:
+        before, config.CACHE_DIR = config.CACHE_DIR, str(cache_folder())
+        try:
+            dispatcher.enable_caching()
+        finally:
+            config.CACHE_DIR = before
 
 
 def specialised(function: Callable[..., Any], suffix: str, constants: dict[str, Any]) -> Callable[..., Any]:

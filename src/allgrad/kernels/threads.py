@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 count = 1
 """How many threads a call may use, the caller's included."""
 
+version = 0
+"""Counts changes of `count`, and forks: what was made for another version is not used again."""
+
 LEAST = 1 << 22
 """Multiplications per thread that pay for calling it back to Python (about 100 microseconds of work)."""
 
@@ -78,11 +81,11 @@ class _Call:
 
 def use(threads: int) -> None:
     """Set the number of threads."""
-    global count
+    global count, version
     with _lock:
         if threads != count:
             _stop()
-            count = threads
+            count, version = threads, version + 1
 
 
 def pieces(length: int, work: int, step: int = 1) -> list[slice]:
@@ -165,8 +168,8 @@ def _leave() -> None:
 
 def _after_fork() -> None:
     """The child has none of the parent's threads, and the parent may have held the lock."""
-    global _waiting, _lock
-    _waiting, _lock = SimpleQueue(), threading.Lock()
+    global _waiting, _lock, version
+    _waiting, _lock, version = SimpleQueue(), threading.Lock(), version + 1
     _threads.clear()
     helpers = sys.modules.get("allgrad.kernels.helpers")
     if helpers is not None:

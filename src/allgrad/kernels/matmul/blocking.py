@@ -18,7 +18,6 @@ from allgrad.kernels.matmul.arrays import (
     is_array,
     length,
     ndim,
-    size,
     stride,
     word,
 )
@@ -57,8 +56,6 @@ CORE, ROOM_ADDRESS, ROOM_SIZE, KIND, DTYPE, NONE, ELEMENT = range(0, 56, 8)
 """Fields of the settings of `multiply_objects`: the address of the compiled `product`, scratch and its size in elements, the
 addresses of `numpy.ndarray`, of the dtype and of None, and the bytes of an element.
 """
-FIELDS = 56
-"""Bytes of them."""
 
 # What depends on the tile and the dtype is put in by `product.Product`, which compiles these functions for both.
 ITEM = LANES = ROWS = SUMS = WIDEST = PANEL = 0
@@ -109,15 +106,6 @@ def multiply_objects(settings: Any, a: Any, b: Any, c: Any, bias: Any) -> Any:
 
 @callee
 def _of_objects(settings: Any, a: Any, b: Any, c: Any, bias: Any) -> Any:
-    answer = check(settings, a, b, c, bias)
-    if answer == DONE and size(c) > 0:
-        multiply_stack(settings, a, b, c, bias)
-    return answer
-
-
-@callee
-def check(settings: Any, a: Any, b: Any, c: Any, bias: Any) -> Any:
-    """Whether these objects can be multiplied: what `multiply_objects` answers."""
     kind, dtype, item = word(settings + KIND), word(settings + DTYPE), word(settings + ELEMENT)
     biased = bias != word(settings + NONE)
     if not (
@@ -141,44 +129,27 @@ def check(settings: Any, a: Any, b: Any, c: Any, bias: Any) -> Any:
         return MISMATCH
     if rows * columns * outer[0] * inside[0] == 0:
         return DONE
-    strides = stride(a, axes_a - 2) | stride(a, axes_a - 1) | stride(b, axes_b - 2) | stride(b, axes_b - 1)
-    if (strides | stride(c, axes - 2)) & (item - 1) or (columns > 1 and stride(c, axes - 1) != item):
+    a_row, a_step = stride(a, axes_a - 2), stride(a, axes_a - 1)
+    b_step, b_column = stride(b, axes_b - 2), stride(b, axes_b - 1)
+    c_row = stride(c, axes - 2)
+    if (a_row | a_step | b_step | b_column | c_row) & (item - 1) or (columns > 1 and stride(c, axes - 1) != item):
         return COPY
     if (biased and not apart(bias, c)) or (inner > 0 and not (apart(a, c) and apart(b, c))):
         return COPY
-    return DONE if word(settings + ROOM_SIZE) >= scratch_size(inner, columns) else ROOM
-
-
-@callee
-def multiply_stack(settings: Any, a: Any, b: Any, c: Any, bias: Any) -> None:
-    """One product for each matrix of c."""
-    axes, axes_a, axes_b = ndim(c), ndim(a), ndim(b)
-    (outer, to), (_, from_a), (_, from_b) = _leading(c, axes, 4), _leading(a, axes_a, 4), _leading(b, axes_b, 4)
-    (inside, inside_to), (_, inside_a), (_, inside_b) = (
-        _leading(c, axes, 3),
-        _leading(a, axes_a, 3),
-        _leading(b, axes_b, 3),
-    )
-    for i in range(outer):
-        for j in range(inside):
-            numbers = numbers_of(
-                settings, a, b, c, bias, i * from_a + j * inside_a, i * from_b + j * inside_b, i * to + j * inside_to
-            )
+    if word(settings + ROOM_SIZE) < scratch_size(inner, columns):
+        return ROOM
+    shift = 3 if item == 8 else 2
+    for i in range(outer[0]):
+        for j in range(inside[0]):
+            numbers = (
+                rows, inner, columns,
+                word(a + DATA) + i * from_a[1] + j * inside_a[1], a_row >> shift, a_step >> shift,
+                word(b + DATA) + i * from_b[1] + j * inside_b[1], b_step >> shift, b_column >> shift,
+                word(c + DATA) + i * outer[1] + j * inside[1], c_row >> shift,
+                word(bias + DATA) if biased else 0, 0, word(settings + ROOM_ADDRESS), 0, 0, 0,
+            )  # fmt: skip
             call(word(settings + CORE), numbers)
-
-
-@callee
-def numbers_of(settings: Any, a: Any, b: Any, c: Any, bias: Any, to_a: Any, to_b: Any, to_c: Any) -> Any:
-    """The numbers of `product` for those matrices that are so many bytes behind the first ones."""
-    axes, axes_a, axes_b = ndim(c), ndim(a), ndim(b)
-    shift = 3 if word(settings + ELEMENT) == 8 else 2
-    return (
-        length(c, axes - 2), length(a, axes_a - 1), length(c, axes - 1),
-        word(a + DATA) + to_a, stride(a, axes_a - 2) >> shift, stride(a, axes_a - 1) >> shift,
-        word(b + DATA) + to_b, stride(b, axes_b - 2) >> shift, stride(b, axes_b - 1) >> shift,
-        word(c + DATA) + to_c, stride(c, axes - 2) >> shift,
-        word(bias + DATA) if bias != word(settings + NONE) else 0, 0, word(settings + ROOM_ADDRESS), 0, 0, 0,
-    )  # fmt: skip
+    return DONE
 
 
 @callee
@@ -193,8 +164,8 @@ def _leading(x: Any, axes: Any, from_the_right: Any) -> Any:
     axis = axes - from_the_right
     if axis < 0:
         return 1, 0
-    count = length(x, axis)
-    return count, stride(x, axis) if count > 1 else 0
+    size = length(x, axis)
+    return size, stride(x, axis) if size > 1 else 0
 
 
 def product(

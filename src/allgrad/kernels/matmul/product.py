@@ -22,7 +22,6 @@ from allgrad.kernels.jit import CompiledAddress, entry_point
 from allgrad.kernels.matmul import blocking, parallel, tiles
 from allgrad.kernels.matmul.arrays import ObjectAddress
 from allgrad.kernels.matmul.blocking import DONE
-from allgrad.kernels.matmul.parallel import WITHOUT_HELPERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,19 +29,19 @@ if TYPE_CHECKING:
     from allgrad.kernels.blocks import Array
 
 _DTYPES = "fd"
-_WORDS = np.dtype(np.int64)
 
 
 class _Memory(threading.local):
     """Per thread and dtype: scratch for packed operands, which grows to what the largest product needs, and no bias.
 
-    `settings` has the compiled function and the address of its settings, by number of threads, as soon as a product needed them.
+    `settings` has the compiled function and the address of its settings, as soon as a product needed them, for one version of
+    `threads`.
     """
 
     def __init__(self) -> None:
         self.of: dict[np.dtype[Any], tuple[Array, Array]] = {}
         self.settings: dict[int, dict[np.dtype[Any], tuple[Callable[..., int], int]]] = {}
-        self.tables: dict[tuple[int, np.dtype[Any]], Array] = {}
+        self.tables: dict[np.dtype[Any], Array] = {}
 
     def least(self, dtype: np.dtype[Any], size: int) -> tuple[Array, Array]:
         """Scratch of at least `size` elements and an empty bias."""
@@ -65,12 +64,8 @@ def host_tile() -> tiles.Tile | None:
 
 
 @cache
-def _multiply_objects(in_threads: bool) -> Callable[..., int]:
-    function = parallel.multiply_objects_in_threads if in_threads else blocking.multiply_objects
-    return entry_point(function, (types.int64, *[ObjectAddress()] * 4))
-
-
-_run_part = CompiledAddress(parallel.run_part, 3, variant=lambda _: ("", {}))
+def _multiply_objects() -> Callable[..., int]:
+    return entry_point(blocking.multiply_objects, (types.int64, *[ObjectAddress()] * 4))
 
 
 class Product:
@@ -79,7 +74,14 @@ class Product:
     def __init__(self, tile: tiles.Tile, *, cache: bool = True) -> None:
         self.tile = tile
         self._here = _Memory()
-        self.core = CompiledAddress(blocking.product, 17, cache=cache, variant=self._constants)
+        self.core, self._in_threads, self._part = (
+            CompiledAddress(function, arguments, cache=cache, variant=self._constants)
+            for function, arguments in (
+                (blocking.product, 17),
+                (parallel.product_in_threads, 17),
+                (parallel.run_part, 3),
+            )
+        )
 
     def __call__(self, a: Array, b: Array, *, out: Array | None = None, bias: Array | None = None) -> Array:
         """a @ b + bias over the last two axes, with NumPy's broadcasting of the axes before them.
@@ -96,12 +98,8 @@ class Product:
         """
         try:  # whatever does not fit is found, and named, with care
             c = np.empty((a.shape[0], b.shape[1]), a.dtype) if out is None else out
-            multiply, settings = self._here.settings[threads.count][a.dtype]
-            answer = multiply(settings, a, b, c, bias)
-            if answer == DONE:
-                return c
-            if answer == WITHOUT_HELPERS:
-                threads.start()
+            multiply, settings = self._here.settings[threads.version][a.dtype]
+            if multiply(settings, a, b, c, bias) == DONE:
                 return c
         except (AttributeError, KeyError, IndexError):
             pass
@@ -109,24 +107,33 @@ class Product:
 
     def _multiply(self, a: Array, b: Array, c: Array, bias: Array | None) -> int:
         """`blocking.multiply_objects`'s answer, with scratch that is large enough."""
-        dtype, count = np.dtype(c.dtype.char), threads.count  # NumPy's native dtypes are single objects
+        dtype, version, count = np.dtype(c.dtype.char), threads.version, threads.count
         room, _ = self.memory(dtype, count * blocking.scratch_size(a.shape[-1], c.shape[-1]))
-        known = self._here.settings.setdefault(count, {})
+        if version not in self._here.settings:
+            self._here.settings = {version: {}}
+        known = self._here.settings[version]
         if dtype not in known:
-            values = [
-                self.core[dtype], room.ctypes.data, room.size, id(np.ndarray), id(dtype), id(None), dtype.itemsize
-            ]  # fmt: skip
-            if count > 1:
-                steps = self.tile.rows, self.tile.panel(dtype)
-                values += [count, *steps, helpers.control, _run_part[_WORDS], *[0] * 19]
-            table = self._here.tables[count, dtype] = np.array(values, np.int64)
-            known[dtype] = _multiply_objects(count > 1), table.ctypes.data
+            table = self._here.tables[dtype] = self._table(dtype, room, count)
+            known[dtype] = _multiply_objects(), table.ctypes.data
         multiply, settings = known[dtype]
-        answer = multiply(settings, a, b, c, bias)
-        if answer == WITHOUT_HELPERS:
-            threads.start()
-            return DONE
-        return answer
+        return multiply(settings, a, b, c, bias)
+
+    def _table(self, dtype: np.dtype[Any], room: Array, count: int) -> Array:
+        """The settings of `blocking.multiply_objects`, and behind them, for more than one thread, those of `parallel`."""
+        constants = id(np.ndarray), id(dtype), id(None), dtype.itemsize  # NumPy's native dtypes are single objects
+        if count == 1:
+            return np.array([self.core[dtype], room.ctypes.data, room.size, *constants], np.int64)
+        threads.start()
+        seat = room.size // count
+        table = np.array(
+            [
+                self._in_threads[dtype], 0, seat, *constants, self.core[dtype], room.ctypes.data, seat * dtype.itemsize, count,
+                helpers.control, self._part[dtype], *[0] * 19,
+            ],
+            np.int64,
+        )  # fmt: skip
+        table[1] = table[7:].ctypes.data
+        return table
 
     def memory(self, dtype: np.dtype[Any], size: int) -> tuple[Array, Array]:
         """This thread's scratch of at least `size` elements and an empty bias, for `blocking.multiply`."""
