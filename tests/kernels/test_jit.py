@@ -115,7 +115,7 @@ def test_threads_that_compile_at_once_use_the_same_folder():
     second.start()
     second.join(60)
     assert seen == [str(jit.cache_folder())] * 2
-    assert numba.config.CACHE_DIR == before
+    assert before == numba.config.CACHE_DIR
 
 
 def test_unknown_letters_are_refused():
