@@ -145,7 +145,7 @@ def _write_leaf(root: Any, path: list[Any], new: Any, tracked: bool, name: str) 
         _, primitive, keywords = view._storage.view_of
         memory = primitive.function(memory, **keywords)
     write_leaf(memory, getattr(new, "value", new))
-    root._storage.version[0] += 1
+    root.node.touch()
 
 
 def write_leaf(memory: Any, new: Any) -> None:

@@ -33,13 +33,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from allgrad.autodiff import saved
 from allgrad.autodiff.anomaly import check_finite
 from allgrad.autodiff.cotangents import cast, run_hooks, unbroadcast
 from allgrad.autodiff.errors import GraphFreedError
 from allgrad.autodiff.modes import CURRENT, walking
 from allgrad.autodiff.node import Collector, Leaf, Node
 from allgrad.autodiff.operators import Operators
+from allgrad.autodiff.saved import check_versions
 from allgrad.autodiff.zeros import EXACT, KINK, settle
 
 if TYPE_CHECKING:
@@ -184,14 +184,14 @@ class Walk:
                 node.accumulate(g)
                 continue
             if node.guards is not None:
-                saved.check_versions(node)
+                check_versions(node)
             contributions = plan.pullback(node, g, self)
             if anomaly:
                 for c in contributions:
                     if c is not None and not isinstance(c, Share):
                         check_finite(plan.name, c, f"(called at {node.origin}) was given the gradient")
             for parent, c in zip(node.parents, contributions, strict=True):
-                if not pending or not isinstance(parent, Leaf):
+                if parent not in pending:
                     if c is not None:
                         add(parent, c)
                     continue
@@ -246,23 +246,27 @@ class Walk:
         """Whether a hook or a user's own rule will run, which may use tracked values that the graph does not show."""
         return any(node.hooks or (node.plan is not None and node.plan.by_user) for node in self.nodes)
 
-    def offer(
-        self, parent: Node, siblings: tuple[Node, ...], *, collectors: bool = False
-    ) -> np.ndarray[Any, Any] | Collector | None:
-        """The array in which a rule may leave `parent`'s gradient, if it is bound and this is its first contribution.
+    def offers(self, node: Node, tracked: Sequence[int], arity: int, collectors: bool = False) -> list[Any]:
+        """For each of the `arity` arguments of a node, the array in which a rule may leave its gradient, or None.
 
-        `siblings` are the parents of the node whose rule asks, and `collectors` says whether the rule can fill a collector.
+        There is one if the argument is a bound leaf and this is its first contribution. `tracked` are the positions of the
+        arguments that the node's parents are, and `collectors` says whether the rule can fill a collector.
         """
-        if not isinstance(parent, Leaf) or not parent.bound or parent.hooks or self.targets:
-            return None
-        if parent.collector is not None:
-            if not collectors:
-                return None
-            return parent.collector.offered(last=self.pending[parent] == 1, settles=self.zeros != EXACT)
-        if parent.filled:
-            return None
-        # w @ w: its other contribution would overwrite this one before it is counted
-        return parent.buffer if siblings.count(parent) == 1 else None
+        buffers: list[Any] = [None] * arity
+        if self.targets:
+            return buffers
+        parents = node.parents
+        for i, parent in zip(tracked, parents):  # noqa: B905 - as many by construction, and it runs for each operation
+            if not isinstance(parent, Leaf) or not parent.bound or parent.hooks:
+                continue
+            if parent.collector is not None:
+                if collectors:
+                    last = self.pending[parent] == 1
+                    buffers[i] = parent.collector.offered(last=last, settles=self.zeros != EXACT)
+            elif not parent.filled and parents.count(parent) == 1:
+                # w @ w: its other contribution would overwrite this one before it is counted
+                buffers[i] = parent.buffer
+        return buffers
 
     def _fill(self, node: Node, shares: list[Any]) -> tuple[Any, ...]:
         return tuple(

@@ -77,7 +77,7 @@ class _FusedPlan(ArgumentPlan):
             return self._through_reference(node, g, statics)
         extra = {"needs": self.needs if walk.wanted is None else self.wanted(node, walk), **statics}
         if primitive.takes_into:
-            extra["into"] = self.offers(node, walk, collectors=primitive.by_worker)
+            extra["into"] = walk.offers(node, self.tracked, len(self.needs), primitive.by_worker)
         if type(residuals) is _Within:
             cotangents = _run(primitive.backward, g, residuals, extra)
         else:
@@ -139,20 +139,19 @@ class Fused(Primitive):
             if isinstance(a, Tensor):
                 if a.tangents is not None:
                     return self.required_reference("forward mode")(*args, **keywords)
-                value, node, storage = a.value, a.node, a._storage
-                if node is not None:
+                values.append(a.value)
+                if (node := a.node) is not None:
                     mask |= bit
                     parents.append(node)
-                if storage is not None and (version := storage.version) is not None:
-                    guards.append((version, version[0], value.shape))
-                values.append(value)
+                if (storage := a._storage) is not None and storage.version is not None:
+                    guards.append(storage.version)
             else:
                 if isinstance(a, KEPT):
                     loose.append(len(values))
                 values.append(a)
             bit += bit
-        modes = CURRENT.get()
-        records = mask and modes.recording
+        recording, anomaly, _, _, zeros = CURRENT.get()
+        records = mask and recording
         if records:  # the residuals may hold any of the user's arrays, so they are kept before the forward pass
             for i in loose:
                 values[i] = keep_all(values[i])
@@ -160,22 +159,20 @@ class Fused(Primitive):
                 if isinstance(static, KEPT):
                     keywords[name] = keep_all(static)
         ans, residuals = self.function(*values, **keywords)
-        if modes.anomaly:
+        if anomaly:
             check_finite(self.name, ans)
         if type(ans) is not np.ndarray:
             ans = np.asarray(ans)
         if not records:
             return Tensor(ans)
-        arity = len(values)
-        plan = self.plans.get((mask, arity)) or self.plan(mask, arity)
+        plan = self.plans.get(mask | bit) or self.plan(mask, len(values))
         for snapshot in _snapshots:
             if (context := snapshot()) is not None:
                 residuals = _Within(context, residuals)
-        if modes.zeros:
+        if zeros:
             plan = plan.at_singular_point(CUSP)
-        values.append(residuals)
-        saved = tuple(values) if self.reference is not None else (residuals,)
+        saved = (residuals,) if self.reference is None else (*values, residuals)
         node = Node(plan, tuple(parents), ans.shape, ans.dtype, saved, keywords, guards or None)
-        if modes.anomaly:
+        if anomaly:
             node.origin = caller()
         return Tensor(ans, node)

@@ -66,7 +66,7 @@ class Node:
         keywords: the static arguments of the call.
         shape, dtype: of the result; a cotangent must fit them. For an operation with several results,
             tuples of them, and `outputs` is their number.
-        guards: the versions of saved leaves; see `saved.check_versions`.
+        guards: the versions of the leaves among the arguments that may be saved; see `saved.check_versions`.
         duals: tangents of the saved arrays, where forward mode was open during the call.
         hooks: functions that may replace this node's cotangent.
         origin: the line of code that made it (anomaly detection only), or the name a user gave it.
@@ -85,7 +85,7 @@ class Node:
         dtype: Any,
         saved: tuple[Any, ...] = (),
         keywords: dict[str, Any] | None = None,
-        guards: Sequence[Any] | None = None,
+        guards: Sequence[Version] | None = None,
     ) -> None:
         self.seq = next(SEQUENCE)
         self.plan = plan
@@ -108,11 +108,20 @@ class Node:
         self.guards = self.duals = self.keywords = None
 
 
+class Version:
+    """When the memory of a leaf of this shape was written last, on the scale of `Node.seq`; 0 if never."""
+
+    __slots__ = ("shape", "written")
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape, self.written = shape, 0
+
+
 class Storage:
     """How a Tensor shares memory with others; only Tensors that do have one. See aliases.py.
 
     Attributes:
-        version: for a leaf and its views: a list of one number, which counts the writes to the leaf's memory.
+        version: for a leaf and its views: that of the leaf's memory.
         view_of: for a view: its source (a Tensor), the operation that made it from the source, and the operation's keywords.
         views: weak references to the Tensors that view this one.
     """
@@ -120,7 +129,7 @@ class Storage:
     __slots__ = ("version", "view_of", "views")
 
     def __init__(
-        self, version: list[int] | None = None, view_of: tuple[Any, Any, dict[str, Any]] | None = None
+        self, version: Version | None = None, view_of: tuple[Any, Any, dict[str, Any]] | None = None
     ) -> None:
         self.version = version
         self.view_of = view_of
@@ -168,7 +177,7 @@ class Leaf(Node):
         self.filled = False
         self.shared = False
         self.collector: Collector | None = None
-        self.version = [0]
+        self.version = Version(shape)
         self.storage = Storage(self.version)
 
     def accumulate(self, gradient: Any) -> None:
@@ -213,7 +222,7 @@ class Leaf(Node):
 
     def touch(self) -> None:
         """The leaf's memory was written: nodes that saved it can no longer go backward (`saved.check_versions`)."""
-        self.version[0] += 1
+        self.version.written = next(SEQUENCE)
 
     def clear(self) -> None:
         """Empty the gradient."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from allgrad.autodiff.node import Backward, Leaf, Node
+from allgrad.autodiff.node import Backward, Node
 from allgrad.autodiff.outputs import outputs_of
 from allgrad.autodiff.rule import ANS, LINEAR, Rule, Rules
 from allgrad.autodiff.tensor import Tensor
@@ -69,15 +69,6 @@ class ArgumentPlan(Backward):
         live = {i for i, parent in zip(self.tracked, node.parents, strict=True) if parent in walk.wanted}
         return tuple(i in live for i in range(len(self.needs)))
 
-    def offers(self, node: Node, walk: Any, *, collectors: bool = False) -> list[Any]:
-        """For each argument, the array where its cotangent belongs (or, if wanted, a `node.Collector`), or None."""
-        buffers: list[Any] = [None] * len(self.needs)
-        parents = node.parents
-        for i, parent in zip(self.tracked, parents):  # noqa: B905 - as many by construction, and it runs for each operation
-            if isinstance(parent, Leaf) and parent.bound:
-                buffers[i] = walk.offer(parent, parents, collectors=collectors)
-        return buffers
-
     def as_tensors(self, node: Node) -> list[Any]:
         """What `node` saved, as Tensors in their places on the tape, so that rules run on them are recorded."""
         duals = node.duals or (None,) * len(self.saved)
@@ -107,7 +98,7 @@ def _describe(constant: Any) -> str:
 class RulePlan(ArgumentPlan):
     """How one primitive goes backward when a given set of its arguments is tracked. Made once for each set."""
 
-    __slots__ = ("by_user", "joint", "multilinear", "steps")
+    __slots__ = ("by_user", "joint", "multilinear", "steps", "takes_into")
 
     def __init__(self, primitive: Rules, tracked: tuple[int, ...], arity: int, *, by_user: bool) -> None:
         names = primitive.arguments
@@ -124,6 +115,7 @@ class RulePlan(ArgumentPlan):
         super().__init__(primitive.name, tracked, arity, tuple(saved))
         self.steps = tuple(steps)
         self.joint = primitive.joint is not None
+        self.takes_into = any(rule.into for rule in rules)
         self.by_user = by_user
         self.multilinear = primitive.joint_jvp == LINEAR or all(
             primitive.jvps.get(name) == LINEAR for name in names[:arity]
@@ -134,9 +126,10 @@ class RulePlan(ArgumentPlan):
         keywords = node.keywords
         if walk.zeros and self.multilinear:  # what varies is a factor, in rules that may multiply as they like
             saved = [x if link is None else inexact(x) for x, link in zip(saved, self.links, strict=True)]
+        buffers = walk.offers(node, self.tracked, len(self.needs)) if self.takes_into else ()
         if self.joint:
             rule, picks = self.steps[0].rule, self.steps[0].picks
-            extra = {"into": self.offers(node, walk)} if rule.into else {}
+            extra = {"into": buffers} if rule.into else {}
             cotangents = rule(g, [saved[k] for k in picks], keywords, needs=self.wanted(node, walk), **extra)
             return [cotangents[i] for i in self.tracked]
         parents = node.parents
@@ -145,12 +138,12 @@ class RulePlan(ArgumentPlan):
             if walk.wanted is not None and parents[parent] not in walk.wanted:
                 contributions.append(None)
             elif fixed and walk.zeros:
-                extra = {"into": walk.offer(parents[parent], parents)} if rule.into else {}
+                extra = {"into": buffers[self.tracked[parent]]} if rule.into else {}
                 contributions.append(plain(rule(g, [exact(saved[k]) for k in picks], keywords, **extra)))
             elif direct is not None:
                 contributions.append(direct(g, *[saved[k] for k in picks]))
             elif rule.into:
-                buffer = walk.offer(parents[parent], parents)
+                buffer = buffers[self.tracked[parent]]
                 contributions.append(rule(g, [saved[k] for k in picks], keywords, into=buffer))
             else:
                 contributions.append(rule(g, [saved[k] for k in picks], keywords))

@@ -98,7 +98,7 @@ class Primitive(Rules):
         self.keeps_statics = not views  # those of views are numbers
         self.by_user = by_user
         self.singular = singular
-        self.plans: dict[tuple[int, int], ArgumentPlan] = {}
+        self.plans: dict[int, ArgumentPlan] = {}  # by the mask, with the bit behind the last argument's set
         PRIMITIVES.add(self)
         self.joint = as_rule(joint) if joint else None
         self.defvjp(**(vjp or {}))
@@ -114,10 +114,11 @@ class Primitive(Rules):
 
     def plan(self, mask: int, arity: int) -> ArgumentPlan:
         """How to go backward if the arguments whose bits are set in `mask` are tracked."""
-        found = self.plans.get((mask, arity))
+        key = mask | 1 << arity
+        found = self.plans.get(key)
         if found is None:
             tracked = tuple(i for i in range(arity) if mask >> i & 1)
-            found = self.plans[mask, arity] = self._make_plan(tracked, arity)
+            found = self.plans[key] = self._make_plan(tracked, arity)
         return found
 
     def _make_plan(self, tracked: tuple[int, ...], arity: int) -> ArgumentPlan:
@@ -180,7 +181,7 @@ class Primitive(Rules):
     def _record(
         self, args: Any, values: Any, keywords: Any, ans: Any, shape: Any, dtype: Any, mask: int, modes: Modes
     ) -> Node:
-        plan = self.plans.get((mask, len(args))) or self.plan(mask, len(args))
+        plan = self.plans.get(mask | 1 << len(args)) or self.plan(mask, len(args))
         if modes.zeros:  # a derivative of a derivative counts as singular: it may have zeros that are limits
             plan = plan.at_singular_point(CUSP)
         elif self.singular is not None and (kind := self.singular(ans, *values, **keywords)) != EXACT:
@@ -194,8 +195,8 @@ class Primitive(Rules):
                     continue
                 a, value = args[i], values[i]
                 if isinstance(a, Tensor):
-                    if a._storage is not None and (seen := guard(a)) is not None:
-                        node.guards = (*(node.guards or ()), seen)
+                    if a._storage is not None and (version := a._storage.version) is not None:
+                        node.guards = (*(node.guards or ()), version)
                 elif value is a and isinstance(a, np.ndarray):
                     value = keep(a)
                 saved.append(value)
@@ -224,12 +225,6 @@ class Primitive(Rules):
             for output in made:
                 share(args[0], output, self, keywords)
         return made
-
-
-def guard(a: Tensor) -> tuple[list[int], int, tuple[int, ...]] | None:
-    """What lets backward raise if `a`, which a node saves, is a leaf or a view of one and is written before (`Node.guards`)."""
-    version = a._storage.version if a._storage is not None else None
-    return None if version is None else (version, version[0], a.value.shape)
 
 
 def _argument_names(function: Callable[..., Any]) -> tuple[str, ...]:

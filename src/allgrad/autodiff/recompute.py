@@ -113,7 +113,7 @@ def _as_it_is(a: Any) -> Any:
 
 
 def _version(node: Node) -> int:
-    return node.storage.version[0] if isinstance(node, Leaf) and node.storage.version else 0
+    return node.version.written if isinstance(node, Leaf) else 0
 
 
 def _tracked_results(result: Any) -> list[Tensor]:

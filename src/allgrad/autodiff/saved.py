@@ -4,8 +4,8 @@ Whatever backward needs has one of four owners:
 
 * The result of an operation belongs to the tape, and users only ever get copies or read-only views of it. An in-place operation
   on a Tensor gives that Tensor new memory and leaves the old memory as it is (aliases.py).
-* A leaf's memory is written by optimizers and by `p -= lr * p.grad`. Each such write bumps the leaf's version; a node that saved
-  the memory keeps the version it saw, and backward raises `SavedArrayError` if it has changed (`check_versions`).
+* A leaf's memory is written by optimizers and by `p -= lr * p.grad`. Each such write notes its time in the leaf's version, which
+  a node that saved the memory keeps; backward raises `SavedArrayError` if it came after the node (`check_versions`).
 * An array of the user's (an argument, an index, a label, a mask, an argument of a recomputed region) can be written at any time,
   through any view of it. So the tape saves a copy of its own, and later writes change no gradient (`keep`).
 * An array that is read-only and owns its memory, or is a view of such an array, is used as it is. So is the one given to
@@ -78,11 +78,12 @@ def _same(a: Array, b: Array) -> bool:
 
 def check_versions(node: Node) -> None:
     """Raise `SavedArrayError` if a leaf that `node` saved has been written since."""
-    for version, seen, shape in node.guards or ():
-        if version[0] != seen:
+    seq = node.seq
+    for version in node.guards or ():
+        if version.written > seq:
             where = f" (called at {node.origin})" if node.origin else ""
             raise SavedArrayError(
-                f"{node.plan.name if node.plan else 'an operation'}{where} saved a leaf (a parameter) of shape {shape}, or a "
+                f"{node.plan.name if node.plan else 'an operation'}{where} saved a leaf (a parameter) of shape {version.shape}, or a "
                 "view of one, and it has been written since, so its derivative would be wrong. Call backward() before the "
                 "optimizer's step, assign() or a write under no_grad()."
             )

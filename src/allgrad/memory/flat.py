@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from allgrad.autodiff import Tensor
+from allgrad.autodiff.node import SEQUENCE
 from allgrad.memory.allocator import give_back_freed
 from allgrad.memory.arena import Arena, Layout, ParameterSpec
 from allgrad.memory.sharing import PRIVATE, share_of
@@ -160,9 +161,9 @@ class FlatParameters:
 
     def touch(self, names: Iterable[str] | None = None) -> None:
         """Values in the flat arrays were changed: graphs that saved them can no longer run backward."""
-        versions = self._versions
+        versions, now = self._versions, next(SEQUENCE)
         for name in versions if names is None else names:
-            versions[name][0] += 1
+            versions[name].written = now
 
     def without_gradient(self) -> set[str]:
         """Names of the leaves that have no gradient now; their slots in `grads` hold old numbers."""
