@@ -17,14 +17,15 @@ import numpy as np
 from allgrad import kernels
 from allgrad.kernels import jit
 {before}
+compiled, made = jit.compiled, []
+jit.compiled = lambda function: made.append(compiled(function)) or made[-1]
 k = kernels.use("numba")
 results = []
 for name in sys.argv[1:]:
     x = np.arange(40, dtype=name).reshape(4, 10) / 8
     results.append(sum(map(float, k.softmax_forward(x).ravel())))
     k.relu_forward(x)
-loops = (k.softmax.softmax_forward, k.activations.relu_forward)
-hits = sum(sum(d.stats.cache_hits.values()) for loop in loops for d in loop.values())
+hits = sum(sum(dispatcher.stats.cache_hits.values()) for dispatcher in made)
 print(json.dumps({{"hits": hits, "results": sorted(results), "folder": str(jit.cache_folder())}}))
 """
 

@@ -201,8 +201,10 @@ class Walk:
                         parent.filled = True
                     else:
                         add(parent, c)
-                uses = pending[parent] = pending[parent] - 1
-                if not uses and (watchers or parent in cotangents):
+                left = pending[parent] - 1
+                if left:
+                    pending[parent] = left
+                elif watchers or parent in cotangents:
                     self._final(parent)
             if not keep:
                 node.free()

@@ -128,9 +128,7 @@ class Storage:
 
     __slots__ = ("version", "view_of", "views")
 
-    def __init__(
-        self, version: Version | None = None, view_of: tuple[Any, Any, dict[str, Any]] | None = None
-    ) -> None:
+    def __init__(self, version: Version | None = None, view_of: tuple[Any, Any, dict[str, Any]] | None = None) -> None:
         self.version = version
         self.view_of = view_of
         self.views: list[Any] | None = None

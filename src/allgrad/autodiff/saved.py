@@ -78,12 +78,11 @@ def _same(a: Array, b: Array) -> bool:
 
 def check_versions(node: Node) -> None:
     """Raise `SavedArrayError` if a leaf that `node` saved has been written since."""
-    seq = node.seq
     for version in node.guards or ():
-        if version.written > seq:
+        if version.written > node.seq:
             where = f" (called at {node.origin})" if node.origin else ""
             raise SavedArrayError(
-                f"{node.plan.name if node.plan else 'an operation'}{where} saved a leaf (a parameter) of shape {version.shape}, or a "
-                "view of one, and it has been written since, so its derivative would be wrong. Call backward() before the "
-                "optimizer's step, assign() or a write under no_grad()."
+                f"{node.plan.name if node.plan else 'an operation'}{where} saved a leaf (a parameter) of shape "
+                f"{version.shape}, or a view of one, and it has been written since, so its derivative would be wrong. Call "
+                "backward() before the optimizer's step, assign() or a write under no_grad()."
             )

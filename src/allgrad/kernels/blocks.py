@@ -111,9 +111,9 @@ def output(out: Array | None, like: Array, shape: tuple[int, ...] | None = None)
     Raises:
         ValueError: if `out` has another shape or dtype, or is not C-contiguous.
     """
-    shape = like.shape if shape is None else shape
     if out is None:
-        return np.empty(shape, like.dtype)
+        return np.empty(like.shape if shape is None else shape, like.dtype)
+    shape = like.shape if shape is None else shape
     if out.shape != shape or out.dtype != like.dtype or not out.flags.c_contiguous:
         raise ValueError(
             f"out must be a C-contiguous {like.dtype} array of shape {shape}. Got {out.dtype} {out.shape}, "

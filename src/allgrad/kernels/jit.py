@@ -44,6 +44,9 @@ _folder: Path | None = None
 class PerDtype(dict[np.dtype[Any], Callable[..., Any]]):
     """A loop over arrays, compiled for a dtype at its first use: a table by dtype, which costs no Python call once it is filled.
 
+    numba's look-up of argument types, which takes as long as a small loop, is left out: an array of another dtype or layout than
+    the signature says gives nonsense, so the methods of `Kernels` prepare their arrays.
+
     Args:
         function: plain Python in numba's subset.
         signature: one letter an argument. Of the dtype: `r` read-only array, `w` written array, both followed by the
@@ -80,7 +83,7 @@ class PerDtype(dict[np.dtype[Any], Callable[..., Any]]):
             if dtype not in self:
                 name, constants = self._variant(dtype) if self._variant else ("", {})
                 function = specialised(self.function, dtype.name + name, constants)
-                self[dtype] = _compiled_for(function, signature(self._signature, dtype), self._cache)
+                self[dtype] = _entry_point(function, signature(self._signature, dtype), self._cache)
             return self[dtype]
 
 
@@ -93,13 +96,10 @@ def per_dtype(
 
 def entry_point(function: Callable[..., Any], signature: tuple[Any, ...], *, cache: bool = True) -> Callable[..., Any]:
     """A function compiled for one signature, without numba's look-up of argument types: what does not fit may crash."""
-    dispatcher = _compiled_for(specialised(function, "direct", {}), signature, cache)
-    [found] = dispatcher.overloads.values()
-    entry: Callable[..., Any] = found.entry_point
-    return entry
+    return _entry_point(specialised(function, "direct", {}), signature, cache)
 
 
-def _compiled_for(function: Callable[..., Any], signature: tuple[Any, ...], cache: bool) -> Any:
+def _entry_point(function: Callable[..., Any], signature: tuple[Any, ...], cache: bool) -> Callable[..., Any]:
     dispatcher = compiled(function)
     if cache:
         _enable_cache(dispatcher)
@@ -107,8 +107,9 @@ def _compiled_for(function: Callable[..., Any], signature: tuple[Any, ...], cach
             dispatcher.compile(signature)
     else:
         dispatcher.compile(signature)
-    dispatcher.disable_compile()
-    return dispatcher
+    [found] = dispatcher.overloads.values()
+    entry: Callable[..., Any] = found.entry_point
+    return entry
 
 
 class CompiledAddress(dict[np.dtype[Any], int]):

@@ -59,7 +59,10 @@ class Losses:
         gradient = output(out, probabilities)
         rows, classes = probabilities.shape
         scales = np.empty(rows, probabilities.dtype)
-        scales[...] = scale
+        if isinstance(scale, float):
+            scales.fill(scale)  # in a fraction of the time of the line below
+        else:
+            scales[...] = scale
         keep, spread = 1 - label_smoothing, label_smoothing / max(classes, 1)
         self.losses.cross_entropy_backward[probabilities.dtype](
             scales, contiguous(probabilities), labels, ignore_index, keep, spread, gradient

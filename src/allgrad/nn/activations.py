@@ -8,7 +8,8 @@ the derivative of ReLU and similar functions is that of the left side (0 for ReL
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 
-class ActivationFunction(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ActivationFunction:
     """An elementwise nonlinearity.
 
     Attributes:

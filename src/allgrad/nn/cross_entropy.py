@@ -24,7 +24,7 @@ def _labels_forward(
     losses, probabilities = kernels.active().cross_entropy_forward(
         logits, labels, ignore_index=ignore_index, label_smoothing=label_smoothing
     )
-    return worker_sums(losses) * logits.dtype.type(scale), probabilities
+    return worker_sums(losses) * scale, probabilities
 
 
 def _labels_backward(
@@ -144,16 +144,17 @@ class CrossEntropyLoss(Loss):
             raise InputTypeError(
                 f"{self.where()}: labels must be integers, or probabilities of the logits' dtype. Got {given.dtype}."
             )
-        if given.shape != prediction.shape[:-1]:
+        shape = prediction.shape
+        if given.shape != shape[:-1]:
             raise InputError(
                 f"{self.where()}: expects logits (..., classes) and labels (...), or probabilities of the logits' shape. "
-                f"Got logits {prediction.shape} and labels {given.dtype} {given.shape} instead."
+                f"Got logits {shape} and labels {given.dtype} {given.shape} instead."
             )
-        labels, classes = given.flatten(), prediction.shape[-1]
+        labels, classes = given.flatten(), shape[-1]
         count = labels.size
         usual = labels.dtype == np.int64 and not 0 <= self.ignore_index < classes
-        # In one pass: a negative label is huge as an unsigned number.
-        if not (usual and count and np.maximum.reduce(labels.view(np.uint64)) < classes):
+        # In one pass: a negative label is huge as an unsigned number. `argmax` takes a third of the time of `max`.
+        if not (usual and count and (unsigned := labels.view(np.uint64)).item(unsigned.argmax()) < classes):
             counted = labels[labels != self.ignore_index]
             check_range(self, counted, classes, "label", "classes")
             count, labels = counted.size, labels.astype(np.int64, copy=False)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from allgrad import kernels
-from allgrad.autodiff import Fused
+from allgrad.autodiff import Fused, Tensor
 from allgrad.autodiff.modes import CURRENT
 from allgrad.nn import init
 from allgrad.nn.activations import ActivationFunction, activation_function
@@ -179,9 +179,9 @@ class Linear(Module):
 
     def with_activation(self, x: Any, activation: ActivationFunction | None) -> Any:
         """Run this layer with another activation instead of its own."""
-        weight = self.weight
-        dtype = getattr(x, "dtype", None)
-        if dtype != weight.value.dtype or not x.ndim or x.shape[-1] != self.in_features:
+        weight, given = self.weight, x.value if isinstance(x, Tensor) else x
+        dtype = getattr(given, "dtype", None)
+        if dtype != weight.value.dtype or not given.ndim or given.shape[-1] != self.in_features:
             refuse_input(self, x, self.in_features, weight.dtype)
         return _linear(x, weight, self.bias, activation=activation, transposed=self.transposed)
 

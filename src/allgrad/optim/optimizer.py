@@ -54,6 +54,17 @@ class Run(NamedTuple):
     views: dict[tuple[str, ...], list[Array]]
 
 
+class _Plan(NamedTuple):
+    """What a step does, which is the same in the next step if its key is: (sharing, parameters to skip, slices).
+
+    `names` are the parameters whose step counts, also those of which only other ranks move a part.
+    """
+
+    key: tuple[Any, ...]
+    names: tuple[str, ...]
+    runs: list[Run]
+
+
 class OptimizerState(NamedTuple):
     """What an optimizer keeps between steps, apart from its settings.
 
@@ -125,7 +136,7 @@ class Optimizer:
             self._check_slot(slot)
         self.steps = dict.fromkeys((slot.name for slot in self._slots), 0)
         self.state = {moment: self.flat.new_arena() for moment in self.moments}
-        self._plan: tuple[Any, list[Run]] | None = None
+        self._plan: _Plan | None = None
 
     # Stepping.
 
@@ -181,17 +192,17 @@ class Optimizer:
     def _step_runs(self, skip: Collection[str], within: Within | None) -> list[str]:
         # The runs of the last step still hold if the same parameters move, since all parameters of a run step together.
         slices = None if within is None else tuple((d, tuple(s)) for d, s in within.items())
-        key = (self.flat.sharing, frozenset(skip), slices)
-        if self._plan is None or self._plan[0] != key:
-            self._plan = key, self._runs(skip, within)
-        steps = self.steps
-        for name in steps:
-            if name not in skip:
-                steps[name] += 1
+        key = (self.flat.sharing, skip, slices)
+        steps, plan = self.steps, self._plan
+        if plan is None or plan.key != key:
+            names = tuple(name for name in steps if name not in skip)
+            plan = self._plan = _Plan(key, names, self._runs(skip, within))
+        for name in plan.names:
+            steps[name] += 1
         moved: list[str] = []
-        for run in self._plan[1]:
-            self._update_run(run, self.steps[run.names[0]])
-            moved.extend(run.names)
+        for run in plan.runs:
+            self._update_run(run, steps[run.names[0]])
+            moved += run.names
         return moved
 
     def _runs(self, skip: Collection[str], within: Within | None) -> list[Run]:
