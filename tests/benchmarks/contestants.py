@@ -59,6 +59,11 @@ def contestants(task: Task, sets: list[str], *, compiled: bool, jax: bool, bf16:
 
 def ours(task: Task, name: str, *, bf16: bool = False) -> Step:
     model, loss = task.build(), nn.CrossEntropyLoss()
+    x, y = task.x.copy(), task.y.copy()
+    for array in (x, y):
+        array.flags.writeable = (
+            False  # as a loader's batches are; a copy that nobody can write would be made in each step
+        )
     apply_precision(model, "bf16" if bf16 else "float32", ())
     parameters = model.named_parameters()
     decayed = task.decay is not None
@@ -69,7 +74,7 @@ def ours(task: Task, name: str, *, bf16: bool = False) -> Step:
     def step() -> float:
         kernels.use(name)
         optimizer.zero_grad()
-        value = loss(model(task.x), task.y)
+        value = loss(model(x), y)
         value.backward()
         optimizer.step()
         return value.item()
