@@ -3,8 +3,8 @@
     python tests/benchmarks/matmul.py [--rounds 9] [--only gpt] [--threads 1]
 
 Interleaved; of the rounds the lower quartile counts, because neighbours only ever add time. With one thread it is CPU time, with
-more time on the clock, after a pause in which the threads of the others fall asleep, and with two each has a core of its own
-(it must have nothing else to do). Each row: GFLOP/s of ours and of both libraries, and our time over
+more time on the clock, after a pause in which the threads of the others fall asleep and some calls that wake its own, and with two
+each has a core of its own (it must have nothing else to do). Each row: GFLOP/s of ours and of both libraries, and our time over
 that of the better one. At the end the geometric mean, the worst shape, and the median share of the peak, which is the
 micro-kernel's rate on one thread with operands that stay in the first-level cache, times the number of threads.
 """
@@ -65,7 +65,7 @@ def a_core_each() -> None:
 def quartiles(calls, flops: float, rounds: int, threads: int) -> list[float]:
     """Seconds per call, lower quartile, in turns."""
     clock = time.thread_time if threads == 1 else time.perf_counter
-    repeat = max(1, int(1e8 / flops))
+    repeat = max(1, int((1e8 if threads == 1 else 3e8) / flops))
     taken: list[list[float]] = [[] for _ in calls]
     for call in calls:
         call()
@@ -75,7 +75,8 @@ def quartiles(calls, flops: float, rounds: int, threads: int) -> list[float]:
         for i in [(turn + j) % len(calls) for j in range(len(calls))]:
             if threads > 1:
                 time.sleep(0.05)
-                calls[i]()
+                for _ in range(1 + repeat // 3):
+                    calls[i]()
             begin = clock()
             for _ in range(repeat):
                 calls[i]()
@@ -113,7 +114,6 @@ def main() -> None:
 
     from allgrad import kernels
     from allgrad.kernels.matmul.product import matmul
-    from allgrad.kernels.matmul.product import matmul as product
 
     torch.set_num_threads(options.threads)
     rng, logs, worst = np.random.default_rng(0), [], (0.0, "")
@@ -122,7 +122,7 @@ def main() -> None:
         "torch",
         torch.__version__,
         torch.backends.cpu.get_cpu_capability(),
-        product.tile.name,
+        matmul.tile.name,
     )
     reached = []
     for model, shapes in SHAPES.items():

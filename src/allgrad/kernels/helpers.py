@@ -61,8 +61,10 @@ MOST = 200
 """Parts of a job, at most, and helpers."""
 LEAVE = -1
 """What `wait` returns to a helper that is not needed any more; otherwise the number of calls."""
-SPIN_TIME = 100_000
-"""Nanoseconds; see SPIN."""
+SPIN_TIME = 1_000_000
+"""Nanoseconds; see SPIN. A step of a model has gaps of this length between its products."""
+LOOKS = 16
+"""How often a helper looks for a job before it offers its core to others (some microseconds)."""
 PATIENCE = 200
 """How often a caller looks for helpers to end before it sleeps."""
 
@@ -140,8 +142,10 @@ def _wait_for_work(control: Any, epoch: Any, calls: Any, clock: Any) -> Any:
         elif end == 0:
             end = nanoseconds(clock) + load(control + SPIN)
         elif nanoseconds(clock) < end:
-            pause()
-            give_up_core()
+            for _ in range(LOOKS):
+                if load(control + TICKET) == ticket:
+                    pause()
+            give_up_core()  # to another process that has none
         else:
             add(control + ASLEEP, 1)
             sleep_while(control + TICKET, ticket, load(control + SYSTEM_CALL))

@@ -210,8 +210,8 @@ def attention_backward(
 
 
 def _samples(batch: int, heads: int, length: int, features: int) -> list[slice]:
-    """The samples of each thread."""
-    return threads.pieces(batch, 2 * batch * heads * length * length * features)
+    """The samples of a part of a call."""
+    return threads.pieces(batch, 2 * batch * heads * length * length * features, per_thread=2)
 
 
 def _memory(length: int, features: int, like: Array) -> Array:

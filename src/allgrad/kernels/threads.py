@@ -88,15 +88,16 @@ def use(threads: int) -> None:
             count, version = threads, version + 1
 
 
-def pieces(length: int, work: int, step: int = 1) -> list[slice]:
+def pieces(length: int, work: int, step: int = 1, per_thread: int = 1) -> list[slice]:
     """`range(length)` in as many nearly equal slices as there are threads to pay for; each begins at a multiple of `step`.
 
     Args:
         length: of the axis that is cut.
         work: multiplications of the whole call.
         step: rows that belong together.
+        per_thread: slices of each thread, for work that loses nothing by it: a helper that begins late takes fewer.
     """
-    parts = max(1, min(count, work // LEAST, -(-length // step)))
+    parts = max(1, min(count * per_thread if count > 1 else 1, work // LEAST, -(-length // step)))
     blocks = -(-length // step)
     stops = [min(length, blocks * i // parts * step) for i in range(parts + 1)]
     return [slice(start, stop) for start, stop in pairwise(stops)]
