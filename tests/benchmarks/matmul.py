@@ -4,8 +4,8 @@
 
 Interleaved; of the rounds the lower quartile counts, because neighbours only ever add time. With one thread it is CPU time, with
 more time on the clock, after a pause in which the threads of the others fall asleep, and some calls that wake its own. With two
-threads, each has a core of its own (it must have nothing else to do). Each row: GFLOP/s of ours and of both libraries, and our time over
-that of the better one. At the end the geometric mean, the worst shape, and the median share of the peak, which is the
+threads, each has a core of its own (it must have nothing else to do). Each row: GFLOP/s of ours and of both libraries, and our
+time over that of the better one. At the end the geometric mean, the worst shape, and the median share of the peak, which is the
 micro-kernel's rate on one thread with operands that stay in the first-level cache, times the number of threads.
 """
 
