@@ -34,6 +34,16 @@ def test_labels(kernels, dtype, close, rng, rows, classes, smoothing):
     assert (again == d).all()
 
 
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 64, 100, 128, 129, 1000])
+def test_a_scaled_sum_has_the_bits_of_numpy(kernels, dtype, rng, size):
+    entries = (rng.normal(size=size) * 10.0 ** rng.uniform(-3, 3, size)).astype(dtype)
+    for given in (entries, entries[::2], entries.reshape(1, -1)):
+        found = kernels.scaled_sum(given, 0.1)
+        assert isinstance(found, np.ndarray)
+        assert (found.shape, found.dtype) == ((), dtype)
+        assert found == np.add.reduce(given, axis=None) * dtype.type(0.1)
+
+
 def test_equals_torch(kernels, dtype, close, rng):
     torch = pytest.importorskip("torch", reason="the comparison is with PyTorch")
     logits, labels = rng.normal(size=(40, 12)).astype(dtype), rng.integers(0, 12, size=40)

@@ -26,6 +26,7 @@ import numpy as np
 
 from allgrad.autodiff import Fused
 from allgrad.autodiff.fused import on_backward
+from allgrad.kernels import active
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -176,15 +177,16 @@ def declares_rows_independent(thing: Any) -> bool:
     return "rows_independent" in vars(type(thing)) and "forward" not in vars(thing) and bool(thing.rows_independent)
 
 
-def worker_sums(entries: Array) -> Any:
-    """The sum of `entries`, a NumPy scalar; of a batch of several workers, one sum for each: (workers,)."""
+def worker_sums(entries: Array, scale: float = 1.0) -> Any:
+    """The sum of `entries` times a factor, (); of a batch of several workers, one sum for each: (workers,)."""
     workers = _current.get()
     if workers is None:
-        return np.add.reduce(entries, axis=None)
+        return active().scaled_sum(entries, scale)
     if workers.equal and entries.flags.c_contiguous:  # each row of a matrix is added up like an array of its own
         workers.counts(len(entries))
-        return np.add.reduce(entries.reshape(len(workers.samples), -1), axis=1)
-    return np.array([np.add.reduce(entries[rows], axis=None) for rows in workers.spans(len(entries))], entries.dtype)
+        return np.add.reduce(entries.reshape(len(workers.samples), -1), axis=1) * scale
+    sums = [np.add.reduce(entries[rows], axis=None) for rows in workers.spans(len(entries))]
+    return np.array(sums, entries.dtype) * scale
 
 
 def per_row(g: Array, factor: float, rows: int) -> Array | float:
