@@ -50,8 +50,9 @@ class Contestant:
         words = [f"run.dir={directory}/v{virtual_workers}", f"batch.virtual_workers={virtual_workers}"]
         words += ["train.eval_every=null", "logging.progress=none", *overrides]
         self.trainer, _ = new_run(CONFIGS / f"{config}.yaml", words, Options())
-        workers, loader = self.trainer.replica.workers, self.trainer.loader
-        self.parts = [dict(zip(workers, next(loader).workers, strict=True)) for _ in range(BATCHES)]
+        loader = self.trainer.loader
+        batches = [next(loader) for _ in range(BATCHES)]
+        self.parts = [self.trainer.replica.parts(batch.arrays, batch.lengths) for batch in batches]
         loader.close()
         self.steps = 0
 

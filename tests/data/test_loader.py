@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,7 +55,8 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def micro_batches(batch: Any) -> list[list[int]]:
-    return [worker["inputs"].tolist() for worker in batch.workers]
+    stops = np.cumsum(batch.lengths).tolist()
+    return [batch.arrays["inputs"][a:b].tolist() for a, b in pairwise([0, *stops])]
 
 
 @settings(deadline=None, max_examples=30)
@@ -74,18 +76,19 @@ def test_workers_see_the_same_at_any_rank_count(
     assert found == expected
 
 
-def test_an_empty_worker_has_arrays_of_the_right_kind() -> None:
-    with loader(count=2, size=8) as few:
-        batch = next(few)
-    assert (batch.samples, [len(worker["inputs"]) for worker in batch.workers]) == (2, [0, 1, 0, 1])
-    assert batch.workers[0]["wide"].shape == (0, 2)
-    assert batch.workers[0]["wide"].dtype == np.float64
+def test_a_rank_without_samples_has_arrays_of_the_right_kind() -> None:
+    with loader(count=2, size=8) as few, loader(count=2, size=8, workers=[0]) as first:
+        batch, empty = next(few), next(first)
+    assert (batch.samples, batch.lengths) == (2, (0, 1, 0, 1))
+    assert (empty.samples, empty.lengths) == (2, (0,))
+    assert empty.arrays["wide"].shape == (0, 2)
+    assert empty.arrays["wide"].dtype == np.float64
 
 
 @pytest.mark.parametrize("prefetch", [0, 2])
 def test_batches_are_read_only(prefetch: int) -> None:
     with loader(prefetch=prefetch) as one:
-        assert not any(array.flags.writeable for worker in next(one).workers for array in worker.values())
+        assert not any(array.flags.writeable for array in next(one).arrays.values())
 
 
 def test_the_position_counts_what_was_consumed() -> None:
@@ -133,7 +136,7 @@ def test_an_error_surfaces_at_its_batch_and_stays(prefetch: int) -> None:
         assert any(entry.name == "batch" for entry in caught.traceback)
         assert failing.state_dict() == state
         until(lambda: all(thread.name != "allgrad-loader" for thread in threading.enumerate()))
-        assert dataset.asked == 4 + 3  # the first batch, and the second up to its third worker; then no more
+        assert dataset.asked == 2  # one call per batch, and no more after the failure
 
 
 def test_prefetching_is_bounded() -> None:

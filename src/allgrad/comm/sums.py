@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import cache, partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .tree import Node, additions, block, rank_nodes, root_level
+from .tree import additions, block, rank_nodes, root_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ def _tree_sum(
     virtual_workers: int | None,
     all_gather: Callable[[Array], Callable[[], Array]],
 ) -> Callable[[], Array]:
-    rows = np.array(per_worker, np.float64, order="C")  # a copy: the tree adds in place
+    rows = np.array(per_worker, np.float64)  # a copy: the caller may write its own array before the value is fetched
     if rows.ndim != 2:
         raise ValueError(
             f"The per_worker parameter of tree_sum must be (workers, values). Got shape {rows.shape} instead."
@@ -68,15 +68,14 @@ def _tree_sum(
             f"The per_worker parameter of tree_sum must have a row for each of rank {world.rank}'s {plan.workers} workers "
             f"({virtual_workers} in all). Got {len(rows)} rows instead."
         )
-    for level, right in plan.own:
-        left = rows[level]
-        np.add(left, rows[right], out=left)
+    for starts in plan.own:
+        rows = np.add.reduceat(rows, starts, axis=0)
     if world.size == 1:
-        return lambda: rows[plan.nodes[0]]
-    packed = rows[: plan.rows]
-    if plan.nodes != list(range(plan.rows)):
+        return lambda: rows[0]
+    packed = rows
+    if len(rows) != plan.rows:
         packed = np.zeros((plan.rows, rows.shape[1]))
-        packed[: len(plan.nodes)] = rows[plan.nodes]
+        packed[: len(rows)] = rows
     fetch = all_gather(packed)
 
     def value() -> Array:
@@ -90,20 +89,19 @@ def _tree_sum(
 
 
 class _Plan(NamedTuple):
-    """The additions of a tree sum, as (left, right); each is made in place, into the left one.
+    """The additions of a tree sum.
 
     Attributes:
         workers: how many this rank has.
-        own: the additions of their rows: all of one level of the tree at once.
-        nodes: the rows that hold this rank's maximal nodes after that.
+        own: those of their rows, level by level: where the groups of one or two rows begin that become a row of the next level.
+            The rows that are left are this rank's maximal nodes.
         rows: how many rows each rank sends.
-        all: the additions of the rows of all ranks, one row to another.
+        all: those of the rows of all ranks, as (left, right), made in place, into the left one.
         root: the row that holds the sum after that.
     """
 
     workers: int
-    own: list[tuple[slice, slice]]
-    nodes: list[int]
+    own: list[np.ndarray[Any, np.dtype[np.intp]]]
     rows: int
     all: list[tuple[int, int]]
     root: int
@@ -112,33 +110,31 @@ class _Plan(NamedTuple):
 @cache
 def _plan(rank: int, ranks: int, virtual_workers: int) -> _Plan:
     workers, table = block(rank, ranks, virtual_workers), rank_nodes(ranks, virtual_workers)
-    _, left = additions([Node(0, worker) for worker in workers], virtual_workers)
     rows = max(len(nodes) for nodes in table)
     sent = [(node, rank * rows + i) for rank, nodes in enumerate(table) for i, node in enumerate(nodes)]
     steps, ((_, root),) = additions([node for node, _ in sent], virtual_workers)
     places = [place for _, place in sent]
-    return _Plan(
-        len(workers), _by_level(workers, virtual_workers), [place for _, place in left], rows,
-        [(places[a], places[b]) for a, b in steps], places[root],
-    )  # fmt: skip
+    own = [np.array(starts) for starts in _by_level(workers, virtual_workers)]
+    return _Plan(len(workers), own, rows, [(places[a], places[b]) for a, b in steps], places[root])
 
 
-def _by_level(workers: range, virtual_workers: int) -> list[tuple[slice, slice]]:
-    """The additions of the nodes inside a block of workers, level by level; a node's row is that of its first worker.
+def _by_level(workers: range, virtual_workers: int) -> list[list[int]]:
+    """The additions inside a block of workers, level by level: where the groups of rows begin that are added.
 
-    >>> _by_level(range(1, 7), 7)
-    [(slice(1, 4, 2), slice(2, 5, 2)), (slice(3, 4, 4), slice(5, 6, 4))]
+    >>> _by_level(range(1, 7), 7)  # worker 1 waits for worker 0; 2 and 3, 4 and 5 are siblings; then (4, 5) and 6
+    [[0, 1, 3, 5], [0, 1, 2]]
     """
-    levels = []
+    firsts, levels = list(workers), []  # the first worker of each row
     for level in range(root_level(virtual_workers)):
         half, whole = 1 << level, 2 << level
-        first = -(-workers.start // whole) * whole
-        lefts = [
-            left - workers.start
-            for left in range(first, workers.stop - half, whole)
-            if min(left + whole, virtual_workers) <= workers.stop
-        ]
-        if lefts:
-            start, stop = lefts[0], lefts[-1] + 1
-            levels.append((slice(start, stop, whole), slice(start + half, stop + half, whole)))
+        rights = {
+            worker
+            for worker in firsts
+            if worker % whole == half
+            and worker - half in firsts
+            and min(worker + half, virtual_workers) <= workers.stop
+        }
+        if rights:
+            levels.append([row for row, worker in enumerate(firsts) if worker not in rights])
+            firsts = [worker for worker in firsts if worker not in rights]
     return levels

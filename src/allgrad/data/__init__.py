@@ -2,7 +2,7 @@
 
 from allgrad.data.datasets import IGNORE, ArrayDataset, Batch, DataInfo, Dataset, DataSource, MapDataset, Subset
 from allgrad.data.errors import DataError
-from allgrad.data.loader import Loader, LocalBatch, worker_batches
+from allgrad.data.loader import Loader, LocalBatch
 from allgrad.data.random import stream
 from allgrad.data.sampler import GlobalBatch, Sampler, cut, evaluation_batches
 
@@ -23,5 +23,4 @@ __all__ = [
     "cut",
     "evaluation_batches",
     "stream",
-    "worker_batches",
 ]

@@ -2,8 +2,8 @@
 
 Contract.
 
-- `next(loader)` returns the micro-batch of the next global batch for each of this rank's virtual workers, in order.
-  A worker without samples gets arrays of length zero with the usual keys, shapes and dtypes.
+- `next(loader)` returns this rank's samples of the next global batch as one batch, virtual worker after virtual worker, and how
+  many each worker has. If none of them has a sample, the arrays have length zero, with the usual keys, shapes and dtypes.
 - `state_dict()` is the position after the last batch that the caller received; batches that are only prefetched do not
   count. It does not wait for the thread.
 - An exception in the thread (a damaged file, a bug in the data set) is raised by the `next` that would have returned that
@@ -20,6 +20,8 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+
 from allgrad.data.datasets import read_batch
 from allgrad.data.prefetch import Prefetcher
 from allgrad.data.sampler import cut
@@ -28,13 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from allgrad.data.datasets import Batch, Dataset
     from allgrad.data.sampler import Sampler
 
-__all__ = ["Loader", "LocalBatch", "worker_batches"]
+__all__ = ["Loader", "LocalBatch", "read_share"]
 
 _PATIENCE = 5.0  # seconds that `close` waits for a batch that is being made
 
@@ -43,19 +44,21 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LocalBatch:
-    """The micro-batches of one rank for one step.
+    """The samples of one rank for one step.
 
     Attributes:
         epoch: which pass over the data, from 0.
         number: which batch of that epoch, from 0.
         samples: samples in the global batch, over all virtual workers of all ranks.
-        workers: one micro-batch for each of this rank's virtual workers, in order.
+        arrays: the samples of this rank's virtual workers, one worker after another.
+        lengths: how many samples each of them has.
     """
 
     epoch: int
     number: int
     samples: int
-    workers: tuple[Batch, ...]
+    arrays: Batch
+    lengths: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,10 @@ class _Ready:
     position: dict[str, int | bool]  # the sampler's, after this batch
 
 
-def worker_batches(
+def read_share(
     dataset: Dataset, indices: NDArray[np.int64], workers: Sequence[int], virtual_workers: int, epoch: int
-) -> tuple[Batch, ...]:
-    """The micro-batches of `workers` (numbers in 0..virtual_workers - 1) of the global batch `indices`.
+) -> tuple[Batch, tuple[int, ...]]:
+    """The samples that `workers` (numbers in 0..virtual_workers - 1) have of the global batch `indices`, and how many each has.
 
     Training and evaluation both use this function, so a worker's rows never depend on the number of ranks.
 
@@ -75,7 +78,8 @@ def worker_batches(
         DataError: when the data set's `batch` returns something else than its contract says.
     """
     slices = cut(len(indices), virtual_workers)
-    return tuple(read_batch(dataset, indices[slices[worker]], epoch) for worker in workers)
+    mine = [indices[slices[worker]] for worker in workers]
+    return read_batch(dataset, np.concatenate(mine), epoch), tuple(map(len, mine))
 
 
 class Loader:
@@ -96,8 +100,8 @@ class Loader:
         >>> from allgrad.data import ArrayDataset, Sampler
         >>> data = ArrayDataset({"inputs": np.arange(5.0)})
         >>> with Loader(data, Sampler(5, 4, seed=0, shuffle=False), workers=[0, 1], virtual_workers=2) as loader:
-        ...     [[worker["inputs"].tolist() for worker in next(loader).workers] for _ in range(2)]
-        [[[0.0, 1.0], [2.0, 3.0]], [[], [4.0]]]
+        ...     [(batch.arrays["inputs"].tolist(), batch.lengths) for batch in (next(loader), next(loader))]
+        [([0.0, 1.0, 2.0, 3.0], (2, 2)), ([4.0], (0, 1))]
     """
 
     def __init__(
@@ -175,13 +179,12 @@ class Loader:
 
     def _make(self) -> _Ready:
         chosen = self._sampler.next_batch()
-        micro_batches = worker_batches(
+        arrays, lengths = read_share(
             self._dataset, chosen.indices, self._workers, self._virtual_workers, epoch=chosen.epoch
         )
-        for micro_batch in micro_batches:
-            for array in micro_batch.values():
-                array.flags.writeable = False
-        batch = LocalBatch(chosen.epoch, chosen.number, len(chosen.indices), micro_batches)
+        for array in arrays.values():
+            array.flags.writeable = False
+        batch = LocalBatch(chosen.epoch, chosen.number, len(chosen.indices), arrays, lengths)
         return _Ready(batch, self._sampler.state_dict())
 
     def _made_now(self) -> _Ready:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
+from functools import lru_cache, partial
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,35 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 
+class _Layout:
+    """Where the rows of each worker are along an axis, for given numbers of samples; what was asked before is remembered."""
+
+    def __init__(self, samples: tuple[int, ...]) -> None:
+        self._edges = np.array((0, *accumulate(samples)), np.int64)
+        self._samples = int(self._edges[-1])
+        self._scaled: dict[int, tuple[Array, Array, tuple[slice, ...]]] = {}
+
+    def rows(self, rows: int) -> tuple[Array, Array, tuple[slice, ...]]:
+        """The edges, what is between them: numbers of rows, and slices, along an axis of so many rows."""
+        found = self._scaled.get(rows)
+        if found is None:
+            each, rest = divmod(rows, self._samples) if self._samples else (0, rows)
+            if rest:
+                raise RuntimeError(
+                    f"{rows} rows cannot be shared out among {self._samples} samples of several virtual workers."
+                )
+            edges = self._edges * each
+            counts = np.diff(edges)
+            edges.flags.writeable = counts.flags.writeable = False
+            spans = tuple(slice(start, stop) for start, stop in pairwise(edges.tolist()))
+            found = self._scaled[rows] = edges, counts, spans
+        return found
+
+
+_layout = lru_cache(maxsize=64)(_Layout)
+"""The batches of a run have few different numbers of samples."""
+
+
 class Workers:
     """The workers of a batch.
 
@@ -49,9 +78,7 @@ class Workers:
     def __init__(self, samples: Sequence[int], *, chosen: bool = False) -> None:
         self.samples, self.chosen = tuple(samples), chosen
         self.equal = min(self.samples) == max(self.samples) > 0
-        self._edges = (0, *accumulate(self.samples))
-        self._scaled: dict[int, Array] = {}
-        self._spans: dict[int, tuple[slice, ...]] = {}
+        self._layout = _Layout(self.samples) if chosen else _layout(self.samples)
         self._buffers: dict[int, tuple[Array, Array]] = {}
 
     def choose(self, mask: Array) -> Workers:
@@ -71,27 +98,20 @@ class Workers:
 
     def edges(self, rows: int) -> Array:
         """Where each worker's rows begin along an axis of `rows` rows, and at the end their number: (workers + 1,) int64."""
-        found = self._scaled.get(rows)
-        if found is None:
-            each, rest = divmod(rows, self._edges[-1]) if self._edges[-1] else (0, rows)
-            if rest:
-                raise RuntimeError(
-                    f"{rows} rows cannot be shared out among {self._edges[-1]} samples of several virtual workers."
-                )
-            found = self._scaled[rows] = np.array(self._edges, np.int64) * each
-        return found
+        return self._layout.rows(rows)[0]
+
+    def each(self, rows: int) -> Array:
+        """How many rows each worker has along an axis of `rows` rows: (workers,) int64."""
+        return self._layout.rows(rows)[1]
 
     def counts(self, rows: int) -> Any:
-        """How many rows each worker has along an axis of `rows` rows: a number, or (workers,) int64."""
-        edges = self.edges(rows)
-        return int(edges[1]) if self.equal else np.diff(edges)
+        """The same as one number, if it is the same for all workers."""
+        counts = self.each(rows)
+        return int(counts[0]) if self.equal else counts
 
     def spans(self, rows: int) -> tuple[slice, ...]:
         """The rows of each worker, along an axis of `rows` rows."""
-        found = self._spans.get(rows)
-        if found is None:
-            found = self._spans[rows] = tuple(slice(a, b) for a, b in pairwise(self.edges(rows).tolist()))
-        return found
+        return self._layout.rows(rows)[2]
 
 
 class OneByOneError(RuntimeError):
@@ -215,3 +235,23 @@ _sum_by_worker = Fused(_sum_forward, _sum_backward, name="sum_by_worker")
 def batch_sum(entries: Any) -> Any:
     """The sum of a loss over all its entries (batch, ...); of a batch of several workers, one sum for each: (workers,)."""
     return np.sum(entries) if _current.get() is None else _sum_by_worker(entries)
+
+
+def batch_count(entries: Any) -> Any:
+    """How many of `entries` (batch, ...) are not zero; of a batch of several workers, one number for each: (workers,).
+
+    >>> import numpy as np
+    >>> with batched_workers([2, 1]):
+    ...     batch_count(np.array([True, True, False]))
+    array([2, 0])
+    """
+    workers = _current.get()
+    if workers is None:
+        return np.count_nonzero(entries)
+    return np.array([np.count_nonzero(entries[rows]) for rows in workers.spans(len(entries))])
+
+
+def batch_size(entries: Any) -> Any:
+    """How many entries (batch, ...) there are; of a batch of several workers, one number for each: (workers,)."""
+    workers = _current.get()
+    return entries.size if workers is None else workers.each(entries.size)

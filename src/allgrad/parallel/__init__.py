@@ -8,6 +8,7 @@ from allgrad.parallel.exchanges import BucketGradients as BucketGradients
 from allgrad.parallel.exchanges import Exchange as Exchange
 from allgrad.parallel.exchanges import make_exchange as make_exchange
 from allgrad.parallel.exchanges import register_exchange as register_exchange
+from allgrad.parallel.parts import Parts as Parts
 from allgrad.parallel.reducer import Reducer as Reducer
 from allgrad.parallel.step import StepResult as StepResult
 from allgrad.parallel.timing import Overlap as Overlap

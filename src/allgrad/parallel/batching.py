@@ -15,18 +15,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from allgrad import kernels, nn
 from allgrad.autodiff.engine import OBSERVERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from allgrad.autodiff.node import Leaf
-
-Flat = tuple[list[Any], "Callable[[list[Any]], Any]"]
-"""A part of a batch, taken apart: its arrays, and what builds a part of as many arrays (`autodiff.containers.flatten`)."""
 
 MOST_TIED = 1 << 24
 """Tied parameters need one gradient per worker: at most so many numbers for all of them."""
@@ -70,28 +65,3 @@ def step_reason(loss: Callable[[Any], Any], leaves: Iterable[Leaf]) -> str:
     if any(leaf.hooks for leaf in leaves):
         return "a parameter has a hook on its gradient"
     return "a graph observes the backward pass" if OBSERVERS else ""
-
-
-def joined(flat: Mapping[int, Flat], lengths: Mapping[int, int]) -> Any:
-    """The parts of this rank's workers as one part, in the order of workers; None if they do not fit together.
-
-    Args:
-        flat: worker -> its part, taken apart.
-        lengths: worker -> the number of its samples.
-    """
-    found = [flat[worker] for worker, length in lengths.items() if length]
-    if len({len(arrays) for arrays, _ in found}) != 1:
-        return None
-    samples, whole = sum(lengths.values()), []
-    for column in zip(*[arrays for arrays, _ in found], strict=True):
-        if {*map(type, column)} != {np.ndarray}:
-            return None
-        try:
-            array = np.concatenate(column, dtype=column[0].dtype, casting="no")
-        except (TypeError, ValueError):  # their dtypes, or the shapes of their samples, differ
-            return None
-        if len(array) != samples:  # no array is longer than its part, so all are as long
-            return None
-        array.setflags(write=False)  # so that the tape need not copy it
-        whole.append(array)
-    return found[0][1](whole)

@@ -17,7 +17,7 @@ from allgrad import nn
 from allgrad.comm import block
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from allgrad.comm import World
@@ -88,11 +88,11 @@ class WorkerBuffers:
         if self.rules:
             self.model.load_buffers_state(self.opening)
 
-    def rows(self, empty: Collection[int]) -> Array:
+    def rows(self, lengths: Mapping[int, int]) -> Array:
         """The buffers of this rank's workers, to be summed by `tree_sum` and given to `merge`.
 
         Args:
-            empty: the workers without samples. They contribute nothing.
+            lengths: worker -> the number of its samples. Workers without samples contribute nothing.
 
         Returns:
             (local workers, n) float64: a flag for each virtual worker that has samples, and the buffers.
@@ -102,7 +102,7 @@ class WorkerBuffers:
         size = sum(array.size for array in self.opening.values())
         rows = np.zeros((len(self.workers), self.virtual_workers + self.virtual_workers * self._last_size() + size))
         for row, worker in zip(rows, self.workers, strict=True):
-            if worker not in empty:
+            if lengths[worker]:
                 row[worker] = 1.0
                 self._write(row, worker)
         return rows

@@ -45,6 +45,7 @@ from allgrad.parallel.exchanges import (
     make_exchange,
 )
 from allgrad.parallel.parameter_guard import ParameterGuard
+from allgrad.parallel.parts import Parts, SeparateParts
 from allgrad.parallel.placement import choose_placement
 from allgrad.parallel.reducer import Reducer
 from allgrad.parallel.step import StepResult, StepRunner
@@ -183,14 +184,19 @@ class DataParallel:
     def parameters(self) -> Iterator[nn.Parameter]:
         return self.model.parameters()
 
-    def split(self, batch: Any) -> dict[int, Any]:
+    def split(self, batch: Any) -> Parts:
         """The parts of a global batch for this rank's workers: nested arrays, cut along their first axis."""
         arrays, build = flatten_containers(batch)
         rows = {len(a) for a in arrays}
         if len(rows) != 1:
             raise ValueError(f"split: the arrays of a batch must be equally long. Got lengths {sorted(rows)} instead.")
         cuts = cut(rows.pop(), self.virtual_workers)
-        return {w: build([a[cuts[w]] for a in arrays]) for w in self.workers}
+        mine = slice(cuts[self.workers[0]].start, cuts[self.workers[-1]].stop)
+        return self.parts(build([a[mine] for a in arrays]), [cuts[w].stop - cuts[w].start for w in self.workers])
+
+    def parts(self, arrays: Any, lengths: Sequence[int]) -> Parts:
+        """The parts of this rank's workers, given their samples behind each other and how many each worker has."""
+        return Parts(arrays, dict(zip(self.workers, lengths, strict=True)))
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
@@ -287,6 +293,7 @@ class DataParallel:
             )
         accumulate, self._accumulated = self._accumulated, False  # a step that fails drops what was accumulated
         batched = not self.why_one_by_one(loss) and self._sync and not accumulate
+        parts = parts if isinstance(parts, Parts) else SeparateParts(parts)
         result = self._runner.run(loss, parts, step, sync=self._sync, accumulate=accumulate, batched=batched)
         self._accumulated = not self._sync
         self._unused = result.unused

@@ -209,8 +209,7 @@ class Reducer:
             collector.begin()
             leaf.collect(collector)
         yield
-        used = [leaf.filled for leaf in self.leaves]
-        self._filled = [list(used) for _ in self.plan.order]
+        self._filled = [[leaf.filled for leaf in self.leaves]] * len(self.plan.order)
 
     def add_batch(self) -> None:
         """Called after `batch`, when no gradient will follow."""
@@ -247,7 +246,7 @@ class Reducer:
 
     def used(self) -> list[bool]:
         """For each parameter, whether some worker of this rank used it, in this step or those that it adds to."""
-        return [any(column) for column in zip(*self._filled, strict=True)]
+        return self._filled[0] if self._batched else [any(column) for column in zip(*self._filled, strict=True)]
 
     def used_by(self, workers: Collection[int]) -> set[str]:
         """The parameters that some of these local workers used."""

@@ -15,19 +15,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from allgrad import nn
-from allgrad.autodiff.containers import flatten as flatten_containers
 from allgrad.comm import tree_sum
-from allgrad.parallel.batching import joined
 from allgrad.parallel.terms import TermNames, Terms
 from allgrad.parallel.timing import StepTimes, WorkerTimes
 from allgrad.parallel.worker_threads import WorkerThreads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator
 
     from allgrad.comm import World
-    from allgrad.parallel.batching import Flat
     from allgrad.parallel.buffers import WorkerBuffers
+    from allgrad.parallel.parts import Parts
     from allgrad.parallel.reducer import Reducer
 
 
@@ -91,7 +89,7 @@ class StepRunner:
     def run(
         self,
         loss: Callable[[Any], Any],
-        parts: Mapping[int, Any],
+        parts: Parts,
         step: int,
         *,
         sync: bool,
@@ -102,25 +100,24 @@ class StepRunner:
 
         Args:
             loss: a worker's loss.
-            parts: worker -> its part of the batch.
+            parts: of this rank's workers.
             step: its number.
             sync: exchange the gradients; otherwise they stay where they are.
             accumulate: add to the gradients that earlier steps without `sync` left.
             batched: run the workers as one batch, if their parts fit together; only with `sync` and without `accumulate`.
         """
         start, reducer = self.world.clock(), self.reducer
-        flat = {w: flatten_containers(parts[w]) for w in sorted(parts)}
-        lengths = {w: samples_of(arrays) for w, (arrays, _) in flat.items()}
         with reducer.step(step), self.buffers.step():
+            whole = parts.whole() if batched else None
             terms = Terms(
-                loss, parts, lengths,
+                loss, parts, whole,
                 names=self.term_names, virtual_workers=reducer.virtual_workers, step=step,
                 groups=reducer.exchange.groups,
             )  # fmt: skip
-            work = _Work(loss, parts, flat, lengths, step, terms, sync, accumulate, batched)
+            work = _Work(loss, parts, whole, step, terms, sync, accumulate)
             self._run_workers(work)
             computed = self.world.clock()
-            means, used = self._sum_up(terms, lengths)
+            means, used = self._sum_up(terms, parts)
             if sync:
                 buckets = reducer.finish(used)
             else:
@@ -150,7 +147,7 @@ class StepRunner:
 
     def _run_workers(self, work: _Work) -> None:
         order = self.reducer.plan.order
-        if work.batched and self._run_batch(work):
+        if work.whole is not None and self._run_batch(work):
             return
         if self.threaded:
             self._run_threads(work)
@@ -163,16 +160,14 @@ class StepRunner:
 
     def _run_batch(self, work: _Work) -> bool:
         """All workers as one batch; see `batching.py`. False if they must run one by one."""
-        whole = joined(work.flat, work.lengths)
-        if whole is None:
-            return False
+        lengths = work.parts.lengths
         with (
-            nn.batched_workers(tuple(work.lengths.values())) as workers,
-            nn.worker_streams(seed=self.seed, step=work.step, workers=work.lengths, model=self.model),
+            nn.batched_workers(tuple(lengths.values())) as workers,
+            nn.worker_streams(seed=self.seed, step=work.step, workers=lengths, model=self.model),
         ):
             start = self.world.clock()
             try:
-                values = work.loss(whole)
+                values = work.loss(work.whole)
                 work.terms.take_batch(values)
                 self.buffers.batch(workers)
             except Exception as error:  # running them one by one finds it again, and names the worker
@@ -189,7 +184,7 @@ class StepRunner:
                     with self.reducer.overlap():
                         root.backward(cotangent)
             self.reducer.add_batch()
-            work.times.append(WorkerTimes(min(work.lengths), start, forward, self.world.clock(), len(work.lengths)))
+            work.times.append(WorkerTimes(min(lengths), start, forward, self.world.clock(), len(lengths)))
         return True
 
     def _run_threads(self, work: _Work) -> None:
@@ -206,13 +201,13 @@ class StepRunner:
         threads = WorkerThreads(self.world, self.reducer.virtual_workers, active)
         with nn.cross_worker_sum(threads.all_reduce):
             tasks = [partial(self._run_worker, work, w, overlap=False) for w in workers]
-            threads.run(tasks, [not work.lengths[w] for w in workers])
+            threads.run(tasks, [not work.parts.lengths[w] for w in workers])
 
     def _run_worker(self, work: _Work, worker: int, *, overlap: bool) -> None:
         """One worker's forward and backward; with `overlap`, buckets are posted during the backward."""
         if self.before_worker is not None:
             self.before_worker(work.step, worker)
-        if not work.lengths[worker]:
+        if not work.parts.lengths[worker]:
             return
         with nn.random_stream(seed=self.seed, step=work.step, worker=worker, model=self.model):
             start = self.world.clock()
@@ -226,12 +221,12 @@ class StepRunner:
 
     # The results.
 
-    def _sum_up(self, terms: Terms, lengths: Mapping[int, int]) -> tuple[dict[str, float], set[str]]:
+    def _sum_up(self, terms: Terms, parts: Parts) -> tuple[dict[str, float], set[str]]:
         """The mean of each term over all workers, and the parameters that some worker used. Merges the buffers."""
         names, n_terms = self.reducer.names, len(terms.names)
         n_uses = len(names)
-        buffers = self.buffers.rows({w for w, length in lengths.items() if not length})
-        rows = np.zeros((len(lengths), n_terms + n_uses + buffers.shape[1]))
+        buffers = self.buffers.rows(parts.lengths)
+        rows = np.zeros((len(parts), n_terms + n_uses + buffers.shape[1]))
         rows[:, :n_terms] = terms.sums
         rows[0, n_terms : n_terms + n_uses] = self.reducer.used()
         rows[:, n_terms + n_uses :] = buffers
@@ -248,26 +243,10 @@ class _Work:
     """What the workers of a step have to do; see `StepRunner.run`."""
 
     loss: Callable[[Any], Any]
-    parts: Mapping[int, Any]
-    flat: Mapping[int, Flat]
-    lengths: Mapping[int, int]
+    parts: Parts
+    whole: Any
     step: int
     terms: Terms
     sync: bool
     accumulate: bool
-    batched: bool
     times: list[WorkerTimes] = field(default_factory=list)
-
-
-def samples_of(arrays: Sequence[Any]) -> int:
-    """How many samples a part of a batch has, given its arrays: their length, or 0 without arrays.
-
-    >>> samples_of([np.zeros((3, 2)), np.zeros(3)]), samples_of([])
-    (3, 0)
-    """
-    samples = 0
-    for a in arrays:
-        length = len(a) if getattr(a, "ndim", None) or np.ndim(a) else 1
-        if length > samples:
-            samples = length
-    return samples

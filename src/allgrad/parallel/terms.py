@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from allgrad import nn
 from allgrad.autodiff import Tensor
 from allgrad.comm import tree_sum_later
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from allgrad.comm import World
+    from allgrad.parallel.parts import Parts
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class TermNames:
@@ -26,10 +30,10 @@ class TermNames:
         self.world = world
         self._known: tuple[Any, list[str]] | None = None
 
-    def of(self, loss: Callable[[Any], Any], counts: Mapping[int, Mapping[str, float]]) -> list[str]:
-        """The names, given what this rank's workers count. Another loss than before is asked for anew, on all ranks."""
+    def of(self, loss: Callable[[Any], Any], counted: Collection[Collection[str]]) -> list[str]:
+        """The names, given those that this rank's workers count. Another loss than before is asked for anew, on all ranks."""
         if self._known is None or self._known[0] is not loss:
-            mine = sorted({name for one in counts.values() for name in one})
+            mine = sorted({name for names in counted for name in names})
             self._known = (loss, sorted({name for each in self.world.all_gather_json(mine) for name in each}))
         return self._known[1]
 
@@ -39,8 +43,8 @@ class Terms:
 
     Args:
         loss: as `DataParallel.step` takes it.
-        parts: worker -> its part of the batch.
-        lengths: worker -> the number of its samples.
+        parts: of this rank's workers.
+        whole: all of them as one part, if the workers run as one batch.
         names: of this replica.
         virtual_workers: the number of virtual workers of all ranks.
         step: the number of the step, for messages.
@@ -55,8 +59,8 @@ class Terms:
     def __init__(
         self,
         loss: Callable[[Any], Any],
-        parts: Mapping[int, Any],
-        lengths: Mapping[int, int],
+        parts: Parts,
+        whole: Any,
         *,
         names: TermNames,
         virtual_workers: int,
@@ -64,28 +68,29 @@ class Terms:
         groups: int,
     ) -> None:
         self.step, self._groups, self._group_size = step, groups, virtual_workers // groups
-        counts_of = getattr(loss, "counts", None)
-        if counts_of is None:
-            self.counts = {w: {"loss": float(n)} if n else {} for w, n in lengths.items()}
-            self.names = ["loss"]
-        else:
-            self.counts = {w: counts_of(parts[w]) if n else {} for w, n in lengths.items()}
-            self.names = names.of(loss, self.counts)
-        self._places = {worker: place for place, worker in enumerate(self.counts)}
-        self.sums = np.zeros((len(lengths), len(self.names)))
-        rows = np.array([counts.get(name, 0.0) for counts in self.counts.values() for name in self.names], np.float64)
-        rows = rows.reshape(len(lengths), len(self.names))
+        self._places = {worker: place for place, worker in enumerate(parts)}
+        self._counted, columns = _counts(loss, parts, whole)
+        self.names = names.of(loss, self._counted) if hasattr(loss, "counts") else ["loss"]
+        self.counts = np.zeros((len(parts), len(self.names)))
+        for name, column in columns.items():
+            self.counts[:, self.names.index(name)] = column
+        self.sums = np.zeros(self.counts.shape)
+        rows = self.counts
         if groups > 1:
             # One set of columns per group, zero for other groups' workers, so that each sum is a group's own.
-            counted, rows = rows, np.zeros((len(lengths), groups, len(self.names)))
-            for row, worker, counts in zip(rows, self.counts, counted, strict=True):
+            rows = np.zeros((len(parts), groups, len(self.names)))
+            for row, worker, counts in zip(rows, parts, self.counts, strict=True):
                 row[self._group_of(worker)] = counts
-            rows = rows.reshape(len(lengths), -1)
+            rows = rows.reshape(len(parts), -1)
         self._fetch = tree_sum_later(names.world, rows, virtual_workers=virtual_workers)
         self._by_group: list[dict[str, float]] = []
 
     def _group_of(self, worker: int) -> int:
         return worker // self._group_size
+
+    def _names_of(self, worker: int) -> Collection[str]:
+        """The terms that this worker counts."""
+        return self._counted[self._places[worker]]
 
     @property
     def denominators(self) -> dict[str, float]:
@@ -121,19 +126,19 @@ class Terms:
         return self._weighted(terms, self.denominators)
 
     def _mean(self, worker: int, mean: Any) -> tuple[Tensor, Any]:
-        if not isinstance(mean, Tensor) or mean.size != 1 or set(self.counts[worker]) != {"loss"}:
+        if not isinstance(mean, Tensor) or mean.size != 1 or set(self._names_of(worker)) != {"loss"}:
             raise TypeError(
                 "The loss must return a Tensor with a single number, the mean over the part's samples, or a dict of sums "
-                f"together with a method counts(part). Got {type(mean).__name__} of shape {np.shape(mean)} instead."
+                f"by_worker with a method counts(part). Got {type(mean).__name__} of shape {np.shape(mean)} instead."
             )
-        count = self.counts[worker]["loss"]
+        count = float(self.counts[self._places[worker], self.names.index("loss")])
         self._note(worker, {"loss": float(mean.item()) * count})
         return mean, np.full(mean.shape, count / self._denominators_of(worker)["loss"], mean.dtype)
 
     def _terms(self, worker: int, terms: dict[str, Any]) -> tuple[Tensor | None, None]:
-        if sorted(terms) != sorted(self.counts[worker]):
+        if sorted(terms) != sorted(self._names_of(worker)):
             raise TypeError(
-                f"The loss returned the terms {sorted(terms)}, but its counts(part) names {sorted(self.counts[worker])}."
+                f"The loss returned the terms {sorted(terms)}, but its counts(part) names {sorted(self._names_of(worker))}."
             )
         wrong = [name for name, term in terms.items() if not isinstance(term, Tensor) or term.size != 1]
         if wrong:
@@ -159,3 +164,24 @@ class Terms:
         """Each term's mean, given the sums over all workers; a term of which nothing was counted is left out."""
         counts = self.denominators
         return {name: value / counts[name] for name, value in zip(self.names, summed, strict=True) if counts[name]}
+
+
+def _counts(
+    loss: Callable[[Any], Any], parts: Parts, whole: Any
+) -> tuple[Sequence[Mapping[str, Any]], Mapping[str, Any]]:
+    """The terms that each worker counts, and the counts of all workers for each term.
+
+    Asked about all workers as one part, a loss may answer with one count per worker. Otherwise it is asked about each worker.
+    """
+    counts_of, lengths = getattr(loss, "counts", None), parts.lengths
+    if whole is not None and counts_of is not None:
+        with nn.batched_workers(tuple(lengths.values())):
+            by_worker = counts_of(whole)
+        if all(np.shape(counts) == (len(parts),) for counts in by_worker.values()):
+            return [by_worker] * len(parts), by_worker
+    if counts_of is None:
+        each = [{"loss": float(length)} if length else {} for length in lengths.values()]
+    else:
+        each = [counts_of(parts[worker]) if length else {} for worker, length in lengths.items()]
+    names = {name for counts in each for name in counts}
+    return each, {name: [counts.get(name, 0.0) for counts in each] for name in names}

@@ -14,8 +14,9 @@ import numpy as np
 
 from allgrad import no_grad
 from allgrad.comm import tree_sum
-from allgrad.data.loader import worker_batches
+from allgrad.data.loader import read_share
 from allgrad.data.sampler import evaluation_batches
+from allgrad.parallel import Parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -83,10 +84,11 @@ class Evaluator:
         try:
             with no_grad():
                 for indices in evaluation_batches(len(dataset), size):
-                    batches = worker_batches(dataset, indices, workers, virtual_workers, 0)
-                    for worker, batch in zip(workers, batches, strict=True):
-                        if len(next(iter(batch.values()))):
-                            self._add(tallies[worker], model, batch)
+                    arrays, lengths = read_share(dataset, indices, workers, virtual_workers, 0)
+                    parts = Parts(arrays, dict(zip(workers, lengths, strict=True)))
+                    for worker, length in parts.lengths.items():
+                        if length:
+                            self._add(tallies[worker], model, parts[worker])
         finally:
             model.train(training)
         sums, rows = _over_all_workers(world, [tallies[w] for w in workers], virtual_workers)

@@ -201,7 +201,7 @@ class Survivor:
     def _rehearse(self) -> None:
         """In a replacement: a step without its update, so that all kernels are loaded. The state will be overwritten."""
         replica, batch = self.trainer.replica, next(self.trainer.loader)
-        replica.step(self.trainer.objective, dict(zip(replica.workers, batch.workers, strict=True)), 0)
+        replica.step(self.trainer.objective, replica.parts(batch.arrays, batch.lengths), 0)
 
     def open_step(self) -> None:
         """A step begins: note what taking it back needs."""

@@ -1,6 +1,6 @@
 """The trainer: from a configuration to a trained model, read from top to bottom.
 
-Data flows one way: the loader gives each virtual worker its micro-batch, the replica runs workers and reduces gradients, the
+Data flows one way: the loader gives each rank its samples, the replica runs virtual workers and reduces gradients, the
 optimizer steps. Everything that the next step depends on is one of the trainer's `parts`, which a checkpoint stores
 (checkpoint/state.py), so that a run that was stopped anywhere and resumed on another number of ranks ends in the same bits.
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from allgrad.comm import Times, World
-    from allgrad.parallel import StepResult
+    from allgrad.parallel import Parts, StepResult
     from allgrad.train.callbacks import Callback
     from allgrad.train.checkpoint.format import Checkpoint
     from allgrad.train.checkpoint.writer import CheckpointWriter
@@ -256,9 +256,9 @@ class Trainer:
             batch = next(self.loader)
         sent = self.world.sent_bytes
         self.scheduler.set(self.progress.step)
-        micro_batches = dict(zip(self.replica.workers, batch.workers, strict=True))
+        parts = self.replica.parts(batch.arrays, batch.lengths)
         with detect_anomaly() if self.anomaly else nullcontext():
-            result = self._run_workers(micro_batches)
+            result = self._run_workers(parts)
         with self.tracer.span("update"):
             wrong = find_non_finite(self.replica, result)
             if not wrong:
@@ -267,7 +267,7 @@ class Trainer:
             self._roll_back(wrong)
             return
         if wrong:
-            skip_or_stop(self, wrong, micro_batches)
+            skip_or_stop(self, wrong, parts)
         self.tracer.add(self.progress.step, result.times)
         # From the update to `on_step` nothing communicates: a rank that sees another one die is before it or after it.
         self.progress.step += 1
@@ -287,12 +287,12 @@ class Trainer:
     def _note_worker(self, step: int, worker: int) -> None:  # noqa: ARG002
         self.worker = worker
 
-    def _run_workers(self, micro_batches: dict[int, Any]) -> StepResult:
+    def _run_workers(self, parts: Parts) -> StepResult:
         """The step's gradients; an exception says in which worker it arose."""
         self.worker = None
         try:
             with self.portability.watch():
-                result = self.replica.step(self.objective, micro_batches, self.progress.step)
+                result = self.replica.step(self.objective, parts, self.progress.step)
         except Exception as error:
             if self.worker is not None:
                 step = self.progress.step

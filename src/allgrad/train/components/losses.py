@@ -2,7 +2,8 @@
 
 A training loss answers these questions about a micro-batch (a dict of arrays, see `data/datasets.py`):
 
-- `counts(batch)`: for each named term, how much it counts there; known from the batch without the model.
+- `counts(batch)`: for each named term, how much it counts there; known from the batch without the model. Where several virtual
+  workers run as one batch, it may answer with one number per worker (`nn.batch_count`); otherwise it is asked about each of them.
 - `sums(model, batch)`: for each term the sum, a scalar Tensor. The objective is the sum over the terms of sum / count, both
   taken over the global batch (`parallel/data_parallel.py`).
 - `evaluate(outputs, batch)`: (sum, count) of the loss on held-out data, given the model's outputs there. The ratio of the
@@ -38,7 +39,7 @@ __all__ = ["CrossEntropy", "HeatEquation", "Objective", "Regression", "TrainLoss
 class TrainLoss(Protocol):
     """See the top of this file."""
 
-    def counts(self, batch: Batch) -> dict[str, float]: ...
+    def counts(self, batch: Batch) -> dict[str, Any]: ...
 
     def sums(self, model: Model, batch: Batch) -> dict[str, Any]: ...
 
@@ -58,8 +59,8 @@ class Objective:
         return nn.declares_rows_independent(self.loss)
 
     @property
-    def counts(self) -> Callable[[Batch], dict[str, float]]:
-        """The loss's own method: it is called for each worker."""
+    def counts(self) -> Callable[[Batch], dict[str, Any]]:
+        """The loss's own method."""
         return self.loss.counts
 
     def __call__(self, batch: Batch) -> dict[str, Any]:
@@ -81,10 +82,10 @@ class CrossEntropy:
         self._plain = nn.CrossEntropyLoss(ignore_index=IGNORE)
         self._weights, self._smoothing = weights, label_smoothing
 
-    def counts(self, batch: Batch) -> dict[str, float]:
+    def counts(self, batch: Batch) -> dict[str, Any]:
         targets = batch["targets"]
         if self._weights is None:
-            return {"loss": float(np.count_nonzero(targets != IGNORE))}
+            return {"loss": nn.batch_count(targets != IGNORE)}
         return {"loss": float(self._weights[targets[targets != IGNORE]].sum())}
 
     def sums(self, model: Model, batch: Batch) -> dict[str, Any]:
@@ -118,8 +119,8 @@ class Regression:
     def rows_independent(self) -> bool:
         return nn.declares_rows_independent(self._loss)
 
-    def counts(self, batch: Batch) -> dict[str, float]:
-        return {"loss": float(batch["targets"].size)}
+    def counts(self, batch: Batch) -> dict[str, Any]:
+        return {"loss": nn.batch_size(batch["targets"])}
 
     def sums(self, model: Model, batch: Batch) -> dict[str, Any]:
         return {"loss": self._loss.terms(model(batch["inputs"]), batch["targets"])[0]}
@@ -144,10 +145,9 @@ class HeatEquation:
         self.alpha = alpha
         self.weights = {"boundary": boundary_weight, "initial": initial_weight}
 
-    def counts(self, batch: Batch) -> dict[str, float]:
-        counts = np.bincount(batch["kind"], minlength=EXACT + 1).tolist()
+    def counts(self, batch: Batch) -> dict[str, Any]:
         numbers = {"interior": INTERIOR, "boundary": BOUNDARY, "initial": INITIAL}
-        return {name: float(counts[number]) for name, number in numbers.items()}
+        return {name: nn.batch_count(batch["kind"] == number) for name, number in numbers.items()}
 
     def sums(self, model: Model, batch: Batch) -> dict[str, Any]:
         points, targets, kind = batch["inputs"], batch["targets"], batch["kind"]
