@@ -14,9 +14,11 @@ from allgrad.kernels.numpy_kernels import kernels as numpy_kernels
 KERNELS = pytest.mark.parametrize("kernels", [numba_kernels, numpy_kernels], ids=["numba", "numpy"])
 
 
-def program(workers):
-    plan = plan_block(range(workers), workers)
-    return plan, np.array(plan.order), np.array([len(pairs) for pairs in plan.merges])
+def program(counts):
+    """The plan of one rank that runs all workers, and the table of the kernels."""
+    plan = plan_block(range(len(counts)), len(counts))
+    assert plan.order == tuple(range(len(counts)))
+    return plan, np.array([counts, [len(pairs) for pairs in plan.merges]]).T.copy()
 
 
 def added(plan, ones):
@@ -45,18 +47,14 @@ def test_bits(kernels, counts, m, n, dtype, transposed, seed):
     a, b = rng.standard_normal((rows, m)).astype(dtype), rng.standard_normal((rows, n)).astype(dtype)
     a = np.asfortranarray(a) if transposed else a
     edges = np.array([0, *np.cumsum(counts)])
-    plan, order, merges = program(len(counts))
+    plan, segments = program(counts)
     spans = [slice(edges[i], edges[i + 1]) for i in range(len(counts))]
     out = np.full((m, n), np.nan, dtype)
-    kernels.product_by_worker(a, b, edges, order, merges, out=out)
+    kernels.product_by_worker(a, b, segments, out=out)
     expected = added(plan, [kernels.matmul(a[span].T, b[span]) for span in spans])
     assert out.tobytes() == expected.tobytes()
-    other = rng.permutation(len(counts))  # a rank may run its workers in another order than that of their rows
-    kernels.product_by_worker(a, b, edges, other[order], merges, out=out)
-    expected = added(plan, [kernels.matmul(a[spans[i]].T, b[spans[i]]) for i in other])
-    assert out.tobytes() == expected.tobytes()
     out = np.full(n, np.nan, dtype)
-    kernels.sum_by_worker(b, edges, order, merges, out=out)
+    kernels.sum_by_worker(b, segments, out=out)
     assert out.tobytes() == added(plan, [kernels.bias_gradient(b[span]) for span in spans]).tobytes()
     each = kernels.product_of_each_worker(a, b, edges)
     assert each.tobytes() == b"".join(kernels.matmul(a[span].T, b[span]).tobytes() for span in spans)
@@ -71,8 +69,8 @@ def test_large_products(kernels, rows):
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((rows, 150), np.float32), rng.standard_normal((rows, 300), np.float32)
     edges = np.arange(5) * (rows // 4)
-    plan, order, merges = program(4)
-    out = kernels.product_by_worker(a, b, edges, order, merges, out=np.empty((150, 300), np.float32))
+    plan, segments = program([rows // 4] * 4)
+    out = kernels.product_by_worker(a, b, segments, out=np.empty((150, 300), np.float32))
     ones = [kernels.matmul(a[i:j].T, b[i:j]) for i, j in pairwise(edges)]
     assert out.tobytes() == added(plan, ones).tobytes()
 
@@ -114,7 +112,7 @@ def test_embedding_gradient_bits(kernels, dtype, rng, shifted, table):
 def test_operands_that_share_memory_with_the_result_or_have_odd_strides(kernels):
     rng = np.random.default_rng(0)
     edges = np.array([0, 2, 6])
-    _, order, merges = program(2)
+    _, segments = program([2, 4])
     memory = rng.standard_normal(64).astype(np.float32)
     a, out = memory[:24].reshape(6, 4), memory[20:36].reshape(4, 4)
     records = np.zeros(6, [("flag", "u1"), ("row", np.float32, 4)])
@@ -123,5 +121,5 @@ def test_operands_that_share_memory_with_the_result_or_have_odd_strides(kernels)
     assert b.strides[0] % b.itemsize
     expected = kernels.matmul(a[:2].T, b[:2].copy()) + kernels.matmul(a[2:].T, b[2:].copy())
     each = kernels.product_of_each_worker(a, b, edges)
-    kernels.product_by_worker(a, b, edges, order, merges, out=out)
+    kernels.product_by_worker(a, b, segments, out=out)
     assert out.tobytes() == expected.tobytes() == (each[0] + each[1]).tobytes()

@@ -40,23 +40,23 @@ class Gradients:
         """The inner product of two vectors."""
         return float(self.gradients.dot[x.dtype](contiguous(x), contiguous(y)))
 
-    def product_by_worker(self, a: Array, b: Array, edges: Array, order: Array, merges: Array, *, out: Array) -> Array:
+    def product_by_worker(self, a: Array, b: Array, segments: Array, *, out: Array) -> Array:
         """The sum over some workers of a batch of a^T b, each over that worker's rows: (m, n), for a (rows, m) and b (rows, n).
 
-        Worker w has the rows edges[w] to edges[w + 1]. The workers come in the order of `order`, and the additions are those of a
-        stack: worker order[i] is pushed, and then merges[i] times the top is added to the entry below it, which replaces both.
-        One entry is left in the end. Each worker's own sum has the bits of `matmul`. All three are int64 vectors.
+        `segments` is (workers, 2) int64, in the order of the rows: how many rows a worker has, and merges. The additions are those
+        of a stack: a worker's sum is pushed, and then `merges` times the top is added to the entry below it, which replaces both.
+        One entry is left in the end. Each worker's own sum has the bits of `matmul`.
         """
-        self.gradients.product_by_worker(a, b, edges, order, merges, out)
+        self.gradients.product_by_worker(a, b, segments, out)
         return out
 
-    def sum_by_worker(self, g: Array, edges: Array, order: Array, merges: Array, *, out: Array) -> Array:
+    def sum_by_worker(self, g: Array, segments: Array, *, out: Array) -> Array:
         """The same for the sums over rows of g (rows, n): (n,). Each worker's own sum has the bits of `bias_gradient`."""
-        self.gradients.sum_by_worker[g.dtype](as_rows(g), edges, order, merges, out)
+        self.gradients.sum_by_worker[g.dtype](as_rows(g), segments, out)
         return out
 
     def product_of_each_worker(self, a: Array, b: Array, edges: Array, *, out: Array | None = None) -> Array:
-        """a^T b over the rows of each worker: (workers, m, n), each with the bits of `matmul`; see `product_by_worker`."""
+        """a^T b over the rows edges[i] to edges[i + 1] of each worker: (workers, m, n), each with the bits of `matmul`."""
         out = output(out, a, (len(edges) - 1, a.shape[1], b.shape[1]))
         self.gradients.product_of_each_worker(a, b, edges, out)
         return out
@@ -92,13 +92,13 @@ def embedding_gradient(g: Array, indices: Array, out: Array) -> None:
 dot = AnyDtype(np.dot)
 
 
-def product_by_worker(a: Array, b: Array, edges: Array, order: Array, merges: Array, out: Array) -> None:
-    _add_up(lambda rows: np.matmul(a[rows].T, b[rows]), edges, order, merges, out)
+def product_by_worker(a: Array, b: Array, segments: Array, out: Array) -> None:
+    _add_up(lambda rows: np.matmul(a[rows].T, b[rows]), segments, out)
 
 
 @AnyDtype
-def sum_by_worker(g: Array, edges: Array, order: Array, merges: Array, out: Array) -> None:
-    _add_up(lambda rows: constant(g.dtype, 1, rows.stop - rows.start) @ g[rows], edges, order, merges, out)
+def sum_by_worker(g: Array, segments: Array, out: Array) -> None:
+    _add_up(lambda rows: constant(g.dtype, 1, rows.stop - rows.start) @ g[rows], segments, out)
 
 
 def product_of_each_worker(a: Array, b: Array, edges: Array, out: Array) -> None:
@@ -112,11 +112,13 @@ def sum_of_each_worker(g: Array, edges: Array, out: Array) -> None:
         bias_gradient(g[start:stop], out[i])
 
 
-def _add_up(one: Callable[[slice], Array], edges: Array, order: Array, merges: Array, out: Array) -> None:
+def _add_up(one: Callable[[slice], Array], segments: Array, out: Array) -> None:
     stack: list[Array] = []
-    for worker, count in zip(order.tolist(), merges.tolist(), strict=True):
-        stack.append(one(slice(edges[worker], edges[worker + 1])))
-        for _ in range(count):
+    start = 0
+    for rows, merges in segments.tolist():
+        stack.append(one(slice(start, start + rows)))
+        start += rows
+        for _ in range(merges):
             right = stack.pop()
             np.add(stack[-1], right, out=stack[-1])
     np.copyto(out, stack[0])

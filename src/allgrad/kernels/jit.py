@@ -272,7 +272,7 @@ def _type(word: str, element: Any) -> Any:
         case "d":
             return types.float64
         case "k":
-            return types.Array(types.int64, 1, "C", readonly=True)
+            return types.Array(types.int64, int(word[1:] or 1), "C", readonly=True)
         case "m":
             return types.Array(types.boolean, 2, "C", readonly=True)
         case "i":

@@ -1,7 +1,6 @@
 """Gradients of parameters, which are sums over the rows of a batch: compiled, also worker by worker over the fixed tree.
 
-The workers come in the order of a stack machine: each one's own sum is pushed, and then `merges[i]` times the top of the stack is
-added to the entry below it. If the workers have few rows, that happens tile by tile (`matmul/strip.py`). Otherwise the bottom of
+The additions are those of a stack (`gradients.py`). If the workers have few rows, that happens tile by tile (`matmul/strip.py`). Otherwise the bottom of
 the stack is the result's own memory, and a block of rows of the result goes through all workers before the next block, so that
 the stack stays in cache.
 """
@@ -82,38 +81,31 @@ def one_product(
     )  # fmt: skip
 
 
-@callee
-def in_segments(core: Any, a: Any, b: Any, out: Any, room: Any, table: Any) -> None:
-    """out = a.T @ b with a table of segments. The table is an argument, because numba may free an array after its last use."""
-    one_product(core, a, b, 0, len(a), out, 0, room, address(table), len(table))
-
-
-@per_dtype("n R2 R2 k k k w2 w3 w1")
-def products(
-    core: Any, a: Any, b: Any, edges: Any, order: Any, merges: Any, out: Any, stack: Any, scratch: Any
-) -> bool:  # fmt: skip
-    """False if an operand is not `usable`."""
-    if out.size == 0:
-        return True
+@per_dtype("n R2 R2 k2 w2 w1")
+def in_registers(core: Any, a: Any, b: Any, segments: Any, out: Any, scratch: Any) -> bool:
+    """The sums of the workers are added while a tile of the result is in registers. False if an operand is not `usable`."""
     if not (usable(a, out) and usable(b, out)):
         return False
-    room = address(scratch)
-    if len(a) <= FEW_ROWS:
-        segments = np.empty((order.size, FIELDS), np.int64)
-        for i in range(order.size):
-            start, stop = edges[order[i]], edges[order[i] + 1]
-            segments[i, 0], segments[i, 1], segments[i, 2] = start, stop - start, merges[i]
-        in_segments(core, a, b, out, room, segments)
-        return True
-    block = stack.shape[1]
-    for top in range(0, out.shape[0], block):
+    if out.size > 0:
+        one_product(core, a, b, 0, len(a), out, 0, address(scratch), address(segments), len(segments))
+    return True
+
+
+@per_dtype("n R2 R2 k2 w2 w3 w1")
+def in_blocks(core: Any, a: Any, b: Any, segments: Any, out: Any, stack: Any, scratch: Any) -> bool:
+    """They are added block by block of the result's rows. False if an operand is not `usable`."""
+    if not (usable(a, out) and usable(b, out)):
+        return False
+    block, columns = stack.shape[1:]
+    for top in range(0, out.shape[0] if columns > 0 else 0, block):
         high = min(block, out.shape[0] - top)
         bottom = out[top : top + high]
-        depth = 0
-        for i in range(order.size):
+        depth = start = 0
+        for i in range(len(segments)):
             here = bottom if depth == 0 else stack[depth - 1, :high]
-            one_product(core, a, b, edges[order[i]], edges[order[i] + 1], here, top, room)
-            for _ in range(merges[i]):
+            one_product(core, a, b, start, start + segments[i, 0], here, top, address(scratch))
+            start += segments[i, 0]
+            for _ in range(segments[i, 1]):
                 left = (bottom if depth == 1 else stack[depth - 2, :high]).reshape(-1)
                 right = stack[depth - 1, :high].reshape(-1)
                 for j in range(left.size):
@@ -123,14 +115,15 @@ def products(
     return True
 
 
-@per_dtype("r2 k k k w1", variant=_with_sum_of_rows)
-def sum_by_worker(g: Any, edges: Any, order: Any, merges: Any, out: Any) -> None:
-    stack = np.empty((order.size, g.shape[1]), g.dtype)
-    depth = 0
-    for i in range(order.size):
-        here = out if depth == 0 else stack[depth - 1]
-        sum_rows(g[edges[order[i]] : edges[order[i] + 1]], here)
-        for _ in range(merges[i]):
+@per_dtype("r2 k2 w1", variant=_with_sum_of_rows)
+def sum_by_worker(g: Any, segments: Any, out: Any) -> None:
+    stack = np.empty((len(segments), g.shape[1]), g.dtype)
+    depth = start = 0
+    for i in range(len(segments)):
+        stop = start + segments[i, 0]
+        sum_rows(g[start:stop], out if depth == 0 else stack[depth - 1])
+        start = stop
+        for _ in range(segments[i, 1]):
             left, right = (out if depth == 1 else stack[depth - 2]), stack[depth - 1]
             for j in range(left.size):
                 left[j] += right[j]
@@ -159,15 +152,18 @@ def sum_of_each_worker(g: Any, edges: Any, out: Any) -> None:
 _scratch_size = cache(scratch_size)
 
 
-def product_by_worker(a: Array, b: Array, edges: Array, order: Array, merges: Array, out: Array) -> None:
-    few = len(a) <= FEW_ROWS
-    room, _ = matmul.memory(a.dtype, _scratch_size(len(a), out.shape[1], len(order) if few else 0))
-    stack = out[None]
+def product_by_worker(a: Array, b: Array, segments: Array, out: Array) -> None:
+    core, few = matmul.core[a.dtype], len(a) <= FEW_ROWS
+    room, _ = matmul.memory(a.dtype, _scratch_size(len(a), out.shape[1], len(segments) if few else 0))
+    loops: Any = in_registers[a.dtype] if few else in_blocks[a.dtype]
+    memory = (room,)
     if not few:
-        stack = scratch(a.dtype, 0, (_depth(merges), min(BLOCK_ROWS, out.shape[0]), out.shape[1]))
-    loops, core = products[a.dtype], matmul.core[a.dtype]
-    if not loops(core, a, b, edges, order, merges, out, stack, room):
-        loops(core, np.array(a), np.array(b), edges, order, merges, out, stack, room)
+        memory = (
+            scratch(a.dtype, 0, (_depth(segments[:, 1]), min(BLOCK_ROWS, max(1, out.shape[0])), out.shape[1])),
+            room,
+        )
+    if not loops(core, a, b, segments, out, *memory):
+        loops(core, np.array(a), np.array(b), segments, out, *memory)
 
 
 def _depth(merges: Array) -> int:

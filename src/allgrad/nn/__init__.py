@@ -13,6 +13,7 @@ from allgrad.nn.activations import Softplus as Softplus
 from allgrad.nn.activations import Tanh as Tanh
 from allgrad.nn.batch_statistics import cross_worker_sum as cross_worker_sum
 from allgrad.nn.batched_workers import OneByOneError as OneByOneError
+from allgrad.nn.batched_workers import Tree as Tree
 from allgrad.nn.batched_workers import Workers as Workers
 from allgrad.nn.batched_workers import batch_count as batch_count
 from allgrad.nn.batched_workers import batch_size as batch_size

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache, partial
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -37,6 +37,18 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 
+class Tree(NamedTuple):
+    """The additions of a sum over neighbouring workers of a batch, as those of a stack (`kernels/gradients.py`).
+
+    Attributes:
+        first: the first of these workers, counted from the first one of the batch.
+        merges: for each of them, how many additions follow when its own sum has been pushed.
+    """
+
+    first: int
+    merges: tuple[int, ...]
+
+
 class _Layout:
     """Where the rows of each worker are along an axis, for given numbers of samples; what was asked before is remembered."""
 
@@ -44,6 +56,7 @@ class _Layout:
         self._edges = np.array((0, *accumulate(samples)), np.int64)
         self._samples = int(self._edges[-1])
         self._scaled: dict[int, tuple[Array, Array, tuple[slice, ...]]] = {}
+        self._segments: dict[tuple[int, Tree], tuple[slice, Array]] = {}
 
     def rows(self, rows: int) -> tuple[Array, Array, tuple[slice, ...]]:
         """The edges, what is between them: numbers of rows, and slices, along an axis of so many rows."""
@@ -59,6 +72,15 @@ class _Layout:
             edges.flags.writeable = counts.flags.writeable = False
             spans = tuple(slice(start, stop) for start, stop in pairwise(edges.tolist()))
             found = self._scaled[rows] = edges, counts, spans
+        return found
+
+    def segments(self, rows: int, tree: Tree) -> tuple[slice, Array]:
+        found = self._segments.get((rows, tree))
+        if found is None:
+            edges, counts, _ = self.rows(rows)
+            last = tree.first + len(tree.merges)
+            table = np.array([counts[tree.first : last], tree.merges]).T.copy()
+            found = self._segments[rows, tree] = slice(int(edges[tree.first]), int(edges[last])), table
         return found
 
 
@@ -112,6 +134,10 @@ class Workers:
     def spans(self, rows: int) -> tuple[slice, ...]:
         """The rows of each worker, along an axis of `rows` rows."""
         return self._layout.rows(rows)[2]
+
+    def segments(self, rows: int, tree: Tree) -> tuple[slice, Array]:
+        """The rows of a tree's workers, and for each of them how many it has, and merges: (workers, 2) int64."""
+        return self._layout.segments(rows, tree)
 
 
 class OneByOneError(RuntimeError):

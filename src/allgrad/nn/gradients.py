@@ -74,12 +74,12 @@ def product_gradient(first: Array, second: Array, gradient: Any) -> None:
         return
     if bf16.enabled() and first.dtype == np.float32:
         first, second = bf16.rounded(first), bf16.rounded(second)
-    edges = workers.edges(len(first))
     if gradient.adds_up:
-        for order, merges, out in gradient.trees:
-            kernels.active().product_by_worker(first, second, edges, order, merges, out=out)
+        for tree, out in gradient.trees:
+            rows, segments = workers.segments(len(first), tree)
+            kernels.active().product_by_worker(first[rows], second[rows], segments, out=out)
     else:
-        gradient.take(kernels.active().product_of_each_worker(first, second, edges))
+        gradient.take(kernels.active().product_of_each_worker(first, second, workers.edges(len(first))))
 
 
 def sum_gradient(g: Array, gradient: Any) -> None:
@@ -88,12 +88,12 @@ def sum_gradient(g: Array, gradient: Any) -> None:
     if workers is None:
         kernels.active().bias_gradient(g, out=gradient)
         return
-    edges = workers.edges(len(g))
     if gradient.adds_up:
-        for order, merges, out in gradient.trees:
-            kernels.active().sum_by_worker(g, edges, order, merges, out=out)
+        for tree, out in gradient.trees:
+            rows, segments = workers.segments(len(g), tree)
+            kernels.active().sum_by_worker(g[rows], segments, out=out)
     else:
-        gradient.take(kernels.active().sum_of_each_worker(g, edges))
+        gradient.take(kernels.active().sum_of_each_worker(g, workers.edges(len(g))))
 
 
 def each_gradient(each: Array, gradient: Any) -> None:

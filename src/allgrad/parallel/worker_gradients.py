@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from allgrad import nn
 from allgrad.autodiff.node import Collector
 from allgrad.autodiff.zeros import settle
 from allgrad.comm.tree import cover, running_order
@@ -39,7 +40,7 @@ class WorkerGradients(Collector):
     Attributes:
         order: the workers in the order in which an operation must give their gradients, counted from the first of this rank.
         adds_up: whether a kernel may write the sums of `trees`, because this is the parameter's only contribution.
-        trees: for a kernel that adds by itself: (order, merges, out) of `Gradients.product_by_worker`.
+        trees: for a kernel that adds by itself: the additions of each partial sum, and where it goes.
     """
 
     def __init__(self, views: Sequence[Array], plan: BlockPlan, *, separate: bool, add: bool) -> None:
@@ -49,12 +50,12 @@ class WorkerGradients(Collector):
         self.order = tuple(worker - plan.workers.start for worker in plan.order)
         self._in_order = self.order == tuple(range(len(self.order)))
         self._each: Array | None = None
-        self.trees: list[tuple[Array, Array, Array]] = []
+        self.trees: list[tuple[nn.Tree, Array]] = []
         start = 0
         for node in running_order(plan.nodes, plan.virtual_workers):
-            stop = start + len(cover(node, plan.virtual_workers))
-            merges = _int64([len(pairs) for pairs in plan.merges[start:stop]])
-            self.trees.append((_int64(self.order[start:stop]), merges, views[plan.writes[start]]))
+            stop = start + len(cover(node, plan.virtual_workers))  # the workers of a node are neighbours
+            merges = tuple(len(pairs) for pairs in plan.merges[start:stop])
+            self.trees.append((nn.Tree(self.order[start], merges), views[plan.writes[start]]))
             start = stop
         self.begin()
 
@@ -123,7 +124,3 @@ class WorkerGradients(Collector):
     def _add_siblings(self, position: int) -> None:
         for left, right in self.merges[position]:
             np.add(self.views[left], self.views[right], out=self.views[left])
-
-
-def _int64(numbers: Sequence[int]) -> Array:
-    return np.array(numbers, np.int64)

@@ -230,7 +230,7 @@ def product(
                 k = block * depth
                 steps = min(depth, inner - k)
                 if count == 0:
-                    write_segment(own_table, 0, 0, steps, 0)
+                    write_segment(own_table, 0, steps, 0)
                 flags = (ADD_TO_RESULT if adds or block > 0 else 0) | (ADD_BIAS if block == deep - 1 and bias else 0)
                 here_b = b + (k * b_step + left * b_column) * ITEM
                 if pitch > 0:

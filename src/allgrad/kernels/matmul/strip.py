@@ -26,8 +26,8 @@ BASES = 6
 """Rows of A that have a register of their own with their address, so many as x86-64 can spare."""
 AHEAD = 32
 """Steps of k by which A is asked for before it is read: longer than the second-level cache takes to answer."""
-FIELDS = 3
-"""Of a segment: its first step of k, its steps, and merges."""
+FIELDS = 2
+"""Of a segment: its steps of k, which follow those of the segment before, and its merges."""
 ARGUMENTS = 15
 """Of a strip, besides its height and its vectors."""
 
@@ -45,12 +45,15 @@ def _strip_function(floats: Floats, height: int, vectors: int) -> Callable[[Any,
         whole = builder.icmp_signed("==", lanes, INDEX(floats.lanes))
         mask = floats.first_lanes(builder, lanes)
         entry = builder.block
-        names = "tile segment start zero full cut loop end merge merged push final biased store done"
+        names = "tile start full cut segment loop end merge merged push final biased store done"
         block = {name: builder.append_basic_block(name) for name in names.split()}
         builder.branch(block["tile"])
 
         builder.position_at_end(block["tile"])
         number, a_address, c_address = (builder.phi(INDEX) for _ in range(3))
+        a_rows = _bases(builder, floats, builder.inttoptr(a_address, POINTER), a_row, height)
+        a_ahead = builder.mul(a_step, INDEX(AHEAD))
+        b_start = builder.inttoptr(b, POINTER)
         c = builder.inttoptr(c_address, POINTER)
         c_rows = [floats.at(builder, c, builder.mul(c_row, INDEX(i))) for i in range(height)]
         places = {(i, j): floats.at(builder, c_rows[i], INDEX(j * floats.lanes)) for i, j in cells}
@@ -60,37 +63,32 @@ def _strip_function(floats: Floats, height: int, vectors: int) -> Callable[[Any,
         for row in c_rows:
             for offset in (0, width - 1):
                 prefetch(builder, floats.at(builder, row, builder.add(ahead, INDEX(offset))), write=True)
-        builder.branch(block["segment"])
-
-        builder.position_at_end(block["segment"])
-        segment, top = builder.phi(INDEX), builder.phi(INDEX)
-        start, steps, merges = (
-            builder.load(_field(builder, table, segment, field), typ=INDEX) for field in range(FIELDS)
-        )
-        a_here, b_here = (
-            floats.at(builder, builder.inttoptr(place, POINTER), builder.mul(start, step))
-            for place, step in ((a_address, a_step), (b, b_step))
-        )
-        a_rows = _bases(builder, floats, a_here, a_row, height)
-        a_ahead = builder.mul(a_step, INDEX(AHEAD))
-        builder.cbranch(adds, block["start"], block["zero"])
+        zeros = dict.fromkeys(cells, ir.Constant(floats.vector, None))
+        first = {block["tile"]: zeros}
+        builder.cbranch(adds, block["start"], block["segment"])
         builder.position_at_end(block["start"])
         builder.cbranch(whole, block["full"], block["cut"])
-        first = {block["zero"]: dict.fromkeys(cells, ir.Constant(floats.vector, None))}
         for name in ("full", "cut"):
             builder.position_at_end(block[name])
             masked = mask if name == "cut" else None
             first[block[name]] = {
                 (i, j): floats.load(builder, places[i, j], masked if j == vectors - 1 else None) for i, j in cells
             }
-        for origin in first:
-            builder.position_at_end(origin)
-            builder.cbranch(builder.icmp_signed(">", steps, INDEX(0)), block["loop"], block["end"])
+            builder.branch(block["segment"])
+
+        builder.position_at_end(block["segment"])
+        segment, top, a_first, b_first = (builder.phi(INDEX) for _ in range(4))
+        for phi, initial in ((segment, INDEX(0)), (top, stack), (a_first, INDEX(0)), (b_first, INDEX(0))):
+            for origin in first:
+                phi.add_incoming(initial, origin)
+        begun = _phis(builder, floats, {**first, block["push"]: zeros})
+        steps, merges = (builder.load(_field(builder, table, segment, field), typ=INDEX) for field in range(FIELDS))
+        builder.cbranch(builder.icmp_signed(">", steps, INDEX(0)), block["loop"], block["end"])
 
         builder.position_at_end(block["loop"])
         k, a_offset, b_offset = (builder.phi(INDEX) for _ in range(3))
         sums = {cell: builder.phi(floats.vector) for cell in cells}
-        b_row = floats.at(builder, b_here, b_offset)
+        b_row = floats.at(builder, b_start, b_offset)
         # Each tile of A is new to the first-level cache, while the panel of B was used by the tile before.
         prefetch(builder, floats.at(builder, a_rows[0], builder.add(a_offset, a_ahead)), write=False)
         line = [floats.load(builder, floats.at(builder, b_row, INDEX(j * floats.lanes))) for j in range(vectors)]
@@ -99,21 +97,24 @@ def _strip_function(floats: Floats, height: int, vectors: int) -> Callable[[Any,
             factor = floats.splat(builder, builder.load(floats.at(builder, a_rows[i], a_offset), typ=floats.scalar))
             for j in range(vectors):
                 new[i, j] = floats.fma(builder, factor, line[j], sums[i, j])
-        advances = [(k, INDEX(1)), (a_offset, a_step), (b_offset, b_step)]
-        following = [builder.add(value, step) for value, step in advances]
+        advances = [(k, INDEX(0), INDEX(1)), (a_offset, a_first, a_step), (b_offset, b_first, b_step)]
+        following = [builder.add(value, step) for value, _, step in advances]
         again = builder.cbranch(builder.icmp_signed("<", following[0], steps), block["loop"], block["end"])
         again.set_metadata("llvm.loop", _not_unrolled(builder.module))
-        for (phi, _), value in zip(advances, following, strict=True):
-            for origin in first:
-                phi.add_incoming(INDEX(0), origin)
+        for (phi, initial, _), value in zip(advances, following, strict=True):
+            phi.add_incoming(initial, block["segment"])
             phi.add_incoming(value, block["loop"])
         for cell in cells:
-            for origin, values in first.items():
-                sums[cell].add_incoming(values[cell], origin)
+            sums[cell].add_incoming(begun[cell], block["segment"])
             sums[cell].add_incoming(new[cell], block["loop"])
 
         builder.position_at_end(block["end"])
-        results = _phis(builder, floats, {**first, block["loop"]: new})
+        results = _phis(builder, floats, {block["segment"]: begun, block["loop"]: new})
+        reached_of = []
+        for initial, value in ((a_first, following[1]), (b_first, following[2])):
+            reached_of.append(builder.phi(INDEX))
+            reached_of[-1].add_incoming(initial, block["segment"])
+            reached_of[-1].add_incoming(value, block["loop"])
         builder.cbranch(builder.icmp_signed(">", merges, INDEX(0)), block["merge"], block["merged"])
         builder.position_at_end(block["merge"])
         left, level = builder.phi(INDEX), builder.phi(INDEX)
@@ -141,8 +142,7 @@ def _strip_function(floats: Floats, height: int, vectors: int) -> Callable[[Any,
         for n, cell in enumerate(cells):
             floats.store(builder, results[cell], _entry(builder, floats, reached, n))
         pushed = builder.add(reached, INDEX(len(cells) * floats.lanes * floats.item))
-        for phi, initial, value in ((segment, INDEX(0), later), (top, stack, pushed)):
-            phi.add_incoming(initial, block["tile"])
+        for phi, value in zip((segment, top, a_first, b_first), (later, pushed, *reached_of), strict=True):
             phi.add_incoming(value, block["push"])
         builder.branch(block["segment"])
 
@@ -274,7 +274,7 @@ def strip(
 
 
 @inlined
-def write_segment(typing_context: Any, segments: Any, number: Any, start: Any, steps: Any, merges: Any) -> Any:
+def write_segment(typing_context: Any, segments: Any, number: Any, steps: Any, merges: Any) -> Any:
     """Write an entry of the table that `strip` reads."""
 
     def code(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
