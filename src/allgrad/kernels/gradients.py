@@ -43,9 +43,9 @@ class Gradients:
     def product_by_worker(self, a: Array, b: Array, segments: Array, *, out: Array) -> Array:
         """The sum over some workers of a batch of a^T b, each over that worker's rows: (m, n), for a (rows, m) and b (rows, n).
 
-        `segments` is (workers, 2) int64, in the order of the rows: how many rows a worker has, and merges. The additions are those
-        of a stack: a worker's sum is pushed, and then `merges` times the top is added to the entry below it, which replaces both.
-        One entry is left in the end. Each worker's own sum has the bits of `matmul`.
+        `segments` is (workers, 2) int64, in the order of the rows: how many rows a worker has, and merges. The additions are
+        those of a stack: a worker's sum is pushed, and then `merges` times the top is added to the entry below it, which
+        replaces both. One entry is left in the end. Each worker's own sum has the bits of `matmul`.
         """
         self.gradients.product_by_worker(a, b, segments, out)
         return out

@@ -1,8 +1,8 @@
 """Gradients of parameters, which are sums over the rows of a batch: compiled, also worker by worker over the fixed tree.
 
-The additions are those of a stack (`gradients.py`). If the workers have few rows, that happens tile by tile (`matmul/strip.py`). Otherwise the bottom of
-the stack is the result's own memory, and a block of rows of the result goes through all workers before the next block, so that
-the stack stays in cache.
+The additions are those of a stack (`gradients.py`). If the workers have few rows, they are made tile by tile (`matmul/strip.py`).
+Otherwise the bottom of the stack is the result's own memory, and a block of rows of the result goes through all workers before
+the next block, so that the stack stays in cache.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from allgrad.kernels.jit import callee, compiled, per_dtype, specialised
 from allgrad.kernels.matmul.blocking import multiply, scratch_size
 from allgrad.kernels.matmul.llvm import address
 from allgrad.kernels.matmul.product import matmul
-from allgrad.kernels.matmul.strip import FIELDS
 from allgrad.kernels.numba_sums import row_product
 
 FEW_ROWS = 1024
@@ -153,15 +152,16 @@ _scratch_size = cache(scratch_size)
 
 
 def product_by_worker(a: Array, b: Array, segments: Array, out: Array) -> None:
-    core, few = matmul.core[a.dtype], len(a) <= FEW_ROWS
-    room, _ = matmul.memory(a.dtype, _scratch_size(len(a), out.shape[1], len(segments) if few else 0))
-    loops: Any = in_registers[a.dtype] if few else in_blocks[a.dtype]
-    memory = (room,)
-    if not few:
-        memory = (
-            scratch(a.dtype, 0, (_depth(segments[:, 1]), min(BLOCK_ROWS, max(1, out.shape[0])), out.shape[1])),
-            room,
-        )
+    loops: Any
+    memory: tuple[Array, ...]
+    if len(a) <= FEW_ROWS:
+        room, _ = matmul.memory(a.dtype, _scratch_size(len(a), out.shape[1], len(segments)))
+        loops, memory = in_registers[a.dtype], (room,)
+    else:
+        room, _ = matmul.memory(a.dtype, _scratch_size(len(a), out.shape[1]))
+        height = min(BLOCK_ROWS, max(1, out.shape[0]))
+        loops, memory = in_blocks[a.dtype], (scratch(a.dtype, 0, (_depth(segments[:, 1]), height, out.shape[1])), room)
+    core = matmul.core[a.dtype]
     if not loops(core, a, b, segments, out, *memory):
         loops(core, np.array(a), np.array(b), segments, out, *memory)
 
