@@ -154,9 +154,9 @@ current_workers: Callable[[], Workers | None] = _current.get
 """The workers whose samples run as one batch here; None if there is only one worker."""
 
 
-def batched_workers(samples: Sequence[int]) -> AbstractContextManager[Workers]:
+def batched_workers(samples: Sequence[int] | Workers) -> AbstractContextManager[Workers]:
     """A context for the forward and backward pass of one batch with the samples of several workers, in their order."""
-    return _Within(Workers(samples))
+    return _Within(samples if isinstance(samples, Workers) else Workers(samples))
 
 
 @contextmanager

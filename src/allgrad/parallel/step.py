@@ -109,12 +109,13 @@ class StepRunner:
         start, reducer = self.world.clock(), self.reducer
         with reducer.step(step), self.buffers.step():
             whole = parts.whole() if batched else None
+            batch = None if whole is None else (whole, nn.Workers(tuple(parts.lengths.values())))
             terms = Terms(
-                loss, parts, whole,
+                loss, parts, batch,
                 names=self.term_names, virtual_workers=reducer.virtual_workers, step=step,
                 groups=reducer.exchange.groups,
             )  # fmt: skip
-            work = _Work(loss, parts, whole, step, terms, sync, accumulate)
+            work = _Work(loss, parts, batch, step, terms, sync, accumulate)
             self._run_workers(work)
             computed = self.world.clock()
             means, used = self._sum_up(terms, parts)
@@ -147,7 +148,7 @@ class StepRunner:
 
     def _run_workers(self, work: _Work) -> None:
         order = self.reducer.plan.order
-        if work.whole is not None and self._run_batch(work):
+        if work.batch is not None and self._run_batch(work, *work.batch):
             return
         if self.threaded:
             self._run_threads(work)
@@ -158,16 +159,16 @@ class StepRunner:
             if work.sync:
                 self.reducer.add(position)
 
-    def _run_batch(self, work: _Work) -> bool:
+    def _run_batch(self, work: _Work, whole: Any, workers: nn.Workers) -> bool:
         """All workers as one batch; see `batching.py`. False if they must run one by one."""
         lengths = work.parts.lengths
         with (
-            nn.batched_workers(tuple(lengths.values())) as workers,
+            nn.batched_workers(workers),
             nn.worker_streams(seed=self.seed, step=work.step, workers=lengths, model=self.model),
         ):
             start = self.world.clock()
             try:
-                values = work.loss(work.whole)
+                values = work.loss(whole)
                 work.terms.take_batch(values)
                 self.buffers.batch(workers)
             except Exception as error:  # running them one by one finds it again, and names the worker
@@ -244,7 +245,7 @@ class _Work:
 
     loss: Callable[[Any], Any]
     parts: Parts
-    whole: Any
+    batch: tuple[Any, nn.Workers] | None
     step: int
     terms: Terms
     sync: bool

@@ -44,7 +44,7 @@ class Terms:
     Args:
         loss: as `DataParallel.step` takes it.
         parts: of this rank's workers.
-        whole: all of them as one part, if the workers run as one batch.
+        batch: all of them as one part, and its workers, if these run as one batch.
         names: of this replica.
         virtual_workers: the number of virtual workers of all ranks.
         step: the number of the step, for messages.
@@ -60,7 +60,7 @@ class Terms:
         self,
         loss: Callable[[Any], Any],
         parts: Parts,
-        whole: Any,
+        batch: tuple[Any, nn.Workers] | None,
         *,
         names: TermNames,
         virtual_workers: int,
@@ -69,7 +69,7 @@ class Terms:
     ) -> None:
         self.step, self._groups, self._group_size = step, groups, virtual_workers // groups
         self._places = {worker: place for place, worker in enumerate(parts)}
-        self._counted, columns = _counts(loss, parts, whole)
+        self._counted, columns = _counts(loss, parts, batch)
         self.names = names.of(loss, self._counted) if hasattr(loss, "counts") else ["loss"]
         self.counts = np.zeros((len(parts), len(self.names)))
         for name, column in columns.items():
@@ -167,15 +167,16 @@ class Terms:
 
 
 def _counts(
-    loss: Callable[[Any], Any], parts: Parts, whole: Any
+    loss: Callable[[Any], Any], parts: Parts, batch: tuple[Any, nn.Workers] | None
 ) -> tuple[Sequence[Mapping[str, Any]], Mapping[str, Any]]:
     """The terms that each worker counts, and the counts of all workers for each term.
 
     Asked about all workers as one part, a loss may answer with one count per worker. Otherwise it is asked about each worker.
     """
     counts_of, lengths = getattr(loss, "counts", None), parts.lengths
-    if whole is not None and counts_of is not None:
-        with nn.batched_workers(tuple(lengths.values())):
+    if batch is not None and counts_of is not None:
+        whole, workers = batch
+        with nn.batched_workers(workers):
             by_worker = counts_of(whole)
         if all(np.shape(counts) == (len(parts),) for counts in by_worker.values()):
             return [by_worker] * len(parts), by_worker
