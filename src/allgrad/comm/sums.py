@@ -49,7 +49,7 @@ def _tree_sum(
     virtual_workers: int | None,
     all_gather: Callable[[Array], Callable[[], Array]],
 ) -> Callable[[], Array]:
-    rows = np.array(per_worker, np.float64)  # a copy: the caller may write its own array before the value is fetched
+    rows = np.asarray(per_worker, np.float64)
     if rows.ndim != 2:
         raise ValueError(
             f"The per_worker parameter of tree_sum must be (workers, values). Got shape {rows.shape} instead."
@@ -70,6 +70,8 @@ def _tree_sum(
         )
     for starts in plan.own:
         rows = np.add.reduceat(rows, starts, axis=0)
+    if not plan.own:
+        rows = rows.copy()  # the caller may write its own array before the value is fetched
     if world.size == 1:
         return lambda: rows[0]
     packed = rows

@@ -75,6 +75,7 @@ class _Layout:
         return found
 
     def segments(self, rows: int, tree: Tree) -> tuple[slice, Array]:
+        """The rows of a tree's workers, and for each of them how many it has, and merges: (workers, 2) int64."""
         found = self._segments.get((rows, tree))
         if found is None:
             edges, counts, _ = self.rows(rows)
@@ -95,12 +96,14 @@ class Workers:
         samples: how many samples each worker has, in the order of the batch; 0 is allowed.
         equal: whether all have as many, and more than 0.
         chosen: whether these are only some of the samples (`chosen_rows`).
+        segments: see `_Layout.segments`.
     """
 
     def __init__(self, samples: Sequence[int], *, chosen: bool = False) -> None:
         self.samples, self.chosen = tuple(samples), chosen
         self.equal = min(self.samples) == max(self.samples) > 0
         self._layout = _Layout(self.samples) if chosen else _layout(self.samples)
+        self.segments = self._layout.segments
         self._buffers: dict[int, tuple[Array, Array]] = {}
 
     def choose(self, mask: Array) -> Workers:
@@ -134,10 +137,6 @@ class Workers:
     def spans(self, rows: int) -> tuple[slice, ...]:
         """The rows of each worker, along an axis of `rows` rows."""
         return self._layout.rows(rows)[2]
-
-    def segments(self, rows: int, tree: Tree) -> tuple[slice, Array]:
-        """The rows of a tree's workers, and for each of them how many it has, and merges: (workers, 2) int64."""
-        return self._layout.segments(rows, tree)
 
 
 class OneByOneError(RuntimeError):
