@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -68,10 +68,7 @@ def _tree_sum(
             f"The per_worker parameter of tree_sum must have a row for each of rank {world.rank}'s {plan.workers} workers "
             f"({virtual_workers} in all). Got {len(rows)} rows instead."
         )
-    for starts in plan.own:
-        rows = np.add.reduceat(rows, starts, axis=0)
-    if not plan.own:
-        rows = rows.copy()  # the caller may write its own array before the value is fetched
+    rows = add_levels(rows, plan.own) if plan.own else rows.copy()  # the caller may write its own array meanwhile
     if world.size == 1:
         return lambda: rows[0]
     packed = rows
@@ -95,15 +92,14 @@ class _Plan(NamedTuple):
 
     Attributes:
         workers: how many this rank has.
-        own: those of their rows, level by level: where the groups of one or two rows begin that become a row of the next level.
-            The rows that are left are this rank's maximal nodes.
+        own: those of their rows (`levels_of`). The rows that are left are this rank's maximal nodes.
         rows: how many rows each rank sends.
         all: those of the rows of all ranks, as (left, right), made in place, into the left one.
         root: the row that holds the sum after that.
     """
 
     workers: int
-    own: list[np.ndarray[Any, np.dtype[np.intp]]]
+    own: list[tuple[int, int]]
     rows: int
     all: list[tuple[int, int]]
     root: int
@@ -116,27 +112,35 @@ def _plan(rank: int, ranks: int, virtual_workers: int) -> _Plan:
     sent = [(node, rank * rows + i) for rank, nodes in enumerate(table) for i, node in enumerate(nodes)]
     steps, ((_, root),) = additions([node for node, _ in sent], virtual_workers)
     places = [place for _, place in sent]
-    own = [np.array(starts) for starts in _by_level(workers, virtual_workers)]
+    own = levels_of(workers, virtual_workers)
     return _Plan(len(workers), own, rows, [(places[a], places[b]) for a, b in steps], places[root])
 
 
-def _by_level(workers: range, virtual_workers: int) -> list[list[int]]:
-    """The additions inside a block of workers, level by level: where the groups of rows begin that are added.
+def levels_of(workers: range, virtual_workers: int) -> list[tuple[int, int]]:
+    """The additions inside a block of workers, one row each, level by level: (first, last) of the rows that are added in pairs.
 
-    >>> _by_level(range(1, 7), 7)  # worker 1 waits for worker 0; 2 and 3, 4 and 5 are siblings; then (4, 5) and 6
-    [[0, 1, 3, 5], [0, 1, 2]]
+    >>> levels_of(range(1, 7), 7)  # worker 1 waits for worker 0; 2 and 3, 4 and 5 are siblings; then (4, 5) and 6
+    [(1, 5), (2, 4)]
     """
-    firsts, levels = list(workers), []  # the first worker of each row
+    starts, levels = list(workers), []  # the first worker of each row
     for level in range(root_level(virtual_workers)):
         half, whole = 1 << level, 2 << level
-        rights = {
+        rights = [
             worker
-            for worker in firsts
+            for worker in starts
             if worker % whole == half
-            and worker - half in firsts
+            and worker - half in starts
             and min(worker + half, virtual_workers) <= workers.stop
-        }
+        ]
         if rights:
-            levels.append([row for row, worker in enumerate(firsts) if worker not in rights])
-            firsts = [worker for worker in firsts if worker not in rights]
+            levels.append((starts.index(rights[0]) - 1, starts.index(rights[-1]) + 1))
+            starts = [worker for worker in starts if worker not in rights]
     return levels
+
+
+def add_levels(rows: Array, levels: list[tuple[int, int]]) -> Array:
+    """`rows` after these additions (`levels_of`); not in place."""
+    for first, last in levels:
+        sums = rows[first:last:2] + rows[first + 1 : last : 2]
+        rows = sums if last - first == len(rows) else np.concatenate((rows[:first], sums, rows[last:]))
+    return rows

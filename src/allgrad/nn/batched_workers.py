@@ -53,6 +53,7 @@ class _Layout:
     """Where the rows of each worker are along an axis, for given numbers of samples; what was asked before is remembered."""
 
     def __init__(self, samples: tuple[int, ...]) -> None:
+        self._counts = np.array(samples, np.int64)
         self._edges = np.array((0, *accumulate(samples)), np.int64)
         self._samples = int(self._edges[-1])
         self._scaled: dict[int, tuple[Array, Array, tuple[slice, ...]]] = {}
@@ -67,8 +68,7 @@ class _Layout:
                 raise RuntimeError(
                     f"{rows} rows cannot be shared out among {self._samples} samples of several virtual workers."
                 )
-            edges = self._edges * each
-            counts = np.diff(edges)
+            edges, counts = self._edges * each, self._counts * each
             edges.flags.writeable = counts.flags.writeable = False
             spans = tuple(slice(start, stop) for start, stop in pairwise(edges.tolist()))
             found = self._scaled[rows] = edges, counts, spans
@@ -108,8 +108,7 @@ class Workers:
 
     def choose(self, mask: Array) -> Workers:
         """The workers of those samples for which `mask` is true."""
-        numbers = np.cumsum(mask)  # of chosen rows, up to and with each
-        chosen = Workers(np.diff(np.concatenate(([0], numbers))[self.edges(len(mask))]).tolist(), chosen=True)
+        chosen = Workers([np.count_nonzero(mask[rows]) for rows in self.spans(len(mask))], chosen=True)
         chosen._buffers = self._buffers
         return chosen
 

@@ -18,6 +18,7 @@ import numpy as np
 from allgrad import nn
 from allgrad.autodiff.node import Collector
 from allgrad.autodiff.zeros import settle
+from allgrad.comm.sums import add_levels, levels_of
 from allgrad.comm.tree import cover, running_order
 
 if TYPE_CHECKING:
@@ -44,18 +45,20 @@ class WorkerGradients(Collector):
     """
 
     def __init__(self, views: Sequence[Array], plan: BlockPlan, *, separate: bool, add: bool) -> None:
-        self.views, self.writes, self.separate = views, plan.writes, separate
+        self.views, self.writes, self.separate, self._add = views, plan.writes, separate, add
         self.merges = plan.merges if add else ((),) * len(plan.writes)
         self.shape, self.dtype = views[0].shape, views[0].dtype
         self.order = tuple(worker - plan.workers.start for worker in plan.order)
         self._in_order = self.order == tuple(range(len(self.order)))
         self._each: Array | None = None
         self.trees: list[tuple[nn.Tree, Array]] = []
+        self._nodes: list[tuple[slice, list[tuple[int, int]], Array]] = []
         start = 0
         for node in running_order(plan.nodes, plan.virtual_workers):
-            stop = start + len(cover(node, plan.virtual_workers))  # the workers of a node are neighbours
-            merges = tuple(len(pairs) for pairs in plan.merges[start:stop])
-            self.trees.append((nn.Tree(self.order[start], merges), views[plan.writes[start]]))
+            covered = cover(node, plan.virtual_workers)  # neighbours
+            stop, out = start + len(covered), views[plan.writes[start]]
+            self.trees.append((nn.Tree(self.order[start], tuple(map(len, plan.merges[start:stop]))), out))
+            self._nodes.append((slice(start, stop), levels_of(covered, plan.virtual_workers), out))
             start = stop
         self.begin()
 
@@ -112,14 +115,12 @@ class WorkerGradients(Collector):
 
     def _write(self, each: Array) -> None:
         """Add up the workers' gradients, which are in the order of `order`."""
-        held: dict[int, Array] = {}
-        for position, slot in enumerate(self.writes):
-            held[slot] = each[position]
-            for left, right in self.merges[position]:
-                held[left] = np.add(held[left], held.pop(right), out=self.views[left])
-        for slot, array in held.items():
-            if array is not self.views[slot]:
-                np.copyto(self.views[slot], array)
+        if self._add:
+            for workers, levels, out in self._nodes:
+                np.copyto(out, add_levels(each[workers], levels)[0])
+        else:
+            for slot, one in zip(self.writes, each, strict=True):
+                np.copyto(self.views[slot], one)
 
     def _add_siblings(self, position: int) -> None:
         for left, right in self.merges[position]:
