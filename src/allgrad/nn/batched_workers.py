@@ -108,7 +108,7 @@ class Workers:
 
     def choose(self, mask: Array) -> Workers:
         """The workers of those samples for which `mask` is true."""
-        chosen = Workers([np.count_nonzero(mask[rows]) for rows in self.spans(len(mask))], chosen=True)
+        chosen = Workers([int(np.count_nonzero(mask[rows])) for rows in self.spans(len(mask))], chosen=True)
         chosen._buffers = self._buffers
         return chosen
 
