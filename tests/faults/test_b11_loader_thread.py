@@ -30,7 +30,7 @@ class Odd:
 WRONG = [
     (
         lambda i: [np.zeros(len(i))],
-        r"data set Odd: batch\(\[0, 1\], epoch=0\) must return a dict of NumPy arrays. Got list",
+        r"data set Odd: batch\(\[0, 1, 2, \.\.\.\], epoch=0\) must return a dict of NumPy arrays. Got list",
     ),
     (lambda i: None, "Got NoneType"),
     (lambda i: {}, "Got an empty dict"),
@@ -39,8 +39,8 @@ WRONG = [
     (lambda i: {"x": np.array([None] * len(i))}, "'x' must be a NumPy array of numbers. Got an array of dtype object"),
     (lambda i: {"x": np.array(["a"] * len(i))}, "'x' must be a NumPy array of numbers. Got an array of dtype <U1"),
     (lambda i: {"x": np.float64(3)}, "'x' must be a NumPy array"),
-    (lambda i: {"x": np.array(3.0)}, r"'x' must have the 2 samples along axis 0. Got shape \(\)"),
-    (lambda i: {"x": np.zeros(len(i) + 1)}, r"'x' must have the 2 samples along axis 0. Got shape \(3,\)"),
+    (lambda i: {"x": np.array(3.0)}, r"'x' must have the 4 samples along axis 0. Got shape \(\)"),
+    (lambda i: {"x": np.zeros(len(i) + 1)}, r"'x' must have the 4 samples along axis 0. Got shape \(5,\)"),
     (lambda i: {3: np.zeros(len(i))}, "the keys must be strings. Got 3"),
 ]
 
