@@ -32,7 +32,7 @@ version = 0
 LEAST = 1 << 22
 """Multiplications per thread that pay for calling it back to Python (about 100 microseconds of work)."""
 
-PATIENCE = 1.0
+PATIENCE = 10.0
 """Seconds for which the end of Python waits for a helper."""
 
 _lock = threading.Lock()
