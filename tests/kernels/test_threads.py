@@ -99,6 +99,16 @@ def test_a_product_does_not_wait_for_another_one():
         helpers._words[helpers.BUSY // 8] = 0
 
 
+def test_more_threads_than_a_job_has_parts(monkeypatch):
+    a, b, expected = product_of(2000, 300, 300)
+    monkeypatch.setattr(threads, "start", lambda: helpers.begin(1))  # nobody comes: the caller takes all parts
+    threads.use(1000)
+    try:
+        np.testing.assert_array_equal(numba_kernels.matmul(a, b), expected)
+    finally:
+        helpers.begin(0)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_makes_threads_of_its_own():

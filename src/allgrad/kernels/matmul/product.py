@@ -107,7 +107,7 @@ class Product:
 
     def _multiply(self, a: Array, b: Array, c: Array, bias: Array | None) -> int:
         """`blocking.multiply_objects`'s answer, with scratch that is large enough."""
-        dtype, version, count = np.dtype(c.dtype.char), threads.version, threads.count
+        dtype, version, count = np.dtype(c.dtype.char), threads.version, min(threads.count, helpers.MOST)
         room, _ = self.memory(dtype, count * blocking.scratch_size(a.shape[-1], c.shape[-1]))
         if version not in self._here.settings:
             self._here.settings = {version: {}}
