@@ -32,6 +32,13 @@ def test_the_additions_level_by_level_are_those_of_the_tree(virtual_workers):
             assert rows.tobytes() == one_by_one[[place for _, place in nodes]].tobytes()
 
 
+def test_the_sum_of_one_worker_is_no_view_of_its_numbers():
+    rows = np.ones((1, 2))
+    summed = tree_sum(World(), rows, virtual_workers=1)
+    rows[:] = 5
+    assert summed.tolist() == [1, 1]
+
+
 def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match=r"\(workers, values\).*\(3,\)"):
         tree_sum(World(), np.ones(3))

@@ -9,7 +9,9 @@ from replicas import digest
 
 from allgrad import kernels, nn, optim, parallel
 from allgrad.comm import World
+from allgrad.comm.tree import plan_block
 from allgrad.parallel.parts import Parts, SeparateParts
+from allgrad.parallel.worker_gradients import WorkerGradients
 
 portable = pytest.mark.skipif(
     not kernels.portable()[0], reason="only portable kernels give a row the same bits in any batch"
@@ -124,3 +126,17 @@ def test_no_python_function_is_called_once_per_worker():
         return made
 
     assert calls(8) == calls(2)
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_a_rank_with_several_partial_sums_adds_up_each_of_them(separate):
+    """Workers 1 to 6 of seven, as one contribution of all workers: the nodes (4, 5, 6), (2, 3) and 1."""
+    plan = plan_block(range(1, 7), 7, separate)
+    views = [np.empty((2, 3), np.float32) for _ in range(plan.arrays)]
+    gradients = WorkerGradients(views, plan, separate=separate, add=True)
+    each = np.random.default_rng(0).standard_normal((6, 2, 3), np.float32)
+    gradients.offered(last=True, settles=False).take(each)
+    found = dict(zip(plan.nodes, (views[slot] for slot in plan.slots), strict=True))
+    assert (found[0, 1] == each[0]).all()
+    assert (found[1, 1] == each[1] + each[2]).all()
+    assert (found[2, 1] == (each[3] + each[4]) + each[5]).all()
