@@ -18,7 +18,7 @@ from allgrad import kernels
 from allgrad.kernels import jit
 {before}
 compiled, made = jit.compiled, []
-jit.compiled = lambda function: made.append(compiled(function)) or made[-1]
+jit.compiled = lambda function, **options: made.append(compiled(function, **options)) or made[-1]
 k = kernels.use("numba")
 results = []
 for name in sys.argv[1:]:

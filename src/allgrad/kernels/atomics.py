@@ -160,17 +160,17 @@ LATE, DIFFERENT, DONE, FULL = 0, 1, 2, 3
 WORDS = np.dtype(np.int64)
 """The dtype of `state`, for which the functions are compiled."""
 
-_compiled_publish = PerDtype(_publish, "o1 n n")
-_compiled_reached = PerDtype(_reached, "o1 n n n n")
-_compiled_has_room = PerDtype(_has_room, "o1 w1 n")
-_compiled_post = PerDtype(_post, "o1 w1 n n i1")
-_compiled_collect = PerDtype(_collect, "o1 w1 n n o1 n")
+_compiled_publish = PerDtype(_publish, "o1 n n", references=True)
+_compiled_reached = PerDtype(_reached, "o1 n n n n", references=True)
+_compiled_has_room = PerDtype(_has_room, "o1 w1 n", references=True)
+_compiled_post = PerDtype(_post, "o1 w1 n n i1", references=True)
+_compiled_collect = PerDtype(_collect, "o1 w1 n n o1 n", references=True)
 
 
 @cache
 def compiled_exchange() -> Callable[..., int]:
     """`exchange_messages`, compiled. Numba's look-up of types is left out: a small exchange takes some microseconds."""
-    return entry_point(exchange_messages, signature("o1 w1 n n i1 o1 n n", WORDS))
+    return entry_point(exchange_messages, signature("o1 w1 n n i1 o1 n n", WORDS), references=True)
 
 
 def publish(memory: Any, offset: int, value: int) -> None:

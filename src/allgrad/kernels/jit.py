@@ -54,6 +54,7 @@ class PerDtype(dict[np.dtype[Any], Callable[..., Any]]):
             matrix, `i` read-only and `o` written bytes with the number of dimensions, `u` read-only and `v` written uint16
             likewise, `n` an int64, `b` a bool.
             For example `"w1 r1 s"`. Arrays are C-contiguous, except in capitals (`R2`, `W2`): those have any strides.
+        references: whether the function makes arrays or assigns one to another; see `compiled`.
         variant: a name and global constants for a dtype, where one function is compiled in several ways.
 
     Example:
@@ -74,33 +75,37 @@ class PerDtype(dict[np.dtype[Any], Callable[..., Any]]):
         signature: str,
         *,
         cache: bool = True,
+        references: bool = False,
         variant: Callable[[np.dtype[Any]], tuple[str, dict[str, Any]]] | None = None,
     ) -> None:
-        self.function, self._signature, self._cache, self._variant = function, signature, cache, variant
+        self.function, self._signature, self._variant = function, signature, variant
+        self._options = {"cache": cache, "references": references}
 
     def __missing__(self, dtype: np.dtype[Any]) -> Callable[..., Any]:
         with _lock:
             if dtype not in self:
                 name, constants = self._variant(dtype) if self._variant else ("", {})
                 function = specialised(self.function, dtype.name + name, constants)
-                self[dtype] = _entry_point(function, signature(self._signature, dtype), self._cache)
+                self[dtype] = _entry_point(function, signature(self._signature, dtype), **self._options)
             return self[dtype]
 
 
-def per_dtype(
-    letters: str, variant: Callable[[np.dtype[Any]], tuple[str, dict[str, Any]]] | None = None
-) -> Callable[[Callable[..., Any]], PerDtype]:
-    """A decorator that makes a loop a `PerDtype`."""
-    return lambda function: PerDtype(function, letters, variant=variant)
+def per_dtype(letters: str, **options: Any) -> Callable[[Callable[..., Any]], PerDtype]:
+    """A decorator that makes a loop a `PerDtype` with these options."""
+    return lambda function: PerDtype(function, letters, **options)
 
 
-def entry_point(function: Callable[..., Any], signature: tuple[Any, ...], *, cache: bool = True) -> Callable[..., Any]:
+def entry_point(
+    function: Callable[..., Any], signature: tuple[Any, ...], *, cache: bool = True, references: bool = False
+) -> Callable[..., Any]:
     """A function compiled for one signature, without numba's look-up of argument types: what does not fit may crash."""
-    return _entry_point(specialised(function, "direct", {}), signature, cache)
+    return _entry_point(specialised(function, "direct", {}), signature, cache=cache, references=references)
 
 
-def _entry_point(function: Callable[..., Any], signature: tuple[Any, ...], cache: bool) -> Callable[..., Any]:
-    dispatcher = compiled(function)
+def _entry_point(
+    function: Callable[..., Any], signature: tuple[Any, ...], *, cache: bool, references: bool
+) -> Callable[..., Any]:
+    dispatcher = compiled(function, references=references)
     if cache:
         _enable_cache(dispatcher)
         with compiling(cache_folder(), f"{function.__module__}.{function.__qualname__}"):
@@ -155,20 +160,21 @@ class CompiledAddress(dict[np.dtype[Any], int]):
 _OPTIONS = {"error_model": "numpy", "nogil": True, "nopython": True}
 
 
-def compiled(function: Callable[..., Any]) -> Any:
+def compiled(function: Callable[..., Any], *, references: bool = False) -> Any:
     """numba's compiler with our settings.
 
     "numpy" errors: x / 0 is inf, not an exception, whose check would keep LLVM from vectorising any division. No GIL: the
-    communication thread and other threads of products run meanwhile. Nothing in C calls these functions,
-    so no wrapper is made for that, which took a tenth of the compile time.
+    communication thread and other threads of products run meanwhile. Nothing in C calls these functions, so no wrapper is made
+    for that, which took a tenth of the compile time. A kernel makes no array (scratch is an argument) and assigns none to
+    another, so references need not be counted, which took another tenth; with `references` they are.
     """
-    njit: Any = numba.njit  # its types leave out the last option
-    return njit(error_model="numpy", nogil=True, no_cfunc_wrapper=True)(function)
+    njit: Any = numba.njit  # its types leave out the last options
+    return njit(error_model="numpy", nogil=True, no_cfunc_wrapper=True, _nrt=references)(function)
 
 
 def callee(function: Callable[..., Any]) -> Any:
     """A function in numba's subset that other compiled code calls: `register_jitable` without a wrapper for callers in C."""
-    return register_jitable(no_cfunc_wrapper=True)(function)
+    return register_jitable(no_cfunc_wrapper=True, _nrt=False)(function)
 
 
 def cache_folder() -> Path:

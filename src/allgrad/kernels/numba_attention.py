@@ -16,7 +16,7 @@ import numpy as np
 from allgrad.kernels import threads
 from allgrad.kernels.jit import PerDtype, callee
 from allgrad.kernels.matmul.blocking import multiply, scratch_size
-from allgrad.kernels.matmul.llvm import address
+from allgrad.kernels.matmul.llvm import address, matrix
 from allgrad.kernels.matmul.product import matmul
 from allgrad.kernels.numba_softmax_row import softmax_gradient_row, softmax_row
 
@@ -64,24 +64,24 @@ def forward(
         for h in range(queries):
             q, k = sample + h * features * item, sample + (queries + h // group) * features * item
             v = k + keys * features * item
-            line, at = kept[b if keep else 0, h if keep else 0], 0
+            line = address(kept) + ((b * queries + h) * kept.shape[2] * item if keep else 0)
             for start in range(0, length, QUERIES):
                 stop = min(start + QUERIES, length)
                 seen = stop if causal else length
-                block = line[at : at + (stop - start) * seen].reshape((stop - start, seen))
-                at += block.size if keep else 0
                 for top in range(start, stop, height):
                     bottom = min(top + height, stop)
-                    rows, wide, p = bottom - top, bottom if causal else length, block[top - start : bottom - start]
+                    rows, wide = bottom - top, bottom if causal else length
+                    p = matrix(packed, line + (top - start) * seen * item, rows, seen)
                     here = q + top * width * item
                     multiply(core, rows, features, wide, here, width, 1, k, 1, width, address(p), seen, 0, scratch)
                     probabilities(p, top, causal, hidden[b], scale)
                     weights = p
                     if dropout.size:
-                        weights = dropped[: rows * seen].reshape((rows, seen))
+                        weights = matrix(packed, address(dropped), rows, seen)
                         drop(p, dropout[b, h], top, weights)
                     there = address(answer) + ((b * length + top) * queries + h) * features * item
                     multiply(core, rows, wide, features, address(weights), seen, 1, v, width, 1, there, out, 0, scratch)
+                line += (stop - start) * seen * item if keep else 0
 
 
 def backward(
@@ -99,28 +99,25 @@ def backward(
             k, v = address(packed) + at_k, address(packed) + at_v
             dk, dv = address(gradient) + at_k, address(gradient) + at_v
             stop = length
-            at = kept.shape[2] if keep else 0
+            line = address(kept) + (b * queries + h + 1) * kept.shape[2] * item
             while stop > 0:
                 start = (stop - 1) // QUERIES * QUERIES
                 seen, rows = stop if causal else length, stop - start
-                size = rows * seen
                 from_q = at_q + start * width * item
                 q, dq = address(packed) + from_q, address(gradient) + from_q
                 d = address(g) + ((b * length + start) * queries + h) * features * item
-                if keep:
-                    at -= size
-                    p = kept[b, h, at : at + size].reshape((rows, seen))
-                else:
-                    p = again[:size].reshape((rows, seen))
+                line -= rows * seen * item
+                p = matrix(packed, line if keep else address(again), rows, seen)
+                if not keep:
                     multiply(core, rows, features, seen, q, width, 1, k, 1, width, address(p), seen, 0, scratch)
                     probabilities(p, start, causal, hidden[b], scale)
                 weights = p
                 if dropout.size:
-                    weights = dropped[:size].reshape((rows, seen))
+                    weights = matrix(packed, address(dropped), rows, seen)
                     drop(p, dropout[b, h], start, weights)
                 adds = 1 if stop < length or h % group > 0 else 0
                 multiply(core, seen, rows, features, address(weights), 1, seen, d, out, 1, dv, width, adds, scratch)
-                ds = scores[:size].reshape((rows, seen))
+                ds = matrix(packed, address(scores), rows, seen)
                 multiply(core, rows, features, seen, d, out, 1, v, 1, width, address(ds), seen, 0, scratch)
                 if dropout.size:
                     drop(ds, dropout[b, h], start, ds)

@@ -114,7 +114,7 @@ def in_blocks(core: Any, a: Any, b: Any, segments: Any, out: Any, stack: Any, sc
     return True
 
 
-@per_dtype("r2 k2 w1", variant=_with_sum_of_rows)
+@per_dtype("r2 k2 w1", variant=_with_sum_of_rows, references=True)
 def sum_by_worker(g: Any, segments: Any, out: Any) -> None:
     stack = np.empty((len(segments), g.shape[1]), g.dtype)
     depth = start = 0

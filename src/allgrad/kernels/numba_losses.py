@@ -42,7 +42,7 @@ def cross_entropy_backward(scales: Any, p: Any, labels: Any, ignore: Any, keep: 
             d_[label] -= keep * scale
 
 
-@per_dtype("r1 s w1")
+@per_dtype("r1 s w1", references=True)
 def scaled_sum(x: Any, scale: Any, total: Any) -> None:
     """The additions of `np.add.reduce`, whose call takes as long as the rest of the loss."""
     whole = x.size // 8 * 8

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from allgrad.kernels.blocks import Array, constant, contiguous
+from allgrad.kernels.blocks import Array, constant, contiguous, scratch
 from allgrad.kernels.jit import per_dtype
 from allgrad.kernels.numba_math import fma
 from allgrad.kernels.numba_sums import row_product, row_squares, row_sum
@@ -34,7 +34,8 @@ def norm_backward(
     for gradient in sums:
         gradient[...] = 0
     centred, mean = mean is not None, np.zeros_like(inverse) if mean is None else mean
-    gradients[x.dtype](g, x, mean, inverse, _filled(weight, x, 1), centred, dx, *sums)
+    lines = (scratch(x.dtype, index, (4, x.shape[1])) for index in range(2))
+    gradients[x.dtype](g, x, mean, inverse, _filled(weight, x, 1), centred, dx, *sums, *lines)
 
 
 def _filled(vector: Array | None, x: Array, value: float) -> Array:
@@ -64,16 +65,25 @@ def rms_norm(x: Any, weight: Any, eps: Any, y: Any, inverse: Any) -> None:
             y_[j] = x_[j] * r * weight[j]
 
 
-@per_dtype("r2 r2 r1 r1 r1 b w2 w1 w1")
+@per_dtype("r2 r2 r1 r1 r1 b w2 w1 w1 w2 w2")
 def gradients(
-    g: Any, x: Any, mean: Any, inverse: Any, weight: Any, centred: Any, dx: Any, dweight: Any, dbias: Any
+    g: Any,
+    x: Any,
+    mean: Any,
+    inverse: Any,
+    weight: Any,
+    centred: Any,
+    dx: Any,
+    dweight: Any,
+    dbias: Any,
+    normal: Any,
+    scaled: Any,
 ) -> None:
     """With n = (x - mean) r:  dx = r (g w - n avg(g w n) - avg(g w)), where RMS norm has neither mean nor the last term.
 
     A row goes through scratch, so dx may be g or x. dweight and dbias are added to.
     """
     count, zero = x.dtype.type(x.shape[1]), x.dtype.type(0)
-    normal, scaled = np.empty((4, x.shape[1]), x.dtype), np.empty((4, x.shape[1]), x.dtype)
     for start in range(0, x.shape[0], 4):
         rows = min(4, x.shape[0] - start)
         for i in range(rows):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from allgrad.kernels.blocks import Array, scratch
 from allgrad.kernels.jit import per_dtype
 
 
@@ -22,7 +23,9 @@ def max_pool_forward(x: Any, wh: Any, ww: Any, sh: Any, sw: Any, ph: Any, pw: An
                         if 0 <= r < x.shape[1] and 0 <= c < x.shape[2]:
                             pixel = x[image, r, c]
                             if first:
-                                best[:], first = pixel, False
+                                first = False
+                                for k in range(best.size):
+                                    best[k] = pixel[k]
                             else:
                                 for k in range(best.size):
                                     best[k] = best[k] if pixel[k] <= best[k] or best[k] != best[k] else pixel[k]
@@ -30,18 +33,23 @@ def max_pool_forward(x: Any, wh: Any, ww: Any, sh: Any, sw: Any, ph: Any, pw: An
                     best[:] = -np.inf
 
 
-@per_dtype("r4 r4 r4 n n n n n n n n w4")
-def max_pool_backward(
-    g: Any, x: Any, y: Any, wh: Any, ww: Any, sh: Any, sw: Any, ph: Any, pw: Any, dh: Any, dw: Any, dx: Any
+def max_pool_backward(g: Array, x: Array, *rest: Any) -> None:
+    gradients[x.dtype](g, x, *rest, scratch(x.dtype, 0, x.shape[3:]))
+
+
+@per_dtype("r4 r4 r4 n n n n n n n n w4 w1")
+def gradients(
+    g: Any, x: Any, y: Any, wh: Any, ww: Any, sh: Any, sw: Any, ph: Any, pw: Any, dh: Any, dw: Any, dx: Any, left: Any
 ) -> None:
+    """`left` is scratch for what of the output's gradient no pixel has taken yet."""
     zero = x.dtype.type(0)
-    left = np.empty(x.shape[3], x.dtype)  # what of the output's gradient no pixel has taken yet
     dx[:] = 0
     for image in range(y.shape[0]):
         for row in range(y.shape[1]):
             for column in range(y.shape[2]):
-                best = y[image, row, column]
-                left[:] = g[image, row, column]
+                best, given = y[image, row, column], g[image, row, column]
+                for k in range(given.size):
+                    left[k] = given[k]
                 for i in range(wh):
                     r = row * sh - ph + i * dh
                     for j in range(ww):
@@ -60,7 +68,9 @@ def pool_tiles(raw: Any, down: Any, across: Any, y: Any, winners: Any) -> None:
         for row in range(y.shape[1]):
             for column in range(y.shape[2]):
                 best, won = y[image, row, column], winners[image, row, column]
-                best[:] = raw[image, row * down, column * across]
+                pixel = raw[image, row * down, column * across]
+                for k in range(best.size):
+                    best[k] = pixel[k]
                 won[:] = 0
                 for place in range(1, down * across):
                     pixel = raw[image, row * down + place // across, column * across + place % across]

@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba.extending import register_jitable
 
 from allgrad.kernels import threads
 from allgrad.kernels.bf16 import rounded
-from allgrad.kernels.jit import PerDtype
+from allgrad.kernels.jit import PerDtype, callee
 from allgrad.kernels.matmul.blocking import multiply_panels, scratch_size
 from allgrad.kernels.matmul.product import matmul
 from allgrad.kernels.numba_math import fma, hyperbolic_tangent
@@ -25,11 +24,10 @@ if TYPE_CHECKING:
     from allgrad.kernels.blocks import Array
 
 
-@register_jitable
-def step(core: Any, a: Any, panels: Any, c: Any, rounds: Any, room: Any) -> None:
-    """c = a @ U; if it `rounds`, a is rounded to bfloat16 before (U is already)."""
+@callee
+def step(core: Any, a: Any, panels: Any, c: Any, rounds: Any, low: Any, room: Any) -> None:
+    """c = a @ U; if it `rounds`, a is rounded to bfloat16 before, into the scratch `low` (U is already)."""
     if rounds:
-        low = np.empty(a.shape, a.dtype)
         for i in range(a.shape[0]):
             for j in range(a.shape[1]):
                 low[i, j] = decoded(encoded(a[i, j]))
@@ -39,12 +37,22 @@ def step(core: Any, a: Any, panels: Any, c: Any, rounds: Any, room: Any) -> None
 
 
 def forward_lstm(
-    core: Any, z: Any, panels: Any, states: Any, cells: Any, product: Any, start: Any, stop: Any, rounds: Any, room: Any
+    core: Any,
+    z: Any,
+    panels: Any,
+    states: Any,
+    cells: Any,
+    product: Any,
+    start: Any,
+    stop: Any,
+    rounds: Any,
+    low: Any,
+    room: Any,
 ) -> None:
     """Samples `start` to `stop`; `product` is scratch (samples, 4 n)."""
     half, one, n = z.dtype.type(0.5), z.dtype.type(1), cells.shape[2]
     for t in range(z.shape[0]):
-        step(core, states[t, start:stop], panels, product[start:stop], rounds, room)
+        step(core, states[t, start:stop], panels, product[start:stop], rounds, low[start:stop], room)
         for row in range(start, stop):
             z_, p, before, new, h = z[t, row], product[row], cells[t, row], cells[t + 1, row], states[t + 1, row]
             i, f, g, o = z_[:n], z_[n : 2 * n], z_[2 * n : 3 * n], z_[3 * n :]
@@ -75,6 +83,7 @@ def backward_lstm(
     start: Any,
     stop: Any,
     rounds: Any,
+    low: Any,
     room: Any,
 ) -> None:
     half, quarter, one, n = z.dtype.type(0.5), z.dtype.type(0.25), z.dtype.type(1), cells.shape[2]
@@ -93,17 +102,17 @@ def backward_lstm(
                 du[j] = c * (i_ + one) * half * (one - u_ * u_)
                 df[j] = c * before[j] * (one - f_ * f_) * quarter
                 dc[j] = c * ((f_ + one) * half)
-        step(core, dz[t, start:stop], panels, back[start:stop], rounds, room)
+        step(core, dz[t, start:stop], panels, back[start:stop], rounds, low[start:stop], room)
 
 
 def forward_gru(
     core: Any, z: Any, panels: Any, bias: Any, states: Any, candidates: Any, product: Any, start: Any,
-    stop: Any, rounds: Any, room: Any,
+    stop: Any, rounds: Any, low: Any, room: Any,
 ) -> None:  # fmt: skip
     """Samples `start` to `stop`; `product` is scratch (samples, 3 n)."""
     half, one, n = z.dtype.type(0.5), z.dtype.type(1), bias.size
     for t in range(z.shape[0]):
-        step(core, states[t, start:stop], panels, product[start:stop], rounds, room)
+        step(core, states[t, start:stop], panels, product[start:stop], rounds, low[start:stop], room)
         for row in range(start, stop):
             z_, p, before, c, h = z[t, row], product[row], states[t, row], candidates[t, row], states[t + 1, row]
             r, keep, new, late = z_[:n], z_[n : 2 * n], z_[2 * n :], p[2 * n :]
@@ -122,7 +131,7 @@ def forward_gru(
 
 def backward_gru(
     core: Any, g: Any, z: Any, panels: Any, candidates: Any, states: Any, dz: Any, dproduct: Any, back: Any, product: Any,
-    start: Any, stop: Any, rounds: Any, room: Any,
+    start: Any, stop: Any, rounds: Any, low: Any, room: Any,
 ) -> None:  # fmt: skip
     """`product` is scratch (samples, n)."""
     half, quarter, one, n = z.dtype.type(0.5), z.dtype.type(0.25), z.dtype.type(1), back.shape[1]
@@ -145,23 +154,23 @@ def backward_gru(
                 dr[j] = dr_
                 early_r[j] = dr_
                 late[j] = dnew_ * (r_ + one) * half
-        step(core, dproduct[t, start:stop], panels, product[start:stop], rounds, room)
+        step(core, dproduct[t, start:stop], panels, product[start:stop], rounds, low[start:stop], room)
         for row in range(start, stop):
             d, p = back[row], product[row]
             for j in range(n):
                 d[j] += p[j]
 
 
-_forward_lstm = PerDtype(forward_lstm, "n w3 r3 w3 w3 w2 n n b w1")
-_backward_lstm = PerDtype(backward_lstm, "n r3 r3 r3 r3 w3 w2 w2 n n b w1")
-_forward_gru = PerDtype(forward_gru, "n w3 r3 r1 w3 w3 w2 n n b w1")
-_backward_gru = PerDtype(backward_gru, "n r3 r3 r3 r3 r3 w3 w3 w2 w2 n n b w1")
+_forward_lstm = PerDtype(forward_lstm, "n w3 r3 w3 w3 w2 n n b w2 w1")
+_backward_lstm = PerDtype(backward_lstm, "n r3 r3 r3 r3 w3 w2 w2 n n b w2 w1")
+_forward_gru = PerDtype(forward_gru, "n w3 r3 r1 w3 w3 w2 n n b w2 w1")
+_backward_gru = PerDtype(backward_gru, "n r3 r3 r3 r3 r3 w3 w3 w2 w2 n n b w2 w1")
 
 
 def lstm_forward(z: Array, u: Array, states: Array, cells: Array, rounds: bool) -> None:
     panels, product = _panels(u, rounds), np.empty(z.shape[1:], z.dtype)
     _each_sample(
-        z, u, rounds, lambda core, *part: _forward_lstm[z.dtype](core, z, panels, states, cells, product, *part)
+        z, panels, rounds, lambda core, *part: _forward_lstm[z.dtype](core, z, panels, states, cells, product, *part)
     )
 
 
@@ -169,14 +178,16 @@ def lstm_backward(
     g: Array, z: Array, u: Array, cells: Array, dz: Array, dcell: Array, rounds: bool, back: Array
 ) -> None:
     panels, loops = _panels(u.T, rounds), _backward_lstm[z.dtype]
-    _each_sample(z, u, rounds, lambda core, *part: loops(core, g, z, panels, cells, dz, back, dcell, *part))
+    _each_sample(z, panels, rounds, lambda core, *part: loops(core, g, z, panels, cells, dz, back, dcell, *part))
 
 
 def gru_forward(z: Array, u: Array, bias: Array | None, states: Array, candidates: Array, rounds: bool) -> None:
     panels, product = _panels(u, rounds), np.empty(z.shape[1:], z.dtype)
     late = np.zeros(len(u), z.dtype) if bias is None else np.ascontiguousarray(bias)
     loops = _forward_gru[z.dtype]
-    _each_sample(z, u, rounds, lambda core, *part: loops(core, z, panels, late, states, candidates, product, *part))
+    _each_sample(
+        z, panels, rounds, lambda core, *part: loops(core, z, panels, late, states, candidates, product, *part)
+    )
 
 
 def gru_backward(
@@ -193,21 +204,23 @@ def gru_backward(
     panels, product, loops = _panels(u.T, rounds), np.empty_like(back), _backward_gru[z.dtype]
     _each_sample(
         z,
-        u,
+        panels,
         rounds,
         lambda core, *part: loops(core, g, z, panels, candidates, states, dz, dproduct, back, product, *part),
     )
 
 
-def _each_sample(z: Array, u: Array, rounds: bool, run: Callable[..., None]) -> None:
-    """Calls `run` with the product's address, and the samples and the scratch of each thread."""
-    core, size = matmul.core[z.dtype], scratch_size(max(u.shape), max(u.shape))
+def _each_sample(z: Array, panels: Array, rounds: bool, run: Callable[..., None]) -> None:
+    """Calls `run` with the product's address, the samples of each thread, and scratch for rounded rows and for products."""
+    count, inner, width = panels.shape
+    core, size = matmul.core[z.dtype], scratch_size(inner, count * width)
+    low = np.empty((z.shape[1] if rounds else 0, inner), z.dtype)
 
     def part(span: slice) -> int:
-        run(core, span.start, span.stop, rounds, matmul.memory(z.dtype, size)[0])
+        run(core, span.start, span.stop, rounds, low, matmul.memory(z.dtype, size)[0])
         return 0
 
-    threads.each(part, threads.pieces(z.shape[1], z.shape[0] * z.shape[1] * u.size, matmul.tile.rows))
+    threads.each(part, threads.pieces(z.shape[1], z.shape[0] * z.shape[1] * panels.size, matmul.tile.rows))
 
 
 def _panels(matrix: Array, rounds: bool) -> Array:

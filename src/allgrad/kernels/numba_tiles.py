@@ -95,7 +95,7 @@ def transform(
     x: Any, matrix: Any, top: Any, left: Any, down: Any, across: Any, step: Any, out: Any, tile: Any, half: Any
 ) -> None:
     (p, q), (count, height, width, channels) = matrix.shape, x.shape
-    m, pixel, plane = address(matrix), channels * ITEM, out.shape[1] * channels
+    m, pixel, plane, zero = address(matrix), channels * ITEM, out.shape[1] * channels, x.dtype.type(0)
     for number in range(count * down * across):
         image, place = number // (down * across), number % (down * across)
         above, before = place // across * step - top, place % across * step - left
@@ -105,10 +105,9 @@ def transform(
             for k in range(q):
                 for j in range(q):
                     r, s = above + k, before + j
-                    if 0 <= r < height and 0 <= s < width:
-                        tile[k * q + j] = x[image, r, s]
-                    else:
-                        tile[k * q + j] = 0
+                    inside = 0 <= r < height and 0 <= s < width
+                    for c in range(channels):
+                        tile[k * q + j, c] = x[image, r, s, c] if inside else zero
         for j in range(q):
             along(p, q, channels, m, source + j * pixel, row * channels, address(half) + j * pixel, q * channels, 0)
         for k in range(p):
@@ -140,10 +139,9 @@ def assemble(
                 else:
                     along(p, q, channels, m, source, channels, address(line), channels, 0)
                     for j in range(max(0, -before), min(p, width - before)):
-                        if adds:
-                            out[image, r, before + j] += line[j]
-                        else:
-                            out[image, r, before + j] = line[j]
+                        there, here = out[image, r, before + j], line[j]
+                        for c in range(channels):
+                            there[c] = there[c] + here[c] if adds else here[c]
 
 
 def transform_tiles(x: Array, matrix: Array, corner: Pair, tiles: Pair, step: int, out: Array) -> None:

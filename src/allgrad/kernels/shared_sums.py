@@ -105,13 +105,13 @@ def _sum_up(
     return 2 if found == DONE else 1, began, _seconds(state)
 
 
-_compiled_add_up = PerDtype(_add_up, "k")
+_compiled_add_up = PerDtype(_add_up, "k", references=True)
 
 
 @cache
 def compiled() -> Callable[..., tuple[int, float, float]]:
     """`_sum_up`, compiled."""
-    return entry_point(_sum_up, signature("o1 w1 n n k n n", WORDS))
+    return entry_point(_sum_up, signature("o1 w1 n n k n n", WORDS), references=True)
 
 
 def row(left: Array, right: Array, out: Array) -> tuple[int, ...]:

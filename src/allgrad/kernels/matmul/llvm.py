@@ -14,11 +14,13 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils as untyped_cgutils
 from numba.extending import intrinsic
+from numba.np import arrayobj as untyped_arrayobj
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 cgutils: Any = untyped_cgutils  # numba has no types for it
+arrayobj: Any = untyped_arrayobj
 INDEX = ir.IntType(64)
 POINTER = ir.PointerType()
 
@@ -121,6 +123,22 @@ def address(typing_context: Any, array: Any) -> Any:
         return builder.ptrtoint(data, INDEX)
 
     return types.int64(array), code
+
+
+@inlined
+def matrix(typing_context: Any, like: Any, place: Any, rows: Any, columns: Any) -> Any:
+    """The C-contiguous matrix (rows, columns) of like's dtype at an address. It compiles faster than slices and `reshape`."""
+    kind = types.Array(like.dtype, 2, "C")
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        array, item = context.make_array(kind)(context, builder), INDEX(like.dtype.bitwidth // 8)
+        shape = values[2:]
+        data = builder.inttoptr(values[1], array.data.type)
+        strides = [builder.mul(shape[1], item), item]
+        arrayobj.populate_array(array, data=data, shape=shape, strides=strides, itemsize=item, meminfo=None)
+        return array._getvalue()
+
+    return kind(like, types.int64, types.int64, types.int64), code
 
 
 @inlined
