@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 from _pytest.doctest import DoctestModule
+from checked_kernels import check_arrays
 from hypothesis import HealthCheck, settings
 
 PATIENCE = 300  # seconds; a machine may be many times slower than the one on which a test was written
@@ -34,6 +35,7 @@ def pytest_configure():
     """A shell starts jobs in the background with SIGINT ignored, and processes inherit that: tests of interrupts would wait."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    check_arrays()
 
 
 @pytest.hookimpl(wrapper=True)

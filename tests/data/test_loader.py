@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allgrad.data import ArrayDataset, Batch, Loader, Sampler
+from allgrad.data import ArrayDataset, Batch, DataError, Loader, Sampler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,16 +136,53 @@ def test_an_error_surfaces_at_its_batch_and_stays(prefetch: int) -> None:
         assert any(entry.name == "batch" for entry in caught.traceback)
         assert failing.state_dict() == state
         until(lambda: all(thread.name != "allgrad-loader" for thread in threading.enumerate()))
-        assert dataset.asked == 2  # one call per batch, and no more after the failure
+        assert dataset.asked == 3  # one call per batch, one more for the first sample alone, and none after the failure
+
+
+class Padded(ArrayDataset):
+    """Sequences of different lengths, padded up to the longest one of a batch."""
+
+    def batch(self, indices: np.ndarray, *, epoch: int = 0) -> Batch:
+        return {"inputs": np.ones((len(indices), max([0, *indices])))}
+
+
+class Drawn(ArrayDataset):
+    """Noise from a generator that all calls share."""
+
+    rng = np.random.default_rng(0)
+
+    def batch(self, indices: np.ndarray, *, epoch: int = 0) -> Batch:
+        return {"inputs": self.rng.standard_normal(len(indices))}
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            Padded,
+            r"'inputs' is float64 \(1, 0\) on its own, and float64 \(1, 7\) in a batch of 8\. .* pad all samples to one length",
+        ),
+        (Drawn, r"'inputs' has other values on its own than in a batch of 8\. A sample must be the same in any batch"),
+    ],
+)
+def test_a_sample_that_depends_on_its_batch_is_refused(kind: type[ArrayDataset], message: str) -> None:
+    dataset = kind({"inputs": np.zeros(23)})
+    with loader(dataset=dataset, shuffle=False) as dependent, pytest.raises(DataError, match=message):
+        next(dependent)
+
+
+def test_a_sample_may_be_nan() -> None:
+    with loader(dataset=ArrayDataset({"inputs": np.full(23, np.nan)})) as missing:
+        assert np.isnan(next(missing).arrays["inputs"]).all()
 
 
 def test_prefetching_is_bounded() -> None:
     dataset = Watched(23)
     with loader(dataset=dataset, workers=[0], prefetch=2) as bounded:
         next(bounded)
-        until(lambda: dataset.asked == 1 + 2 + 1)  # consumed, in the queue, in the thread's hands
+        until(lambda: dataset.asked == 1 + 1 + 2 + 1)  # the check, consumed, in the queue, in the thread's hands
         time.sleep(0.1)
-        assert dataset.asked == 1 + 2 + 1
+        assert dataset.asked == 1 + 1 + 2 + 1
 
 
 @pytest.mark.parametrize("consumed", [0, 1, 4])

@@ -31,6 +31,7 @@ __all__ = [
     "Dataset",
     "MapDataset",
     "Subset",
+    "check_first_sample",
     "check_fitted",
     "read_batch",
 ]
@@ -149,6 +150,36 @@ def _sampled_digest(*datasets: Dataset) -> str:
             for name in sorted(batch):
                 contents += [name.encode(), batch[name]]
     return content_digest(*contents)
+
+
+def check_first_sample(dataset: Dataset, indices: NDArray[np.int64], epoch: int, batch: Batch) -> None:
+    """Check that the first sample of a batch is the same on its own.
+
+    Batches are cut by rank and by worker. If a sample depended on its neighbours (padding up to the longest of them) or on
+    earlier calls (random numbers of a common generator), the results would depend on the number of ranks, or on restarts.
+
+    Args:
+        batch: the samples with these numbers.
+
+    Raises:
+        DataError: when it is not.
+    """
+    if not len(indices):
+        return
+    alone = read_batch(dataset, indices[:1], epoch)
+    for name, array in batch.items():
+        first, single = array[:1], alone.get(name)
+        if single is None or (single.dtype, single.shape) != (first.dtype, first.shape):
+            found = "nothing" if single is None else f"{single.dtype} {single.shape}"
+            difference = f"{name!r} is {found} on its own, and {first.dtype} {first.shape} in a batch of {len(indices)}"
+        elif single.tobytes() != first.tobytes():
+            difference = f"{name!r} has other values on its own than in a batch of {len(indices)}"
+        else:
+            continue
+        raise DataError(
+            f"{_call(dataset, indices[:1], epoch)}: {difference}. A sample must be the same in any batch and in any call: pad "
+            "all samples to one length, and draw random numbers from a generator made of the sample's number and the epoch."
+        )
 
 
 def _call(dataset: Dataset, indices: NDArray[np.int64], epoch: int) -> str:

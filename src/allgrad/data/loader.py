@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from allgrad.data.datasets import read_batch
+from allgrad.data.datasets import check_first_sample, read_batch
 from allgrad.data.prefetch import Prefetcher
 from allgrad.data.sampler import cut
 
@@ -68,18 +68,29 @@ class _Ready:
 
 
 def read_share(
-    dataset: Dataset, indices: NDArray[np.int64], workers: Sequence[int], virtual_workers: int, epoch: int
+    dataset: Dataset,
+    indices: NDArray[np.int64],
+    workers: Sequence[int],
+    virtual_workers: int,
+    epoch: int,
+    *,
+    check: bool = False,
 ) -> tuple[Batch, tuple[int, ...]]:
     """The samples that `workers` (numbers in 0..virtual_workers - 1) have of the global batch `indices`, and how many each has.
 
     Training and evaluation both use this function, so a worker's rows never depend on the number of ranks.
 
     Raises:
-        DataError: when the data set's `batch` returns something else than its contract says.
+        DataError: when the data set's `batch` returns something else than its contract says; with `check` also when the first
+            sample depends on the batch (`check_first_sample`).
     """
     slices = cut(len(indices), virtual_workers)
     mine = [indices[slices[worker]] for worker in workers]
-    return read_batch(dataset, np.concatenate(mine), epoch), tuple(map(len, mine))
+    share = np.concatenate(mine)
+    batch = read_batch(dataset, share, epoch)
+    if check:
+        check_first_sample(dataset, share, epoch, batch)
+    return batch, tuple(map(len, mine))
 
 
 class Loader:
@@ -118,6 +129,7 @@ class Loader:
         self._prefetch = prefetch
         self._position = sampler.state_dict()
         self._failure: BaseException | None = None
+        self._checked = False
         self._prefetcher: Prefetcher[_Ready] | None = None
         self._closed = False
 
@@ -180,8 +192,9 @@ class Loader:
     def _make(self) -> _Ready:
         chosen = self._sampler.next_batch()
         arrays, lengths = read_share(
-            self._dataset, chosen.indices, self._workers, self._virtual_workers, epoch=chosen.epoch
+            self._dataset, chosen.indices, self._workers, self._virtual_workers, chosen.epoch, check=not self._checked
         )
+        self._checked = True
         for array in arrays.values():
             array.flags.writeable = False
         batch = LocalBatch(chosen.epoch, chosen.number, len(chosen.indices), arrays, lengths)
