@@ -25,12 +25,9 @@ def check_arrays() -> None:
         def checked(*arguments):
             for i, dtype, kind in arrays:
                 x = arguments[i]
-                fits = type(x) is np.ndarray and x.dtype == dtype and x.ndim == kind.ndim
-                fits = (
-                    fits
-                    and (kind.layout != "C" or (x.flags.c_contiguous and x.flags.aligned))
-                    and (x.flags.writeable or not kind.mutable)
-                )
+                fits = isinstance(x, np.ndarray) and (x.dtype, x.ndim) == (dtype, kind.ndim)
+                fits = fits and (kind.layout != "C" or (x.flags.c_contiguous and x.flags.aligned))
+                fits = fits and (x.flags.writeable or not kind.mutable)
                 if not fits:
                     given = f"{x.dtype}{x.shape} {x.strides} {x.flags}" if isinstance(x, np.ndarray) else repr(x)
                     raise AssertionError(f"{function.__qualname__}: argument {i} must be {kind}. Got {given}")

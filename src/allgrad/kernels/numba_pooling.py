@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from allgrad.kernels.blocks import Array, scratch
 from allgrad.kernels.jit import per_dtype
 
 
@@ -33,15 +32,11 @@ def max_pool_forward(x: Any, wh: Any, ww: Any, sh: Any, sw: Any, ph: Any, pw: An
                     best[:] = -np.inf
 
 
-def max_pool_backward(g: Array, x: Array, *rest: Any) -> None:
-    gradients[x.dtype](g, x, *rest, scratch(x.dtype, 0, x.shape[3:]))
-
-
-@per_dtype("r4 r4 r4 n n n n n n n n w4 w1")
-def gradients(
-    g: Any, x: Any, y: Any, wh: Any, ww: Any, sh: Any, sw: Any, ph: Any, pw: Any, dh: Any, dw: Any, dx: Any, left: Any
+@per_dtype("r4 r4 r4 n n n n n n n n w4", references=True)
+def max_pool_backward(
+    g: Any, x: Any, y: Any, wh: Any, ww: Any, sh: Any, sw: Any, ph: Any, pw: Any, dh: Any, dw: Any, dx: Any
 ) -> None:
-    """`left` is scratch for what of the output's gradient no pixel has taken yet."""
+    left = np.empty(x.shape[3], x.dtype)  # what of the output's gradient no pixel has taken yet
     zero = x.dtype.type(0)
     dx[:] = 0
     for image in range(y.shape[0]):

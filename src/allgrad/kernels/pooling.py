@@ -50,7 +50,7 @@ class Pooling:
     ) -> Array:
         """Gradient for x. Among equal pixels of a window the first in reading order gets all, as in PyTorch."""
         dx = output(out, x)
-        self.pooling.max_pool_backward(
+        self.pooling.max_pool_backward[x.dtype](
             contiguous(g), contiguous(x), contiguous(y), *window, *stride, *padding, *dilation, dx
         )
         return dx
@@ -84,6 +84,7 @@ def max_pool_forward(
         first = False
 
 
+@AnyDtype
 def max_pool_backward(
     g: Array, x: Array, y: Array, wh: int, ww: int, sh: int, sw: int, ph: int, pw: int, dh: int, dw: int, dx: Array
 ) -> None:
