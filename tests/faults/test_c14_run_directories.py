@@ -67,6 +67,16 @@ def test_a_reader_beside_a_writer_always_finds_one(tmp_path) -> None:
     assert looks
 
 
+def test_a_replacement_that_ends_between_two_looks(tmp_path, monkeypatch) -> None:
+    """The first look finds no checkpoint, because it is being replaced; the second one finds that nothing is being replaced."""
+    with CheckpointWriter(tmp_path, asynchronous=False) as writer:
+        writer.save(1, model={"w": np.zeros(3)}, training={}, state={})
+    found = format.list_checkpoints(tmp_path)
+    looks = iter([[], found])
+    monkeypatch.setattr(format, "list_checkpoints", lambda _: next(looks))
+    assert load_latest(tmp_path)[0] is not None
+
+
 def test_a_checkpoint_that_was_replaced_twice_is_not_taken_for_a_damaged_one(tmp_path, monkeypatch) -> None:
     """The second one may get the inode of the one that the reader began with, if that is free by then."""
     with CheckpointWriter(tmp_path, asynchronous=False) as writer:

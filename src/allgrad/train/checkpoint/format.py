@@ -19,6 +19,7 @@ import json
 import math
 import os
 import re
+import time
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -52,6 +53,7 @@ __all__ = [
 FORMAT = 2
 _NAME = re.compile(r"step-(\d{6,})")
 _LOOKS = 100  # at a directory whose only checkpoint is being replaced: a rename apart
+_PAUSE = 0.02  # seconds between them
 MODEL, TRAINING, STATE, MANIFEST = "model.safetensors", "training.safetensors", "state.json", "manifest.json"
 
 
@@ -157,8 +159,11 @@ def load_latest(directory: Path) -> tuple[Checkpoint | None, list[str]]:
         else:
             if refused:
                 raise CheckpointError(f"{directory}: no whole checkpoint is left:\n" + "\n".join(refused))
-            if not any(directory.glob(".step-*")):  # otherwise one is being replaced right now
+            # One was being replaced, or is right now. One listing shows the old or the new one under some name.
+            names = os.listdir(directory) if directory.is_dir() else []
+            if not any(_NAME.fullmatch(name) or name.endswith(".replaced") for name in names):
                 break
+            time.sleep(_PAUSE)
     return None, []
 
 
