@@ -17,15 +17,13 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic, register_jitable
 
 from allgrad.kernels.jit import PerDtype, entry_point, signature
+from allgrad.kernels.waiting import give_up_core
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 LINE = 64
 """Bytes from one counter to the next: a cache line, so that a writer does not disturb the readers of another counter."""
-
-
-_give_up_core = types.ExternalFunction("sched_yield", types.int32())
 
 
 def _place(context: Any, builder: Any, kind: Any, array: Any, offset: Any) -> Any:
@@ -149,7 +147,7 @@ def exchange_messages(
     for _ in range(rounds):
         if found != LATE:
             break
-        _give_up_core()
+        give_up_core()
         found = _collect(memory, state, number, key, everyone, spins)
     return found
 

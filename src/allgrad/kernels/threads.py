@@ -124,7 +124,7 @@ def each(function: Callable[[slice], int], slices: list[slice]) -> int:
 
 
 def start() -> None:
-    """Start the helpers, if there are none. If the system cannot start as many, there are fewer."""
+    """Start the helpers if none are running. If the system cannot start that many threads, there are fewer helpers."""
     from allgrad.kernels import helpers
 
     with _lock:

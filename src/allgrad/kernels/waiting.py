@@ -23,7 +23,7 @@ from allgrad.kernels.jit import callee
 from allgrad.kernels.matmul.llvm import INDEX, inlined
 
 FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine(), 0) if sys.platform.startswith("linux") else 0
-"""The number of Linux's system call; 0: there is none."""
+"""The number of the futex system call on Linux, or 0 on other systems, which have none."""
 _WAIT, _WAKE = 128, 129  # of threads of this process
 _NAP = 300
 _MONOTONIC = time.CLOCK_MONOTONIC
